@@ -1,0 +1,60 @@
+# Ackledger. `make help` lists every target.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -X dev -m pytest
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
+
+# The environment is made anew when the lock or this rule's inputs change; nothing else is needed first.
+$(VENV)/.ready: requirements/dev.lock pyproject.toml
+	@deploy/make-environment "$(PYTHON)" "$(VENV)" requirements/dev.lock
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.ready ## Make the Python environment in .venv (the other targets do it by themselves)
+
+.PHONY: run
+run: setup ## Start everything (servers, ingress, processor, reconciler); Ctrl-C stops it
+	@exec $(BIN)/ackledger run
+
+.PHONY: demo
+demo: setup ## Move some thousands of transactions over HTTP and AMQP, then prove the books
+	@exec $(BIN)/ackledger demo
+
+.PHONY: test
+test: setup ## Run the whole test suite on a private stack
+	$(PYTEST) tests
+
+.PHONY: check
+check: setup ## Everything that needs no server: lint, types, layers, generated documents
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/python -m ops.documents --check
+	$(BIN)/squawk migrations/*.sql
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+.PHONY: format
+format: setup ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: documents
+documents: setup ## Generate the OpenAPI and AsyncAPI documents anew
+	$(BIN)/python -m ops.documents
+
+.PHONY: lock
+lock: setup ## Resolve the dependencies anew into requirements/*.lock
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev --output-file requirements/dev.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements/production.lock pyproject.toml
+
+.PHONY: clean
+clean: ## Remove the environment, the private servers' data and all caches
+	@if [ -x $(BIN)/ackledger ]; then $(BIN)/ackledger stack down; fi
+	rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

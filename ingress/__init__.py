@@ -1,0 +1,1 @@
+"""HTTP in, PENDING rows and confirmed messages out."""

@@ -1,0 +1,1 @@
+"""The command line, the private local stack, and the drivers of demo and replay."""

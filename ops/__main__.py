@@ -1,0 +1,5 @@
+"""The command line's composition root."""
+
+
+def main() -> None:
+    """Run the `ackledger` command."""

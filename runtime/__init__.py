@@ -1,0 +1,1 @@
+"""Plumbing that knows no money: settings, logs, metrics, database, broker, lifecycle."""
