@@ -1,0 +1,52 @@
+"""Identifiers: time bounds in UUIDv7 (RFC 9562), references, and the external wallets' ids.
+
+Transaction ids are made by the database (function `uuid_v7`), so that one clock orders them all.
+Their first 48 bits are milliseconds since 1970, the next 12 the fraction of the millisecond.
+"""
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID, uuid5
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_NAMESPACE: Final = UUID("6f1c0a54-55d1-5c1e-9d5d-0a3f0f5a7c10")
+_REFERENCE_PREFIX: Final = "TXN-"
+_REFERENCE_DIGITS: Final = 26  # 128 bits in base32
+
+
+def first_id_at(moment: datetime) -> UUID:
+    """Return the smallest UUIDv7 that the database can make at `moment` (aware, microseconds)."""
+    microseconds = (moment - _EPOCH) // _MICROSECOND
+    milliseconds, fraction = divmod(max(microseconds, 0), 1000)
+    # The same rounding as the database's uuid_v7: 12 bits of sub-millisecond fraction.
+    value = (milliseconds & (2**48 - 1)) << 80 | 0x7 << 76 | (fraction * 4096 // 1000) << 64
+    return UUID(int=value | 0b10 << 62)
+
+
+def reference_of(transaction_id: UUID) -> str:
+    """Return the reference that people read out: 'TXN-' and the id in base32 (RFC 4648)."""
+    return _REFERENCE_PREFIX + base64.b32encode(transaction_id.bytes).decode().rstrip("=")
+
+
+def id_of_reference(reference: str) -> UUID:
+    """Return the id inside a reference; raises ValueError when it is none."""
+    digits = reference.upper().removeprefix(_REFERENCE_PREFIX)
+    if len(digits) != _REFERENCE_DIGITS:
+        raise ValueError(f"'{reference}' is not a transaction reference")
+    try:
+        return UUID(bytes=base64.b32decode(digits + "======"))
+    except binascii.Error:
+        raise ValueError(f"'{reference}' is not a transaction reference") from None
+
+
+def external_wallet_id(currency: str) -> UUID:
+    """Return the id of a currency's external wallet: the other side of deposits and withdrawals."""
+    return uuid5(_NAMESPACE, f"external:{currency}")
+
+
+def event_id(outbox_id: UUID, transaction_id: UUID) -> UUID:
+    """Return the id of one transaction's event: the same however often the event is relayed."""
+    return uuid5(outbox_id, str(transaction_id))

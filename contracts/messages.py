@@ -1,0 +1,219 @@
+"""What travels over the broker: decoding of what comes in, encoding of what goes out.
+
+Two kinds of message come in on a partition's queue:
+- `transaction.requested.v1`, from an upstream system: one transaction, or up to BATCH_MAX of them;
+- `transaction.recorded.v1`, from the ingress and the reconciler: ids of PENDING rows to post.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final, Literal, NoReturn
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.errors import ContractError
+from contracts.problems import ProblemCode
+from contracts.transactions import (
+    BATCH_MAX,
+    IdempotencyKey,
+    TransactionCommand,
+    TransactionRequest,
+    command_of,
+)
+
+REQUESTED_TYPE: Final = "transaction.requested.v1"
+RECORDED_TYPE: Final = "transaction.recorded.v1"
+CONTENT_TYPE: Final = "application/json"
+MESSAGE_BYTES_MAX: Final = 1024 * 1024
+"""The largest message body, the same bound as an HTTP body."""
+_VERSION: Final = 1
+
+REASON_HEADER: Final = "x-ackledger-reason"
+DETAIL_HEADER: Final = "x-ackledger-detail"
+SUBMITTER_HEADER: Final = "x-ackledger-submitter"
+TRANSACTION_HEADER: Final = "x-ackledger-transaction-id"
+QUEUE_HEADER: Final = "x-ackledger-queue"
+REQUEST_ID_HEADER: Final = "x-request-id"
+TRACEPARENT_HEADER: Final = "traceparent"
+
+
+class DeadLetterReason(StrEnum):
+    """Why a message became a dead letter."""
+
+    NOT_JSON = "not_json"
+    UNKNOWN_VERSION = "unknown_version"
+    UNKNOWN_TYPE = "unknown_type"
+    INVALID_MESSAGE = "invalid_message"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    SUBMITTER_MISSING = "submitter_missing"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    DELIVERY_LIMIT = "delivery_limit"
+    QUARANTINED = "quarantined"
+    UNKNOWN = "unknown"
+
+
+class PoisonMessageError(Exception):
+    """A message that can never be processed; `reason` and `detail` go with the dead letter."""
+
+    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class RequestedTransaction(TransactionRequest):
+    """One transaction of an upstream message; its key is in the body."""
+
+    idempotency_key: IdempotencyKey
+
+
+class RequestedMessage(RequestedTransaction):
+    """The body of `transaction.requested.v1` with one transaction."""
+
+    version: Literal[1]
+
+
+class RequestedBatchMessage(BaseModel):
+    """The body of `transaction.requested.v1` with many transactions, posted in their order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1]
+    transactions: list[RequestedTransaction] = Field(min_length=1, max_length=BATCH_MAX)
+
+
+class RecordedMessage(BaseModel):
+    """The body of `transaction.recorded.v1`: ids of committed PENDING rows, in accepted order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1]
+    transaction_ids: list[UUID] = Field(min_length=1, max_length=BATCH_MAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decoded `transaction.recorded.v1`."""
+
+    transaction_ids: list[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A decoded `transaction.requested.v1`: commands of one submitter, in their order."""
+
+    submitter: str
+    commands: list[TransactionCommand]
+    is_batch: bool
+
+
+def decode_message(
+    body: bytes, *, message_type: str | None, content_type: str | None, user_id: str | None
+) -> Recorded | Requested:
+    """Return what a delivery asks for; raises PoisonMessageError.
+
+    `user_id` is the broker's validated user. A message without a type or a content type is read by
+    its body: the broker's clients set neither by themselves.
+    """
+    if len(body) > MESSAGE_BYTES_MAX:
+        _poison(
+            DeadLetterReason.MESSAGE_TOO_LARGE, f"{len(body)} bytes, {MESSAGE_BYTES_MAX} at most"
+        )
+    if content_type not in (None, "", CONTENT_TYPE):
+        _poison(DeadLetterReason.NOT_JSON, f"the content type is '{content_type}'")
+    if message_type == RECORDED_TYPE:
+        return _recorded(_decoded_json(body))
+    if message_type not in (None, "", REQUESTED_TYPE):
+        _poison(_type_reason(message_type), f"the message type is '{message_type}'")
+    if not user_id:
+        _poison(DeadLetterReason.SUBMITTER_MISSING, "the property user_id is not set")
+    return _requested(_decoded_json(body), user_id)
+
+
+def encode_recorded(transaction_ids: Sequence[UUID]) -> bytes:
+    """Return the body of a `transaction.recorded.v1`."""
+    return orjson.dumps({"version": _VERSION, "transaction_ids": transaction_ids})
+
+
+def decode_json(body: bytes) -> Any:
+    """Return decoded JSON whose numbers with a point or an exponent are Decimal; raises ValueError.
+
+    NaN and Infinity, which are not JSON, and numbers of absurd length are refused.
+    """
+    try:
+        return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _decoded_json(body: bytes) -> dict[str, Any]:
+    try:
+        content = decode_json(body)
+    except ValueError as error:
+        raise PoisonMessageError(DeadLetterReason.NOT_JSON, str(error)) from None
+    if not isinstance(content, dict):
+        _poison(DeadLetterReason.INVALID_MESSAGE, "a JSON object is expected")
+    version = content.pop("version", None)
+    if version != _VERSION or isinstance(version, bool):
+        _poison(DeadLetterReason.UNKNOWN_VERSION, f"version {version!r} is not {_VERSION}"[:200])
+    return content
+
+
+def _requested(content: dict[str, Any], submitter: str) -> Requested:
+    is_batch = "transactions" in content
+    items = content["transactions"] if is_batch else [content]
+    if is_batch and set(content) != {"transactions"}:
+        _poison(DeadLetterReason.INVALID_MESSAGE, "beside transactions only version is expected")
+    if not isinstance(items, list) or not 1 <= len(items) <= BATCH_MAX:
+        _poison(DeadLetterReason.INVALID_MESSAGE, f"1 to {BATCH_MAX} transactions are expected")
+    return Requested(
+        submitter=submitter,
+        commands=[_command(item, index, is_batch=is_batch) for index, item in enumerate(items)],
+        is_batch=is_batch,
+    )
+
+
+def _command(item: Any, index: int, *, is_batch: bool) -> TransactionCommand:
+    try:
+        return command_of(item)
+    except ContractError as error:
+        place = f"/transactions/{index}: " if is_batch else ""
+        detail = f"{place}{error.detail}"
+        if error.code is not ProblemCode.VALIDATION_FAILED:
+            detail = f"{place}{error.code}: {error.detail}"
+        raise PoisonMessageError(DeadLetterReason.INVALID_MESSAGE, detail) from None
+
+
+def _recorded(content: dict[str, Any]) -> Recorded:
+    ids = content.get("transaction_ids")
+    if set(content) != {"transaction_ids"} or not isinstance(ids, list):
+        _poison(DeadLetterReason.INVALID_MESSAGE, "transaction_ids is expected")
+    if not 1 <= len(ids) <= BATCH_MAX:
+        _poison(DeadLetterReason.INVALID_MESSAGE, f"1 to {BATCH_MAX} ids are expected")
+    try:
+        return Recorded([UUID(text) for text in ids])
+    except (ValueError, TypeError, AttributeError):
+        raise PoisonMessageError(
+            DeadLetterReason.INVALID_MESSAGE, "transaction_ids are UUIDs"
+        ) from None
+
+
+def _type_reason(message_type: str) -> DeadLetterReason:
+    if message_type.startswith("transaction.requested.v"):
+        return DeadLetterReason.UNKNOWN_VERSION
+    if message_type.startswith("transaction.recorded.v"):
+        return DeadLetterReason.UNKNOWN_VERSION
+    return DeadLetterReason.UNKNOWN_TYPE
+
+
+def _poison(reason: DeadLetterReason, detail: str) -> NoReturn:
+    raise PoisonMessageError(reason, detail)

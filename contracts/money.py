@@ -1,0 +1,87 @@
+"""Money: an integer number of minor units and its currency. Text only at the edge, floats never."""
+
+import re
+from dataclasses import dataclass
+from decimal import Context, Decimal, Inexact
+from typing import Final
+
+from contracts.currencies import EXPONENTS
+
+MINOR_MAX: Final = 2**63 - 1
+"""The largest amount and balance: what PostgreSQL's bigint holds."""
+
+# Twice the digits that 64 bits need; longer text is refused before any arithmetic.
+_TEXT_MAX: Final = 40
+# Any digit that would be lost raises instead: decimal's own context rounds to 28 digits in silence.
+_EXACT: Final = Context(prec=2 * _TEXT_MAX, traps=[Inexact])
+_DECIMAL_TEXT: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+
+
+class AmountError(ValueError):
+    """An amount or a currency that the contract does not allow; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in minor units (cents for USD, fils for KWD) of one ISO 4217 currency."""
+
+    minor: int
+    currency: str
+
+    def __str__(self) -> str:
+        return f"{format_minor(self.minor, self.currency)} {self.currency}"
+
+
+def decimal_of(value: object) -> Decimal:
+    """Return the exact decimal of a JSON string or number.
+
+    Raises AmountError for anything else, a sign, an exponent in a string, NaN and infinity.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        raise AmountError("an amount is a decimal string such as '10.50'")
+    if isinstance(value, str):
+        if len(value) > _TEXT_MAX or not _DECIMAL_TEXT.fullmatch(value):
+            raise AmountError("an amount is digits with an optional decimal point, such as '10.50'")
+        return Decimal(value)
+    number = Decimal(value)
+    if not number.is_finite():
+        raise AmountError("an amount is a finite number")
+    return number
+
+
+def exponent_of(currency: str) -> int:
+    """Return the number of decimals of a currency; raises AmountError for an unknown one."""
+    try:
+        return EXPONENTS[currency]
+    except KeyError:
+        raise AmountError(f"'{currency}' is not an ISO 4217 currency code") from None
+
+
+def minor_units(amount: Decimal, currency: str) -> int:
+    """Return a non-negative amount in minor units, exactly; raises AmountError otherwise."""
+    exponent = exponent_of(currency)
+    if amount < 0:
+        raise AmountError("an amount is not negative")
+    # Compared by magnitude first: 1e400 must not become an integer of 400 digits.
+    if amount and amount.adjusted() + exponent > len(str(MINOR_MAX)):
+        raise AmountError("the amount is beyond 64 bits of minor units")
+    try:
+        scaled = _EXACT.scaleb(amount, exponent)
+    except Inexact:
+        scaled = Decimal("NaN")
+    minor = 0 if scaled.is_nan() else int(scaled)
+    if scaled != minor:
+        raise AmountError(f"{currency} has {exponent} decimals, the amount has more")
+    if minor > MINOR_MAX:
+        raise AmountError("the amount is beyond 64 bits of minor units")
+    return minor
+
+
+def format_minor(minor: int, currency: str) -> str:
+    """Return minor units as a decimal string with exactly the currency's decimals."""
+    exponent = EXPONENTS[currency]
+    if exponent == 0:
+        return str(minor)
+    sign = "-" if minor < 0 else ""
+    digits = str(abs(minor)).rjust(exponent + 1, "0")
+    return f"{sign}{digits[:-exponent]}.{digits[-exponent:]}"

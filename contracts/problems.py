@@ -1,0 +1,92 @@
+"""Every problem that a client can meet over HTTP: code, status and title (RFC 9457)."""
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from pydantic import BaseModel, Field
+
+
+class ProblemCode(StrEnum):
+    """The stable names that clients switch on."""
+
+    MALFORMED_JSON = "malformed_json"
+    VALIDATION_FAILED = "validation_failed"
+    INVALID_PARAMETER = "invalid_parameter"
+    INVALID_CURSOR = "invalid_cursor"
+    IDEMPOTENCY_KEY_MISSING = "idempotency_key_missing"
+    IDEMPOTENCY_KEY_INVALID = "idempotency_key_invalid"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    UNAUTHENTICATED = "unauthenticated"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    NOT_FOUND = "not_found"
+    WALLET_NOT_FOUND = "wallet_not_found"
+    TRANSACTION_NOT_FOUND = "transaction_not_found"
+    DEAD_LETTER_NOT_FOUND = "dead_letter_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    WALLET_NOT_EMPTY = "wallet_not_empty"
+    WALLET_CLOSED = "wallet_closed"
+    OVERDRAFT_IN_USE = "overdraft_in_use"
+    NOT_PERMITTED = "not_permitted"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    RATE_LIMITED = "rate_limited"
+    BACKLOG_FULL = "backlog_full"
+    DATABASE_UNAVAILABLE = "database_unavailable"
+    INTERNAL_ERROR = "internal_error"
+
+
+class ProblemKind(NamedTuple):
+    """What a code always says: the HTTP status and a title that never changes."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
+    ProblemCode.MALFORMED_JSON: ProblemKind(400, "The body is not valid JSON"),
+    ProblemCode.VALIDATION_FAILED: ProblemKind(422, "The body does not fit the contract"),
+    ProblemCode.INVALID_PARAMETER: ProblemKind(400, "A parameter or header is not valid"),
+    ProblemCode.INVALID_CURSOR: ProblemKind(400, "The cursor was not made by this list"),
+    ProblemCode.IDEMPOTENCY_KEY_MISSING: ProblemKind(400, "The idempotency key is missing"),
+    ProblemCode.IDEMPOTENCY_KEY_INVALID: ProblemKind(400, "The idempotency key is not valid"),
+    ProblemCode.IDEMPOTENCY_KEY_REUSED: ProblemKind(
+        422, "The idempotency key was used with other content"
+    ),
+    ProblemCode.UNAUTHENTICATED: ProblemKind(401, "No valid API key"),
+    ProblemCode.INSUFFICIENT_SCOPE: ProblemKind(403, "The API key lacks a scope"),
+    ProblemCode.NOT_FOUND: ProblemKind(404, "No such resource"),
+    ProblemCode.WALLET_NOT_FOUND: ProblemKind(404, "No such wallet"),
+    ProblemCode.TRANSACTION_NOT_FOUND: ProblemKind(404, "No such transaction"),
+    ProblemCode.DEAD_LETTER_NOT_FOUND: ProblemKind(404, "No such dead letter"),
+    ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The resource has no such method"),
+    ProblemCode.WALLET_NOT_EMPTY: ProblemKind(409, "The wallet still holds money"),
+    ProblemCode.WALLET_CLOSED: ProblemKind(409, "The wallet is closed"),
+    ProblemCode.OVERDRAFT_IN_USE: ProblemKind(409, "The overdraft is in use"),
+    ProblemCode.NOT_PERMITTED: ProblemKind(403, "Not permitted on this resource"),
+    ProblemCode.BODY_TOO_LARGE: ProblemKind(413, "The body is too large"),
+    ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be application/json"),
+    ProblemCode.RATE_LIMITED: ProblemKind(429, "Too many requests"),
+    ProblemCode.BACKLOG_FULL: ProblemKind(503, "Too much work is waiting"),
+    ProblemCode.DATABASE_UNAVAILABLE: ProblemKind(503, "The database cannot be reached"),
+    ProblemCode.INTERNAL_ERROR: ProblemKind(500, "Something went wrong on our side"),
+}
+
+
+class InvalidField(BaseModel):
+    """One invalid place of a body."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the body")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it, with a stable code."""
+
+    type: str = Field(description="A reference that names the kind of problem")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The path of the request")
+    code: ProblemCode
+    request_id: str
+    errors: list[InvalidField] = Field(default=[], description="The invalid fields, if any")

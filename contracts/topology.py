@@ -1,0 +1,86 @@
+"""The broker's topology: exchanges, queues and bindings, as values that `migrate` declares.
+
+Every argument here works on RabbitMQ 3.10 and on 4.x.
+"""
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Final, Literal
+from uuid import UUID
+
+TRANSACTIONS_EXCHANGE: Final = "ackledger.transactions"
+EVENTS_EXCHANGE: Final = "ackledger.events"
+DEAD_LETTERS: Final = "ackledger.dead-letters"
+"""The name of the dead-letter exchange and of its queue."""
+
+# Connection losses count as deliveries too, so the limit is generous: attempts that mean something
+# are counted in PostgreSQL.
+DELIVERY_LIMIT: Final = 1000
+
+Argument = str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange."""
+
+    name: str
+    type: Literal["x-consistent-hash", "topic", "fanout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue, bound to one exchange."""
+
+    name: str
+    exchange: str
+    binding_key: str
+    arguments: dict[str, Argument] = field(default_factory=dict)
+
+
+EXCHANGES: Final = (
+    Exchange(TRANSACTIONS_EXCHANGE, "x-consistent-hash"),
+    Exchange(EVENTS_EXCHANGE, "topic"),
+    Exchange(DEAD_LETTERS, "fanout"),
+)
+
+_DEAD_LETTER_QUEUE: Final = Queue(
+    name=DEAD_LETTERS,
+    exchange=DEAD_LETTERS,
+    binding_key="",
+    # No limit of length, age or deliveries: a dead letter waits until it is stored.
+    arguments={"x-queue-type": "quorum"},
+)
+
+
+def partition_queue(partition: int) -> str:
+    """Return the queue's name of one partition, counted from 0."""
+    return f"{TRANSACTIONS_EXCHANGE}.{partition}"
+
+
+def queues(partitions: int) -> list[Queue]:
+    """Return every queue of a system with so many partitions."""
+    return [_DEAD_LETTER_QUEUE, *(_partition(number) for number in range(partitions))]
+
+
+def _partition(number: int) -> Queue:
+    return Queue(
+        name=partition_queue(number),
+        exchange=TRANSACTIONS_EXCHANGE,
+        # A consistent-hash binding's key is its weight.
+        binding_key="1",
+        arguments={
+            "x-queue-type": "quorum",
+            "x-single-active-consumer": True,
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": DEAD_LETTERS,
+            # At-least-once dead-lettering needs reject-publish: both keep a full queue from losing.
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+
+
+def partition_of(wallet_id: UUID, partitions: int) -> int:
+    """Return the partition to which the ingress sends what debits (or only credits) a wallet."""
+    return zlib.crc32(wallet_id.bytes) % partitions

@@ -1,0 +1,317 @@
+"""Transactions: the words for them, and what a client may ask for."""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Final, TypeVar
+from uuid import UUID
+
+import orjson
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from contracts.errors import ContractError, FieldError
+from contracts.fingerprints import fingerprint_of
+from contracts.money import AmountError, Money, decimal_of, minor_units
+from contracts.problems import ProblemCode
+
+IDEMPOTENCY_KEY_MAX: Final = 255
+DESCRIPTION_MAX: Final = 500
+METADATA_BYTES_MAX: Final = 4096
+"""The canonical JSON of one transaction's or wallet's metadata, in bytes."""
+BATCH_MAX: Final = 1000
+"""The most transactions in one batch request and in one message."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
+_ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class TransactionType(StrEnum):
+    """What a transaction does."""
+
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    TRANSFER = "transfer"
+    REVERSAL = "reversal"
+
+
+class RequestedType(StrEnum):
+    """What a client may submit; a reversal has its own call."""
+
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    TRANSFER = "transfer"
+
+
+class TransactionStatus(StrEnum):
+    """Where a transaction stands. COMPLETED, FAILED and REVERSED never go back."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    REVERSED = "REVERSED"
+    QUARANTINED = "QUARANTINED"
+
+
+FINAL_STATUSES: Final = frozenset(
+    {TransactionStatus.COMPLETED, TransactionStatus.FAILED, TransactionStatus.REVERSED}
+)
+
+
+class FailureCode(StrEnum):
+    """Why a transaction FAILED."""
+
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    WALLET_NOT_FOUND = "wallet_not_found"
+    WALLET_FROZEN = "wallet_frozen"
+    WALLET_CLOSED = "wallet_closed"
+    CURRENCY_MISMATCH = "currency_mismatch"
+    SAME_WALLET = "same_wallet"
+    NOT_PERMITTED = "not_permitted"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    DISCARDED = "discarded"
+    EXPIRED = "expired"
+
+
+class Channel(StrEnum):
+    """The door that a transaction came through."""
+
+    HTTP = "http"
+    AMQP = "amqp"
+
+
+def _amount(value: object) -> Decimal:
+    try:
+        return decimal_of(value)
+    except AmountError as error:
+        raise PydanticCustomError("amount", "{reason}", {"reason": str(error)}) from None
+
+
+def _storable_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Input should be a valid string")
+    if "\x00" in value or (not value.isascii() and _has_surrogate(value)):
+        raise PydanticCustomError(
+            "text", "text without NUL and without lone surrogates is expected"
+        )
+    if len(value) > DESCRIPTION_MAX:
+        raise PydanticCustomError("text", "at most {limit} characters", {"limit": DESCRIPTION_MAX})
+    return value
+
+
+def _has_surrogate(value: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def canonical_metadata(value: object) -> bytes:
+    """Return metadata as canonical JSON (sorted keys) of at most METADATA_BYTES_MAX bytes."""
+    if not isinstance(value, dict):
+        raise PydanticCustomError("metadata", "a JSON object is expected")
+    try:
+        text = orjson.dumps(value, default=_number, option=orjson.OPT_SORT_KEYS)
+    except (orjson.JSONEncodeError, RecursionError) as error:
+        raise PydanticCustomError("metadata", "not storable: {why}", {"why": str(error)}) from None
+    if len(text) > METADATA_BYTES_MAX:
+        raise PydanticCustomError(
+            "metadata", "at most {limit} bytes of JSON", {"limit": METADATA_BYTES_MAX}
+        )
+    if _ESCAPED_NUL.search(text):
+        raise PydanticCustomError("metadata", "NUL characters cannot be stored")
+    return text
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, Decimal) or not Decimal(float(value)).is_finite():
+        raise TypeError("a number is out of range")
+    return float(value)
+
+
+AmountText = Annotated[
+    Decimal,
+    PlainValidator(_amount),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$", "maxLength": 40},
+                {"type": "number", "exclusiveMinimum": 0},
+            ],
+            "description": "Major units, exact to the currency's decimals; a string is best",
+            "examples": ["100.50"],
+        }
+    ),
+]
+WalletId = Annotated[UUID, Strict(strict=False)]
+CurrencyCode = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217", examples=["USD"])
+]
+Description = Annotated[
+    str,
+    PlainValidator(_storable_text),
+    WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_MAX}),
+]
+Metadata = Annotated[
+    bytes,
+    PlainValidator(canonical_metadata),
+    WithJsonSchema(
+        {"type": "object", "description": f"At most {METADATA_BYTES_MAX} bytes of JSON"}
+    ),
+]
+IdempotencyKey = Annotated[
+    str,
+    Field(
+        max_length=IDEMPOTENCY_KEY_MAX,
+        json_schema_extra={"pattern": "^[!-~]+$"},
+        description="Visible ASCII, at most 255 characters; unique for the submitter, for ever",
+    ),
+]
+
+
+class TransactionRequest(BaseModel):
+    """What a client submits: the body of one transaction."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Annotated[RequestedType, Strict(strict=False)]
+    source_wallet_id: WalletId | None = None
+    destination_wallet_id: WalletId | None = None
+    amount: AmountText
+    currency: CurrencyCode
+    description: Description | None = None
+    metadata: Metadata = b"{}"
+    idempotency_key: str | None = Field(
+        default=None, description="Instead of the header Idempotency-Key"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionCommand:
+    """A valid request: legs that fit the type, a positive amount, a key and its fingerprint."""
+
+    idempotency_key: str
+    fingerprint: bytes
+    type: TransactionType
+    source_wallet_id: UUID | None
+    destination_wallet_id: UUID | None
+    money: Money
+    description: str | None
+    metadata: bytes
+
+
+def checked_key(key: str | None) -> str:
+    """Return a valid idempotency key; raises ContractError for a missing or a bad one."""
+    if not key:
+        raise ContractError(
+            ProblemCode.IDEMPOTENCY_KEY_MISSING,
+            "name the request with the header Idempotency-Key (or idempotency_key in the body)",
+        )
+    if len(key) > IDEMPOTENCY_KEY_MAX or not _VISIBLE_ASCII.fullmatch(key):
+        raise ContractError(
+            ProblemCode.IDEMPOTENCY_KEY_INVALID,
+            f"an idempotency key is 1 to {IDEMPOTENCY_KEY_MAX} visible ASCII characters",
+        )
+    return key
+
+
+def command_of(body: object, *, header_key: str | None = None) -> TransactionCommand:
+    """Return the command that a decoded JSON body asks for; raises ContractError.
+
+    `body` comes from a parser that keeps numbers as Decimal, so that no digit is lost before the
+    amount is checked. The key comes from the body or from the header; both must agree.
+    """
+    request = validated(TransactionRequest, body)
+    key = checked_key(_one_key(header_key, request.idempotency_key))
+    errors = _leg_errors(request)
+    minor = 0
+    try:
+        minor = _positive_minor(request)
+    except AmountError as error:
+        errors.append(FieldError("/amount", str(error)))
+    if errors:
+        raise ContractError.invalid_fields(errors)
+    return TransactionCommand(
+        idempotency_key=key,
+        fingerprint=fingerprint_of(
+            kind=request.type,
+            source_wallet_id=request.source_wallet_id,
+            destination_wallet_id=request.destination_wallet_id,
+            minor=minor,
+            currency=request.currency,
+            description=request.description,
+            metadata=request.metadata,
+        ),
+        type=TransactionType(request.type),
+        source_wallet_id=request.source_wallet_id,
+        destination_wallet_id=request.destination_wallet_id,
+        money=Money(minor, request.currency),
+        description=request.description,
+        metadata=request.metadata,
+    )
+
+
+def validated(model: type[Model], body: object) -> Model:
+    """Return the body as a model; raises ContractError with a pointer for each invalid field."""
+    if not isinstance(body, dict):
+        raise ContractError.invalid_fields([FieldError("", "a JSON object is expected")])
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise ContractError.invalid_fields(
+            [FieldError(_pointer(found["loc"]), found["msg"]) for found in error.errors()]
+        ) from None
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "".join(f"/{part}" for part in parts)
+
+
+def _one_key(header_key: str | None, body_key: str | None) -> str | None:
+    if header_key is not None and body_key is not None and header_key != body_key:
+        raise ContractError(
+            ProblemCode.IDEMPOTENCY_KEY_INVALID,
+            "the header Idempotency-Key and the body's idempotency_key differ",
+        )
+    return body_key if header_key is None else header_key
+
+
+# Which legs a type names: (source, destination).
+_LEGS: Final = {
+    RequestedType.DEPOSIT: (False, True),
+    RequestedType.WITHDRAWAL: (True, False),
+    RequestedType.TRANSFER: (True, True),
+}
+
+
+def _leg_errors(request: TransactionRequest) -> list[FieldError]:
+    errors = []
+    wanted = zip(
+        ("source_wallet_id", "destination_wallet_id"),
+        (request.source_wallet_id, request.destination_wallet_id),
+        _LEGS[request.type],
+        strict=True,
+    )
+    for name, wallet_id, is_wanted in wanted:
+        if is_wanted and wallet_id is None:
+            errors.append(FieldError(f"/{name}", f"a {request.type} needs it"))
+        if wallet_id is not None and not is_wanted:
+            errors.append(FieldError(f"/{name}", f"a {request.type} has none"))
+    return errors
+
+
+def _positive_minor(request: TransactionRequest) -> int:
+    minor = minor_units(request.amount, request.currency)
+    if minor == 0:
+        raise AmountError("an amount is more than zero")
+    return minor

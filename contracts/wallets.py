@@ -1,0 +1,101 @@
+"""Wallets: the words for them, and what a client may ask for."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+from contracts.errors import ContractError, FieldError
+from contracts.money import AmountError, minor_units
+from contracts.transactions import (
+    AmountText,
+    CurrencyCode,
+    Description,
+    Metadata,
+    validated,
+)
+
+OWNER_ID_MAX = 255
+
+
+class WalletStatus(StrEnum):
+    """A FROZEN wallet moves no money either way; a CLOSED one never will again."""
+
+    ACTIVE = "ACTIVE"
+    FROZEN = "FROZEN"
+    CLOSED = "CLOSED"
+
+
+class WalletKind(StrEnum):
+    """Customers' wallets, and one external wallet a currency: the world outside the ledger."""
+
+    CUSTOMER = "customer"
+    EXTERNAL = "external"
+
+
+_Status = Annotated[WalletStatus, Strict(strict=False)]
+
+
+class WalletRequest(BaseModel):
+    """The body that creates a wallet."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    currency: CurrencyCode
+    owner_id: Description | None = Field(default=None, description="Your own id of the owner")
+    overdraft_limit: AmountText = Decimal(0)
+    metadata: Metadata = b"{}"
+
+
+class WalletChange(BaseModel):
+    """The body that changes a wallet; what it does not name stays."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    status: _Status | None = None
+    overdraft_limit: AmountText | None = None
+    metadata: Metadata | None = None
+
+
+class ValidWalletRequest(BaseModel):
+    """A wallet request whose limit is in minor units."""
+
+    currency: str
+    owner_id: str | None
+    overdraft_limit: int
+    metadata: bytes
+
+
+def wallet_request_of(body: object) -> ValidWalletRequest:
+    """Return the wallet that a decoded JSON body asks for; raises ContractError."""
+    request = validated(WalletRequest, body)
+    if request.owner_id is not None and not 0 < len(request.owner_id) <= OWNER_ID_MAX:
+        raise ContractError.invalid_fields(
+            [FieldError("/owner_id", f"1 to {OWNER_ID_MAX} characters")]
+        )
+    return ValidWalletRequest(
+        currency=request.currency,
+        owner_id=request.owner_id,
+        overdraft_limit=overdraft_minor(request.overdraft_limit, request.currency),
+        metadata=request.metadata,
+    )
+
+
+def overdraft_minor(limit: Decimal, currency: str) -> int:
+    """Return an overdraft limit in minor units; raises ContractError."""
+    try:
+        return minor_units(limit, currency)
+    except AmountError as error:
+        where = "/overdraft_limit" if "currency code" not in str(error) else "/currency"
+        raise ContractError.invalid_fields([FieldError(where, str(error))]) from None
+
+
+def wallet_change_of(body: object) -> WalletChange:
+    """Return the change that a decoded JSON body asks for; raises ContractError."""
+    change = validated(WalletChange, body)
+    if not change.model_fields_set:
+        raise ContractError.invalid_fields(
+            [FieldError("", "name at least one of status, overdraft_limit, metadata")]
+        )
+    return change
