@@ -1,0 +1,160 @@
+"""Settings: read once from the environment, checked, and handed down. A wrong one stops the start.
+
+docs/configuration.md lists every one of them; a test keeps the two in step.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from yarl import URL
+
+PREFIX = "ACKLEDGER_"
+
+
+class ConfigurationError(Exception):
+    """The environment says something that Ackledger cannot work with; the message names it."""
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least severe events that are logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _url_of(*schemes: str) -> AfterValidator:
+    def check(text: str) -> str:
+        try:
+            url = URL(text)
+            has_host = bool(url.host)
+        except ValueError:
+            raise ValueError("not a URL") from None
+        if url.scheme not in schemes or not has_host:
+            raise ValueError(f"expected a URL such as {schemes[0]}://host/…")
+        return text
+
+    return AfterValidator(check)
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class DatabaseSettings(BaseSettings):
+    """What reaches PostgreSQL."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    database_url: Annotated[str, _url_of("postgresql", "postgres")] = Field(
+        validation_alias="DATABASE_URL"
+    )
+    database_statement_timeout_s: Seconds = 10.0
+
+
+class BrokerSettings(BaseSettings):
+    """What reaches RabbitMQ."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    amqp_url: Annotated[str, _url_of("amqp", "amqps")] = Field(validation_alias="AMQP_URL")
+    partitions: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class LogSettings(BaseSettings):
+    """How a process speaks of itself."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = LogFormat.JSON
+
+
+class ServiceSettings(DatabaseSettings, BrokerSettings, LogSettings):
+    """What every long-running process needs."""
+
+    status_host: str = "127.0.0.1"
+    status_port: Port = 0
+    shutdown_timeout_s: Seconds = 20.0
+
+
+class IngressSettings(ServiceSettings):
+    """The HTTP door."""
+
+    redis_url: Annotated[str, _url_of("redis", "rediss", "unix")] = Field(
+        validation_alias="REDIS_URL"
+    )
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8080
+    status_port: Port = 9101
+    ingress_database_connections: Annotated[int, Field(ge=2, le=100)] = 10
+    group_size: Annotated[int, Field(ge=1, le=1000)] = 256
+    group_flushers: Annotated[int, Field(ge=1, le=16)] = 2
+    confirm_timeout_s: Seconds = 1.0
+    backlog_max: Annotated[int, Field(ge=1)] = 1_000_000
+    rate_limit_per_s: Annotated[float, Field(ge=0)] = 0.0
+    rate_limit_burst: Annotated[int, Field(ge=1)] = 1000
+
+
+class ProcessorSettings(ServiceSettings):
+    """The poster of transactions."""
+
+    status_port: Port = 9102
+    processor_database_connections: Annotated[int, Field(ge=2, le=100)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=1000)] = 512
+    lock_timeout_s: Seconds = 5.0
+
+
+class ReconcilerSettings(ServiceSettings):
+    """The sweeper of what got stuck, and the keeper of dead letters."""
+
+    status_port: Port = 9103
+    stale_after_s: Seconds = 30.0
+    reconcile_interval_s: Seconds = 5.0
+    reconcile_in_flight_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+
+
+class VerifySettings(DatabaseSettings):
+    """What `ackledger verify` holds against the books."""
+
+    verify_pending_max_s: Seconds = 300.0
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load_settings(kind: type[Settings], environment: Mapping[str, str]) -> Settings:
+    """Return the settings that an environment holds; raises ConfigurationError naming a wrong one.
+
+    Names are as documented (`ACKLEDGER_…`, DATABASE_URL, AMQP_URL, REDIS_URL), case included.
+    """
+    values: dict[str, Any] = {}
+    for field, info in kind.model_fields.items():
+        name = variable_of(field, info.validation_alias)
+        if environment.get(name, "") != "":
+            values[str(info.validation_alias or field)] = environment[name]
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        found = error.errors()[0]
+        field = str(found["loc"][0])
+        name = field if field.isupper() else PREFIX + field.upper()
+        if found["type"] == "missing":
+            raise ConfigurationError(f"{name} is not set") from None
+        raise ConfigurationError(f"{name}={found['input']!r}: {found['msg']}") from None
+
+
+def variable_of(field: str, alias: object) -> str:
+    """Return the environment variable that sets a field."""
+    return alias if isinstance(alias, str) else PREFIX + field.upper()

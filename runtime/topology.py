@@ -1,0 +1,61 @@
+"""The broker's topology: declared by `ackledger migrate`, only looked at by everyone else."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiormq.exceptions import (
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    ConnectionCommandInvalid,
+)
+
+from contracts.topology import EXCHANGES, Exchange, Queue, queues
+from runtime.broker import CONNECT_TIMEOUT_S, Channel, close, connect, open_channel
+
+
+class TopologyError(Exception):
+    """The broker's exchanges or queues are missing or differ; the message says what mends it."""
+
+
+async def declare_topology(url: str, *, partitions: int) -> list[str]:
+    """Declare every exchange, queue and binding, and return their names; safe to run again.
+
+    Raises TopologyError when one exists with other arguments or the broker lacks the plugin.
+    """
+    connection = await connect(url, name="migrate")
+    try:
+        channel = await open_channel(connection)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S * 3):
+            return await _declare(channel, EXCHANGES, queues(partitions))
+    except ConnectionCommandInvalid as error:
+        raise TopologyError(
+            "the broker does not know the exchange type x-consistent-hash; "
+            "run: rabbitmq-plugins enable rabbitmq_consistent_hash_exchange"
+        ) from error
+    except ChannelPreconditionFailed as error:
+        raise TopologyError(
+            f"the broker has it with other arguments ({error}); "
+            "drain and delete the queue or exchange, then run: ackledger migrate"
+        ) from error
+    finally:
+        await close(connection)
+
+
+async def check_queue(channel: Channel, name: str) -> int:
+    """Return how many messages wait in a queue; raises TopologyError when there is none."""
+    try:
+        declared = await channel.queue_declare(name, passive=True)
+    except ChannelNotFoundEntity as error:
+        raise TopologyError(f"the queue {name} is missing; run: ackledger migrate") from error
+    return declared.message_count or 0
+
+
+async def _declare(
+    channel: Channel, exchanges: Sequence[Exchange], wanted: Sequence[Queue]
+) -> list[str]:
+    for exchange in exchanges:
+        await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
+    for queue in wanted:
+        await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+        await channel.queue_bind(queue.name, queue.exchange, queue.binding_key)
+    return [exchange.name for exchange in exchanges] + [queue.name for queue in wanted]
