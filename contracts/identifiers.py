@@ -6,6 +6,7 @@ Their first 48 bits are milliseconds since 1970, the next 12 the fraction of the
 
 import base64
 import binascii
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid5
@@ -42,6 +43,7 @@ def id_of_reference(reference: str) -> UUID:
         raise ValueError(f"'{reference}' is not a transaction reference") from None
 
 
+@functools.cache  # as many answers as currencies
 def external_wallet_id(currency: str) -> UUID:
     """Return the id of a currency's external wallet: the other side of deposits and withdrawals."""
     return uuid5(_NAMESPACE, f"external:{currency}")

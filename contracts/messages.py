@@ -28,6 +28,7 @@ from contracts.transactions import (
 
 REQUESTED_TYPE: Final = "transaction.requested.v1"
 RECORDED_TYPE: Final = "transaction.recorded.v1"
+RESULT_TYPE: Final = "transaction.result.v1"
 CONTENT_TYPE: Final = "application/json"
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """The largest message body, the same bound as an HTTP body."""

@@ -4,9 +4,8 @@ The models give the documents their schemas. The `render_…` functions build th
 database rows directly: they run for every event and every read, where a model a row costs too much.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 
 import orjson
@@ -17,8 +16,13 @@ from contracts.money import format_minor
 from contracts.transactions import Channel, FailureCode, TransactionStatus, TransactionType
 from contracts.wallets import WalletStatus
 
-Row = Mapping[str, Any]
-"""A database row, its columns by name."""
+
+class Row(Protocol):
+    """A database row: its columns by name."""
+
+    def __getitem__(self, column: str, /) -> Any:
+        """Return a column's value."""
+
 
 Json = dict[str, Any]
 

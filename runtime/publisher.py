@@ -32,11 +32,13 @@ class Outgoing:
     body: bytes
     type: str
     correlation_id: str | None = None
+    content_type: str | None = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_mandatory: bool = True
 
 
 class Publisher:
-    """Publishes persistent, mandatory, confirmed messages over one connection of its own.
+    """Publishes persistent, confirmed messages over one connection of its own.
 
     A memory alarm blocks connections that publish, so consumers have another.
     """
@@ -71,7 +73,7 @@ class Publisher:
                     exchange=message.exchange,
                     routing_key=message.routing_key,
                     properties=_properties(message),
-                    mandatory=True,
+                    mandatory=message.is_mandatory,
                 )
         except PublishError as error:
             place = message.exchange or message.routing_key
@@ -92,7 +94,7 @@ class Publisher:
 
 def _properties(message: Outgoing) -> Basic.Properties:
     return Basic.Properties(
-        content_type="application/json",
+        content_type=message.content_type,
         delivery_mode=PERSISTENT,
         # Fresh for each try: two publishes in flight with one id get each other's outcome.
         message_id=uuid4().hex,

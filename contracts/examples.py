@@ -1,0 +1,195 @@
+"""Examples for the documents, rendered as the server renders: they cannot fall out of form."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from contracts.identifiers import event_id, external_wallet_id, reference_of
+from contracts.problems import PROBLEMS, ProblemCode
+from contracts.views import (
+    Json,
+    format_moment,
+    render_event,
+    render_transaction,
+    render_wallet,
+    render_wallet_entry,
+)
+
+_ALICE: Final = UUID("0199a1f2-6c1e-7d40-8001-5f2d9c7be311")
+_BOB: Final = UUID("0199a1f2-7a90-72c8-8001-c84e10d7f0aa")
+_TRANSACTION_ID: Final = UUID("019aa3b0-41d2-7e14-8001-9b7f02c4d6e8")
+_OUTBOX_ID: Final = UUID("019aa3b0-41d9-7a20-8001-31f6c7a9be02")
+_OPENED: Final = datetime(2026, 10, 2, 9, 14, 7, 120_431, tzinfo=UTC)
+_SUBMITTED: Final = datetime(2026, 11, 20, 12, 0, 3, 482_917, tzinfo=UTC)
+_POSTED: Final = _SUBMITTED + timedelta(microseconds=2_604)
+
+REFERENCE: Final = reference_of(_TRANSACTION_ID)
+
+_WALLET_ROW: Final[dict[str, Any]] = {
+    "id": _ALICE,
+    "owner_id": "customer-1042",
+    "currency": "USD",
+    "balance": 89_950,
+    "held": 0,
+    "overdraft_limit": 10_000,
+    "status": "ACTIVE",
+    "version": 18,
+    "metadata": '{"segment":"retail"}',
+    "created_at": _OPENED,
+    "updated_at": _POSTED,
+}
+_PENDING_ROW: Final[dict[str, Any]] = {
+    "id": _TRANSACTION_ID,
+    "idempotency_key": "order-4711-payment",
+    "submitter": "shop",
+    "channel": "http",
+    "type": "transfer",
+    "source_wallet_id": _ALICE,
+    "destination_wallet_id": _BOB,
+    "amount": 10_050,
+    "currency": "USD",
+    "status": "PENDING",
+    "failure_code": None,
+    "failure_detail": None,
+    "description": "Order 4711",
+    "metadata": '{"order":"4711"}',
+    "reverses": None,
+    "reversed_by": None,
+    "source_sequence": None,
+    "destination_sequence": None,
+    "created_at": _SUBMITTED,
+    "completed_at": None,
+}
+_COMPLETED_ROW: Final[dict[str, Any]] = {
+    **_PENDING_ROW,
+    "status": "COMPLETED",
+    "source_sequence": 18,
+    "source_balance_after": 89_950,
+    "destination_sequence": 3,
+    "destination_balance_after": 30_050,
+    "completed_at": _POSTED,
+}
+_ENTRY_ROW: Final[dict[str, Any]] = {
+    "wallet_id": _ALICE,
+    "sequence": 18,
+    "transaction_id": _TRANSACTION_ID,
+    "type": "transfer",
+    "amount": -10_050,
+    "currency": "USD",
+    "balance_after": 89_950,
+    "description": "Order 4711",
+    "created_at": _POSTED,
+}
+
+WALLET_REQUEST: Final[Json] = {
+    "currency": "USD",
+    "owner_id": "customer-1042",
+    "overdraft_limit": "100.00",
+    "metadata": {"segment": "retail"},
+}
+WALLET: Final[Json] = render_wallet(_WALLET_ROW)
+NEW_WALLET: Final[Json] = render_wallet(
+    {**_WALLET_ROW, "balance": 0, "version": 0, "updated_at": _OPENED}
+)
+WALLET_PAGE: Final[Json] = {"items": [WALLET], "next_cursor": None}
+ENTRY_PAGE: Final[Json] = {"items": [render_wallet_entry(_ENTRY_ROW)], "next_cursor": None}
+BALANCE: Final[Json] = {"balance": "899.50", "at": format_moment(_POSTED)}
+
+TRANSFER_REQUEST: Final[Json] = {
+    "type": "transfer",
+    "source_wallet_id": str(_ALICE),
+    "destination_wallet_id": str(_BOB),
+    "amount": "100.50",
+    "currency": "USD",
+    "description": "Order 4711",
+    "metadata": {"order": "4711"},
+}
+DEPOSIT_REQUEST: Final[Json] = {
+    "type": "deposit",
+    "destination_wallet_id": str(_ALICE),
+    "amount": "1000.00",
+    "currency": "USD",
+    "description": "Card top-up",
+}
+WITHDRAWAL_REQUEST: Final[Json] = {
+    "type": "withdrawal",
+    "source_wallet_id": str(_BOB),
+    "amount": "42.00",
+    "currency": "USD",
+    "description": "Payout to bank",
+}
+BATCH_REQUEST: Final[Json] = {
+    "transactions": [
+        {**TRANSFER_REQUEST, "idempotency_key": "order-4711-payment"},
+        {**DEPOSIT_REQUEST, "idempotency_key": "top-up-0815"},
+    ]
+}
+
+TRANSACTION: Final[Json] = render_transaction(_COMPLETED_ROW)
+PENDING_TRANSACTION: Final[Json] = render_transaction(_PENDING_ROW)
+FAILED_TRANSACTION: Final[Json] = render_transaction(
+    {
+        **_PENDING_ROW,
+        "type": "withdrawal",
+        "destination_wallet_id": external_wallet_id("USD"),
+        "status": "FAILED",
+        "failure_code": "insufficient_funds",
+        "failure_detail": "999.50 USD available, 100000.00 USD wanted",
+        "amount": 10_000_000,
+        "completed_at": _POSTED,
+    }
+)
+TRANSACTION_PAGE: Final[Json] = {"items": [TRANSACTION], "next_cursor": None}
+TRANSACTION_EVENT: Final[Json] = render_event(
+    TRANSACTION,
+    event_id=event_id(_OUTBOX_ID, _TRANSACTION_ID),
+    event_type="transaction.completed",
+    occurred_at=format_moment(_POSTED),
+)
+
+
+def problem_example(code: ProblemCode, *, detail: str, instance: str) -> Json:
+    """Return a problem of one kind, as a client reads it."""
+    kind = PROBLEMS[code]
+    return {
+        "type": f"urn:ackledger:problem:{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": instance,
+        "code": code.value,
+        "request_id": "checkout-7f3a",
+        "errors": [],
+    }
+
+
+BATCH_RESULT: Final[Json] = {
+    "items": [
+        {"status_code": 202, "transaction": PENDING_TRANSACTION},
+        {
+            "status_code": 422,
+            "problem": problem_example(
+                ProblemCode.IDEMPOTENCY_KEY_REUSED,
+                detail="the key 'top-up-0815' named another transaction before",
+                instance="/v1/transactions/batch",
+            ),
+        },
+    ]
+}
+
+READY: Final[Json] = {
+    "status": "ready",
+    "dependencies": {
+        "database": {"state": "up", "detail": None},
+        "broker": {"state": "up", "detail": None},
+        "redis": {"state": "up", "detail": None},
+    },
+}
+NOT_READY: Final[Json] = {
+    "status": "not_ready",
+    "dependencies": {
+        "database": {"state": "down", "detail": "connection refused"},
+        "broker": {"state": "up", "detail": None},
+        "redis": {"state": "up", "detail": None},
+    },
+}

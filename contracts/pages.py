@@ -1,0 +1,160 @@
+"""What wraps the views: pages of lists, batches, results, health, and operators' dead letters."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.messages import DeadLetterReason, RequestedTransaction
+from contracts.problems import Problem
+from contracts.transactions import BATCH_MAX
+from contracts.views import Timestamp, Transaction, Wallet, WalletEntry
+
+PAGE_LIMIT_DEFAULT: Final = 50
+PAGE_LIMIT_MAX: Final = 200
+"""The most items of one page: it keeps an answer well under a megabyte."""
+CURSOR_MAX: Final = 512
+"""Characters; longer text was not made by a list."""
+RESULT_TYPE: Final = "transaction.result.v1"
+
+Cursor = Annotated[
+    str,
+    Field(
+        max_length=CURSOR_MAX,
+        description="Opaque: pass it back as `cursor`, with the same filters, for what follows",
+        examples=["eyJhZnRlciI6IjAxOTNhZGJjIn0"],
+    ),
+]
+NextCursor = Annotated[Cursor | None, Field(description="null when nothing follows")]
+
+
+class WalletPage(BaseModel):
+    """Wallets, the oldest first."""
+
+    items: list[Wallet]
+    next_cursor: NextCursor
+
+
+class WalletEntryPage(BaseModel):
+    """A wallet's entries, the newest first."""
+
+    items: list[WalletEntry]
+    next_cursor: NextCursor
+
+
+class TransactionPage(BaseModel):
+    """Transactions, the newest first."""
+
+    items: list[Transaction]
+    next_cursor: NextCursor
+
+
+class TransactionBatchRequest(BaseModel):
+    """Many transactions of one request; each stands and falls by itself."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    transactions: list[RequestedTransaction] = Field(min_length=1, max_length=BATCH_MAX)
+
+
+class AcceptedItem(BaseModel):
+    """An item that was accepted (202) or replayed (200)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status_code: int = Field(description="202, or 200 for a replay", examples=[202])
+    transaction: Transaction
+
+
+class RefusedItem(BaseModel):
+    """An item that was not accepted, and the problem that a single submission would have met."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status_code: int = Field(description="The status of the problem", examples=[422])
+    problem: Problem
+
+
+class TransactionBatchResult(BaseModel):
+    """An item for each transaction of the request, in the same order."""
+
+    items: list[AcceptedItem | RefusedItem]
+
+
+class Liveness(BaseModel):
+    """The process answers; nothing is said of its dependencies."""
+
+    status: Literal["live"]
+
+
+class ReadinessStatus(StrEnum):
+    """DEGRADED still serves every call: without the broker, posting waits for the reconciler."""
+
+    READY = "ready"
+    DEGRADED = "degraded"
+    NOT_READY = "not_ready"
+
+
+class DependencyState(StrEnum):
+    """Whether the last probe of a dependency succeeded."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class Dependency(BaseModel):
+    """What the last probe of one dependency found."""
+
+    state: DependencyState
+    detail: str | None = Field(default=None, description="Why it is down")
+
+
+class Readiness(BaseModel):
+    """Whether the process can do its work, and with which of its dependencies."""
+
+    status: ReadinessStatus
+    dependencies: dict[str, Dependency] = Field(
+        description="`database`, `broker` and `redis`, by name"
+    )
+
+
+class DeadLetterState(StrEnum):
+    """What became of a dead letter."""
+
+    OPEN = "open"
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+
+
+class DeadLetter(BaseModel):
+    """A message that could not be processed."""
+
+    id: UUID
+    state: DeadLetterState
+    queue: str
+    reason: DeadLetterReason
+    detail: str
+    body: str = Field(description="The message's body; bytes that are not UTF-8 are replaced")
+    headers: dict[str, Any]
+    submitter: str | None
+    transaction_id: UUID | None
+    first_seen_at: Timestamp
+    replayed_at: Timestamp | None
+    discarded_at: Timestamp | None
+
+
+class DeadLetterPage(BaseModel):
+    """Dead letters, the newest first."""
+
+    items: list[DeadLetter]
+    next_cursor: NextCursor
+
+
+class TransactionResultMessage(BaseModel):
+    """The body of `transaction.result.v1`, sent to the `reply_to` of an upstream message."""
+
+    version: Literal[1]
+    transactions: list[Transaction] = Field(
+        description="Those of the message that are recorded, in its order, as they are now"
+    )

@@ -1,0 +1,20 @@
+"""W3C trace context: what of it is believed, and the trace id inside."""
+
+import re
+from typing import Final
+
+_TRACEPARENT: Final = re.compile(r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}")
+_ZERO_TRACE: Final = "0" * 32
+
+
+def valid_traceparent(value: object) -> str | None:
+    """Return a traceparent header if it is one, else None."""
+    if not isinstance(value, str):
+        return None
+    match = _TRACEPARENT.fullmatch(value)
+    return None if match is None or match["trace"] == _ZERO_TRACE else value
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Return the 32 hex digits that name the trace of a valid traceparent."""
+    return traceparent[3:35]

@@ -1,0 +1,84 @@
+"""The processor's composition root: reads the environment, builds the parts, runs them."""
+
+import asyncio
+import os
+import sys
+
+from contracts.topology import partition_queue
+from processor.consumer import Consumer
+from processor.correspondence import Correspondence
+from processor.partition import PartitionProcessor
+from processor.posting import POSTER_SESSION, Poster
+from processor.relay import OutboxRelay
+from runtime.database import create_pool
+from runtime.health import check_broker, check_database
+from runtime.lifecycle import Service, run_service
+from runtime.logs import configure_logging
+from runtime.publisher import Publisher
+from runtime.settings import ConfigurationError, ProcessorSettings, load_settings
+from runtime.status import Readiness, StatusServer
+
+
+async def serve(settings: ProcessorSettings) -> None:
+    """Run the processor until a signal."""
+    service = Service("processor", shutdown_timeout_s=settings.shutdown_timeout_s)
+    pool = create_pool(
+        settings.database_url,
+        name="processor",
+        size=settings.processor_database_connections + settings.partitions,
+        statement_timeout_s=settings.database_statement_timeout_s,
+        session={**POSTER_SESSION, "lock_timeout": f"{int(settings.lock_timeout_s * 1000)}"},
+    )
+    await pool
+    publisher = Publisher(settings.amqp_url, name="processor-publish")
+    posted = asyncio.Event()
+    poster = Poster(pool)
+    consumers = [
+        Consumer(settings.amqp_url, partition_queue(number), prefetch=2 * settings.batch_size)
+        for number in range(settings.partitions)
+    ]
+    for number, consumer in enumerate(consumers):
+        partition = PartitionProcessor(
+            consumer=consumer,
+            poster=poster,
+            correspondence=Correspondence(
+                publisher=publisher, pool=pool, queue=partition_queue(number)
+            ),
+            posted=posted,
+            batch_size=settings.batch_size,
+        )
+        service.add_loop(f"consumer-{number}", consumer)
+        service.add_loop(f"partition-{number}", partition)
+        service.add_drain(partition.drain)
+    service.add_loop("publisher", publisher)
+    service.add_loop("relay", OutboxRelay(pool=pool, publisher=publisher, posted=posted))
+    readiness = Readiness(
+        {
+            "postgres": check_database(pool),
+            "rabbitmq": check_broker(
+                lambda: publisher.is_up and all(consumer.is_up for consumer in consumers),
+                is_needed=True,
+            ),
+        }
+    )
+    service.add_loop(
+        "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
+    )
+    service.add_close(pool.close)
+    await service.run()
+
+
+def main() -> int:
+    """Run as a process; return its exit code."""
+    try:
+        settings = load_settings(ProcessorSettings, os.environ)
+    except ConfigurationError as error:
+        sys.stderr.write(f"ackledger: {error}\n")
+        return 2
+    configure_logging(settings, service="processor")
+    run_service(serve(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

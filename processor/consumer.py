@@ -1,0 +1,175 @@
+"""Consuming one partition: deliveries in their order, decoded, and batches of what waits."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import structlog
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+
+from contracts.messages import (
+    PoisonMessageError,
+    Recorded,
+    Requested,
+    decode_message,
+)
+from processor.metrics import WAITING_DELIVERIES
+from runtime.broker import UNREACHABLE, BrokerLink, Channel
+from runtime.topology import TopologyError, check_queue
+
+WATCH_INTERVAL_S: Final = 5.0
+
+log = structlog.get_logger()
+
+Content: TypeAlias = Recorded | Requested | PoisonMessageError
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message in hand: what it asks for, and the channel that wants its ack."""
+
+    channel: Channel
+    tag: int
+    body: bytes
+    properties: Basic.Properties
+    content: Content
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions it stands for; a dead letter counts as one piece of work."""
+        match self.content:
+            case Recorded(transaction_ids):
+                return len(transaction_ids)
+            case Requested(commands=commands):
+                return len(commands)
+            case PoisonMessageError():
+                return 1
+
+
+class Consumer:
+    """The deliveries of one queue. Its callback only enqueues; whoever takes them settles them."""
+
+    def __init__(self, url: str, queue: str, *, prefetch: int) -> None:
+        """`prefetch` bounds the deliveries in hand, unsettled ones included."""
+        self._queue = queue
+        self._prefetch = prefetch
+        self._waiting: deque[Delivery] = deque()
+        self._arrived = asyncio.Event()
+        self._channel: Channel | None = None
+        self._tag: str | None = None
+        self._is_stopping = False
+        self._link = BrokerLink(url, name=f"consume-{queue}", opened=self._consume, lost=self._lost)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker can deliver to us (a standby is up, too)."""
+        return self._channel is not None
+
+    def is_current(self, delivery: Delivery) -> bool:
+        """Whether the channel that delivered it still lives: acks of any other are dropped."""
+        return delivery.channel is self._channel
+
+    async def run(self) -> None:
+        """Keep consuming until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._link.run())
+            group.create_task(self._watch())
+
+    async def take(self, transactions_max: int) -> list[Delivery]:
+        """Return all that waits, up to a bound of transactions; at least one delivery.
+
+        Returns an empty list once stopped and empty-handed.
+        """
+        while not self._waiting:
+            if self._is_stopping:
+                return []
+            self._arrived.clear()
+            await self._arrived.wait()
+        taken = [self._waiting.popleft()]
+        count = taken[0].transactions
+        while self._waiting and count + self._waiting[0].transactions <= transactions_max:
+            taken.append(self._waiting.popleft())
+            count += taken[-1].transactions
+        WAITING_DELIVERIES.set(len(self._waiting))
+        return taken
+
+    async def ack(self, deliveries: list[Delivery]) -> None:
+        """Settle these deliveries, which are all up to the last of them; lost acks come again."""
+        last = deliveries[-1]
+        if not self.is_current(last):
+            log.info("stale_ack_dropped", queue=self._queue, deliveries=len(deliveries))
+            return
+        try:
+            await last.channel.basic_ack(last.tag, multiple=True)
+        except UNREACHABLE as error:
+            log.warning("ack_failed", queue=self._queue, error=repr(error))
+
+    async def stop(self) -> None:
+        """Ask for no more; what waits goes back to the broker when the connection closes."""
+        self._is_stopping = True
+        self._waiting.clear()
+        self._arrived.set()
+        if self._channel is not None and self._tag is not None:
+            try:
+                await self._channel.basic_cancel(self._tag)
+            except UNREACHABLE as error:
+                log.info("cancel_failed", queue=self._queue, error=repr(error))
+
+    async def _consume(self, channel: Channel) -> None:
+        try:
+            waiting = await check_queue(channel, self._queue)
+        except TopologyError as error:
+            log.error("queue_missing", queue=self._queue, detail=str(error))  # noqa: TRY400
+            raise ConnectionError(str(error)) from error
+        await channel.basic_qos(prefetch_count=self._prefetch)
+        self._channel = channel
+        consuming = await channel.basic_consume(self._queue, self._enqueue)
+        self._tag = consuming.consumer_tag
+        log.info("consuming", queue=self._queue, waiting=waiting)
+
+    def _lost(self) -> None:
+        """Forget what the lost channel delivered: the broker delivers it again."""
+        self._channel = None
+        self._tag = None
+        self._waiting.clear()
+
+    async def _enqueue(self, message: DeliveredMessage) -> None:
+        channel = self._channel
+        if self._is_stopping or channel is None or message.channel is not channel:
+            return
+        self._waiting.append(_delivery(channel, message))
+        self._arrived.set()
+
+    async def _watch(self) -> None:
+        """Rebuild a consumer that the broker cancelled: the library does not tell of it."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            channel = self._channel
+            if channel is None or self._tag is None or self._is_stopping:
+                continue
+            if self._tag not in getattr(channel, "consumers", {self._tag}):
+                log.warning("consumer_cancelled", queue=self._queue)
+                self._link.cut()
+
+
+def _delivery(channel: Channel, message: DeliveredMessage) -> Delivery:
+    """Decode at once: pure work, done while the database is waited for."""
+    properties = message.header.properties
+    try:
+        content: Content = decode_message(
+            message.body,
+            message_type=properties.message_type,
+            content_type=properties.content_type,
+            user_id=properties.user_id,
+        )
+    except PoisonMessageError as error:
+        content = error
+    return Delivery(
+        channel=channel,
+        tag=message.delivery_tag or 0,
+        body=message.body,
+        properties=properties,
+        content=content,
+    )

@@ -1,0 +1,38 @@
+"""What the processor counts; docs/operations.md says what to watch."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+TRANSACTIONS: Final = Counter(
+    "ackledger_processor_transactions",
+    "Transactions that a commit of ours ended, by outcome",
+    ["outcome"],
+)
+BATCHES: Final = Counter("ackledger_processor_batches", "Batches committed")
+BATCH_TRANSACTIONS: Final = Histogram(
+    "ackledger_processor_batch_transactions",
+    "Transactions in a committed batch",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+BATCH_SECONDS: Final = Histogram(
+    "ackledger_processor_batch_seconds",
+    "From taking a batch to its commit",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+DEAD_LETTERS: Final = Counter(
+    "ackledger_processor_dead_letters", "Messages that became dead letters", ["reason"]
+)
+RETRIES: Final = Counter(
+    "ackledger_processor_retries", "Batches that are tried again after a passing error"
+)
+BISECTIONS: Final = Counter(
+    "ackledger_processor_bisections", "Batches split because of an error of unknown cause"
+)
+WAITING_DELIVERIES: Final = Gauge(
+    "ackledger_processor_waiting_deliveries", "Deliveries that wait for the next batch"
+)
+EVENTS: Final = Counter("ackledger_relay_events", "Events confirmed by the broker", ["event_type"])
+RELAY_FAILURES: Final = Counter(
+    "ackledger_relay_failures", "Rounds of the relay that have to be done again"
+)
