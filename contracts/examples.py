@@ -148,18 +148,51 @@ TRANSACTION_EVENT: Final[Json] = render_event(
 )
 
 
-def problem_example(code: ProblemCode, *, detail: str, instance: str) -> Json:
-    """Return a problem of one kind, as a client reads it."""
+_PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
+    ProblemCode.MALFORMED_JSON: "unexpected end of data: line 1 column 37",
+    ProblemCode.VALIDATION_FAILED: "/amount: USD has 2 decimals, the amount has more",
+    ProblemCode.INVALID_PARAMETER: "limit: 1 to 200 is expected",
+    ProblemCode.INVALID_CURSOR: "the cursor belongs to another list or other filters",
+    ProblemCode.IDEMPOTENCY_KEY_MISSING: "name the request with the header Idempotency-Key",
+    ProblemCode.IDEMPOTENCY_KEY_INVALID: "an idempotency key is 1 to 255 visible ASCII characters",
+    ProblemCode.IDEMPOTENCY_KEY_REUSED: "the key 'top-up-0815' stands for other content",
+    ProblemCode.UNAUTHENTICATED: "the API key is unknown or revoked",
+    ProblemCode.INSUFFICIENT_SCOPE: "this call needs the scope transactions:write",
+    ProblemCode.NOT_FOUND: "there is nothing at this path",
+    ProblemCode.WALLET_NOT_FOUND: f"no wallet {_ALICE}",
+    ProblemCode.TRANSACTION_NOT_FOUND: f"no transaction {_TRANSACTION_ID}",
+    ProblemCode.DEAD_LETTER_NOT_FOUND: f"no dead letter {_OUTBOX_ID}",
+    ProblemCode.METHOD_NOT_ALLOWED: "GET and POST are allowed here",
+    ProblemCode.WALLET_NOT_EMPTY: "the balance is 899.50 USD; a wallet is closed at zero",
+    ProblemCode.WALLET_CLOSED: "a closed wallet stays closed",
+    ProblemCode.OVERDRAFT_IN_USE: "the balance is -80.00 USD, below the new limit",
+    ProblemCode.NOT_PERMITTED: "the wallet of the outside world cannot be changed",
+    ProblemCode.BODY_TOO_LARGE: "a body is at most 1048576 bytes",
+    ProblemCode.UNSUPPORTED_MEDIA_TYPE: "the content type is 'text/plain'",
+    ProblemCode.RATE_LIMITED: "at most 1000 requests in 1 s; try again in 1 s",
+    ProblemCode.BACKLOG_FULL: "more than 1000000 transactions are waiting; try again in 5 s",
+    ProblemCode.DATABASE_UNAVAILABLE: "nothing was recorded; try again in 1 s",
+    ProblemCode.INTERNAL_ERROR: "the request id finds the error in our logs",
+}
+
+
+def problem_example(code: ProblemCode, *, path: str) -> Json:
+    """Return a problem of one kind, as a client of the path (with its variables) reads it."""
     kind = PROBLEMS[code]
+    errors = []
+    if code is ProblemCode.VALIDATION_FAILED:
+        errors = [{"pointer": "/amount", "detail": "USD has 2 decimals, the amount has more"}]
     return {
         "type": f"urn:ackledger:problem:{code}",
         "title": kind.title,
         "status": kind.status,
-        "detail": detail,
-        "instance": instance,
+        "detail": _PROBLEM_DETAILS[code],
+        "instance": path.format(
+            wallet_id=_ALICE, transaction_id=_TRANSACTION_ID, dead_letter_id=_OUTBOX_ID
+        ),
         "code": code.value,
         "request_id": "checkout-7f3a",
-        "errors": [],
+        "errors": errors,
     }
 
 
@@ -169,9 +202,7 @@ BATCH_RESULT: Final[Json] = {
         {
             "status_code": 422,
             "problem": problem_example(
-                ProblemCode.IDEMPOTENCY_KEY_REUSED,
-                detail="the key 'top-up-0815' named another transaction before",
-                instance="/v1/transactions/batch",
+                ProblemCode.IDEMPOTENCY_KEY_REUSED, path="/v1/transactions/batch"
             ),
         },
     ]
@@ -193,3 +224,13 @@ NOT_READY: Final[Json] = {
         "redis": {"state": "up", "detail": None},
     },
 }
+
+REQUESTED_MESSAGE: Final[Json] = {
+    "version": 1,
+    "idempotency_key": "order-4711-payment",
+    **TRANSFER_REQUEST,
+}
+REQUESTED_BATCH_MESSAGE: Final[Json] = {"version": 1, **BATCH_REQUEST}
+RECORDED_MESSAGE: Final[Json] = {"version": 1, "transaction_ids": [str(_TRANSACTION_ID)]}
+RESULT_MESSAGE: Final[Json] = {"version": 1, "transactions": [TRANSACTION]}
+TRACEPARENT: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

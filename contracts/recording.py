@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ class RecordedRow:
     id: UUID
     is_new: bool
     is_same: bool
+    created_at: datetime
 
 
 def recording_arguments(submissions: Sequence[Submission]) -> tuple[list[Any], ...]:
@@ -60,7 +62,12 @@ def recording_arguments(submissions: Sequence[Submission]) -> tuple[list[Any], .
 def recorded_rows(rows: Sequence[Any], count: int) -> list[RecordedRow]:
     """Return what the function answered, in the order of the submissions."""
     found: dict[int, RecordedRow] = {
-        row["request"]: RecordedRow(id=row["id"], is_new=row["is_new"], is_same=row["is_same"])
+        row["request"]: RecordedRow(
+            id=row["id"],
+            is_new=row["is_new"],
+            is_same=row["is_same"],
+            created_at=row["created_at"],
+        )
         for row in rows
     }
     return [found[index] for index in range(count)]

@@ -54,8 +54,8 @@ async def serve(settings: ProcessorSettings) -> None:
     service.add_loop("relay", OutboxRelay(pool=pool, publisher=publisher, posted=posted))
     readiness = Readiness(
         {
-            "postgres": check_database(pool),
-            "rabbitmq": check_broker(
+            "database": check_database(pool),
+            "broker": check_broker(
                 lambda: publisher.is_up and all(consumer.is_up for consumer in consumers),
                 is_needed=True,
             ),

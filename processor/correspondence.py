@@ -17,7 +17,6 @@ from contracts.messages import (
     SUBMITTER_HEADER,
     TRANSACTION_HEADER,
     DeadLetterReason,
-    Requested,
 )
 from contracts.topology import DEAD_LETTERS
 from contracts.views import render_transaction
@@ -100,12 +99,10 @@ class Correspondence:
 
 def _result(delivery: Delivery, transaction_ids: Sequence[UUID], rows: dict[UUID, Any]) -> Outgoing:
     views = [render_transaction(rows[one]) for one in transaction_ids if one in rows]
-    is_batch = isinstance(delivery.content, Requested) and delivery.content.is_batch
-    body = {"version": 1, "transactions": views} if is_batch else {"version": 1, **views[0]}
     return Outgoing(
         exchange="",
         routing_key=delivery.properties.reply_to or "",
-        body=orjson.dumps(body),
+        body=orjson.dumps({"version": 1, "transactions": views}),
         type=RESULT_TYPE,
         correlation_id=delivery.properties.correlation_id,
     )

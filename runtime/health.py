@@ -13,11 +13,9 @@ def check_database(pool: Pool) -> Check:
 
     async def check() -> DependencyState:
         is_migrated = await pool.fetchval(sql["has_schema_migrations"], timeout=1.0)
-        return (
-            DependencyState("up")
-            if is_migrated
-            else DependencyState("down", "not migrated; run: ackledger migrate")
-        )
+        if is_migrated:
+            return DependencyState(is_up=True)
+        return DependencyState(is_up=False, detail="not migrated; run: ackledger migrate")
 
     return check
 
@@ -26,8 +24,11 @@ def check_broker(is_up: Callable[[], bool], *, is_needed: bool) -> Check:
     """Return a check of our own connections; `is_needed` tells whether we are of use without."""
 
     async def check() -> DependencyState:
-        if is_up():
-            return DependencyState("up")
-        return DependencyState("down" if is_needed else "degraded", "not connected")
+        is_connected = is_up()
+        return DependencyState(
+            is_up=is_connected,
+            detail=None if is_connected else "not connected",
+            is_needed=is_needed,
+        )
 
     return check

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import orjson
 from aiohttp import web
@@ -15,10 +15,11 @@ CHECK_TIMEOUT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class DependencyState:
-    """How a dependency answered: 'degraded' means that the service works without it."""
+    """How a dependency answered, and whether the process is of any use without it."""
 
-    state: Literal["up", "degraded", "down"]
-    detail: str = ""
+    is_up: bool
+    detail: str | None = None
+    is_needed: bool = True
 
 
 Check = Callable[[], Awaitable[DependencyState]]
@@ -30,11 +31,10 @@ class Readiness:
     def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = dict(checks)
 
-    async def read(self) -> tuple[bool, dict[str, DependencyState]]:
-        """Return whether the process is ready, and each dependency's state."""
+    async def read(self) -> dict[str, DependencyState]:
+        """Return each dependency's state, within CHECK_TIMEOUT_S."""
         states = await asyncio.gather(*(_bounded(check) for check in self._checks.values()))
-        named = dict(zip(self._checks, states, strict=True))
-        return all(state.state != "down" for state in states), named
+        return dict(zip(self._checks, states, strict=True))
 
 
 async def _bounded(check: Check) -> DependencyState:
@@ -42,19 +42,20 @@ async def _bounded(check: Check) -> DependencyState:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             return await check()
     except Exception as error:  # noqa: BLE001  # whatever it is, the answer is 'down'
-        return DependencyState("down", type(error).__name__)
+        return DependencyState(is_up=False, detail=type(error).__name__)
 
 
-def render_readiness(*, is_ready: bool, states: Mapping[str, DependencyState]) -> web.Response:
-    """Return 200 or 503 with each dependency's state."""
-    body = {
-        "status": "ready" if is_ready else "not_ready",
-        "dependencies": {
-            name: {"state": state.state, "detail": state.detail} for name, state in states.items()
-        },
+def render_readiness(states: Mapping[str, DependencyState]) -> web.Response:
+    """Return 200 (ready or degraded) or 503, with each dependency's state."""
+    down = [state for state in states.values() if not state.is_up]
+    is_ready = not any(state.is_needed for state in down)
+    status = "not_ready" if not is_ready else "degraded" if down else "ready"
+    dependencies = {
+        name: {"state": "up" if state.is_up else "down", "detail": state.detail}
+        for name, state in states.items()
     }
     return web.Response(
-        body=orjson.dumps(body),
+        body=orjson.dumps({"status": status, "dependencies": dependencies}),
         status=200 if is_ready else 503,
         content_type="application/json",
     )
@@ -83,8 +84,7 @@ class StatusServer:
             await runner.cleanup()
 
     async def _read_readiness(self, _: web.Request) -> web.Response:
-        is_ready, states = await self._readiness.read()
-        return render_readiness(is_ready=is_ready, states=states)
+        return render_readiness(await self._readiness.read())
 
 
 async def _read_metrics(_: web.Request) -> web.Response:

@@ -1,0 +1,45 @@
+"""Every call of the HTTP surface, as data.
+
+The server's routes and the OpenAPI document are both built from this table, so they cannot drift
+apart.
+"""
+
+from typing import Final
+
+from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
+from contracts.operations.service import SERVICE_OPERATIONS
+from contracts.operations.shapes import (
+    BODY_BYTES_MAX,
+    ROUTING_PROBLEMS,
+    WAIT_S_MAX,
+    Operation,
+    Parameter,
+    Response,
+    ResponseHeader,
+    Tag,
+)
+from contracts.operations.transactions import TRANSACTION_OPERATIONS
+from contracts.operations.wallets import WALLET_OPERATIONS
+
+__all__ = [
+    "BODY_BYTES_MAX",
+    "LATER",
+    "OPERATIONS",
+    "ROUTING_PROBLEMS",
+    "WAIT_S_MAX",
+    "Operation",
+    "Parameter",
+    "Response",
+    "ResponseHeader",
+    "Tag",
+]
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    *WALLET_OPERATIONS,
+    *TRANSACTION_OPERATIONS,
+    *SERVICE_OPERATIONS,
+)
+"""What the server serves and the document describes."""
+
+LATER: Final[tuple[Operation, ...]] = DEAD_LETTER_OPERATIONS
+"""Decided, and not served yet: neither routed nor in the document."""

@@ -1,0 +1,127 @@
+"""The parts of which an operation is made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
+
+from contracts.access import Scope
+from contracts.problems import ProblemCode
+
+BODY_BYTES_MAX: Final = 1024 * 1024
+"""The largest request body: a thousand transactions with descriptions fit."""
+WAIT_S_MAX: Final = 30
+"""The longest `Prefer: wait`: below the minute after which common proxies give up."""
+
+JSON: Final = "application/json"
+HTML: Final = "text/html"
+
+JsonSchema = Mapping[str, Any]
+
+
+class Tag(StrEnum):
+    """The chapters of the API page, in their order."""
+
+    WALLETS = "Wallets"
+    TRANSACTIONS = "Transactions"
+    HEALTH = "Health"
+    DOCUMENTS = "Documents"
+    DEAD_LETTERS = "Dead letters"
+
+
+class ResponseHeader(StrEnum):
+    """A response header that the documents describe."""
+
+    REQUEST_ID = "X-Request-Id"
+    LOCATION = "Location"
+    RETRY_AFTER = "Retry-After"
+    IDEMPOTENCY_REPLAYED = "Idempotency-Replayed"
+    PREFERENCE_APPLIED = "Preference-Applied"
+    WWW_AUTHENTICATE = "WWW-Authenticate"
+    RATE_LIMIT_LIMIT = "RateLimit-Limit"
+    RATE_LIMIT_REMAINING = "RateLimit-Remaining"
+    RATE_LIMIT_RESET = "RateLimit-Reset"
+    ETAG = "ETag"
+    CACHE_CONTROL = "Cache-Control"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the path, the query or the headers, with its JSON schema."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    description: str
+    schema: JsonSchema
+    is_required: bool = False
+    example: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer that is no problem. `X-Request-Id` is on every one and not repeated here."""
+
+    status: int
+    description: str
+    model: type[BaseModel] | None = None
+    headers: tuple[ResponseHeader, ...] = ()
+    media_type: str = JSON
+    example: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call: what the server routes, what it checks first, and what the document says of it.
+
+    `operation_id` names the handler; `path` has its variables in braces, as OpenAPI and aiohttp
+    both read them. `scope` is what the API key needs; None asks for no key at all. `problems` is
+    every code that this call can answer with, those of its scope and body included.
+    """
+
+    operation_id: str
+    method: Literal["GET", "POST", "PATCH"]
+    path: str
+    tag: Tag
+    summary: str
+    description: str
+    scope: Scope | None
+    responses: tuple[Response, ...]
+    problems: tuple[ProblemCode, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    request: type[BaseModel] | None = None
+    request_examples: Mapping[str, Mapping[str, Any]] | None = None
+
+
+READ_PROBLEMS: Final = (
+    ProblemCode.UNAUTHENTICATED,
+    ProblemCode.INSUFFICIENT_SCOPE,
+    ProblemCode.RATE_LIMITED,
+    ProblemCode.INTERNAL_ERROR,
+    ProblemCode.DATABASE_UNAVAILABLE,
+)
+"""What every call with an API key can meet."""
+
+LIST_PROBLEMS: Final = (
+    ProblemCode.INVALID_PARAMETER,
+    ProblemCode.INVALID_CURSOR,
+    *READ_PROBLEMS,
+)
+
+BODY_PROBLEMS: Final = (
+    ProblemCode.MALFORMED_JSON,
+    ProblemCode.VALIDATION_FAILED,
+    ProblemCode.BODY_TOO_LARGE,
+    ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+    *READ_PROBLEMS,
+)
+"""What every call with an API key and a body can meet."""
+
+IDEMPOTENCY_PROBLEMS: Final = (
+    ProblemCode.IDEMPOTENCY_KEY_INVALID,
+    ProblemCode.IDEMPOTENCY_KEY_REUSED,
+)
+
+ROUTING_PROBLEMS: Final = (ProblemCode.NOT_FOUND, ProblemCode.METHOD_NOT_ALLOWED)
+"""What a request meets that fits no operation; so no operation lists them."""

@@ -1,0 +1,177 @@
+"""The calls on wallets."""
+
+from typing import Final
+
+from contracts import examples
+from contracts.access import Scope
+from contracts.operations import parameters
+from contracts.operations.shapes import (
+    BODY_PROBLEMS,
+    IDEMPOTENCY_PROBLEMS,
+    LIST_PROBLEMS,
+    READ_PROBLEMS,
+    Operation,
+    Response,
+    ResponseHeader,
+    Tag,
+)
+from contracts.pages import WalletEntryPage, WalletPage
+from contracts.problems import ProblemCode
+from contracts.views import Balance, Wallet
+from contracts.wallets import OWNER_ID_MAX, WalletChange, WalletRequest, WalletStatus
+
+_WALLET_PROBLEMS: Final = (ProblemCode.INVALID_PARAMETER, ProblemCode.WALLET_NOT_FOUND)
+
+_CREATE: Final = Operation(
+    operation_id="create_wallet",
+    method="POST",
+    path="/v1/wallets",
+    tag=Tag.WALLETS,
+    summary="Create a wallet",
+    description=(
+        "A wallet holds one currency for one owner. `overdraft_limit` is how far below zero its "
+        "balance may go. With an `Idempotency-Key`, the same request again answers with the wallet "
+        "that the first one made, as it is now."
+    ),
+    scope=Scope.WALLETS_WRITE,
+    parameters=(parameters.IDEMPOTENCY_KEY,),
+    request=WalletRequest,
+    request_examples={
+        "with_owner": {"summary": "A wallet of a customer", "value": examples.WALLET_REQUEST},
+        "plain": {"summary": "Nothing but the currency", "value": {"currency": "EUR"}},
+    },
+    responses=(
+        Response(
+            200,
+            "The wallet that this key made before",
+            model=Wallet,
+            headers=(ResponseHeader.IDEMPOTENCY_REPLAYED, ResponseHeader.LOCATION),
+            example=examples.WALLET,
+        ),
+        Response(
+            201,
+            "The new wallet",
+            model=Wallet,
+            headers=(ResponseHeader.LOCATION,),
+            example=examples.NEW_WALLET,
+        ),
+    ),
+    problems=(*IDEMPOTENCY_PROBLEMS, *BODY_PROBLEMS),
+)
+
+_LIST: Final = Operation(
+    operation_id="list_wallets",
+    method="GET",
+    path="/v1/wallets",
+    tag=Tag.WALLETS,
+    summary="List wallets",
+    description="The oldest first. Filters narrow the list together.",
+    scope=Scope.WALLETS_READ,
+    parameters=(
+        parameters.query(
+            "owner_id",
+            "Only this owner's.",
+            {"type": "string", "minLength": 1, "maxLength": OWNER_ID_MAX},
+            "customer-1042",
+        ),
+        parameters.query("currency", "Only this currency.", parameters.CURRENCY_SCHEMA, "USD"),
+        parameters.query(
+            "status", "Only those in this status.", parameters.enum_schema(WalletStatus)
+        ),
+        parameters.CURSOR,
+        parameters.LIMIT,
+    ),
+    responses=(Response(200, "A page", model=WalletPage, example=examples.WALLET_PAGE),),
+    problems=LIST_PROBLEMS,
+)
+
+_READ: Final = Operation(
+    operation_id="read_wallet",
+    method="GET",
+    path="/v1/wallets/{wallet_id}",
+    tag=Tag.WALLETS,
+    summary="Read a wallet",
+    description="`available` is what can be spent: `balance` - `held` + `overdraft_limit`.",
+    scope=Scope.WALLETS_READ,
+    parameters=(parameters.path_id("wallet_id"),),
+    responses=(Response(200, "The wallet", model=Wallet, example=examples.WALLET),),
+    problems=(*_WALLET_PROBLEMS, *READ_PROBLEMS),
+)
+
+_CHANGE: Final = Operation(
+    operation_id="change_wallet",
+    method="PATCH",
+    path="/v1/wallets/{wallet_id}",
+    tag=Tag.WALLETS,
+    summary="Change a wallet",
+    description=(
+        "What the body does not name stays. A FROZEN wallet moves no money either way until it is "
+        "ACTIVE again. A wallet is CLOSED only at balance zero, and for good. `metadata` is "
+        "replaced as a whole. The wallets of the outside world cannot be changed "
+        "(`not_permitted`)."
+    ),
+    scope=Scope.WALLETS_WRITE,
+    parameters=(parameters.path_id("wallet_id"),),
+    request=WalletChange,
+    request_examples={
+        "freeze": {"summary": "Freeze it", "value": {"status": "FROZEN"}},
+        "overdraft": {"summary": "Allow an overdraft", "value": {"overdraft_limit": "250.00"}},
+    },
+    responses=(
+        Response(200, "The wallet after the change", model=Wallet, example=examples.WALLET),
+    ),
+    problems=(
+        *_WALLET_PROBLEMS,
+        ProblemCode.WALLET_NOT_EMPTY,
+        ProblemCode.WALLET_CLOSED,
+        ProblemCode.OVERDRAFT_IN_USE,
+        ProblemCode.NOT_PERMITTED,
+        *BODY_PROBLEMS,
+    ),
+)
+
+_LIST_ENTRIES: Final = Operation(
+    operation_id="list_wallet_entries",
+    method="GET",
+    path="/v1/wallets/{wallet_id}/entries",
+    tag=Tag.WALLETS,
+    summary="List a wallet's entries",
+    description=(
+        "The wallet's history, the newest first: each posted transaction is one signed entry, "
+        "numbered by `sequence` without a gap."
+    ),
+    scope=Scope.WALLETS_READ,
+    parameters=(
+        parameters.path_id("wallet_id"),
+        parameters.FROM,
+        parameters.TO,
+        parameters.TYPE,
+        parameters.CURSOR,
+        parameters.LIMIT,
+    ),
+    responses=(Response(200, "A page", model=WalletEntryPage, example=examples.ENTRY_PAGE),),
+    problems=(ProblemCode.WALLET_NOT_FOUND, *LIST_PROBLEMS),
+)
+
+_READ_BALANCE: Final = Operation(
+    operation_id="read_wallet_balance",
+    method="GET",
+    path="/v1/wallets/{wallet_id}/balance",
+    tag=Tag.WALLETS,
+    summary="Read a wallet's balance at a moment",
+    description="What the wallet owned at `at`, by its entries; now, when `at` is left out.",
+    scope=Scope.WALLETS_READ,
+    parameters=(
+        parameters.path_id("wallet_id"),
+        parameters.query(
+            "at",
+            "The moment (RFC 3339), inclusive.",
+            parameters.MOMENT_SCHEMA,
+            "2026-11-20T12:00:00Z",
+        ),
+    ),
+    responses=(Response(200, "The balance", model=Balance, example=examples.BALANCE),),
+    problems=(*_WALLET_PROBLEMS, *READ_PROBLEMS),
+)
+
+WALLET_OPERATIONS: Final = (_CREATE, _LIST, _READ, _CHANGE, _LIST_ENTRIES, _READ_BALANCE)

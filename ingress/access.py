@@ -1,0 +1,93 @@
+"""Access: who calls, and what the API key lets them do."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from contracts.access import Scope
+from contracts.errors import ContractError
+from contracts.problems import ProblemCode
+from runtime.database import Pool
+from runtime.gathering import Gatherer
+from runtime.queries import load_queries
+
+FRESH_S: Final = 1.0
+"""A key is looked up again after this long: a revocation is felt within it."""
+REMEMBERED_MAX: Final = 10_000
+TOKEN_MAX: Final = 256
+LOOKUP_MAX: Final = 200
+WAITING_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The caller: the submitter of what it submits, and its rights."""
+
+    name: str
+    scopes: frozenset[str]
+
+    def require(self, scope: Scope) -> None:
+        """Raise ContractError unless the caller has the scope."""
+        if scope not in self.scopes:
+            raise ContractError(
+                ProblemCode.INSUFFICIENT_SCOPE, f"this call needs the scope {scope}"
+            )
+
+
+class ApiKeys:
+    """Looks up API keys by their hash; remembers each answer for FRESH_S."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._sql = load_queries("ingress")
+        self._remembered: dict[str, tuple[float, Client | None]] = {}
+        self._lookups: Gatherer[str, Client | None] = Gatherer(
+            self._look_up, group_max=LOOKUP_MAX, waiting_max=WAITING_MAX, workers=1
+        )
+        self._under_way: dict[str, asyncio.Future[Client | None]] = {}
+
+    async def run(self) -> None:
+        """Look up until cancelled."""
+        await self._lookups.run()
+
+    async def client_of(self, token: str | None) -> Client:
+        """Return the caller behind a bearer token; raises ContractError for none or a bad one."""
+        client = None
+        if token and len(token) <= TOKEN_MAX:
+            remembered = self._remembered.get(token)
+            if remembered is not None and remembered[0] > time.monotonic():
+                client = remembered[1]
+            else:
+                client = await self._fresh(token)
+        if client is None:
+            raise ContractError(
+                ProblemCode.UNAUTHENTICATED,
+                "send a valid API key as 'Authorization: Bearer ack_…'",
+            )
+        return client
+
+    async def _fresh(self, token: str) -> Client | None:
+        """Ask the database once, however many requests of this instant carry the token."""
+        future = self._under_way.get(token)
+        if future is None:
+            future = self._lookups.submit([token])[0]
+            self._under_way[token] = future
+            future.add_done_callback(lambda _: self._under_way.pop(token, None))
+        return await asyncio.shield(future)
+
+    async def _look_up(self, tokens: list[str]) -> Sequence[Client | None]:
+        hashes = [hashlib.sha256(token.encode()).digest() for token in tokens]
+        rows: Sequence[asyncpg.Record] = await self._pool.fetch(self._sql["read_api_keys"], hashes)
+        found = {row["key_hash"]: Client(row["client"], frozenset(row["scopes"])) for row in rows}
+        clients = [found.get(key_hash) for key_hash in hashes]
+        if len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.clear()
+        until = time.monotonic() + FRESH_S
+        for token, client in zip(tokens, clients, strict=True):
+            self._remembered[token] = (until, client)
+        return clients

@@ -1,0 +1,65 @@
+"""The web application: every operation of the contract gets its handler, or the start fails."""
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from contracts.operations import BODY_BYTES_MAX, OPERATIONS
+from ingress.documentation import add_documentation, load_documentation
+from ingress.endpoints import Gate, Handler, PlainHandler, answer_unrouted
+from ingress.transactions import TransactionCalls
+from ingress.wallets import WalletCalls
+from runtime.status import Readiness, render_readiness
+
+
+def build_application(
+    *,
+    gate: Gate,
+    wallets: WalletCalls,
+    transactions: TransactionCalls,
+    readiness: Readiness,
+) -> web.Application:
+    """Return the application that serves OPERATIONS."""
+    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[answer_unrouted])
+    guarded = _guarded_handlers(wallets, transactions)
+    plain = _plain_handlers(readiness)
+    for operation in OPERATIONS:
+        name = operation.operation_id
+        if operation.scope is None:
+            handler = gate.observed(name, plain[name])
+        else:
+            handler = gate.guarded(operation, guarded[name])
+        app.router.add_route(operation.method, operation.path, handler)
+    add_documentation(app)
+    return app
+
+
+def _guarded_handlers(
+    wallets: WalletCalls, transactions: TransactionCalls
+) -> Mapping[str, Handler]:
+    return {
+        "create_wallet": wallets.create,
+        "read_wallet": wallets.read,
+        "list_wallets": wallets.list_page,
+        "change_wallet": wallets.change,
+        "list_wallet_entries": wallets.list_entries,
+        "read_wallet_balance": wallets.read_balance,
+        "submit_transaction": transactions.submit,
+        "submit_transaction_batch": transactions.submit_batch,
+        "read_transaction": transactions.read,
+        "list_transactions": transactions.list_page,
+    }
+
+
+def _plain_handlers(readiness: Readiness) -> Mapping[str, PlainHandler]:
+    async def read_liveness(_: web.Request) -> web.Response:
+        return web.Response(body=b'{"status":"live"}', content_type="application/json")
+
+    async def read_readiness(_: web.Request) -> web.Response:
+        return render_readiness(await readiness.read())
+
+    return {
+        "read_liveness": read_liveness,
+        "read_readiness": read_readiness,
+        **load_documentation().handlers,
+    }

@@ -1,0 +1,60 @@
+"""The backlog: how many transactions wait for posting, measured once a second."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from contracts.identifiers import first_id_at
+from ingress.metrics import BACKLOG
+from runtime.database import UNREACHABLE, Pool
+from runtime.queries import load_queries
+
+INTERVAL_S: Final = 1.0
+MARGIN: Final = timedelta(seconds=5)
+"""Rows of a group insert that commits late are still counted this long behind the newest."""
+FIRST_LOOK_BACK: Final = timedelta(minutes=10)
+"""Older rows that wait are the reconciler's, and do not hold up new ones."""
+
+log = structlog.get_logger()
+
+_PASSING: Final[tuple[type[BaseException], ...]] = (asyncpg.PostgresError, *UNREACHABLE)
+
+
+class BacklogGauge:
+    """Counts what waits, up to a bound, without an index on the status.
+
+    It reads only from the oldest waiting row on, so its cost follows the backlog and not the table.
+    """
+
+    def __init__(self, pool: Pool, *, backlog_max: int) -> None:
+        self._pool = pool
+        self._backlog_max = backlog_max
+        self._sql = load_queries("ingress")
+        self._floor: UUID | None = None
+        self.is_full = False
+
+    async def run(self) -> None:
+        """Measure until cancelled; the last measure stands while the database is away."""
+        while True:
+            try:
+                await self.run_once()
+            except _PASSING as error:
+                log.info("backlog_unknown", error=repr(error))
+            await asyncio.sleep(INTERVAL_S)
+
+    async def run_once(self) -> int:
+        """Measure now and return how many wait, at most backlog_max."""
+        if self._floor is None:
+            now = await self._pool.fetchval(self._sql["read_clock"])
+            self._floor = first_id_at(now - FIRST_LOOK_BACK)
+        row = await self._pool.fetchrow(self._sql["count_backlog"], self._floor, self._backlog_max)
+        if row is None:
+            raise AssertionError("an aggregate has one row")
+        self._floor = row["oldest"] or first_id_at(row["now"] - MARGIN)
+        BACKLOG.set(row["waiting"])
+        self.is_full = row["waiting"] >= self._backlog_max
+        return int(row["waiting"])

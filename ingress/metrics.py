@@ -1,0 +1,38 @@
+"""What the ingress counts; docs/operations.md says what to watch."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS: Final = Counter(
+    "ackledger_ingress_requests", "Requests answered", ["operation", "status"]
+)
+REQUEST_SECONDS: Final = Histogram(
+    "ackledger_ingress_request_seconds",
+    "From the parsed head of a request to its answer",
+    ["operation"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+SUBMISSIONS: Final = Counter(
+    "ackledger_ingress_submissions", "Submissions by how they stand to their key", ["standing"]
+)
+GROUP_SUBMISSIONS: Final = Histogram(
+    "ackledger_ingress_group_submissions",
+    "Submissions in one insert",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+ANNOUNCED: Final = Counter(
+    "ackledger_ingress_announced", "Recorded transactions that the broker confirmed"
+)
+UNANNOUNCED: Final = Gauge(
+    "ackledger_ingress_unannounced", "Recorded transactions that wait for the broker"
+)
+LEFT_TO_RECONCILER: Final = Counter(
+    "ackledger_ingress_left_to_reconciler",
+    "Recorded transactions that this process will not announce any more",
+)
+BACKLOG: Final = Gauge("ackledger_ingress_backlog", "Transactions that wait for posting")
+RATE_LIMITED: Final = Counter("ackledger_ingress_rate_limited", "Requests refused by the limit")
+REDIS_FAILURES: Final = Counter(
+    "ackledger_ingress_redis_failures", "Questions to Redis that went without an answer"
+)

@@ -1,0 +1,176 @@
+"""Parsing of what is not a body: headers, query parameters, cursors. Pure."""
+
+import base64
+import binascii
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, NoReturn, TypeVar
+from uuid import UUID
+
+from pydantic import AwareDatetime, TypeAdapter, ValidationError
+
+from contracts.errors import ContractError
+from contracts.messages import decode_json
+from contracts.operations import WAIT_S_MAX
+from contracts.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
+from contracts.problems import ProblemCode
+
+Word = TypeVar("Word", bound=StrEnum)
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
+_MOMENT: Final = TypeAdapter(AwareDatetime)
+_CHECK_BYTES: Final = 4
+
+
+def request_id_of(header: str | None) -> str | None:
+    """Return the client's own request id if it is sane."""
+    return header if header is not None and _REQUEST_ID.fullmatch(header) else None
+
+
+def wait_s_of(prefer: str | None) -> int:
+    """Return the seconds of `Prefer: wait=N` (RFC 7240), at most WAIT_S_MAX; 0 without one."""
+    match = _WAIT.search(prefer) if prefer else None
+    return min(int(match[1]), WAIT_S_MAX) if match else 0
+
+
+def check_content_type(content_type: str, charset: str | None) -> None:
+    """Raise ContractError for a body that does not call itself JSON in UTF-8."""
+    is_json = content_type == "application/json" or content_type.endswith("+json")
+    if not is_json or (charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise ContractError(
+            ProblemCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json in UTF-8"
+        )
+
+
+def json_of(body: bytes) -> Any:
+    """Return a decoded body; raises ContractError. Decimal numbers keep every digit."""
+    try:
+        return decode_json(body)
+    except ValueError as error:
+        raise ContractError(ProblemCode.MALFORMED_JSON, str(error)) from None
+
+
+class Query:
+    """The query parameters of one call: known, each at most once."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], known: frozenset[str]) -> None:
+        """Raise ContractError for an unknown or a repeated one."""
+        self._values: dict[str, str] = {}
+        for name, value in pairs:
+            if name not in known:
+                expected = ", ".join(sorted(known)) or "none"
+                _refuse(name, f"is not a parameter of this call (known: {expected})")
+            if name in self._values:
+                _refuse(name, "stands more than once")
+            self._values[name] = value
+
+    def text(self, name: str) -> str | None:
+        """Return a text, None without one; raises ContractError for what cannot be searched."""
+        value = self._values.get(name)
+        if value is not None and ("\x00" in value or not value):
+            _refuse(name, "is empty or has a NUL character")
+        return value
+
+    def uuid(self, name: str) -> UUID | None:
+        """Return a UUID; raises ContractError for anything else."""
+        value = self._values.get(name)
+        return None if value is None else uuid_of(name, value)
+
+    def word(self, name: str, words: type[Word]) -> Word | None:
+        """Return one of an enum's words; raises ContractError for anything else."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        try:
+            return words(value)
+        except ValueError:
+            _refuse(name, f"is one of {', '.join(words)}")
+
+    def moment(self, name: str) -> datetime | None:
+        """Return a moment with its time zone; raises ContractError for anything else."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        try:
+            # A '+' of the offset that was not escaped arrives as a space.
+            return _MOMENT.validate_strings(value.replace(" ", "+"))
+        except ValidationError:
+            _refuse(name, "is an RFC 3339 timestamp with its offset, such as 2026-01-31T12:00:00Z")
+
+    def limit(self) -> int:
+        """Return the page's size; raises ContractError outside 1 to PAGE_LIMIT_MAX."""
+        value = self._values.get("limit", str(PAGE_LIMIT_DEFAULT))
+        if not (value.isascii() and value.isdigit() and 1 <= len(value) <= len("000200")):
+            _refuse("limit", f"is 1 to {PAGE_LIMIT_MAX}")
+        if not 1 <= int(value) <= PAGE_LIMIT_MAX:
+            _refuse("limit", f"is 1 to {PAGE_LIMIT_MAX}")
+        return int(value)
+
+    def position(self, listing: str) -> bytes | None:
+        """Return the position in the cursor, None without one; raises ContractError."""
+        cursor = self._values.get("cursor")
+        return None if cursor is None else position_of(cursor, self._listing(listing))
+
+    def cursor(self, listing: str, position: bytes) -> str:
+        """Return the cursor that continues this list, with these filters, behind a position."""
+        check = _check(self._listing(listing), position)
+        return base64.urlsafe_b64encode(check + position).decode().rstrip("=")
+
+    def _listing(self, listing: str) -> str:
+        """The list and its filters: a cursor of another does not fit."""
+        filters = sorted(
+            (name, value) for name, value in self._values.items() if name not in {"cursor", "limit"}
+        )
+        return repr((listing, filters))
+
+
+def position_of(cursor: str, listing: str) -> bytes:
+    """Return the position inside a cursor of this listing; raises ContractError."""
+    raw = _cursor_bytes(cursor) if len(cursor) <= CURSOR_MAX else b""
+    position = raw[_CHECK_BYTES:]
+    if not position or raw[:_CHECK_BYTES] != _check(listing, position):
+        raise ContractError(
+            ProblemCode.INVALID_CURSOR, "pass next_cursor back as it came, with the same filters"
+        )
+    return position
+
+
+def _cursor_bytes(cursor: str) -> bytes:
+    try:
+        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def uuid_of(name: str, value: str) -> UUID:
+    """Return a UUID in its usual form; raises ContractError for anything else."""
+    try:
+        found = UUID(value)
+    except ValueError:
+        found = None
+    if found is None or str(found) != value.lower():
+        _refuse(name, "is a UUID")
+    return found
+
+
+def known_parameters(parameters: Sequence[Any]) -> frozenset[str]:
+    """Return the names of an operation's query parameters."""
+    return frozenset(one.name for one in parameters if one.place == "query")
+
+
+def _check(listing: str, position: bytes) -> bytes:
+    return zlib.crc32(listing.encode() + position).to_bytes(_CHECK_BYTES, "big")
+
+
+def _refuse(name: str, detail: str) -> NoReturn:
+    raise ContractError(ProblemCode.INVALID_PARAMETER, f"{name} {detail}")
+
+
+def bearer_of(headers: Mapping[str, str]) -> str | None:
+    """Return the token of `Authorization: Bearer …`, None without one."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None

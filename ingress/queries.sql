@@ -1,0 +1,222 @@
+-- name: record_transactions
+-- A group of submissions becomes PENDING rows, all or none, in one statement.
+SELECT request, id, is_new, is_same, created_at
+FROM record_transactions('http', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+
+-- name: read_transactions
+-- Whole transactions by id; many readers of one instant share one query.
+SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);
+
+-- name: read_final
+-- Those of the awaited transactions that have reached their end.
+SELECT id FROM transactions
+WHERE id = ANY ($1::uuid[]) AND status IN ('COMPLETED', 'FAILED', 'REVERSED');
+
+-- name: find_transaction_by_key
+-- One submitter's transaction under a key.
+SELECT id FROM transactions WHERE submitter = $1 AND idempotency_key = $2;
+
+-- name: examine_transactions
+-- A bounded window of all transactions, newest first: its matches, and where it ended.
+WITH examined AS MATERIALIZED (
+    SELECT t.id, t.status, t.type
+    FROM transactions AS t
+    WHERE t.id < $1 AND t.id >= $2
+    ORDER BY t.id DESC
+    LIMIT $3
+)
+
+SELECT
+    e.id,
+    ($4::text IS NULL OR e.status = $4::text::transaction_status)
+    AND ($5::text IS NULL OR e.type = $5::text::transaction_type) AS is_match
+FROM examined AS e
+ORDER BY e.id DESC;
+
+-- name: examine_wallet_transactions
+-- The same window over one wallet's transactions: both sides are index ranges in id order.
+WITH examined AS MATERIALIZED (
+    (
+        SELECT t.id, t.status, t.type
+        FROM transactions AS t
+        WHERE t.source_wallet_id = $6 AND t.id < $1 AND t.id >= $2
+        ORDER BY t.id DESC
+        LIMIT $3
+    )
+    UNION
+    (
+        SELECT t.id, t.status, t.type
+        FROM transactions AS t
+        WHERE t.destination_wallet_id = $6 AND t.id < $1 AND t.id >= $2
+        ORDER BY t.id DESC
+        LIMIT $3
+    )
+    ORDER BY id DESC
+    LIMIT $3
+)
+
+SELECT
+    e.id,
+    ($4::text IS NULL OR e.status = $4::text::transaction_status)
+    AND ($5::text IS NULL OR e.type = $5::text::transaction_type) AS is_match
+FROM examined AS e
+ORDER BY e.id DESC;
+
+-- name: examine_exceptional_transactions
+-- The same window over the rare states, which have a table of their own.
+WITH examined AS MATERIALIZED (
+    SELECT x.transaction_id AS id
+    FROM exceptional_transactions AS x
+    WHERE x.status = $4::text::transaction_status AND x.transaction_id < $1
+        AND x.transaction_id >= $2
+    ORDER BY x.transaction_id DESC
+    LIMIT $3
+)
+
+SELECT e.id, $5::text IS NULL OR t.type = $5::text::transaction_type AS is_match
+FROM examined AS e
+INNER JOIN transactions AS t ON t.id = e.id
+ORDER BY e.id DESC;
+
+-- name: count_backlog
+-- What waits for posting above a floor, up to a bound, and the oldest of it. In id order, so the
+-- floor rises with the work that is done.
+WITH pending AS (
+    SELECT t.id
+    FROM transactions AS t
+    WHERE t.id >= $1 AND t.status = 'PENDING'
+    ORDER BY t.id
+    LIMIT $2
+)
+
+SELECT
+    (SELECT count(*) FROM pending) AS waiting,
+    (SELECT p.id FROM pending AS p ORDER BY p.id LIMIT 1) AS oldest,
+    clock_timestamp() AS now;
+
+-- name: insert_external_wallet
+-- The other side of a currency's deposits and withdrawals exists before its first customer wallet.
+INSERT INTO wallets (id, currency, kind) VALUES ($1, $2, 'external') ON CONFLICT (id) DO NOTHING;
+
+-- name: insert_wallet_request
+-- Claims an idempotency key for a wallet; nothing is returned when it was claimed before.
+INSERT INTO wallet_requests (submitter, idempotency_key, fingerprint, wallet_id)
+VALUES ($1, $2, $3, uuid_v7(clock_us()))
+ON CONFLICT (submitter, idempotency_key) DO NOTHING
+RETURNING wallet_id;
+
+-- name: read_wallet_request
+-- What was claimed under a key.
+SELECT wallet_id, fingerprint FROM wallet_requests WHERE submitter = $1 AND idempotency_key = $2;
+
+-- name: insert_wallet
+-- A customer's wallet, empty.
+INSERT INTO wallets (id, owner_id, currency, overdraft_limit, metadata)
+VALUES (coalesce($1, uuid_v7(clock_us())), $2, $3, $4, $5::text::json)
+RETURNING *;
+
+-- name: read_wallet
+-- One wallet.
+SELECT * FROM wallets WHERE id = $1;
+
+-- name: lock_wallet
+-- One wallet, to change it.
+SELECT * FROM wallets WHERE id = $1 FOR NO KEY UPDATE;
+
+-- name: change_wallet
+-- A wallet's new state, limit and metadata; its time never runs backwards.
+UPDATE wallets
+SET
+    status = $2::text::wallet_status,
+    overdraft_limit = $3,
+    metadata = $4::text::json,
+    updated_at = greatest(clock_timestamp(), updated_at)
+WHERE id = $1
+RETURNING *;
+
+-- name: insert_audit
+-- Who did what to which thing.
+INSERT INTO audit_log (id, actor, action, subject, detail)
+VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::text::json);
+
+-- name: examine_wallets
+-- A bounded window of customers' wallets, oldest first.
+WITH examined AS MATERIALIZED (
+    SELECT w.id, w.currency, w.status, w.kind
+    FROM wallets AS w
+    WHERE w.id > $1
+    ORDER BY w.id
+    LIMIT $2
+)
+
+SELECT
+    e.id,
+    e.kind = 'customer'
+    AND ($3::text IS NULL OR e.currency = $3)
+    AND ($4::text IS NULL OR e.status = $4::text::wallet_status) AS is_match
+FROM examined AS e
+ORDER BY e.id;
+
+-- name: examine_owner_wallets
+-- The same window over one owner's wallets.
+WITH examined AS MATERIALIZED (
+    SELECT w.id, w.currency, w.status, w.kind
+    FROM wallets AS w
+    WHERE w.owner_id = $5 AND w.id > $1
+    ORDER BY w.id
+    LIMIT $2
+)
+
+SELECT
+    e.id,
+    e.kind = 'customer'
+    AND ($3::text IS NULL OR e.currency = $3)
+    AND ($4::text IS NULL OR e.status = $4::text::wallet_status) AS is_match
+FROM examined AS e
+ORDER BY e.id;
+
+-- name: read_wallets
+-- Whole wallets by id.
+SELECT * FROM wallets WHERE id = ANY ($1::uuid[]);
+
+-- name: examine_entries
+-- A bounded window of one wallet's entries, newest first.
+WITH examined AS MATERIALIZED (
+    SELECT e.sequence, e.transaction_id
+    FROM entries AS e
+    WHERE e.wallet_id = $1 AND e.sequence < $2 AND e.sequence > $3
+    ORDER BY e.sequence DESC
+    LIMIT $4
+)
+
+SELECT e.sequence, $5::text IS NULL OR t.type = $5::text::transaction_type AS is_match
+FROM examined AS e
+INNER JOIN transactions AS t ON t.id = e.transaction_id
+ORDER BY e.sequence DESC;
+
+-- name: read_entries
+-- Whole entries of one wallet, with what their transactions tell.
+SELECT
+    e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at,
+    t.type, t.description, t.currency
+FROM entries AS e
+INNER JOIN transactions AS t ON t.id = e.transaction_id
+WHERE e.wallet_id = $1 AND e.sequence = ANY ($2::bigint[]);
+
+-- name: read_last_sequence
+-- The last entry of a wallet at a moment.
+SELECT last_sequence_at($1, $2);
+
+-- name: read_balance_at
+-- A wallet's balance at a moment, from its entries.
+SELECT e.balance_after FROM entries AS e
+WHERE e.wallet_id = $1 AND e.sequence = last_sequence_at($1, $2);
+
+-- name: read_clock
+-- The database's time: the only clock that orders anything.
+SELECT clock_timestamp();
+
+-- name: read_api_keys
+-- The clients behind key hashes that are not revoked.
+SELECT key_hash, client, scopes FROM api_keys
+WHERE key_hash = ANY ($1::bytea[]) AND revoked_at IS NULL;

@@ -1,0 +1,92 @@
+"""Reading transactions: by id (gathered), by key, and in bounded lists."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from contracts.transactions import TransactionStatus, TransactionType
+from contracts.views import Json, render_transaction
+from ingress.windows import Examined, Window, examine
+from runtime.database import Pool
+from runtime.gathering import Gatherer
+from runtime.queries import load_queries
+
+READ_MAX: Final = 200
+WAITING_MAX: Final = 20_000
+
+_EXCEPTIONAL: Final = frozenset(
+    {TransactionStatus.FAILED, TransactionStatus.QUARANTINED, TransactionStatus.REVERSED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionFilter:
+    """What a list is narrowed to; ids stand for times."""
+
+    wallet_id: UUID | None
+    status: TransactionStatus | None
+    type: TransactionType | None
+    first_id: UUID
+
+
+class TransactionStore:
+    """Transactions as clients read them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._sql = load_queries("ingress")
+        self._reads: Gatherer[UUID, asyncpg.Record | None] = Gatherer(
+            self._read_group, group_max=READ_MAX, waiting_max=WAITING_MAX, workers=2
+        )
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        await self._reads.run()
+
+    async def read(self, transaction_id: UUID) -> Json | None:
+        """Return one transaction; reads of one instant share a query."""
+        row = await self._reads.submit([transaction_id])[0]
+        return None if row is None else render_transaction(row)
+
+    async def read_many(self, ids: Sequence[UUID]) -> dict[UUID, Json]:
+        """Return transactions by their ids."""
+        rows = await self._pool.fetch(self._sql["read_transactions"], ids)
+        return {row["id"]: render_transaction(row) for row in rows}
+
+    async def find(self, *, submitter: str, idempotency_key: str) -> UUID | None:
+        """Return the id of a submitter's transaction under a key."""
+        found: UUID | None = await self._pool.fetchval(
+            self._sql["find_transaction_by_key"], submitter, idempotency_key
+        )
+        return found
+
+    async def list_page(
+        self, wanted: TransactionFilter, *, before: UUID, limit: int
+    ) -> Window[UUID]:
+        """Return the ids of a page, the newest first, from the ids below `before`."""
+        name, subject = _walk(wanted)
+
+        async def step(start: UUID, count: int) -> Examined[UUID]:
+            rows = await self._pool.fetch(
+                self._sql[name], start, wanted.first_id, count, wanted.status, wanted.type, *subject
+            )
+            return [(row["id"], row["is_match"]) for row in rows]
+
+        return await examine(step, start=before, limit=limit)
+
+    async def _read_group(self, ids: list[UUID]) -> Sequence[asyncpg.Record | None]:
+        rows = await self._pool.fetch(self._sql["read_transactions"], ids)
+        by_id = {row["id"]: row for row in rows}
+        return [by_id.get(one) for one in ids]
+
+
+def _walk(wanted: TransactionFilter) -> tuple[str, tuple[UUID, ...]]:
+    """Return the index to walk: the wallet's, the rare states', or the whole history's."""
+    if wanted.wallet_id is not None:
+        return "examine_wallet_transactions", (wanted.wallet_id,)
+    if wanted.status in _EXCEPTIONAL:
+        return "examine_exceptional_transactions", ()
+    return "examine_transactions", ()

@@ -1,0 +1,192 @@
+"""Wallets and their histories in the database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from contracts.fingerprints import fingerprint_of_json
+from contracts.identifiers import external_wallet_id
+from contracts.transactions import TransactionType
+from contracts.wallets import ValidWalletRequest, WalletStatus
+from ingress.windows import Examined, Window, examine
+from runtime.database import Connection, Pool
+from runtime.queries import load_queries
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A wallet, and whether this request made it; `is_same` is False for other content."""
+
+    row: asyncpg.Record
+    is_new: bool
+    is_same: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WalletFilter:
+    """What a list of wallets is narrowed to."""
+
+    owner_id: str | None
+    currency: str | None
+    status: WalletStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFilter:
+    """What a wallet's history is narrowed to: from (included) to (excluded), and a type."""
+
+    start: datetime | None
+    end: datetime | None
+    type: TransactionType | None
+
+
+class WalletStore:
+    """Wallets as clients read and change them."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._sql = load_queries("ingress")
+
+    async def create(
+        self, wanted: ValidWalletRequest, *, submitter: str, idempotency_key: str | None
+    ) -> Created:
+        """Create a wallet, or return the one that the same request created before."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await connection.execute(
+                self._sql["insert_external_wallet"],
+                external_wallet_id(wanted.currency),
+                wanted.currency,
+            )
+            if idempotency_key is None:
+                return Created(await self._insert(connection, None, wanted), is_new=True)
+            fingerprint = _fingerprint(wanted)
+            wallet_id = await connection.fetchval(
+                self._sql["insert_wallet_request"], submitter, idempotency_key, fingerprint
+            )
+            if wallet_id is not None:
+                return Created(await self._insert(connection, wallet_id, wanted), is_new=True)
+            claimed = await connection.fetchrow(
+                self._sql["read_wallet_request"], submitter, idempotency_key
+            )
+            if claimed is None:
+                raise AssertionError("a key that conflicts was claimed")
+            row = await connection.fetchrow(self._sql["read_wallet"], claimed["wallet_id"])
+            if row is None:
+                raise AssertionError("a claimed key has its wallet")
+            return Created(row, is_new=False, is_same=claimed["fingerprint"] == fingerprint)
+
+    async def read(self, wallet_id: UUID) -> asyncpg.Record | None:
+        """Return one wallet."""
+        return await self._pool.fetchrow(self._sql["read_wallet"], wallet_id)
+
+    async def lock(self, connection: Connection, wallet_id: UUID) -> asyncpg.Record | None:
+        """Return one wallet, locked until the database transaction ends."""
+        return await connection.fetchrow(self._sql["lock_wallet"], wallet_id)
+
+    async def change(
+        self, connection: Connection, wallet_id: UUID, state: tuple[str, int, str | None]
+    ) -> asyncpg.Record | None:
+        """Write status, overdraft limit (minor units) and metadata (JSON) of a locked wallet."""
+        return await connection.fetchrow(self._sql["change_wallet"], wallet_id, *state)
+
+    async def audit(
+        self, connection: Connection, *, actor: str, action: str, subject: str, detail: Any
+    ) -> None:
+        """Note who did what, in the same commit as the deed."""
+        await connection.execute(
+            self._sql["insert_audit"], actor, action, subject, orjson.dumps(detail).decode()
+        )
+
+    async def list_page(
+        self, wanted: WalletFilter, *, after: UUID, limit: int
+    ) -> tuple[list[asyncpg.Record], UUID | None]:
+        """Return a page of wallets, the oldest first, and where the next one starts."""
+        name = "examine_wallets" if wanted.owner_id is None else "examine_owner_wallets"
+        owner = () if wanted.owner_id is None else (wanted.owner_id,)
+
+        async def step(start: UUID, count: int) -> Examined[UUID]:
+            rows = await self._pool.fetch(
+                self._sql[name], start, count, wanted.currency, wanted.status, *owner
+            )
+            return [(row["id"], row["is_match"]) for row in rows]
+
+        window = await examine(step, start=after, limit=limit)
+        rows = await self._pool.fetch(self._sql["read_wallets"], window.matches)
+        by_id = {row["id"]: row for row in rows}
+        return [by_id[one] for one in window.matches if one in by_id], window.next_start
+
+    async def list_entries(
+        self, wallet_id: UUID, wanted: EntryFilter, *, before: int | None, limit: int
+    ) -> tuple[list[asyncpg.Record], int | None]:
+        """Return a page of a wallet's entries, the newest first, and where the next one starts."""
+        floor = await self._sequence_before(wallet_id, wanted.start)
+        if before is None:
+            before = await self._sequence_before(wallet_id, wanted.end, default=2**63 - 2) + 1
+
+        async def step(start: int, count: int) -> Examined[int]:
+            rows = await self._pool.fetch(
+                self._sql["examine_entries"], wallet_id, start, floor, count, wanted.type
+            )
+            return [(row["sequence"], row["is_match"]) for row in rows]
+
+        window: Window[int] = await examine(step, start=before, limit=limit)
+        rows = await self._pool.fetch(self._sql["read_entries"], wallet_id, window.matches)
+        by_sequence = {row["sequence"]: row for row in rows}
+        return [by_sequence[one] for one in window.matches], window.next_start
+
+    async def read_balance(self, wallet_id: UUID, at: datetime) -> int:
+        """Return the wallet's balance at a moment, in minor units."""
+        balance = await self._pool.fetchval(self._sql["read_balance_at"], wallet_id, at)
+        return int(balance or 0)
+
+    async def read_clock(self) -> datetime:
+        """Return the database's time."""
+        now: datetime = await self._pool.fetchval(self._sql["read_clock"])
+        return now
+
+    def acquire(self) -> "asyncpg.pool.PoolAcquireContext[asyncpg.Record]":
+        """Return a connection for a change of several steps."""
+        return self._pool.acquire()
+
+    async def _insert(
+        self, connection: Connection, wallet_id: UUID | None, wanted: ValidWalletRequest
+    ) -> asyncpg.Record:
+        row = await connection.fetchrow(
+            self._sql["insert_wallet"],
+            wallet_id,
+            wanted.owner_id,
+            wanted.currency,
+            wanted.overdraft_limit,
+            wanted.metadata.decode(),
+        )
+        if row is None:
+            raise AssertionError("an insert returns its row")
+        return row
+
+    async def _sequence_before(
+        self, wallet_id: UUID, moment: datetime | None, default: int = 0
+    ) -> int:
+        """Return the last sequence before a moment."""
+        if moment is None:
+            return default
+        found: int = await self._pool.fetchval(
+            self._sql["read_last_sequence"], wallet_id, moment - _MICROSECOND
+        )
+        return found
+
+
+def _fingerprint(wanted: ValidWalletRequest) -> bytes:
+    content: Sequence[object] = (
+        wanted.currency,
+        wanted.owner_id,
+        wanted.overdraft_limit,
+        wanted.metadata.decode(),
+    )
+    return fingerprint_of_json(content)
