@@ -183,7 +183,7 @@ def problem_example(code: ProblemCode, *, path: str) -> Json:
     if code is ProblemCode.VALIDATION_FAILED:
         errors = [{"pointer": "/amount", "detail": "USD has 2 decimals, the amount has more"}]
     return {
-        "type": f"urn:ackledger:problem:{code}",
+        "type": f"/docs#problem-{code.value.replace('_', '-')}",
         "title": kind.title,
         "status": kind.status,
         "detail": _PROBLEM_DETAILS[code],

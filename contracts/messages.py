@@ -138,7 +138,8 @@ def decode_message(
 
 def encode_recorded(transaction_ids: Sequence[UUID]) -> bytes:
     """Return the body of a `transaction.recorded.v1`."""
-    return orjson.dumps({"version": _VERSION, "transaction_ids": transaction_ids})
+    ids = [str(transaction_id) for transaction_id in transaction_ids]
+    return orjson.dumps({"version": _VERSION, "transaction_ids": ids})
 
 
 def decode_json(body: bytes) -> Any:

@@ -16,7 +16,6 @@ PAGE_LIMIT_MAX: Final = 200
 """The most items of one page: it keeps an answer well under a megabyte."""
 CURSOR_MAX: Final = 512
 """Characters; longer text was not made by a list."""
-RESULT_TYPE: Final = "transaction.result.v1"
 
 Cursor = Annotated[
     str,

@@ -17,7 +17,6 @@ from contracts.problems import ProblemCode
 
 _ONE: Final = (parameters.path_id("dead_letter_id"),)
 _PROBLEMS: Final = (
-    ProblemCode.INVALID_PARAMETER,
     ProblemCode.DEAD_LETTER_NOT_FOUND,
     *READ_PROBLEMS,
 )

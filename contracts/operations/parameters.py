@@ -15,8 +15,9 @@ REQUEST_ID: Final = Parameter(
     name="X-Request-Id",
     place="header",
     description=(
-        "Your own name for this request: 1 to 128 letters, digits and `-_.:`. The answer, the logs "
-        "and the traces carry it; without a usable one, the server makes one."
+        "Your own name for this request: 1 to 128 letters, digits and `-_.:`. The answer and "
+        "the logs carry it. Without a usable one it is the trace id, that of your `traceparent` if "
+        "you send one."
     ),
     schema={"type": "string"},
     example="checkout-7f3a",

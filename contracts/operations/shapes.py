@@ -61,7 +61,10 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer that is no problem. `X-Request-Id` is on every one and not repeated here."""
+    """One answer that is no problem.
+
+    `X-Request-Id`, and `RateLimit-…` where a scope is needed, are on every one: not repeated here.
+    """
 
     status: int
     description: str
@@ -95,19 +98,17 @@ class Operation:
 
 
 READ_PROBLEMS: Final = (
+    ProblemCode.INVALID_PARAMETER,
     ProblemCode.UNAUTHENTICATED,
     ProblemCode.INSUFFICIENT_SCOPE,
     ProblemCode.RATE_LIMITED,
     ProblemCode.INTERNAL_ERROR,
     ProblemCode.DATABASE_UNAVAILABLE,
+    ProblemCode.BACKLOG_FULL,
 )
-"""What every call with an API key can meet."""
+"""What every call with an API key can meet: an unknown query parameter is refused everywhere."""
 
-LIST_PROBLEMS: Final = (
-    ProblemCode.INVALID_PARAMETER,
-    ProblemCode.INVALID_CURSOR,
-    *READ_PROBLEMS,
-)
+LIST_PROBLEMS: Final = (ProblemCode.INVALID_CURSOR, *READ_PROBLEMS)
 
 BODY_PROBLEMS: Final = (
     ProblemCode.MALFORMED_JSON,

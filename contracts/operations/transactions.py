@@ -70,11 +70,9 @@ _SUBMIT: Final = Operation(
         ),
     ),
     problems=(
-        ProblemCode.INVALID_PARAMETER,
         ProblemCode.IDEMPOTENCY_KEY_MISSING,
         *IDEMPOTENCY_PROBLEMS,
         *BODY_PROBLEMS,
-        ProblemCode.BACKLOG_FULL,
     ),
 )
 
@@ -102,7 +100,7 @@ _SUBMIT_BATCH: Final = Operation(
             example=examples.BATCH_RESULT,
         ),
     ),
-    problems=(*BODY_PROBLEMS, ProblemCode.BACKLOG_FULL),
+    problems=BODY_PROBLEMS,
 )
 
 _READ: Final = Operation(
@@ -126,7 +124,7 @@ _READ: Final = Operation(
             example=examples.TRANSACTION,
         ),
     ),
-    problems=(ProblemCode.INVALID_PARAMETER, ProblemCode.TRANSACTION_NOT_FOUND, *READ_PROBLEMS),
+    problems=(ProblemCode.TRANSACTION_NOT_FOUND, *READ_PROBLEMS),
 )
 
 _LIST: Final = Operation(

@@ -20,8 +20,6 @@ from contracts.problems import ProblemCode
 from contracts.views import Balance, Wallet
 from contracts.wallets import OWNER_ID_MAX, WalletChange, WalletRequest, WalletStatus
 
-_WALLET_PROBLEMS: Final = (ProblemCode.INVALID_PARAMETER, ProblemCode.WALLET_NOT_FOUND)
-
 _CREATE: Final = Operation(
     operation_id="create_wallet",
     method="POST",
@@ -95,7 +93,7 @@ _READ: Final = Operation(
     scope=Scope.WALLETS_READ,
     parameters=(parameters.path_id("wallet_id"),),
     responses=(Response(200, "The wallet", model=Wallet, example=examples.WALLET),),
-    problems=(*_WALLET_PROBLEMS, *READ_PROBLEMS),
+    problems=(ProblemCode.WALLET_NOT_FOUND, *READ_PROBLEMS),
 )
 
 _CHANGE: Final = Operation(
@@ -121,7 +119,7 @@ _CHANGE: Final = Operation(
         Response(200, "The wallet after the change", model=Wallet, example=examples.WALLET),
     ),
     problems=(
-        *_WALLET_PROBLEMS,
+        ProblemCode.WALLET_NOT_FOUND,
         ProblemCode.WALLET_NOT_EMPTY,
         ProblemCode.WALLET_CLOSED,
         ProblemCode.OVERDRAFT_IN_USE,
@@ -171,7 +169,7 @@ _READ_BALANCE: Final = Operation(
         ),
     ),
     responses=(Response(200, "The balance", model=Balance, example=examples.BALANCE),),
-    problems=(*_WALLET_PROBLEMS, *READ_PROBLEMS),
+    problems=(ProblemCode.WALLET_NOT_FOUND, *READ_PROBLEMS),
 )
 
 WALLET_OPERATIONS: Final = (_CREATE, _LIST, _READ, _CHANGE, _LIST_ENTRIES, _READ_BALANCE)
