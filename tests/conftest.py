@@ -1,0 +1,145 @@
+"""One private stack for the whole run; a database and a virtual host for whoever asks for one."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from ops.stack import Stack, StackOptions, add_upstream_user, add_vhost, remove_vhost, start_stack
+from ops.system import System
+from runtime.database import connect
+from runtime.migrations import load_migrations, migrate
+from runtime.topology import declare_topology
+from tests.support import Api, Upstream
+
+_ROOT = Path(__file__).parent.parent
+_TEMPLATE = "ackledger_template"
+
+Connection = asyncpg.Connection[asyncpg.Record]
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """PostgreSQL, RabbitMQ and Redis of this run alone, started by the project itself."""
+    directory = _ROOT / ".local" / "test"
+    options = StackOptions(directory=directory, environment=dict(os.environ))
+    with start_stack(options) as running:
+        yield running
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def named_database(stack: Stack, name: str) -> str:
+    """Return the URL of another database of the stack's PostgreSQL."""
+    return urlsplit(stack.postgres.url)._replace(path=f"/{name}").geturl()
+
+
+@pytest.fixture(scope="session")
+async def template(stack: Stack) -> str:
+    """Make a migrated database once; every other is its clone."""
+    admin = await connect(stack.postgres.url, name="test")
+    await admin.execute(f"DROP DATABASE IF EXISTS {_TEMPLATE} WITH (FORCE)")
+    await admin.execute(f"CREATE DATABASE {_TEMPLATE}")
+    await admin.close()
+    connection = await connect(named_database(stack, _TEMPLATE), name="test")
+    await migrate(connection, load_migrations())
+    await connection.close()
+    return _TEMPLATE
+
+
+MakeDatabase = Callable[[], "asyncio.Future[str]"]
+
+
+async def create_database(stack: Stack, template: str) -> str:
+    """Return the URL of a fresh migrated database."""
+    name = f"test_{uuid4().hex[:12]}"
+    admin = await connect(stack.postgres.url, name="test")
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    await admin.close()
+    return named_database(stack, name)
+
+
+async def drop_database(stack: Stack, url: str) -> None:
+    """Remove a database, whoever is still connected."""
+    admin = await connect(stack.postgres.url, name="test")
+    await admin.execute(f"DROP DATABASE IF EXISTS {urlsplit(url).path[1:]} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture
+async def database_url(stack: Stack, template: str) -> AsyncIterator[str]:
+    """A fresh migrated database."""
+    url = await create_database(stack, template)
+    yield url
+    await drop_database(stack, url)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Connection]:
+    """A connection to a fresh migrated database."""
+    connection = await connect(database_url, name="test")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def vhost_url(stack: Stack) -> Iterator[str]:
+    """The AMQP URL of a fresh virtual host, with the topology declared."""
+    name = f"test_{uuid4().hex[:12]}"
+    url = add_vhost(stack, name)
+    yield url
+    remove_vhost(stack, name)
+
+
+@dataclass(frozen=True)
+class Doors:
+    """A running system and what reaches it."""
+
+    system: System
+    api: Api
+    upstream: Upstream
+    database_url: str
+    amqp_url: str
+
+
+@pytest.fixture(scope="module")
+async def doors(
+    stack: Stack, template: str, vhost_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Doors]:
+    """A whole system on a database and a virtual host of its own, with clients on both doors."""
+    url = await create_database(stack, template)
+    await declare_topology(vhost_url, partitions=1)
+    environment = {
+        "DATABASE_URL": url,
+        "AMQP_URL": vhost_url,
+        "REDIS_URL": stack.redis.url,
+        "ACKLEDGER_STALE_AFTER_S": "2",
+        "ACKLEDGER_RECONCILE_INTERVAL_S": "0.5",
+    }
+    system = System(
+        environment=environment,
+        directory=tmp_path_factory.mktemp("system"),
+        say=lambda _: None,
+    )
+    vhost = urlsplit(vhost_url).path[1:]
+    upstream_url = await asyncio.to_thread(
+        add_upstream_user, stack, "demo", _demo_password(stack), vhost=vhost
+    )
+    async with (
+        system,
+        Api(system.http_url, system.api_key) as api,
+        Upstream(upstream_url, user="demo") as upstream,
+    ):
+        yield Doors(system, api, upstream, url, vhost_url)
+    await drop_database(stack, url)
+
+
+def _demo_password(stack: Stack) -> str:
+    """One password for the whole run: the user is the broker's, not the virtual host's."""
+    return f"demo-{urlsplit(stack.rabbitmq.url).port}"
