@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
@@ -92,14 +92,16 @@ class Channel(StrEnum):
     AMQP = "amqp"
 
 
-def _amount(value: object) -> Decimal:
+def decimal_amount(value: object) -> Decimal:
+    """Return an amount's exact decimal, as a pydantic validator."""
     try:
         return decimal_of(value)
     except AmountError as error:
         raise PydanticCustomError("amount", "{reason}", {"reason": str(error)}) from None
 
 
-def _storable_text(value: object) -> str:
+def storable_text(value: object) -> str:
+    """Return a text that PostgreSQL can store, as a pydantic validator."""
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "Input should be a valid string")
     if "\x00" in value or (not value.isascii() and _has_surrogate(value)):
@@ -138,19 +140,20 @@ def _number(value: object) -> float:
     return float(value)
 
 
+def amount_schema(**number: int) -> dict[str, Any]:
+    """Return the JSON schema of an amount; `number` bounds its numeric form."""
+    return {
+        "anyOf": [
+            {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$", "maxLength": 40},
+            {"type": "number", **number},
+        ],
+        "description": "Major units, exact to the currency's decimals; a string is best",
+        "examples": ["100.50"],
+    }
+
+
 AmountText = Annotated[
-    Decimal,
-    PlainValidator(_amount),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$", "maxLength": 40},
-                {"type": "number", "exclusiveMinimum": 0},
-            ],
-            "description": "Major units, exact to the currency's decimals; a string is best",
-            "examples": ["100.50"],
-        }
-    ),
+    Decimal, PlainValidator(decimal_amount), WithJsonSchema(amount_schema(exclusiveMinimum=0))
 ]
 WalletId = Annotated[UUID, Strict(strict=False)]
 CurrencyCode = Annotated[
@@ -158,7 +161,7 @@ CurrencyCode = Annotated[
 ]
 Description = Annotated[
     str,
-    PlainValidator(_storable_text),
+    PlainValidator(storable_text),
     WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_MAX}),
 ]
 Metadata = Annotated[
@@ -191,7 +194,20 @@ class TransactionRequest(BaseModel):
     description: Description | None = None
     metadata: Metadata = b"{}"
     idempotency_key: str | None = Field(
-        default=None, description="Instead of the header Idempotency-Key"
+        default=None,
+        description="Instead of the header Idempotency-Key",
+        # Checked by checked_key, whose answer has a code of its own.
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "type": "string",
+                    "pattern": "^[!-~]+$",
+                    "minLength": 1,
+                    "maxLength": IDEMPOTENCY_KEY_MAX,
+                },
+                {"type": "null"},
+            ]
+        },
     )
 
 

@@ -2,21 +2,22 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema
 
 from contracts.errors import ContractError, FieldError
 from contracts.money import AmountError, minor_units
 from contracts.transactions import (
-    AmountText,
     CurrencyCode,
-    Description,
     Metadata,
+    amount_schema,
+    decimal_amount,
+    storable_text,
     validated,
 )
 
-OWNER_ID_MAX = 255
+OWNER_ID_MAX: Final = 255
 
 
 class WalletStatus(StrEnum):
@@ -35,6 +36,14 @@ class WalletKind(StrEnum):
 
 
 _Status = Annotated[WalletStatus, Strict(strict=False)]
+_OwnerId = Annotated[
+    str,
+    PlainValidator(storable_text),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": OWNER_ID_MAX}),
+]
+_Limit = Annotated[
+    Decimal, PlainValidator(decimal_amount), WithJsonSchema(amount_schema(minimum=0))
+]
 
 
 class WalletRequest(BaseModel):
@@ -43,8 +52,8 @@ class WalletRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     currency: CurrencyCode
-    owner_id: Description | None = Field(default=None, description="Your own id of the owner")
-    overdraft_limit: AmountText = Decimal(0)
+    owner_id: _OwnerId | None = Field(default=None, description="Your own id of the owner")
+    overdraft_limit: _Limit = Decimal(0)
     metadata: Metadata = b"{}"
 
 
@@ -54,7 +63,7 @@ class WalletChange(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     status: _Status | None = None
-    overdraft_limit: AmountText | None = None
+    overdraft_limit: _Limit | None = None
     metadata: Metadata | None = None
 
 

@@ -18,7 +18,7 @@ from ingress.transaction_store import TransactionStore
 from ingress.transactions import TransactionCalls
 from ingress.wallet_store import WalletStore
 from ingress.wallets import WalletCalls
-from runtime.database import create_pool
+from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_service
 from runtime.logs import configure_logging
@@ -56,17 +56,51 @@ class HttpServer:
 
 async def serve(settings: IngressSettings) -> None:
     """Run the ingress until a signal."""
-    service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
     pool = create_pool(
         settings.database_url,
         name="ingress",
         size=settings.ingress_database_connections,
         statement_timeout_s=settings.database_statement_timeout_s,
+        session=KEYED_SESSION,
     )
     await pool
     redis = connect_redis(settings.redis_url)
     publisher = Publisher(settings.amqp_url, name="ingress-publish")
+    readiness = Readiness(
+        {
+            "database": check_database(pool),
+            "broker": check_broker(lambda: publisher.is_up, is_needed=False),
+            "redis": check_redis(redis),
+        }
+    )
+    service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
+    service.add_loop("publisher", publisher)
+    limiter = RateLimiter(redis, per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst)
+    keys = ApiKeys(pool)
+    service.add_loop("api-keys", keys)
     announcer = Announcer(publisher, partitions=settings.partitions)
+    service.add_loop("announcer", announcer)
+    app = build_application(
+        gate=Gate(keys=keys, limiter=limiter),
+        wallets=WalletCalls(WalletStore(pool)),
+        transactions=_transaction_calls(service, settings, pool, announcer),
+        readiness=readiness,
+    )
+    server = HttpServer(app, settings)
+    service.add_loop("http", server)
+    service.add_loop(
+        "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
+    )
+    service.add_drain(server.drain)
+    service.add_drain(announcer.drain)
+    service.add_close(pool.close)
+    service.add_close(redis.aclose)
+    await service.run()
+
+
+def _transaction_calls(
+    service: Service, settings: IngressSettings, pool: Pool, announcer: Announcer
+) -> TransactionCalls:
     acceptance = Acceptance(
         pool=pool,
         announcer=announcer,
@@ -75,43 +109,14 @@ async def serve(settings: IngressSettings) -> None:
         flushers=settings.group_flushers,
         confirm_timeout_s=settings.confirm_timeout_s,
     )
-    keys = ApiKeys(pool)
     store = TransactionStore(pool)
     finality = FinalityWatch(url=settings.database_url, pool=pool)
     backlog = BacklogGauge(pool, backlog_max=settings.backlog_max)
-    readiness = Readiness(
-        {
-            "database": check_database(pool),
-            "broker": check_broker(lambda: publisher.is_up, is_needed=False),
-            "redis": check_redis(redis),
-        }
-    )
-    limiter = RateLimiter(redis, per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst)
-    app = build_application(
-        gate=Gate(keys=keys, limiter=limiter),
-        wallets=WalletCalls(WalletStore(pool)),
-        transactions=TransactionCalls(
-            acceptance=acceptance, store=store, finality=finality, backlog=backlog
-        ),
-        readiness=readiness,
-    )
-    server = HttpServer(app, settings)
-    service.add_loop("publisher", publisher)
-    service.add_loop("announcer", announcer)
     service.add_loop("acceptance", acceptance)
-    service.add_loop("api-keys", keys)
     service.add_loop("reads", store)
     service.add_loop("finality", finality)
     service.add_loop("backlog", backlog)
-    service.add_loop(
-        "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
-    )
-    service.add_loop("http", server)
-    service.add_drain(server.drain)
-    service.add_drain(announcer.drain)
-    service.add_close(pool.close)
-    service.add_close(redis.aclose)
-    await service.run()
+    return TransactionCalls(acceptance=acceptance, store=store, finality=finality, backlog=backlog)
 
 
 def main() -> int:

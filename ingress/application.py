@@ -6,7 +6,7 @@ from aiohttp import web
 
 from contracts.operations import BODY_BYTES_MAX, OPERATIONS
 from ingress.documentation import add_documentation, load_documentation
-from ingress.endpoints import Gate, Handler, PlainHandler, answer_unrouted
+from ingress.endpoints import Gate, Handler, PlainHandler, name_and_answer
 from ingress.transactions import TransactionCalls
 from ingress.wallets import WalletCalls
 from runtime.status import Readiness, render_readiness
@@ -20,7 +20,7 @@ def build_application(
     readiness: Readiness,
 ) -> web.Application:
     """Return the application that serves OPERATIONS."""
-    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[answer_unrouted])
+    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[name_and_answer])
     guarded = _guarded_handlers(wallets, transactions)
     plain = _plain_handlers(readiness)
     for operation in OPERATIONS:

@@ -93,12 +93,10 @@ class Gate:
 
         async def respond(request: web.Request) -> web.StreamResponse:
             started = time.perf_counter()
-            name_request(request)
             try:
                 response = await handler(request)
             except Exception as error:  # noqa: BLE001  # every failure has its problem
                 response = problem_response(request, error)
-            response.headers["X-Request-Id"] = request["request_id"]
             seconds.observe(time.perf_counter() - started)
             REQUESTS.labels(operation_id, response.status).inc()
             return response
@@ -134,19 +132,19 @@ def name_request(request: web.Request) -> None:
 
 
 @web.middleware
-async def answer_unrouted(
+async def name_and_answer(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer with a problem where no operation fits the path or the method."""
+    """Name every request and its answer; a path or method that fits nothing gets a problem."""
+    name_request(request)
     try:
-        return await handler(request)
+        response = await handler(request)
     except web.HTTPException as error:
-        name_request(request)
         response = problem_response(request, error)
-        response.headers["X-Request-Id"] = request["request_id"]
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
-        return response
+    response.headers["X-Request-Id"] = request["request_id"]
+    return response
 
 
 def problem_response(request: web.Request, error: Exception) -> web.Response:

@@ -1,0 +1,85 @@
+"""What the documents say in prose."""
+
+from typing import Final
+
+from contracts.operations import ResponseHeader, Tag
+from contracts.problems import PROBLEMS
+
+SUMMARY: Final = "Money moves between wallets; nothing is lost or doubled."
+LICENCE: Final = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+
+_OPENAPI_INTRODUCTION: Final = """\
+Ackledger turns submitted transactions into double-entry postings, exactly once. A 202 means that \
+the transaction is durable: it will be posted, or refused with a reason, whatever fails in between.
+
+**Authorization.** `Authorization: Bearer <API key>`. Each call names the scope that its key needs.
+
+**Amounts** are decimal strings in major units, exact to the currency's ISO 4217 decimals: \
+`"100.50"` USD, `"1000"` JPY, `"1.234"` KWD. **Timestamps** are RFC 3339 in UTC with microseconds, \
+**ids** are UUIDs.
+
+**Idempotency.** A key names one request per submitter and for ever. The same key with the same \
+content answers with the first request's result; with other content, 422.
+
+**Lists** answer a page and `next_cursor`. A page may be shorter than `limit`, even empty, and \
+still have a `next_cursor`: follow it until it is null.
+
+**Errors** are problem details (RFC 9457, `application/problem+json`). Switch on `code`, which \
+never changes. Every answer carries `X-Request-Id`.
+
+<details><summary>Every code</summary>
+
+| status | code | title |
+|---|---|---|
+{rows}
+</details>
+"""
+
+ASYNCAPI_INTRODUCTION: Final = """\
+Upstream systems publish transactions to the exchange `ackledger.transactions`; Ackledger posts \
+them exactly once and tells what became of them on `ackledger.events`.
+
+- **The submitter** is the property `user_id`, which the broker validates. A client of the same \
+name on the HTTP door is the same submitter, with the same idempotency keys.
+- **Order.** The routing key is the id of the wallet that is debited (credited, for a deposit): \
+that keeps a wallet's transactions in order.
+- **Certainty.** Publish persistent and mandatory, with publisher confirms, and publish again \
+until confirmed: the idempotency key makes that safe.
+- **Refusals.** A valid message that the business refuses becomes a FAILED transaction and an \
+event. A message that breaks this contract becomes a dead letter with its reason, is never \
+retried and never blocks its neighbours.
+"""
+
+TAGS: Final[dict[Tag, str]] = {
+    Tag.WALLETS: "A wallet holds one currency for one owner.",
+    Tag.TRANSACTIONS: "Deposits, withdrawals and transfers, each posted once or refused.",
+    Tag.HEALTH: "For orchestrators and load balancers.",
+    Tag.DOCUMENTS: "This API, for people and for programs.",
+    Tag.DEAD_LETTERS: "Messages that could not be processed, for operators.",
+}
+
+HEADERS: Final[dict[ResponseHeader, tuple[str, str, str | int]]] = {
+    ResponseHeader.REQUEST_ID: ("The name of this request", "string", "checkout-7f3a"),
+    ResponseHeader.LOCATION: (
+        "The path of the resource",
+        "string",
+        "/v1/transactions/019aa3b0-41d2-7e14-8001-9b7f02c4d6e8",
+    ),
+    ResponseHeader.RETRY_AFTER: ("Seconds after which to ask again", "integer", 1),
+    ResponseHeader.IDEMPOTENCY_REPLAYED: ("`true` when the key was used before", "string", "true"),
+    ResponseHeader.PREFERENCE_APPLIED: ("The wait that was honoured", "string", "wait=5"),
+    ResponseHeader.WWW_AUTHENTICATE: ("How to authorize", "string", "Bearer"),
+    ResponseHeader.RATE_LIMIT_LIMIT: ("Requests at once, where a limit is set", "integer", 1000),
+    ResponseHeader.RATE_LIMIT_REMAINING: ("Requests left of them", "integer", 998),
+    ResponseHeader.RATE_LIMIT_RESET: ("Seconds until the next request is allowed", "integer", 0),
+    ResponseHeader.ETAG: ("The version of this document", "string", '"5d41402abc4b2a76"'),
+    ResponseHeader.CACHE_CONTROL: ("How long a copy may be used", "string", "no-cache"),
+}
+"""Header to its description, JSON type and example."""
+
+
+def openapi_introduction() -> str:
+    """Return the page's introduction, with the table of every problem."""
+    rows = sorted((kind.status, code.value, kind.title) for code, kind in PROBLEMS.items())
+    lines = "".join(f"| {status} | `{code}` | {title} |\n" for status, code, title in rows)
+    return _OPENAPI_INTRODUCTION.replace("{rows}", lines)
