@@ -8,9 +8,9 @@ from contracts.topology import partition_queue
 from processor.consumer import Consumer
 from processor.correspondence import Correspondence
 from processor.partition import PartitionProcessor
-from processor.posting import POSTER_SESSION, Poster
+from processor.posting import Poster
 from processor.relay import OutboxRelay
-from runtime.database import create_pool
+from runtime.database import KEYED_SESSION, create_pool
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_service
 from runtime.logs import configure_logging
@@ -27,7 +27,7 @@ async def serve(settings: ProcessorSettings) -> None:
         name="processor",
         size=settings.processor_database_connections + settings.partitions,
         statement_timeout_s=settings.database_statement_timeout_s,
-        session={**POSTER_SESSION, "lock_timeout": f"{int(settings.lock_timeout_s * 1000)}"},
+        session={**KEYED_SESSION, "lock_timeout": f"{int(settings.lock_timeout_s * 1000)}"},
     )
     await pool
     publisher = Publisher(settings.amqp_url, name="processor-publish")

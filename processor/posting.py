@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -19,11 +19,6 @@ from runtime.database import Connection, Pool
 from runtime.queries import load_queries
 
 log = structlog.get_logger()
-
-POSTER_SESSION: Final = {
-    # Early custom plans scanned 50,000 rows.
-    "plan_cache_mode": "force_generic_plan",
-}
 
 
 class PostingMismatchError(Exception):

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from tests.support import Api, Upstream
 _ROOT = Path(__file__).parent.parent
 _TEMPLATE = "ackledger_template"
 
-Connection = asyncpg.Connection[asyncpg.Record]
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,76 @@
+"""Books for posting tests: wallets and PENDING transactions written straight into a database."""
+
+import random
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from contracts.fingerprints import fingerprint_of_json
+from contracts.identifiers import external_wallet_id
+from contracts.money import Money
+from contracts.recording import Submission, recording_arguments
+from contracts.transactions import TransactionCommand, TransactionType
+from runtime.database import KEYED_SESSION, Connection, Pool, create_pool
+
+
+def open_pool(url: str) -> Pool:
+    """Return a pool as the processor has it."""
+    return create_pool(
+        url, name="test", size=4, statement_timeout_s=60, session=dict(KEYED_SESSION)
+    )
+
+
+async def add_wallets(connection: Connection, count: int, *, balance: int = 0) -> list[UUID]:
+    """Add USD wallets; their opening balance is in minor units and has no entries."""
+    await connection.execute(
+        "INSERT INTO wallets (id, currency, kind) VALUES ($1, 'USD', 'external') "
+        "ON CONFLICT DO NOTHING",
+        external_wallet_id("USD"),
+    )
+    rows = await connection.fetch(
+        "INSERT INTO wallets (id, currency, balance) "
+        "SELECT uuid_v7(clock_us(), n % 1000), 'USD', $2 FROM generate_series(1, $1::integer) AS n "
+        "RETURNING id",
+        count,
+        balance,
+    )
+    return [row["id"] for row in rows]
+
+
+def transfer_command(key: str, source: UUID, destination: UUID, minor: int) -> TransactionCommand:
+    """Return a valid transfer."""
+    return TransactionCommand(
+        idempotency_key=key,
+        fingerprint=fingerprint_of_json([str(source), str(destination), minor]),
+        type=TransactionType.TRANSFER,
+        source_wallet_id=source,
+        destination_wallet_id=destination,
+        money=Money(minor, "USD"),
+        description=None,
+        metadata=b"{}",
+    )
+
+
+async def record(connection: Connection, commands: Sequence[TransactionCommand]) -> list[UUID]:
+    """Record commands as the ingress does; return their ids in order."""
+    arguments = recording_arguments([Submission("test", command) for command in commands])
+    rows: list[asyncpg.Record] = await connection.fetch(
+        "SELECT request, id FROM record_transactions("
+        "'http', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ORDER BY request",
+        *arguments,
+    )
+    return [row["id"] for row in rows]
+
+
+def random_transfers(
+    wallets: Sequence[UUID], count: int, *, seed: int, prefix: str
+) -> list[TransactionCommand]:
+    """Return transfers between random wallets."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(count):
+        source, destination = chance.sample(wallets, 2)
+        amount = chance.randint(1, 50)
+        made.append(transfer_command(f"{prefix}-{number}", source, destination, amount))
+    return made

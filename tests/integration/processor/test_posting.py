@@ -1,0 +1,136 @@
+"""Posting a batch in one database transaction."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from contracts.recording import Submission
+from processor.posting import Poster
+from runtime.database import Connection
+from tests.integration.processor.books import (
+    add_wallets,
+    open_pool,
+    record,
+    transfer_command,
+)
+
+
+async def _balances(database: Connection, ids: list[UUID]) -> list[int]:
+    rows = await database.fetch("SELECT id, balance FROM wallets WHERE id = ANY ($1)", ids)
+    by_id = {row["id"]: row["balance"] for row in rows}
+    return [by_id[one] for one in ids]
+
+
+async def _status(database: Connection, transaction_id: UUID) -> str:
+    status: str = await database.fetchval(
+        "SELECT status::text FROM transactions WHERE id = $1", transaction_id
+    )
+    return status
+
+
+async def test_a_batch_is_posted_in_its_order_with_its_refusals(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(
+        database,
+        [
+            transfer_command("first", alice, bob, 80),
+            transfer_command("second", alice, bob, 80),
+            transfer_command("third", bob, alice, 150),
+        ],
+    )
+    async with open_pool(database_url) as pool:
+        result = await Poster(pool).post(ids)
+
+    assert [len(result.posting.posted), len(result.posting.refused)] == [2, 1]
+    assert [await _status(database, one) for one in ids] == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert await _balances(database, [alice, bob]) == [170, 30]
+
+
+async def test_posting_the_same_ids_again_changes_nothing(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(database, [transfer_command("once", alice, bob, 30)])
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool)
+        await asyncio.gather(*(poster.post([*ids, *ids]) for _ in range(8)))
+
+    assert await _balances(database, [alice, bob]) == [70, 130]
+    assert await database.fetchval("SELECT count(*) FROM entries") == 2
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 1
+
+
+async def test_an_unknown_id_is_left_out(database: Connection, database_url: str) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(database, [transfer_command("known", alice, bob, 30)])
+    async with open_pool(database_url) as pool:
+        result = await Poster(pool).post([uuid4(), *ids])
+
+    assert [one.transaction_id for one in result.posting.posted] == ids
+
+
+async def test_upstream_submissions_are_recorded_and_posted_in_one_commit(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    command = transfer_command("upstream", alice, bob, 30)
+    other_content = transfer_command("upstream", alice, bob, 31)
+    submissions = [Submission("shop", one) for one in (command, command, other_content)]
+    async with open_pool(database_url) as pool:
+        result = await Poster(pool).post(submissions)
+
+    assert [one.is_key_reused for one in result.outcomes] == [False, False, True]
+    assert len({one.transaction_id for one in result.outcomes}) == 1
+    assert await _balances(database, [alice, bob]) == [70, 130]
+
+
+async def test_a_failing_write_undoes_the_whole_batch(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(database, [transfer_command("fails", alice, bob, 30)])
+    # The entry that the transaction would become is there already: posting would double it.
+    await database.execute("INSERT INTO entries VALUES ($1, 1, $2, 0, 100, now())", alice, uuid4())
+    async with open_pool(database_url) as pool:
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await Poster(pool).post(ids)
+
+    assert await _status(database, ids[0]) == "PENDING"
+    assert await _balances(database, [alice, bob]) == [100, 100]
+
+
+async def test_a_wallets_entries_stay_in_time_order_though_the_clock_stepped_back(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    await database.execute(
+        "UPDATE wallets SET updated_at = now() + interval '1 hour' WHERE id = $1", alice
+    )
+    ids = await record(database, [transfer_command("later", alice, bob, 30)])
+    async with open_pool(database_url) as pool:
+        await Poster(pool).post(ids)
+
+    assert await database.fetchval(
+        "SELECT min(e.created_at) = max(w.updated_at) FROM entries AS e, wallets AS w "
+        "WHERE w.id = ANY ($1)",
+        [alice, bob],
+    )
+
+
+async def test_a_commit_under_way_survives_the_cancellation_of_whoever_waits(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(database, [transfer_command("cancelled", alice, bob, 30)])
+    async with open_pool(database_url) as pool:
+        waiting = asyncio.ensure_future(Poster(pool).post(ids))
+        await asyncio.wait({waiting}, timeout=0.001)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await Poster(pool).post(ids)
+
+    assert await _balances(database, [alice, bob]) == [70, 130]

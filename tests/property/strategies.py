@@ -1,0 +1,79 @@
+"""Small worlds of wallets and transactions, where refusals of every kind are common."""
+
+from typing import Final
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from contracts.money import MINOR_MAX, Money
+from contracts.transactions import TransactionType
+from contracts.wallets import WalletKind, WalletStatus
+from processor.ledger import PendingTransaction, Wallet
+
+CURRENCIES: Final = ("USD", "JPY")
+EXTERNAL: Final = {code: UUID(int=1000 + n) for n, code in enumerate(CURRENCIES)}
+_CUSTOMER_IDS: Final = [UUID(int=n) for n in range(1, 7)]
+_MISSING: Final = UUID(int=999)
+
+_amounts = st.one_of(
+    st.integers(1, 200), st.sampled_from([1, MINOR_MAX // 2, MINOR_MAX - 1, MINOR_MAX])
+)
+
+
+@st.composite
+def customer_wallets(draw: st.DrawFn) -> list[Wallet]:
+    """Return customers' wallets whose balances respect their limits."""
+    wallets = []
+    for wallet_id in draw(st.lists(st.sampled_from(_CUSTOMER_IDS), unique=True, max_size=6)):
+        limit = draw(st.integers(0, 50))
+        held = draw(st.integers(0, 20))
+        least = held - limit
+        wallets.append(
+            Wallet(
+                id=wallet_id,
+                kind=WalletKind.CUSTOMER,
+                currency=draw(st.sampled_from(CURRENCIES)),
+                status=draw(st.sampled_from([WalletStatus.ACTIVE] * 8 + list(WalletStatus))),
+                balance=draw(st.one_of(st.integers(least, 300), st.just(MINOR_MAX - 5))),
+                held=held,
+                overdraft_limit=limit,
+                version=draw(st.integers(0, 9)),
+            )
+        )
+    return wallets
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[Wallet]:
+    """Return customers' wallets and the external wallets of their currencies."""
+    customers = draw(customer_wallets())
+    outside = [
+        Wallet(EXTERNAL[code], WalletKind.EXTERNAL, code, WalletStatus.ACTIVE, 0, 0, 0, 0)
+        for code in sorted({wallet.currency for wallet in customers})
+    ]
+    return [*customers, *outside]
+
+
+@st.composite
+def transactions(draw: st.DrawFn) -> list[PendingTransaction]:
+    """Return transactions over the same few ids, missing and external ones among them."""
+    some_wallet = st.sampled_from([*_CUSTOMER_IDS, _MISSING, *EXTERNAL.values()])
+    made = []
+    for number in range(draw(st.integers(0, 12))):
+        kind = draw(
+            st.sampled_from(
+                [TransactionType.DEPOSIT, TransactionType.WITHDRAWAL, TransactionType.TRANSFER]
+            )
+        )
+        currency = draw(st.sampled_from(CURRENCIES))
+        source, destination = draw(some_wallet), draw(some_wallet)
+        made.append(
+            PendingTransaction(
+                id=UUID(int=10_000 + number),
+                type=kind,
+                source_wallet_id=EXTERNAL[currency] if kind == "deposit" else source,
+                destination_wallet_id=EXTERNAL[currency] if kind == "withdrawal" else destination,
+                money=Money(draw(_amounts), currency),
+            )
+        )
+    return made
