@@ -1,0 +1,32 @@
+"""PostgreSQL, RabbitMQ and Redis for one checkout: given by URL, private, or in containers."""
+
+from ops.stack.access import add_upstream_user, add_vhost, remove_vhost
+from ops.stack.options import (
+    Progress,
+    ServiceKind,
+    StackError,
+    StackMode,
+    StackOptions,
+    StackUnavailable,
+    StackUnreachable,
+)
+from ops.stack.service import Service
+from ops.stack.stack import Stack, read_stack, start_stack, stop_stack
+
+__all__ = [
+    "Progress",
+    "Service",
+    "ServiceKind",
+    "Stack",
+    "StackError",
+    "StackMode",
+    "StackOptions",
+    "StackUnavailable",
+    "StackUnreachable",
+    "add_upstream_user",
+    "add_vhost",
+    "read_stack",
+    "remove_vhost",
+    "start_stack",
+    "stop_stack",
+]

@@ -1,0 +1,51 @@
+"""Free loopback ports that stay free while a server restarts."""
+
+import random
+import socket
+from collections.abc import Collection, Iterable, Mapping
+
+HOST = "127.0.0.1"
+
+# Below Linux's ephemeral range (32768 up): a client that dials a stopped server from an
+# ephemeral port could otherwise sit on that very port, or connect to itself.
+_LOWEST, _HIGHEST = 20_000, 31_999
+
+# Defaults of well-known servers inside that range.
+_RESERVED = frozenset({25565, 25672, 26257, 27015, 27017, 27018, 27019, 28015, 28017, 29015})
+
+_TRIES = 200
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on 127.0.0.1:port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Servers set it too: connections in TIME_WAIT must not count as occupied.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def choose_ports(names: Iterable[str], *, previous: Mapping[str, int]) -> dict[str, int]:
+    """A port for each name: the previous one if it is still free, else a random free one.
+
+    Raises OSError when no free port is found in a bounded number of tries.
+    """
+    chosen: dict[str, int] = {}
+    for name in names:
+        port = previous.get(name)
+        if port is None or port in chosen.values() or not is_free(port):
+            port = _random_port(exclude={*chosen.values(), *previous.values()})
+        chosen[name] = port
+    return chosen
+
+
+def _random_port(*, exclude: Collection[int]) -> int:
+    for _ in range(_TRIES):
+        port = random.randint(_LOWEST, _HIGHEST)
+        if port not in _RESERVED and port not in exclude and is_free(port):
+            return port
+    raise OSError(f"no free port on {HOST} between {_LOWEST} and {_HIGHEST}")
