@@ -169,6 +169,7 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.NOT_PERMITTED: "the wallet of the outside world cannot be changed",
     ProblemCode.BODY_TOO_LARGE: "a body is at most 1048576 bytes",
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: "the content type is 'text/plain'",
+    ProblemCode.REQUEST_TIMEOUT: "send the body within 30 s",
     ProblemCode.RATE_LIMITED: "at most 1000 requests in 1 s; try again in 1 s",
     ProblemCode.BACKLOG_FULL: "more than 1000000 transactions are waiting; try again in 5 s",
     ProblemCode.DATABASE_UNAVAILABLE: "nothing was recorded; try again in 1 s",

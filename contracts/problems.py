@@ -29,6 +29,7 @@ class ProblemCode(StrEnum):
     NOT_PERMITTED = "not_permitted"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    REQUEST_TIMEOUT = "request_timeout"
     RATE_LIMITED = "rate_limited"
     BACKLOG_FULL = "backlog_full"
     DATABASE_UNAVAILABLE = "database_unavailable"
@@ -65,6 +66,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.NOT_PERMITTED: ProblemKind(403, "Not permitted on this resource"),
     ProblemCode.BODY_TOO_LARGE: ProblemKind(413, "The body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be application/json"),
+    ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The body did not arrive in time"),
     ProblemCode.RATE_LIMITED: ProblemKind(429, "Too many requests"),
     ProblemCode.BACKLOG_FULL: ProblemKind(503, "Too much work is waiting"),
     ProblemCode.DATABASE_UNAVAILABLE: ProblemKind(503, "The database cannot be reached"),

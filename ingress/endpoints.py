@@ -1,5 +1,6 @@
 """Endpoints: what every call goes through before its handler and after it."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from runtime.database import UNREACHABLE
 from runtime.gathering import GatheringFullError
 
 RETRY_AFTER_S: Final = 1
+BODY_TIMEOUT_S: Final = 30.0
+"""A megabyte arrives in this time over the slowest line that is worth serving."""
 _RANDOM: Final = SystemRandom()
 
 log = structlog.get_logger()
@@ -52,7 +55,14 @@ class Call:
     async def json(self) -> Any:
         """Return the decoded body; raises ContractError."""
         check_content_type(self.request.content_type, self.request.charset)
-        return json_of(await self.request.read())
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await self.request.read()
+        except TimeoutError:
+            raise ContractError(
+                ProblemCode.REQUEST_TIMEOUT, f"send the body within {BODY_TIMEOUT_S:g} s"
+            ) from None
+        return json_of(body)
 
 
 Handler = Callable[[Call], Awaitable[web.Response]]

@@ -16,7 +16,7 @@ from contracts.messages import (
     decode_message,
 )
 from processor.metrics import WAITING_DELIVERIES
-from runtime.broker import UNREACHABLE, BrokerLink, Channel
+from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
 from runtime.topology import TopologyError, check_queue
 
 WATCH_INTERVAL_S: Final = 5.0
@@ -102,7 +102,8 @@ class Consumer:
             log.info("stale_ack_dropped", queue=self._queue, deliveries=len(deliveries))
             return
         try:
-            await last.channel.basic_ack(last.tag, multiple=True)
+            with loss_as_error():
+                await last.channel.basic_ack(last.tag, multiple=True)
         except UNREACHABLE as error:
             log.warning("ack_failed", queue=self._queue, error=repr(error))
 
@@ -113,7 +114,8 @@ class Consumer:
         self._arrived.set()
         if self._channel is not None and self._tag is not None:
             try:
-                await self._channel.basic_cancel(self._tag)
+                with loss_as_error():
+                    await self._channel.basic_cancel(self._tag)
             except UNREACHABLE as error:
                 log.info("cancel_failed", queue=self._queue, error=repr(error))
 

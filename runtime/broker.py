@@ -6,8 +6,8 @@ ones of aiormq: per message they cost half of aio-pika's own.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
 import aio_pika
@@ -37,6 +37,22 @@ UNREACHABLE: Final[tuple[type[BaseException], ...]] = (
 log = structlog.get_logger()
 
 
+@contextmanager
+def loss_as_error() -> Iterator[None]:
+    """Turn a cancellation that nobody of ours asked for into a ConnectionResetError.
+
+    The library cancels its own futures when a connection drops; let through, that would end the
+    waiting task in silence.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionResetError("the connection was lost in the middle of the call") from None
+
+
 class BrokerLink:
     """Keeps one connection with one channel alive; each new channel goes to `opened`."""
 
@@ -61,7 +77,8 @@ class BrokerLink:
         backoff = Backoff(first_s=0.2, most_s=3.0)
         while True:
             try:
-                await self._serve_once(backoff)
+                with loss_as_error():
+                    await self._serve_once(backoff)
             except UNREACHABLE as error:
                 log.warning("broker_lost", connection=self._name, error=repr(error))
             await asyncio.sleep(backoff.next_delay_s())

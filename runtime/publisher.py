@@ -10,7 +10,7 @@ from uuid import uuid4
 from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
-from runtime.broker import UNREACHABLE, BrokerLink, Channel
+from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
 
 PERSISTENT: Final = 2
 
@@ -67,14 +67,15 @@ class Publisher:
         if channel is None:
             raise NotConfirmedError("not connected")
         try:
-            async with asyncio.timeout(timeout_s):
-                frame = await channel.basic_publish(
-                    message.body,
-                    exchange=message.exchange,
-                    routing_key=message.routing_key,
-                    properties=_properties(message),
-                    mandatory=message.is_mandatory,
-                )
+            with loss_as_error():
+                async with asyncio.timeout(timeout_s):
+                    frame = await channel.basic_publish(
+                        message.body,
+                        exchange=message.exchange,
+                        routing_key=message.routing_key,
+                        properties=_properties(message),
+                        mandatory=message.is_mandatory,
+                    )
         except PublishError as error:
             place = message.exchange or message.routing_key
             raise UnroutableError(f"no queue took it: {place}") from error

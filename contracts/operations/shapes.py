@@ -114,6 +114,7 @@ BODY_PROBLEMS: Final = (
     ProblemCode.MALFORMED_JSON,
     ProblemCode.VALIDATION_FAILED,
     ProblemCode.BODY_TOO_LARGE,
+    ProblemCode.REQUEST_TIMEOUT,
     ProblemCode.UNSUPPORTED_MEDIA_TYPE,
     *READ_PROBLEMS,
 )
