@@ -68,7 +68,7 @@ class FinalityWatch:
                     backoff.reset()
                     while not connection.is_closed():
                         await asyncio.sleep(WATCH_INTERVAL_S)
-                        await connection.execute("", timeout=WATCH_INTERVAL_S)
+                        await connection.execute(self._sql["read_clock"], timeout=WATCH_INTERVAL_S)
                 finally:
                     connection.terminate()
             except _PASSING as error:
