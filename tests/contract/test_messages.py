@@ -1,0 +1,134 @@
+"""Messages that were ever published must be read for ever: each version has its fixtures here.
+
+A new version adds files; none is ever changed.
+"""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+
+from contracts.messages import (
+    MESSAGE_BYTES_MAX,
+    DeadLetterReason,
+    PoisonMessageError,
+    Recorded,
+    Requested,
+    decode_message,
+    encode_recorded,
+)
+from contracts.money import Money
+
+_MESSAGES = Path(__file__).parent / "messages"
+A = UUID("01930000-0000-7000-8000-00000000000a")
+B = UUID("01930000-0000-7000-8000-00000000000b")
+FINGERPRINT = "934f37b954d98d95f6875b7150c87bcd3bc2486974a5eafe7fca5346153128eb"
+
+
+def _decode(body: bytes, **properties: Any) -> Recorded | Requested:
+    settings = {
+        "message_type": "transaction.requested.v1",
+        "content_type": "application/json",
+        "user_id": "shop",
+        **properties,
+    }
+    return decode_message(body, **settings)
+
+
+def _fixture(name: str) -> bytes:
+    return (_MESSAGES / f"{name}.json").read_bytes()
+
+
+def test_a_request_of_version_1_is_read_whole() -> None:
+    decoded = _decode(_fixture("transaction.requested.v1"))
+
+    assert isinstance(decoded, Requested)
+    (command,) = decoded.commands
+    assert (decoded.submitter, decoded.is_batch) == ("shop", False)
+    assert (command.idempotency_key, command.type) == ("order-4711", "transfer")
+    assert (command.source_wallet_id, command.destination_wallet_id) == (A, B)
+    assert (command.money, command.description) == (Money(1000, "USD"), "Order 4711")
+    assert command.metadata == b'{"order":4711}'
+
+
+def test_the_fingerprint_of_version_1_never_changes() -> None:
+    """A replay years later must still be found to be the same content."""
+    decoded = _decode(_fixture("transaction.requested.v1"))
+
+    assert isinstance(decoded, Requested)
+    assert decoded.commands[0].fingerprint.hex() == FINGERPRINT
+
+
+def test_the_least_request_of_version_1_is_enough() -> None:
+    decoded = _decode(_fixture("transaction.requested.v1.least"))
+
+    assert isinstance(decoded, Requested)
+    assert decoded.commands[0].money == Money(1000, "JPY")
+
+
+def test_a_batch_of_version_1_keeps_its_order() -> None:
+    decoded = _decode(_fixture("transaction.requested.v1.batch"))
+
+    assert isinstance(decoded, Requested)
+    assert decoded.is_batch
+    assert [one.idempotency_key for one in decoded.commands] == ["order-4711", "w-1"]
+    assert decoded.commands[1].money == Money(1234, "KWD")
+
+
+def test_recorded_ids_of_version_1_are_read_and_written_the_same() -> None:
+    body = _fixture("transaction.recorded.v1")
+
+    assert _decode(body, message_type="transaction.recorded.v1") == Recorded([A, B])
+    assert orjson.loads(encode_recorded([A, B])) == orjson.loads(body)
+
+
+def _with(**fields: Any) -> bytes:
+    return orjson.dumps({**orjson.loads(_fixture("transaction.requested.v1")), **fields})
+
+
+@pytest.mark.parametrize(
+    ("body", "properties", "reason"),
+    [
+        (b"{", {}, DeadLetterReason.NOT_JSON),
+        (b"\xff\xfe", {}, DeadLetterReason.NOT_JSON),
+        (b'{"version": NaN}', {}, DeadLetterReason.NOT_JSON),
+        (b"[" * 100_000, {}, DeadLetterReason.NOT_JSON),
+        (_with(), {"content_type": "text/plain"}, DeadLetterReason.NOT_JSON),
+        (b"[]", {}, DeadLetterReason.INVALID_MESSAGE),
+        (_with(version=2), {}, DeadLetterReason.UNKNOWN_VERSION),
+        (_with(version="1"), {}, DeadLetterReason.UNKNOWN_VERSION),
+        (_with(version=True), {}, DeadLetterReason.UNKNOWN_VERSION),
+        (
+            _with(),
+            {"message_type": "transaction.requested.v2"},
+            DeadLetterReason.UNKNOWN_VERSION,
+        ),
+        (_with(), {"message_type": "order.placed"}, DeadLetterReason.UNKNOWN_TYPE),
+        (_with(), {"user_id": None}, DeadLetterReason.SUBMITTER_MISSING),
+        (_with(surprise=1), {}, DeadLetterReason.INVALID_MESSAGE),
+        (_with(amount="0"), {}, DeadLetterReason.INVALID_MESSAGE),
+        (_with(idempotency_key=""), {}, DeadLetterReason.INVALID_MESSAGE),
+        (_with(transactions=[]), {}, DeadLetterReason.INVALID_MESSAGE),
+        (
+            orjson.dumps({"version": 1, "transactions": [{}] * 1001}),
+            {},
+            DeadLetterReason.INVALID_MESSAGE,
+        ),
+        (b" " * (MESSAGE_BYTES_MAX + 1), {}, DeadLetterReason.MESSAGE_TOO_LARGE),
+        (
+            b'{"version": 1, "transaction_ids": ["x"]}',
+            {"message_type": "transaction.recorded.v1"},
+            DeadLetterReason.INVALID_MESSAGE,
+        ),
+    ],
+)
+def test_a_message_that_breaks_the_contract_names_its_reason(
+    body: bytes, properties: dict[str, Any], reason: DeadLetterReason
+) -> None:
+    with pytest.raises(PoisonMessageError) as caught:
+        _decode(body, **properties)
+
+    assert caught.value.reason is reason
+    assert caught.value.detail
