@@ -100,6 +100,12 @@ class DockerService(Service):
         login = f"{_USER}:{self.endpoint.password(_USER)}"
         return f"http://{login}@{HOST}:{self.endpoint.ports['management']}"
 
+    def upstream_url(self, name: str) -> str | None:
+        password = self.endpoint.passwords.get(name)
+        if self.name != "rabbitmq" or password is None:
+            return None
+        return f"amqp://{name}:{password}@{HOST}:{self.endpoint.ports['amqp']}/"
+
     @property
     def version(self) -> str:
         return _IMAGES[self.name].partition(":")[2]

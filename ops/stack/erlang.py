@@ -145,6 +145,7 @@ class DebianPackages:
         if not names:
             raise StackUnavailable("RabbitMQ is not installed, and apt knows no rabbitmq-server")
         finished = self._apt((*private, "download", *names), folder=folder)
+        shutil.rmtree(self._cache / "apt", ignore_errors=True)
         if finished.returncode != 0:
             last = finished.stderr.strip().splitlines()[-1:] or ["no reason given"]
             raise StackUnavailable(f"RabbitMQ could not be downloaded: {last[0]}")

@@ -55,13 +55,15 @@ def _candidates() -> Iterator[Guise]:
     owner = (nobody.pw_uid, nobody.pw_gid)
     plain = ("setpriv", f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups")
     yield Guise(prefix=(*plain, "--inh-caps=-all"), owner=owner)
-    passing = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override")
+    # PostgreSQL looks for its programs with access(2), which forgets capabilities otherwise.
+    lasting = "--securebits=+no_setuid_fixup"
+    passing = ("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override", lasting)
     yield Guise(prefix=(*plain, *passing), owner=owner)
     yield Guise(prefix=("unshare", "--user", f"--map-user={owner[0]}"))
 
 
 def _works(guise: Guise, *, home: Path, program: Path, search_path: str) -> bool:
-    check = 'test -w "$0" && "$1" --version'
+    check = 'test -w "$0" && test -x "$1" && "$1" --version'
     try:
         finished = subprocess.run(
             [*guise.prefix, "sh", "-c", check, str(home), str(program)],

@@ -78,7 +78,6 @@ class PrivatePostgres(PrivateService):
 
     @property
     def superuser_url(self) -> str:
-        """For faults and inspections that the service's own role must not be able to do."""
         return self._url(user="postgres", database="postgres")
 
     def _url(self, *, user: str, database: str) -> str:

@@ -178,9 +178,10 @@ class PrivateRabbitMQ(PrivateService):
             password = self.endpoint.password(name)
             put_upstream_user(self.management_url, name, password=password, vhost="/")
 
-    def upstream_url(self, name: str) -> str:
-        """Where an upstream system of this name publishes, with its password."""
-        password = self.endpoint.passwords[name]
+    def upstream_url(self, name: str) -> str | None:
+        password = self.endpoint.passwords.get(name)
+        if password is None:
+            return None
         return f"amqp://{name}:{password}@{HOST}:{self.endpoint.ports['amqp']}/"
 
 

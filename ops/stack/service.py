@@ -61,6 +61,15 @@ class Service(ABC):
         return None
 
     @property
+    def superuser_url(self) -> str | None:
+        """PostgreSQL's superuser, for faults that the service's role cannot do; None elsewhere."""
+        return None
+
+    def upstream_url(self, name: str) -> str | None:  # noqa: ARG002  # only RabbitMQ has any
+        """Where one of `StackOptions.upstream_users` publishes; None if it is not known."""
+        return None
+
+    @property
     @abstractmethod
     def alive(self) -> bool:
         """Whether it runs (not whether it answers)."""

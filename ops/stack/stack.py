@@ -51,6 +51,10 @@ class Stack:
             "REDIS_URL": self.redis.url,
         }
 
+    def upstream_url(self, name: str = "demo") -> str | None:
+        """Where an upstream user publishes; None on a RabbitMQ that was given by URL."""
+        return self.rabbitmq.upstream_url(name)
+
     def stop(self, *, graceful: bool = True) -> None:
         """Stop all but the servers given by URL; no process of theirs is left. Data stay."""
         directory = self.directory.resolve()

@@ -65,6 +65,7 @@ def test_everything_is_private_owned_and_answers(stack: Stack) -> None:
     assert stack.owned
     assert {service.kind for service in stack.services} == {ServiceKind.PRIVATE}
     assert all(service.answers() for service in stack.services)
+    assert amqp_answers(stack.upstream_url("demo") or "")
 
 
 def test_only_loopback_ports_that_no_standard_server_uses_are_open(stack: Stack) -> None:
