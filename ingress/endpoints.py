@@ -14,7 +14,7 @@ from aiohttp import web
 from contracts.errors import ContractError
 from contracts.operations import BODY_BYTES_MAX, Operation
 from contracts.problems import PROBLEMS, ProblemCode
-from contracts.tracing import trace_id_of, valid_traceparent
+from contracts.tracing import trace_id_of, valid_request_id, valid_traceparent
 from ingress.access import ApiKeys, Client
 from ingress.metrics import RATE_LIMITED, REQUEST_SECONDS, REQUESTS
 from ingress.parsing import (
@@ -23,7 +23,6 @@ from ingress.parsing import (
     check_content_type,
     json_of,
     known_parameters,
-    request_id_of,
 )
 from ingress.rate_limit import RateLimiter
 from runtime.database import UNREACHABLE
@@ -137,7 +136,7 @@ def name_request(request: web.Request) -> None:
         f"00-{_RANDOM.getrandbits(128) or 1:032x}-{_RANDOM.getrandbits(64) or 1:016x}-01"
     )
     request["traceparent"] = traceparent
-    own = request_id_of(request.headers.get("X-Request-Id"))
+    own = valid_request_id(request.headers.get("X-Request-Id"))
     request["request_id"] = own or trace_id_of(traceparent)
 
 

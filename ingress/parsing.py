@@ -20,15 +20,9 @@ from contracts.problems import ProblemCode
 
 Word = TypeVar("Word", bound=StrEnum)
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
 _MOMENT: Final = TypeAdapter(AwareDatetime)
 _CHECK_BYTES: Final = 4
-
-
-def request_id_of(header: str | None) -> str | None:
-    """Return the client's own request id if it is sane."""
-    return header if header is not None and _REQUEST_ID.fullmatch(header) else None
 
 
 def wait_s_of(prefer: str | None) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import structlog
 from aiohttp import web
 
 from contracts.access import Scope
@@ -11,6 +12,7 @@ from contracts.errors import ContractError, FieldError
 from contracts.identifiers import first_id_at, id_of_reference
 from contracts.problems import PROBLEMS, ProblemCode
 from contracts.recording import RecordedRow, Submission
+from contracts.tracing import trace_id_of
 from contracts.transactions import (
     BATCH_MAX,
     FINAL_STATUSES,
@@ -30,6 +32,8 @@ from ingress.idempotency import Standing
 from ingress.parsing import uuid_of, wait_s_of
 from ingress.transaction_store import TransactionFilter, TransactionStore
 from ingress.windows import Window
+
+log = structlog.get_logger()
 
 _LAST_ID: Final = UUID(int=2**128 - 1)
 _FIRST_ID: Final = UUID(int=0)
@@ -155,6 +159,13 @@ class TransactionCalls:
         wait_s = wait_s_of(call.request.headers.get("Prefer"))
         if accepted.standing is Standing.CONFLICT:
             raise _conflict(submission.command)
+        log.debug(
+            "transaction_recorded",
+            transaction_id=str(transaction_id),
+            request_id=call.request_id,
+            trace_id=trace_id_of(call.traceparent),
+            standing=accepted.standing,
+        )
         if wait_s:
             headers |= _preference_applied(wait_s)
             await self._finality.wait(transaction_id, timeout_s=wait_s)

@@ -9,6 +9,7 @@ from typing import assert_never
 import structlog
 
 from contracts.messages import (
+    REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
     DeadLetterReason,
     PoisonMessageError,
@@ -17,7 +18,7 @@ from contracts.messages import (
     encode_recorded,
 )
 from contracts.recording import Submission
-from contracts.tracing import valid_traceparent
+from contracts.tracing import valid_request_id, valid_traceparent
 from processor import metrics
 from processor.consumer import Consumer, Delivery
 from processor.correspondence import Correspondence, DeadLetter
@@ -189,14 +190,9 @@ def _items(delivery: Delivery) -> list[Item]:
         case Recorded(transaction_ids):
             return list(transaction_ids)
         case Requested(submitter=submitter, commands=commands):
-            traceparent = _traceparent(delivery)
-            return [
-                Submission(submitter=submitter, command=command, traceparent=traceparent)
-                for command in commands
-            ]
+            headers = delivery.properties.headers or {}
+            traceparent = valid_traceparent(headers.get(TRACEPARENT_HEADER))
+            request_id = valid_request_id(headers.get(REQUEST_ID_HEADER))
+            return [Submission(submitter, command, request_id, traceparent) for command in commands]
         case PoisonMessageError():
             return []
-
-
-def _traceparent(delivery: Delivery) -> str | None:
-    return valid_traceparent((delivery.properties.headers or {}).get(TRACEPARENT_HEADER))

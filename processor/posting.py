@@ -12,6 +12,7 @@ import structlog
 
 from contracts.money import Money
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.tracing import trace_id_of
 from contracts.transactions import TransactionType
 from contracts.wallets import WalletKind, WalletStatus
 from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Posting, Wallet, post
@@ -74,10 +75,13 @@ class Poster:
         async with self._pool.acquire() as connection, connection.transaction():
             outcomes = await self._record(connection, items)
             wanted = [outcome.transaction_id for outcome in outcomes if not outcome.is_key_reused]
-            pending = await self._lock_pending(connection, wanted)
+            rows = await self._lock_pending(connection, wanted)
+            pending = [_pending_transaction(row) for row in rows]
             wallets, changed_at = await self._lock_wallets(connection, pending)
             posting = post(wallets, pending)
             await self._write(connection, posting, changed_at)
+        for row in rows:
+            _tell_trace(row)
         return BatchResult(outcomes=outcomes, posting=posting)
 
     async def _record(self, connection: Connection, items: Sequence[Item]) -> list[Outcome]:
@@ -95,11 +99,11 @@ class Poster:
 
     async def _lock_pending(
         self, connection: Connection, wanted: Sequence[UUID]
-    ) -> list[PendingTransaction]:
+    ) -> list[asyncpg.Record]:
         """Lock what is still PENDING, in id order, and return it in the wanted order."""
         order = list(dict.fromkeys(wanted))
         rows = await connection.fetch(self._sql["lock_pending"], order)
-        by_id = {row["id"]: _pending_transaction(row) for row in rows}
+        by_id = {row["id"]: row for row in rows}
         return [by_id[transaction_id] for transaction_id in order if transaction_id in by_id]
 
     async def _lock_wallets(
@@ -162,6 +166,17 @@ def _wallet(row: asyncpg.Record) -> Wallet:
         held=row["held"],
         overdraft_limit=row["overdraft_limit"],
         version=row["version"],
+    )
+
+
+def _tell_trace(row: asyncpg.Record) -> None:
+    """Say that a transaction is committed, under the request and trace id that it came with."""
+    trace_id = None if row["traceparent"] is None else trace_id_of(row["traceparent"])
+    log.debug(
+        "transaction_committed",
+        transaction_id=str(row["id"]),
+        request_id=row["request_id"] or trace_id,
+        trace_id=trace_id,
     )
 
 

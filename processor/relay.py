@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -11,7 +11,7 @@ import orjson
 import structlog
 
 from contracts.identifiers import event_id
-from contracts.messages import TRACEPARENT_HEADER
+from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER
 from contracts.topology import EVENTS_EXCHANGE
 from contracts.views import Json, format_moment, render_event, render_transaction
 from processor.metrics import EVENTS, RELAY_FAILURES
@@ -109,16 +109,24 @@ class OutboxRelay:
 def _event(owed: asyncpg.Record, transaction: asyncpg.Record) -> Outgoing:
     event_type: str = owed["event_type"]
     body = _event_body(owed["id"], event_type, transaction, format_moment(owed["created_at"]))
-    traceparent: Any = transaction["traceparent"]
     return Outgoing(
         exchange=EVENTS_EXCHANGE,
         routing_key=f"transaction.{event_type}.{transaction['type']}.{transaction['currency']}",
         body=orjson.dumps(body),
         type=f"transaction.{event_type}.v1",
-        headers={} if traceparent is None else {TRACEPARENT_HEADER: traceparent},
+        headers=_trace_headers(transaction),
         # Nobody has to listen: an event without a subscriber is not a failure.
         is_mandatory=False,
     )
+
+
+def _trace_headers(transaction: asyncpg.Record) -> dict[str, str]:
+    """What the request was called, as far as it was called anything."""
+    names = {
+        TRACEPARENT_HEADER: transaction["traceparent"],
+        REQUEST_ID_HEADER: transaction["request_id"],
+    }
+    return {header: value for header, value in names.items() if value is not None}
 
 
 def _event_body(
