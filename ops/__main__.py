@@ -1,5 +1,15 @@
 """The command line's composition root."""
 
+import os
+import sys
 
-def main() -> None:
-    """Run the `ackledger` command."""
+from ops.command_line import run_command_line
+
+
+def main() -> int:
+    """Run the `ackledger` command; return its exit code."""
+    return run_command_line(sys.argv[1:], os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -96,7 +96,7 @@ class Api:
         async with self._session.request(
             method, path, data=body, headers=sent, params=params
         ) as response:
-            return Answer(response.status, dict(response.headers), await response.read())
+            return Answer(response.status, response.headers, await response.read())
 
     async def get(self, path: str, **params: str) -> Answer:
         """GET with query parameters."""

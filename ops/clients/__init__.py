@@ -1,0 +1,1 @@
+"""Clients of the two doors: what the commands, the demonstration and the tests send with."""

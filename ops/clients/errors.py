@@ -1,0 +1,11 @@
+"""How a client of ours can fail for good, after all its tries."""
+
+from ops.failures import UnreachableError, UsageError
+
+
+class DoorUnreachableError(UnreachableError):
+    """The service or the broker did not answer within the time that was given for all tries."""
+
+
+class DoorRefusedError(UsageError):
+    """The door does not let us in, whatever we send: address, key, rights or topology are wrong."""

@@ -1,0 +1,85 @@
+"""The `ackledger` command: its commands, and what each failure becomes."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+
+from ops.commands import (
+    api_keys,
+    dead_letters,
+    migrate,
+    reconcile,
+    replay_file,
+    run,
+    serve,
+    stack,
+    transactions,
+    verify,
+)
+from ops.failures import expected_failure
+from ops.invocation import Invocation
+
+# In the order in which help lists them.
+_COMMANDS = (
+    run,
+    stack,
+    migrate,
+    serve,
+    api_keys,
+    transactions,
+    replay_file,
+    verify,
+    dead_letters,
+    reconcile,
+)
+
+
+def run_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run one command and return its exit code: 0 done, 1 refused, 2 wrong use, 3 unreachable."""
+    app = build_app()
+    try:
+        app(args=list(arguments), obj=Invocation(environment), prog_name="ackledger")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except Exception as error:
+        failure = expected_failure(error)
+        if failure is None:
+            raise
+        sys.stderr.write(f"ackledger: {failure}\n")
+        return failure.exit_code
+    return 0
+
+
+def build_app() -> typer.Typer:
+    """Return the whole command; its modules import what they need only when they run."""
+    app = typer.Typer(
+        name="ackledger",
+        help="Ackledger moves money between wallets: nothing is lost, nothing is doubled.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+    )
+    app.callback()(_options)
+    for module in _COMMANDS:
+        module.register(app)
+    return app
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"ackledger {version('ackledger')}")
+        raise typer.Exit
+
+
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """Ackledger moves money between wallets: nothing is lost, nothing is doubled."""

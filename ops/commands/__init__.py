@@ -1,0 +1,1 @@
+"""The commands, a module each: `register(app)` adds it, and imports wait until it runs."""

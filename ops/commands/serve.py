@@ -1,0 +1,41 @@
+"""`ackledger serve`: this process becomes the ingress, the processor or the reconciler."""
+
+from typing import Annotated, Final
+
+import typer
+
+from ops.failures import UsageError
+from ops.invocation import completed, invocation_of
+
+MODULES: Final = {
+    "ingress": "ingress",
+    "processor": "processor",
+    "reconciler": "processor.reconciler",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("serve")(_serve)
+
+
+def _serve(
+    context: typer.Context,
+    process: Annotated[
+        str, typer.Argument(metavar="ingress|processor|reconciler", help="Which process to be.")
+    ],
+) -> None:
+    """Run one process in the foreground until SIGTERM or Ctrl-C."""
+    import os
+    import sys
+
+    if process == "console":
+        raise UsageError("this release has no console yet; it comes with a later one")
+    if process not in MODULES:
+        raise UsageError(f"'{process}' is none of {', '.join(MODULES)}")
+    # The process itself, not a child of ours: a supervisor's signals and the exit code are its own.
+    os.execve(  # noqa: S606  # no shell is wanted
+        sys.executable,
+        [sys.executable, "-P", "-m", MODULES[process]],
+        completed(invocation_of(context)),
+    )

@@ -1,0 +1,49 @@
+-- name: insert_api_key
+-- A new key, known by its hash alone, with the trail of who made it.
+WITH new AS (
+    INSERT INTO api_keys (id, client, scopes, key_hash, key_prefix)
+    VALUES (uuid_v7(clock_us()), $1, $2, $3, $4)
+    RETURNING id, client, scopes, key_prefix, created_at, revoked_at
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject, detail)
+    SELECT
+        uuid_v7(clock_us()), $5, 'api_key.created', 'api_key:' || id::text,
+        json_build_object('client', client, 'scopes', scopes, 'prefix', key_prefix)
+    FROM new
+)
+SELECT * FROM new;
+
+-- name: list_api_keys
+-- All keys, oldest first; revoked ones only when asked for.
+SELECT id, client, scopes, key_prefix, created_at, revoked_at
+FROM api_keys
+WHERE ($1 OR revoked_at IS NULL) AND ($2::text IS NULL OR client = $2)
+ORDER BY id;
+
+-- name: find_api_keys
+-- The keys that an id or a prefix names: none, one, or (by prefix) in theory several.
+SELECT id, client, scopes, key_prefix, created_at, revoked_at
+FROM api_keys
+WHERE id::text = $1 OR key_prefix = $1;
+
+-- name: revoke_api_key
+-- Ends a key once, with the trail of who did; no row when it had ended before.
+WITH ended AS (
+    UPDATE api_keys SET revoked_at = clock_timestamp()
+    WHERE id = $1 AND revoked_at IS NULL
+    RETURNING id, client, scopes, key_prefix, created_at, revoked_at
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject, detail)
+    SELECT
+        uuid_v7(clock_us()), $2, 'api_key.revoked', 'api_key:' || id::text,
+        json_build_object('client', client, 'prefix', key_prefix)
+    FROM ended
+)
+SELECT * FROM ended;
+
+-- name: is_valid_api_key
+-- Whether a key of this hash is in force for the client with all these scopes.
+SELECT EXISTS (
+    SELECT FROM api_keys
+    WHERE key_hash = $1 AND client = $2 AND scopes @> $3 AND revoked_at IS NULL
+);

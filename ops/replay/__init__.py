@@ -1,0 +1,1 @@
+"""Replaying a file of transactions through a door: reading, mapping, sending, settling."""

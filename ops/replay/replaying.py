@@ -1,0 +1,130 @@
+"""The replay itself: read, map, find wallets, send, settle; each in bounded memory."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import Final
+
+from contracts.views import format_moment
+from ops.clients.http import OK, ApiClient
+from ops.replay.doors import Door, Item, encoded
+from ops.replay.feed import Rows, chunks_of
+from ops.replay.mapping import ColumnMapping, Draft, RowError, draft_of
+from ops.replay.reading import BadRow, Source
+from ops.replay.tally import Tally
+from ops.replay.wallets import AccountWallets
+
+Wallets = Callable[[Sequence[Draft]], Awaitable[list[Item]]]
+
+BATCH_DEFAULT: Final = 100
+CONNECTIONS_DEFAULT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much, and how fast: rows in all, and rows a second; None is without a bound."""
+
+    rows: int | None = None
+    rate_per_s: float | None = None
+
+
+async def replay(
+    source: Source,
+    mapping: ColumnMapping,
+    *,
+    door: Door,
+    wallets: Wallets,
+    pace: Pace,
+    tally: Tally,
+) -> None:
+    """Send every row of a file through a door; `tally` always says how far it is.
+
+    Bad rows are counted and left out. Raises CommandError when the door cannot be used.
+    """
+    started = time.perf_counter()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(door.run())
+            rows = islice(source.rows(mapping), pace.rows)
+            async for chunk in chunks_of(rows):
+                drafts = _drafts(chunk, mapping, tally)
+                for item in await wallets(drafts):
+                    await door.send(item)
+                    tally.sent += 1
+                await _keep_pace(pace, tally, started)
+            await door.finish()
+    finally:
+        tally.duration_s = time.perf_counter() - started
+
+
+def _drafts(chunk: Rows, mapping: ColumnMapping, tally: Tally) -> list[Draft]:
+    drafts = []
+    for row in chunk:
+        tally.rows += 1
+        if isinstance(row, BadRow):
+            tally.reject(row)
+            continue
+        try:
+            drafts.append(draft_of(row, mapping))
+        except RowError as error:
+            tally.reject(BadRow(row.line, str(error)))
+    return drafts
+
+
+async def _keep_pace(pace: Pace, tally: Tally, started: float) -> None:
+    """Wait while more rows have been sent than the rate allows by now."""
+    if pace.rate_per_s is not None:
+        ahead_s = tally.rows / pace.rate_per_s - (time.perf_counter() - started)
+        await asyncio.sleep(max(0.0, ahead_s))
+
+
+def named_wallets() -> Wallets:
+    """Return what makes items of drafts that name wallets by their ids."""
+
+    async def items(drafts: Sequence[Draft]) -> list[Item]:
+        return [_item(draft, {name: name for name in draft.accounts}) for draft in drafts]
+
+    return items
+
+
+def account_wallets(accounts: AccountWallets, tally: Tally) -> Wallets:
+    """Return what makes items of drafts that name accounts: it finds or makes their wallets."""
+
+    async def items(drafts: Sequence[Draft]) -> list[Item]:
+        await accounts.find(drafts)
+        tally.wallets = len(accounts)
+        return [_item(draft, accounts.of(draft)) for draft in drafts]
+
+    return items
+
+
+def since_now(wallets: Wallets, client: ApiClient, tally: Tally) -> Wallets:
+    """Return the same, noting the service's time before the first item is sent."""
+
+    async def items(drafts: Sequence[Draft]) -> list[Item]:
+        made = await wallets(drafts)
+        if made and tally.since is None:
+            tally.since = await _service_time(client, made[0].wallet)
+        return made
+
+    return items
+
+
+async def _service_time(client: ApiClient, wallet_id: str) -> str:
+    """The database's clock; without such a wallet, the second that the HTTP answer names."""
+    answer = await client.call("GET", f"/v1/wallets/{wallet_id}/balance")
+    if answer.status == OK:
+        return str(answer.body["at"])
+    return format_moment(parsedate_to_datetime(answer.headers["Date"]))
+
+
+def _item(draft: Draft, wallets: Mapping[str, str]) -> Item:
+    return Item(
+        line=draft.line,
+        wallet=wallets[draft.ordered_by].lower(),
+        key=draft.body["idempotency_key"],
+        body=encoded(draft.request(wallets)),
+    )

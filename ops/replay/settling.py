@@ -1,0 +1,156 @@
+"""Waiting until everything that was sent is final, and counting what became of it.
+
+A wallet's transactions are posted in their order, so each wallet's last one is waited for; then its
+transactions since the beginning are listed and counted. Needs the HTTP door alone.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from contracts.pages import PAGE_LIMIT_MAX
+from contracts.transactions import FINAL_STATUSES
+from ops.clients.http import NOT_FOUND, ApiClient
+from ops.failures import UnreachableError
+from ops.replay.tally import Tally, Trail
+from runtime.backoff import Backoff
+
+SETTLE_TIMEOUT_S: Final = 120.0
+"""Without any wallet settling for so long, the processor is taken for stopped."""
+_WAIT_S: Final = 10
+_AT_ONCE: Final = 8
+_FORBIDDEN: Final = 403
+_SETTLED: Final = FINAL_STATUSES | {"QUARANTINED"}
+
+
+class Settlement:
+    """Follows each wallet of a tally to its end. Raises UnreachableError when nothing moves."""
+
+    def __init__(
+        self, client: ApiClient, tally: Tally, *, submitter: str | None, timeout_s: float
+    ) -> None:
+        """`submitter` is the broker's user; None after a replay by HTTP, which knows the ids."""
+        self._client = client
+        self._tally = tally
+        self._by_key = submitter is not None
+        self._submitter = submitter or tally.submitter
+        self._names_submitter = True
+        self._timeout_s = timeout_s
+        self._last_settled = 0.0
+        self.settled = 0
+
+    async def run(self) -> None:
+        """Return when every wallet is settled; the tally then has its last counts."""
+        started = self._last_settled = time.monotonic()
+        self._tally.completed = 0
+        waiting = list(self._tally.trails.items())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(waiting))):
+                group.create_task(self._work(waiting))
+        if self._by_key:
+            found = self._tally.completed + self._tally.refused.total() + self._tally.quarantined
+            self._tally.new = found
+            self._tally.replays = self._tally.sent - found
+        self._tally.settling_s = time.monotonic() - started
+
+    async def _work(self, waiting: list[tuple[str, Trail]]) -> None:
+        while waiting:
+            wallet, trail = waiting.pop()
+            await self._await_last(trail)
+            self._add(await self._count(wallet))
+            self.settled += 1
+            self._last_settled = time.monotonic()
+
+    async def _await_last(self, trail: Trail) -> None:
+        if self._by_key:
+            await self._await_key(trail.last or "")
+        elif trail.last is not None:
+            await self._await_id(trail.last)
+
+    async def _await_id(self, transaction_id: str) -> None:
+        while True:
+            transaction = await self._client.read_transaction(transaction_id, wait_s=_WAIT_S)
+            if transaction["status"] in _SETTLED:
+                return
+            self._check_patience(transaction_id)
+
+    async def _await_key(self, key: str) -> None:
+        """Wait until the message has become a transaction, and that one is final."""
+        backoff = Backoff(first_s=0.05, most_s=1.0)
+        while True:
+            found = await self._find(key)
+            if found is not None:
+                await self._await_id(found)
+                return
+            self._check_patience(key)
+            await asyncio.sleep(backoff.next_delay_s())
+
+    async def _find(self, key: str) -> str | None:
+        parameters = {"idempotency_key": key}
+        if self._names_submitter:
+            named = {**parameters, "submitter": self._submitter or ""}
+            answer = await self._client.call("GET", "/v1/transactions", parameters=named)
+            if answer.status != _FORBIDDEN:
+                items = answer.expect(200)["items"]
+                return items[0]["id"] if items else None
+            # Without the scope `operations` the key shows its own client's transactions only: the
+            # same ones, when it has the name of the broker's user.
+            self._names_submitter = False
+        page = await self._client.list_page("/v1/transactions", parameters)
+        return page["items"][0]["id"] if page["items"] else None
+
+    async def _count(self, wallet: str) -> Counter[str]:
+        """Count a wallet's own transactions of this replay by failure code or status."""
+        counts: Counter[str] = Counter()
+        async for transaction in self._listed(wallet):
+            if not self._is_ours(transaction, wallet):
+                continue
+            if transaction["status"] not in _SETTLED:
+                # The reconciler's: out of order after a loss of the broker.
+                await self._await_id(transaction["id"])
+                transaction = await self._client.read_transaction(transaction["id"])  # noqa: PLW2901
+            failure = transaction["failure"]
+            counts[failure["code"] if failure else transaction["status"]] += 1
+        return counts
+
+    async def _listed(self, wallet: str) -> AsyncIterator[dict[str, Any]]:
+        parameters = {"wallet_id": wallet, "limit": str(PAGE_LIMIT_MAX)}
+        if self._tally.since is None:
+            return
+        parameters["from"] = self._tally.since
+        while True:
+            answer = await self._client.call("GET", "/v1/transactions", parameters=parameters)
+            if answer.status == NOT_FOUND:
+                return
+            page = answer.expect(200)
+            for transaction in page["items"]:
+                yield transaction
+            if page["next_cursor"] is None:
+                return
+            parameters["cursor"] = page["next_cursor"]
+
+    def _is_ours(self, transaction: dict[str, Any], wallet: str) -> bool:
+        """Ours, and counted here: a transfer is listed by both of its wallets."""
+        door = "amqp" if self._by_key else "http"
+        debited = transaction["source_wallet_id"] or transaction["destination_wallet_id"]
+        found = (debited, transaction["submitter"], transaction["channel"])
+        return found == (wallet, self._submitter, door)
+
+    def _add(self, counts: Counter[str]) -> None:
+        tally = self._tally
+        for name, count in counts.items():
+            if name in ("COMPLETED", "REVERSED"):
+                tally.completed = (tally.completed or 0) + count
+            elif name == "QUARANTINED":
+                tally.quarantined += count
+            else:
+                tally.refused[name] += count
+
+    def _check_patience(self, name: str) -> None:
+        if time.monotonic() - self._last_settled >= self._timeout_s:
+            raise UnreachableError(
+                f"nothing was posted for {self._timeout_s:g} s (waiting for {name}): "
+                "does the processor run?"
+            )

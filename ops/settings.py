@@ -1,0 +1,23 @@
+"""Settings of the command line alone: the private servers, and where a client finds the ingress."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ops.invocation import DIRECTORY_DEFAULT
+from ops.stack.options import StackMode
+from runtime.settings import PREFIX
+
+
+class StackSettings(BaseSettings):
+    """Where the servers come from, and where private ones keep their data."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    amqp_url: str | None = Field(default=None, validation_alias="AMQP_URL")
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    stack: StackMode = StackMode.AUTO
+    directory: Path = Path(DIRECTORY_DEFAULT)
+    rabbitmq_management_url: str | None = None

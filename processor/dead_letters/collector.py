@@ -1,0 +1,164 @@
+"""The collector: from the broker's dead-letter queue to the table, nothing lost on the way."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import asyncpg
+import structlog
+from aiormq.abc import DeliveredMessage
+
+from contracts.topology import DEAD_LETTERS
+from processor.dead_letters import metrics
+from processor.dead_letters.letter import Letter, letter_of
+from processor.failures import Fate, classify
+from runtime.backoff import Backoff
+from runtime.broker import UNREACHABLE, BrokerLink, Channel
+from runtime.database import Pool
+from runtime.queries import load_queries
+from runtime.topology import TopologyError, check_queue
+
+IN_HAND_MAX: Final = 64
+"""Messages in hand at once: dead letters may be large, and they are not in a hurry."""
+WATCH_INTERVAL_S: Final = 5.0
+
+_COLUMNS: Final = tuple(field.name for field in fields(Letter))
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    channel: Channel
+    tag: int
+    letter: Letter
+
+
+class DeadLetterCollector:
+    """Stores dead letters and acks them behind the commit; the broker keeps what is not stored."""
+
+    def __init__(self, url: str, *, pool: Pool) -> None:
+        self._pool = pool
+        self._sql = load_queries("processor.dead_letters")
+        self._waiting: deque[_Delivery] = deque()
+        self._arrived = asyncio.Event()
+        self._channel: Channel | None = None
+        self._tag: str | None = None
+        self._link = BrokerLink(
+            url, name="collect-dead-letters", opened=self._consume, lost=self._lost
+        )
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker can deliver to us."""
+        return self._channel is not None
+
+    async def run(self) -> None:
+        """Collect until cancelled; what was not acked by then comes again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._link.run())
+            group.create_task(self._watch())
+            group.create_task(self._collect())
+
+    async def _collect(self) -> None:
+        while True:
+            self._arrived.clear()
+            if not self._waiting:
+                await self._arrived.wait()
+                continue
+            deliveries = list(self._waiting)
+            self._waiting.clear()
+            for delivery in await self._store(deliveries):
+                await self._ack(delivery)
+
+    async def _store(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:
+        """Return those that are stored: all of them, but for a letter that nothing can store.
+
+        Tries until the database answers, or until the channel is gone and the broker delivers
+        them again.
+        """
+        backoff = Backoff(first_s=0.1, most_s=5.0)
+        while self._is_current(deliveries[0]):
+            try:
+                await self._insert([delivery.letter for delivery in deliveries])
+            except Exception as error:  # noqa: BLE001  # classify names the fate of each
+                metrics.FAILURES.inc()
+                log.warning("dead_letters_not_stored", count=len(deliveries), error=repr(error))
+                if classify(error) is not Fate.TRANSIENT:
+                    return await self._store_singly(deliveries)
+                await asyncio.sleep(backoff.next_delay_s())
+            else:
+                return deliveries
+        return []
+
+    async def _store_singly(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:
+        if len(deliveries) == 1:
+            # It stays on the queue, unacked, for whoever looks into the error.
+            log.error("dead_letter_not_storable", message_id=deliveries[0].letter.message_id)
+            return []
+        stored: list[_Delivery] = []
+        for delivery in deliveries:
+            stored.extend(await self._store([delivery]))
+        return stored
+
+    async def _insert(self, letters: Sequence[Letter]) -> None:
+        columns: list[list[Any]] = [
+            [getattr(letter, column) for letter in letters] for column in _COLUMNS
+        ]
+        rows: list[asyncpg.Record] = await self._pool.fetch(
+            self._sql["insert_dead_letters"], *columns
+        )
+        for row in rows:
+            metrics.STORED.labels(row["reason"]).inc()
+        log.info("dead_letters_stored", received=len(letters), new=len(rows))
+
+    async def _ack(self, delivery: _Delivery) -> None:
+        if not self._is_current(delivery):
+            return
+        try:
+            await delivery.channel.basic_ack(delivery.tag)
+        except UNREACHABLE as error:
+            # It comes again, and storing it again changes nothing.
+            log.info("dead_letter_ack_failed", error=repr(error))
+
+    def _is_current(self, delivery: _Delivery) -> bool:
+        return delivery.channel is self._channel
+
+    async def _consume(self, channel: Channel) -> None:
+        try:
+            waiting = await check_queue(channel, DEAD_LETTERS)
+        except TopologyError as error:
+            log.error("queue_missing", queue=DEAD_LETTERS, detail=str(error))  # noqa: TRY400
+            raise ConnectionError(str(error)) from error
+        await channel.basic_qos(prefetch_count=IN_HAND_MAX)
+        self._channel = channel
+        consuming = await channel.basic_consume(DEAD_LETTERS, self._enqueue)
+        self._tag = consuming.consumer_tag
+        log.info("consuming", queue=DEAD_LETTERS, waiting=waiting)
+
+    def _lost(self) -> None:
+        """Forget what the lost channel delivered: the broker delivers it again."""
+        self._channel = None
+        self._tag = None
+        self._waiting.clear()
+
+    async def _enqueue(self, message: DeliveredMessage) -> None:
+        channel = self._channel
+        if channel is None or message.channel is not channel:
+            return
+        letter = letter_of(message.body, message.header.properties)
+        self._waiting.append(_Delivery(channel, message.delivery_tag or 0, letter))
+        self._arrived.set()
+
+    async def _watch(self) -> None:
+        """Rebuild a consumer that the broker cancelled: the library does not tell of it."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            channel = self._channel
+            if channel is None or self._tag is None:
+                continue
+            if self._tag not in getattr(channel, "consumers", {self._tag}):
+                log.warning("consumer_cancelled", queue=DEAD_LETTERS)
+                self._link.cut()

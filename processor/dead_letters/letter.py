@@ -1,0 +1,153 @@
+"""From a message on the dead-letter queue to the row that keeps it; pure."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from pamqp.commands import Basic
+
+from contracts.messages import (
+    DETAIL_HEADER,
+    QUEUE_HEADER,
+    REASON_HEADER,
+    SUBMITTER_HEADER,
+    TRANSACTION_HEADER,
+    DeadLetterReason,
+)
+from contracts.topology import DEAD_LETTERS
+
+DEATH_HEADER: Final = "x-death"
+_OUR_HEADERS: Final = frozenset(
+    {DETAIL_HEADER, QUEUE_HEADER, REASON_HEADER, SUBMITTER_HEADER, TRANSACTION_HEADER}
+)
+_DELIVERY_LIMIT: Final = "delivery_limit"
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter as it is stored; `headers` is JSON, without those of our own."""
+
+    message_id: str
+    queue: str
+    reason: DeadLetterReason
+    detail: str
+    body: bytes
+    headers: str
+    submitter: str | None
+    transaction_id: UUID | None
+    message_type: str | None
+    content_type: str | None
+
+
+def letter_of(body: bytes, properties: Basic.Properties) -> Letter:
+    """Return what to store of a message, whoever buried it; never raises.
+
+    The processor's dead letters carry our headers. A message that the broker buried itself carries
+    the upstream's own headers and a record of its death; there the submitter is the validated user,
+    and headers that look like ours are not believed: they would let one submitter speak for
+    another.
+    """
+    headers: Mapping[str, Any] = properties.headers or {}
+    death = _first_death(headers)
+    if death is None and properties.user_id is None and REASON_HEADER in headers:
+        return _from_processor(body, properties, headers)
+    return _from_broker(body, properties, headers, death)
+
+
+def _from_processor(
+    body: bytes, properties: Basic.Properties, headers: Mapping[str, Any]
+) -> Letter:
+    submitter = headers.get(SUBMITTER_HEADER)
+    return Letter(
+        message_id=_message_id("processor", body, properties.message_id, submitter),
+        queue=_text(headers.get(QUEUE_HEADER, "")),
+        reason=_reason(headers[REASON_HEADER]),
+        detail=_text(headers.get(DETAIL_HEADER, "")),
+        body=body,
+        headers=_json({name: headers[name] for name in headers if name not in _OUR_HEADERS}),
+        submitter=_optional_text(submitter),
+        transaction_id=_uuid(headers.get(TRANSACTION_HEADER)),
+        message_type=_optional_text(properties.message_type),
+        content_type=_optional_text(properties.content_type),
+    )
+
+
+def _from_broker(
+    body: bytes,
+    properties: Basic.Properties,
+    headers: Mapping[str, Any],
+    death: Mapping[str, Any] | None,
+) -> Letter:
+    queue = _text(death.get("queue", "")) if death else DEAD_LETTERS
+    cause = _text(death.get("reason", "")) if death else ""
+    is_limit = cause == _DELIVERY_LIMIT
+    moment = death.get("time") if death else None
+    return Letter(
+        message_id=_message_id(
+            "broker", body, properties.message_id, properties.user_id, queue, moment
+        ),
+        queue=queue,
+        reason=DeadLetterReason.DELIVERY_LIMIT if is_limit else DeadLetterReason.UNKNOWN,
+        detail=f"the broker buried it: {cause}" if cause else "published by an unknown sender",
+        body=body,
+        headers=_json(headers),
+        submitter=_optional_text(properties.user_id),
+        transaction_id=None,
+        message_type=_optional_text(properties.message_type),
+        content_type=_optional_text(properties.content_type),
+    )
+
+
+def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    deaths = headers.get(DEATH_HEADER)
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], Mapping):
+        return deaths[0]
+    return None
+
+
+def _message_id(source: str, body: bytes, message_id: str | None, *parts: object) -> str:
+    """Name a message the same at each delivery.
+
+    The content enters too: an upstream that calls all of its messages '1' must lose none of them.
+    """
+    digest = hashlib.sha256(body)
+    for part in (message_id, *parts):
+        digest.update(b"\x00" + str(part).encode(errors="replace"))
+    return f"{source}:{_text(message_id or '-')}:{digest.hexdigest()[:32]}"
+
+
+def _reason(value: object) -> DeadLetterReason:
+    try:
+        return DeadLetterReason(_text(value))
+    except ValueError:
+        return DeadLetterReason.UNKNOWN
+
+
+def _uuid(value: object) -> UUID | None:
+    try:
+        return None if value is None else UUID(_text(value))
+    except ValueError:
+        return None
+
+
+def _optional_text(value: object) -> str | None:
+    return _text(value) if value else None
+
+
+def _text(value: object) -> str:
+    """Text that PostgreSQL stores: NUL and what is not UTF-8 are replaced."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text.encode(errors="replace").decode().replace("\x00", _REPLACEMENT)
+
+
+def _json(headers: Mapping[str, Any]) -> str:
+    try:
+        text = orjson.dumps(headers, default=_text, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # A header that is no JSON at all: kept as it prints, for whoever looks at it.
+        text = orjson.dumps({"unreadable": _text(repr(headers))})
+    return text.decode()

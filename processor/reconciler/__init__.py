@@ -1,0 +1,1 @@
+"""The reconciler: finishes what got stuck between acceptance and posting."""

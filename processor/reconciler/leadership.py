@@ -1,0 +1,102 @@
+"""Leadership: one session-level advisory lock; whoever's session holds it leads."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import asyncpg
+import structlog
+
+from processor.reconciler import metrics
+from runtime.database import connect
+from runtime.queries import load_queries
+
+# Any number, the same for every process of Ackledger: 'ackr' in ASCII.
+LOCK_KEY: Final = 0x61636B72
+POLL_INTERVAL_S: Final = 1.0
+"""How often a follower asks for the lock, and the leader shows that it lives."""
+SILENCE_MAX_S: Final = 5.0
+"""A session that says nothing for so long is ended by the server, which frees the lock: a leader
+that was stopped or cut off is followed by another within 10 s."""
+
+_SESSION: Final = {
+    "idle_session_timeout": str(int(SILENCE_MAX_S * 1000)),
+    "idle_in_transaction_session_timeout": str(int(SILENCE_MAX_S * 1000)),
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+}
+
+log = structlog.get_logger()
+
+
+class Leadership:
+    """Lets one process among many work; the next takes over when its connection ends."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._is_leader = False
+        self._sql = load_queries("processor.reconciler")
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process leads now."""
+        return self._is_leader
+
+    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the lead, then run `work`, and cancel it as soon as the lead is lost.
+
+        Raises what ended it: an error of the connection, or of the work.
+        """
+        connection = await connect(
+            self._url, name="reconciler-lead", statement_timeout_s=SILENCE_MAX_S, session=_SESSION
+        )
+        try:
+            await self._win(connection)
+            self._note(is_leader=True)
+            await self._work_while_held(connection, work)
+        finally:
+            self._note(is_leader=False)
+            connection.terminate()
+
+    def _note(self, *, is_leader: bool) -> None:
+        if is_leader != self._is_leader:
+            log.info("lead_won" if is_leader else "lead_given_up")
+        self._is_leader = is_leader
+        metrics.IS_LEADER.set(is_leader)
+
+    async def _win(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Ask until the lock is ours: its holder's end wakes nobody, so it has to be asked for."""
+        while True:
+            if await connection.fetchval(self._sql["try_lead"], LOCK_KEY, timeout=SILENCE_MAX_S):
+                return
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _work_while_held(
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        work: Callable[[], Awaitable[None]],
+    ) -> None:
+        tasks = [
+            asyncio.ensure_future(work()),
+            asyncio.ensure_future(self._beat(connection)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Speak often enough to keep the session; raises when it is gone."""
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: ended.set())
+        while True:
+            await connection.fetchval(self._sql["beat"], timeout=SILENCE_MAX_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL_S):
+                    await ended.wait()

@@ -1,0 +1,147 @@
+-- name: try_lead
+-- Whoever's session holds this lock leads; it ends with the session.
+SELECT pg_try_advisory_lock($1);
+
+-- name: beat
+-- Tells the server that the leader lives, and the leader that the server does.
+SELECT 1;
+
+-- name: read_horizon
+-- The moment before which every transaction's row is there to be seen, and the database's clock.
+-- A row's id is made inside a database transaction that may commit later, but never before that
+-- transaction's start: so the horizon is not past the start of the oldest one still running, and
+-- what commits late is not skipped. Read before the sweep's own statement, whose snapshot then sees
+-- all that had ended by now. One that has had no transaction number for $2 seconds only reads (a
+-- backup, `ackledger verify`) and holds nobody up. Sessions of other roles hide their start: all of
+-- Ackledger's processes share one role.
+SELECT
+    least(
+        clock_timestamp() - make_interval(secs => $1),
+        (
+            SELECT min(a.xact_start) FROM pg_stat_activity AS a
+            WHERE
+                a.datname = current_database()
+                AND a.pid <> pg_backend_pid()
+                AND a.backend_type = 'client backend'
+                AND (
+                    a.backend_xid IS NOT NULL
+                    OR a.xact_start > clock_timestamp() - make_interval(secs => $2)
+                )
+        )
+    ) AS horizon,
+    clock_timestamp() AS now;
+
+-- name: lock_progress
+-- One sweep moves the watermark at a time.
+SELECT swept_until FROM sweep_progress FOR UPDATE;
+
+-- name: sweep_step
+-- Walks one bounded stretch of the primary key: [$1, $2), at most $3 rows. What is still PENDING
+-- goes to the worklist, due at once and in the order of acceptance; the watermark moves along.
+WITH stretch AS MATERIALIZED (
+    SELECT id, status, created_at FROM transactions
+    WHERE id >= $1 AND id < $2
+    ORDER BY id
+    LIMIT $3
+),
+
+stale AS (
+    INSERT INTO stale_transactions (transaction_id, next_attempt_at)
+    SELECT id, created_at FROM stretch WHERE status = 'PENDING'
+    ORDER BY id
+    ON CONFLICT (transaction_id) DO NOTHING
+    RETURNING transaction_id
+),
+
+counted AS (
+    SELECT count(*) AS swept FROM stretch
+),
+
+moved AS (
+    UPDATE sweep_progress
+    SET swept_until = CASE
+        -- A full stretch may have more behind it: go on at its last row, which is read again.
+        WHEN counted.swept = $3 THEN (SELECT id FROM stretch ORDER BY id DESC LIMIT 1)
+        ELSE $2
+    END
+    FROM counted
+)
+
+SELECT counted.swept, (SELECT count(*) FROM stale) AS stale FROM counted;
+
+-- name: rewind_progress
+-- For a database clock that was set back: what it makes from now on is below the watermark.
+UPDATE sweep_progress SET swept_until = $1 WHERE swept_until > $1;
+
+-- name: forget_ended
+-- What was published again and is PENDING no longer leaves the worklist. Only those in flight are
+-- looked at: a bounded number.
+DELETE FROM stale_transactions AS s
+USING transactions AS t
+WHERE
+    s.next_attempt_at > statement_timestamp()
+    AND t.id = s.transaction_id
+    AND t.status <> 'PENDING';
+
+-- name: count_in_flight
+-- How many were published again and wait for their end.
+SELECT count(*) FROM stale_transactions WHERE next_attempt_at > statement_timestamp();
+
+-- name: claim_due
+-- Takes the due ones that no other reconciler has in hand, oldest first, at most $1. What is
+-- PENDING no longer leaves the worklist; the rest is due again after a delay that doubles from $2
+-- seconds up to $3: claimed before it is published, so that no lock is held meanwhile.
+WITH due AS MATERIALIZED (
+    SELECT transaction_id FROM stale_transactions
+    WHERE next_attempt_at <= statement_timestamp()
+    ORDER BY next_attempt_at, transaction_id
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+),
+
+looked_up AS MATERIALIZED (
+    SELECT
+        due.transaction_id, t.status, t.type, t.source_wallet_id, t.destination_wallet_id
+    FROM due
+    LEFT JOIN transactions AS t ON t.id = due.transaction_id
+),
+
+ended AS (
+    DELETE FROM stale_transactions AS s
+    USING looked_up
+    WHERE
+        s.transaction_id = looked_up.transaction_id
+        AND looked_up.status IS DISTINCT FROM 'PENDING'
+    RETURNING s.transaction_id
+),
+
+claimed AS (
+    UPDATE stale_transactions AS s
+    SET
+        attempts = s.attempts + 1,
+        next_attempt_at = statement_timestamp()
+            + make_interval(
+                secs => least(
+                    $3::double precision, $2::double precision * 2.0 ^ least(s.attempts, 30)
+                )
+            )
+    FROM looked_up
+    WHERE s.transaction_id = looked_up.transaction_id AND looked_up.status = 'PENDING'
+    RETURNING s.transaction_id
+)
+
+SELECT
+    l.transaction_id AS id, l.status = 'PENDING' AS is_pending, l.type::text AS type,
+    l.source_wallet_id, l.destination_wallet_id
+FROM looked_up AS l
+ORDER BY l.transaction_id;
+
+-- name: give_back
+-- What could not be published is due again at once, and the attempt does not count.
+UPDATE stale_transactions
+SET attempts = attempts - 1, next_attempt_at = statement_timestamp()
+WHERE transaction_id = ANY ($1::uuid[]) AND attempts > 0;
+
+-- name: count_worklist
+-- How long the worklist is, counted up to a bound.
+SELECT count(*) FROM (SELECT FROM stale_transactions LIMIT $1) AS counted;

@@ -1,0 +1,115 @@
+"""The reconciler: sweep, publish again, rest; in one process among many."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from processor.failures import Fate, classify
+from processor.reconciler import metrics
+from processor.reconciler.leadership import Leadership
+from processor.reconciler.sweep import Sweep
+from processor.reconciler.worklist import Worklist
+from runtime.backoff import Backoff
+
+BUSY_INTERVAL_S: Final = 0.2
+"""The pause between passes while there is more to publish than one pass may."""
+
+LOOKUP_SESSION: Final = {
+    # Every statement here looks up few rows by an index. A planner that trusts the statistics of a
+    # table which was empty a second ago would read all transactions instead.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileCounts:
+    """What one pass did.
+
+    Rows `swept`, of them `stale` put on the worklist; of the worklist `ended` (PENDING no longer),
+    `republished`, and still `waiting` (counted up to a bound).
+    """
+
+    swept: int
+    stale: int
+    ended: int
+    republished: int
+    waiting: int
+    is_paused: bool
+
+
+class Reconciler:
+    """Finishes what got stuck: PENDING transactions past a threshold are published again."""
+
+    def __init__(
+        self,
+        *,
+        sweep: Sweep,
+        worklist: Worklist,
+        leadership: Leadership,
+        stale_after_s: float,
+        interval_s: float,
+    ) -> None:
+        self._sweep = sweep
+        self._worklist = worklist
+        self._leadership = leadership
+        self._stale_after_s = stale_after_s
+        self._interval_s = interval_s
+        self._passing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Follow or lead until cancelled."""
+        backoff = Backoff(first_s=0.2, most_s=2.0)
+        while True:
+            try:
+                await self._leadership.lead(self._reconcile)
+            except Exception as error:
+                if classify(error) is not Fate.TRANSIENT:
+                    raise
+                log.warning("lead_lost", error=repr(error))
+            await asyncio.sleep(backoff.next_delay_s())
+
+    async def run_once(self) -> ReconcileCounts:
+        """Sweep, then publish what is due; safe beside any other reconciler.
+
+        Raises what keeps the database or the broker from answering.
+        """
+        swept = await self._sweep.run_once(older_than_s=self._stale_after_s)
+        work = await self._worklist.run_once()
+        return ReconcileCounts(
+            swept=swept.swept,
+            stale=swept.stale,
+            ended=work.ended,
+            republished=work.republished,
+            waiting=work.waiting,
+            is_paused=work.is_paused,
+        )
+
+    async def drain(self) -> None:
+        """Finish the pass in hand, and begin no other."""
+        await self._passing.acquire()
+
+    async def _reconcile(self) -> None:
+        backoff = Backoff(first_s=0.5, most_s=5.0)
+        while True:
+            delay_s = self._interval_s
+            async with self._passing:
+                try:
+                    counts = await self.run_once()
+                except Exception as error:
+                    if classify(error) is not Fate.TRANSIENT:
+                        raise
+                    metrics.FAILURES.inc()
+                    log.warning("reconcile_failed", error=repr(error))
+                    delay_s = backoff.next_delay_s()
+                else:
+                    backoff.reset()
+                    if counts.republished:
+                        delay_s = min(delay_s, BUSY_INTERVAL_S)
+            await asyncio.sleep(delay_s)

@@ -1,0 +1,1 @@
+"""Verification: the proof, from the tables alone, that the books balance."""

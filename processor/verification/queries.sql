@@ -1,0 +1,196 @@
+-- name: pin_verification
+-- Holds for this database transaction alone: no bound on time, since it reads everything; a bound
+-- on memory (sorts and hashes beyond it go to temporary files); and no nested loops, which would
+-- look up millions of rows one by one where the planner guesses few.
+SET LOCAL statement_timeout = 0;
+SET LOCAL idle_in_transaction_session_timeout = 0;
+SET LOCAL work_mem = '64MB';
+SET LOCAL jit = off;
+SET LOCAL enable_nestloop = off;
+
+-- name: estimate_rows
+-- How much there is to read, roughly: for the progress bar alone.
+SELECT
+    (SELECT greatest(c.reltuples, 0)::bigint FROM pg_class AS c WHERE c.oid = 'entries'::regclass)
+        AS entries,
+    (
+        SELECT greatest(c.reltuples, 0)::bigint FROM pg_class AS c
+        WHERE c.oid = 'transactions'::regclass
+    ) AS transactions;
+
+-- name: walk_wallets
+-- A row a wallet beside the sums of its entries, either of which may be missing. Arithmetic is
+-- numeric, so that a balance near the end of 64 bits is found and not an error.
+SELECT
+    coalesce(w.id, e.wallet_id) AS wallet_id,
+    w.currency,
+    w.kind::text AS kind,
+    w.balance,
+    w.balance::numeric - w.held + w.overdraft_limit AS available,
+    w.version,
+    coalesce(e.entries, 0) AS entries,
+    coalesce(e.total, 0) AS total,
+    coalesce(e.first_sequence, 1) AS first_sequence,
+    coalesce(e.last_sequence, 0) AS last_sequence,
+    coalesce(e.breaks, 0) AS breaks
+FROM wallets AS w
+FULL JOIN (
+    SELECT
+        line.wallet_id,
+        count(*) AS entries,
+        sum(line.amount) AS total,
+        min(line.sequence) AS first_sequence,
+        max(line.sequence) AS last_sequence,
+        count(*) FILTER (
+            WHERE line.balance_after <> coalesce(line.balance_before, 0)::numeric + line.amount
+        ) AS breaks
+    FROM (
+        SELECT
+            wallet_id, sequence, amount, balance_after,
+            lag(balance_after) OVER (PARTITION BY wallet_id ORDER BY sequence) AS balance_before
+        FROM entries
+    ) AS line
+    GROUP BY line.wallet_id
+) AS e ON e.wallet_id = w.id;
+
+-- name: list_chain_breaks
+-- The entries of one wallet whose balance does not follow from the one before.
+SELECT line.sequence, line.amount, line.balance_after, line.balance_before
+FROM (
+    SELECT
+        sequence, amount, balance_after,
+        coalesce(lag(balance_after) OVER (ORDER BY sequence), 0)::numeric AS balance_before
+    FROM entries
+    WHERE wallet_id = $1
+) AS line
+WHERE line.balance_after <> line.balance_before + line.amount
+ORDER BY line.sequence
+LIMIT $2;
+
+-- name: count_transactions
+-- How many there are in each status; how many not posted name entries; how many wait too long.
+SELECT
+    t.status::text AS status,
+    count(*) AS transactions,
+    count(*) FILTER (
+        WHERE t.status NOT IN ('COMPLETED', 'REVERSED')
+        AND (t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL)
+    ) AS unposted_with_entries,
+    count(*) FILTER (
+        WHERE t.status = 'PENDING' AND t.created_at < now() - make_interval(secs => $1)
+    ) AS overdue
+FROM transactions AS t
+GROUP BY t.status;
+
+-- name: match_entries
+-- Each entry beside its transaction. An entry is matched when a posted transaction names it as the
+-- leg that it is. A leg names one entry and an entry one transaction; so if as many entries match
+-- as there are legs and as there are entries, none is missing and none is too many.
+SELECT
+    count(*) AS entries,
+    count(*) FILTER (
+        WHERE t.status IN ('COMPLETED', 'REVERSED')
+        AND (
+            (
+                e.wallet_id = t.source_wallet_id
+                AND e.sequence = t.source_sequence
+                AND e.amount = -t.amount
+            )
+            OR (
+                e.wallet_id = t.destination_wallet_id
+                AND e.sequence = t.destination_sequence
+                AND e.amount = t.amount
+            )
+        )
+    ) AS matched,
+    count(*) FILTER (WHERE w.currency <> t.currency) AS strangers
+FROM entries AS e
+LEFT JOIN transactions AS t ON t.id = e.transaction_id
+LEFT JOIN wallets AS w ON w.id = e.wallet_id;
+
+-- name: list_missing_legs
+-- Legs that posted transactions name and whose entries are missing or different.
+SELECT
+    leg.id, leg.side, leg.wallet_id, leg.sequence, leg.amount,
+    e.transaction_id AS found_transaction_id, e.amount AS found_amount
+FROM (
+    SELECT
+        id, 'source' AS side, source_wallet_id AS wallet_id, source_sequence AS sequence,
+        -amount AS amount
+    FROM transactions
+    WHERE status IN ('COMPLETED', 'REVERSED')
+    UNION ALL
+    SELECT id, 'destination', destination_wallet_id, destination_sequence, amount
+    FROM transactions
+    WHERE status IN ('COMPLETED', 'REVERSED')
+) AS leg
+LEFT JOIN entries AS e ON e.wallet_id = leg.wallet_id AND e.sequence = leg.sequence
+WHERE e.transaction_id IS DISTINCT FROM leg.id OR e.amount IS DISTINCT FROM leg.amount
+LIMIT $1;
+
+-- name: list_stray_entries
+-- Entries that no posted transaction names as its leg.
+SELECT e.wallet_id, e.sequence, e.transaction_id, e.amount, t.status::text AS status
+FROM entries AS e
+LEFT JOIN transactions AS t ON t.id = e.transaction_id
+WHERE
+    t.id IS NULL
+    OR t.status NOT IN ('COMPLETED', 'REVERSED')
+    OR NOT coalesce(
+        (
+            e.wallet_id = t.source_wallet_id
+            AND e.sequence = t.source_sequence
+            AND e.amount = -t.amount
+        )
+        OR (
+            e.wallet_id = t.destination_wallet_id
+            AND e.sequence = t.destination_sequence
+            AND e.amount = t.amount
+        ),
+        false
+    )
+LIMIT $1;
+
+-- name: list_strange_currencies
+-- Entries whose transaction is in another currency than their wallet.
+SELECT e.wallet_id, e.sequence, e.transaction_id, w.currency, t.currency AS transaction_currency
+FROM entries AS e
+INNER JOIN transactions AS t ON t.id = e.transaction_id
+INNER JOIN wallets AS w ON w.id = e.wallet_id
+WHERE w.currency <> t.currency
+LIMIT $1;
+
+-- name: list_unposted_with_entries
+-- Transactions that are not posted and name entries.
+SELECT t.id, t.status::text AS status
+FROM transactions AS t
+WHERE
+    t.status NOT IN ('COMPLETED', 'REVERSED')
+    AND (t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL)
+LIMIT $1;
+
+-- name: list_overdue
+-- Transactions that wait longer than they should.
+SELECT t.id, t.created_at
+FROM transactions AS t
+WHERE t.status = 'PENDING' AND t.created_at < now() - make_interval(secs => $1)
+LIMIT $2;
+
+-- name: count_exceptional
+-- The list of rare states, and how much of it the transactions confirm.
+SELECT x.status::text AS status, count(*) AS listed, count(t.id) AS confirmed
+FROM exceptional_transactions AS x
+LEFT JOIN transactions AS t ON t.id = x.transaction_id AND t.status = x.status
+GROUP BY x.status;
+
+-- name: list_exceptional_differences
+-- Where the list of rare states and the transactions themselves disagree.
+SELECT
+    coalesce(x.transaction_id, t.id) AS id, x.status::text AS listed_status,
+    t.status::text AS status
+FROM exceptional_transactions AS x
+FULL JOIN (
+    SELECT id, status FROM transactions WHERE status IN ('FAILED', 'QUARANTINED', 'REVERSED')
+) AS t ON t.id = x.transaction_id AND t.status = x.status
+WHERE x.transaction_id IS NULL OR t.id IS NULL
+LIMIT $1;

@@ -1,0 +1,1 @@
+"""What a replay reads and maps, without any server."""

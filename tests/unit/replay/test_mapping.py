@@ -1,0 +1,183 @@
+"""What a row of somebody's file becomes."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from contracts.transactions import RequestedType
+from ops.replay.mapping import ColumnMapping, Draft, Field, Record, RowError, draft_of
+from ops.replay.presets import PRESETS
+from ops.replay.wallets import wallet_key
+
+WALLET = "0199a1f2-6c1e-7d40-8001-5f2d9c7be311"
+OTHER = "0199a1f2-7a90-72c8-8001-c84e10d7f0aa"
+BANK_ROW = {
+    "trans_id": "695247",
+    "account_id": "2378",
+    "date": "1993-01-01",
+    "type": "PRIJEM",
+    "operation": "VKLAD",
+    "amount": "700.00",
+    "balance": "700.00",
+    "k_symbol": "",
+    "bank": "",
+    "account": "",
+}
+
+
+def draft(mapping: ColumnMapping | None = None, **values: Any) -> Draft:
+    row = {
+        "idempotency_key": "k-1",
+        "type": "deposit",
+        "amount": "10.00",
+        "currency": "USD",
+        "destination_wallet_id": WALLET,
+        **values,
+    }
+    return draft_of(Record(7, row), mapping or ColumnMapping())
+
+
+def refusal(mapping: ColumnMapping | None = None, **values: Any) -> str:
+    with pytest.raises(RowError) as caught:
+        draft(mapping, **values)
+    return str(caught.value)
+
+
+def test_columns_of_the_fields_names_need_no_mapping() -> None:
+    assert draft().request({WALLET: WALLET}) == {
+        "idempotency_key": "k-1",
+        "type": "deposit",
+        "amount": "10.00",
+        "currency": "USD",
+        "destination_wallet_id": WALLET,
+    }
+
+
+@pytest.mark.parametrize(
+    ("word", "side"),
+    [
+        ("PRIJEM", "destination_wallet_id"),
+        ("VYDAJ", "source_wallet_id"),
+        ("VYBER", "source_wallet_id"),
+    ],
+)
+def test_a_credit_of_the_bank_is_a_deposit_and_a_debit_a_withdrawal(word: str, side: str) -> None:
+    made = draft_of(Record(2, {**BANK_ROW, "type": word}), PRESETS["berka"])
+
+    assert made.ordered_by == "2378"
+    assert made.request({"2378": WALLET}) == {
+        "idempotency_key": "berka-695247",
+        "type": "deposit" if side.startswith("destination") else "withdrawal",
+        "amount": "700.00",
+        "currency": "CZK",
+        "description": "VKLAD",
+        side: WALLET,
+    }
+
+
+def test_a_transfer_is_ordered_by_the_wallet_that_is_debited() -> None:
+    made = draft(type="transfer", source_wallet_id=OTHER)
+
+    assert (made.source, made.destination, made.ordered_by) == (OTHER, WALLET, OTHER)
+
+
+def test_the_wallet_column_is_the_source_of_a_transfer_that_names_none() -> None:
+    made = draft(type="transfer", wallet=OTHER)
+
+    assert (made.source, made.destination) == (OTHER, WALLET)
+
+
+def test_an_account_is_no_wallet_id_unless_wallets_are_made() -> None:
+    assert "destination_wallet_id" in refusal(destination_wallet_id="account 12")
+    assert draft(
+        ColumnMapping(makes_wallets=True), destination_wallet_id="account 12"
+    ).accounts == ("account 12",)
+
+
+@pytest.mark.parametrize("amount", [Decimal("10.50"), "10.50", " 10.50 "])
+def test_numbers_and_text_are_the_same_amount(amount: object) -> None:
+    assert draft(amount=amount).body["amount"] == "10.50"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"amount": "0"}, "more than zero"),
+        ({"amount": "-5.00"}, "decimal point"),
+        ({"amount": "1.005"}, "USD has 2 decimals"),
+        ({"amount": "1,000.00"}, "decimal point"),
+        ({"amount": ""}, "/amount"),
+        ({"amount": Decimal("1e400")}, "no text and no number"),
+        ({"amount": True}, "no text and no number"),
+        ({"amount": "9" * 19}, "64 bits"),
+        ({"currency": ""}, "/currency"),
+        ({"currency": "XXQ"}, "ISO 4217"),
+        ({"idempotency_key": " "}, "no idempotency key"),
+        ({"idempotency_key": "schlüssel"}, "ASCII"),
+        ({"idempotency_key": "k" * 256}, "255"),
+        ({"type": "PRIJEM"}, "--type-map PRIJEM=deposit"),
+        ({"type": None}, "no type"),
+        ({"destination_wallet_id": ""}, "a deposit needs it"),
+        ({"source_wallet_id": OTHER}, "a deposit has none"),
+        ({"description": "x" * 501}, "500 characters"),
+        ({"description": ["x"]}, "no text"),
+        ({"metadata": "{not json"}, "not JSON"),
+        ({"metadata": "[1]"}, "/metadata"),
+    ],
+)
+def test_a_row_that_the_service_would_refuse_is_refused_with_its_reason(
+    values: dict[str, Any], reason: str
+) -> None:
+    assert reason in refusal(**values)
+
+
+def test_an_account_s_name_is_text_that_can_be_stored() -> None:
+    mapping = ColumnMapping(makes_wallets=True)
+
+    assert "255" in refusal(mapping, destination_wallet_id="a" * 256)
+    assert "UTF-8" in refusal(mapping, destination_wallet_id="caf\udce9")
+
+
+def test_metadata_are_an_object_or_its_json() -> None:
+    assert draft(metadata={"n": Decimal("1.5")}).body["metadata"] == {"n": 1.5}
+    assert draft(metadata='{"b": 2, "a": 1}').body["metadata"] == {"a": 1, "b": 2}
+    assert "metadata" not in draft(metadata="").body
+
+
+def test_a_constant_currency_serves_rows_that_name_none() -> None:
+    mapping = ColumnMapping(columns={Field.CURRENCY: "ccy"}, currency="EUR")
+
+    assert draft(mapping).currency == "EUR"
+    assert draft(mapping, ccy="JPY", amount="10").currency == "JPY"
+
+
+def test_the_file_s_words_for_types_win_over_ours() -> None:
+    mapping = ColumnMapping(types={"deposit": RequestedType.WITHDRAWAL})
+
+    made = draft(mapping, destination_wallet_id=None, source_wallet_id=WALLET)
+
+    assert made.body["type"] == "withdrawal"
+    assert draft(type="Deposit").body["type"] == "deposit"
+
+
+def test_another_prefix_is_another_key_of_transaction_and_wallet() -> None:
+    assert draft(ColumnMapping(key_prefix="run2-")).body["idempotency_key"] == "run2-k-1"
+    assert wallet_key("7", "CZK", key_prefix="run2-") != wallet_key("7", "CZK", key_prefix="")
+
+
+@pytest.mark.parametrize("account", ["7", "Müller & Söhne", "a b", "x" * 255, "ü" * 255])
+def test_an_account_s_key_is_always_valid_and_its_own(account: str) -> None:
+    key = wallet_key(account, "CZK", key_prefix="berka-")
+
+    assert len(key) <= 255
+    assert all("!" <= character <= "~" for character in key)
+    assert key != wallet_key(account[:-1], "CZK", key_prefix="berka-")
+    assert key != wallet_key(account, "EUR", key_prefix="berka-")
+
+
+def test_what_maps_is_a_request_that_the_service_accepts() -> None:
+    made = draft(source_wallet_id=None).request({WALLET: WALLET})
+
+    assert UUID(made["destination_wallet_id"]) == UUID(WALLET)
