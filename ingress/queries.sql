@@ -34,21 +34,24 @@ FROM examined AS e
 ORDER BY e.id DESC;
 
 -- name: examine_wallet_transactions
--- The same window over one wallet's transactions: both sides are index ranges in id order.
+-- The same window over one wallet's transactions: both sides are ranges of their index. Compared
+-- and ordered as pairs, so that no estimate can lead the planner to walk the primary key instead.
 WITH examined AS MATERIALIZED (
     (
         SELECT t.id, t.status, t.type
         FROM transactions AS t
-        WHERE t.source_wallet_id = $6 AND t.id < $1 AND t.id >= $2
-        ORDER BY t.id DESC
+        WHERE (t.source_wallet_id, t.id) < ($6::uuid, $1::uuid)
+            AND (t.source_wallet_id, t.id) >= ($6::uuid, $2::uuid)
+        ORDER BY t.source_wallet_id DESC, t.id DESC
         LIMIT $3
     )
     UNION
     (
         SELECT t.id, t.status, t.type
         FROM transactions AS t
-        WHERE t.destination_wallet_id = $6 AND t.id < $1 AND t.id >= $2
-        ORDER BY t.id DESC
+        WHERE (t.destination_wallet_id, t.id) < ($6::uuid, $1::uuid)
+            AND (t.destination_wallet_id, t.id) >= ($6::uuid, $2::uuid)
+        ORDER BY t.destination_wallet_id DESC, t.id DESC
         LIMIT $3
     )
     ORDER BY id DESC
@@ -162,8 +165,10 @@ ORDER BY e.id;
 WITH examined AS MATERIALIZED (
     SELECT w.id, w.currency, w.status, w.kind
     FROM wallets AS w
-    WHERE w.owner_id = $5 AND w.id > $1
-    ORDER BY w.id
+    WHERE w.owner_id IS NOT NULL
+        AND (w.owner_id, w.id) > ($5::text, $1::uuid)
+        AND (w.owner_id, w.id) <= ($5::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+    ORDER BY w.owner_id, w.id
     LIMIT $2
 )
 

@@ -1,0 +1,135 @@
+"""No filter walks the table: a page examines a bounded number of rows, whatever it looks for."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+
+from contracts.transactions import TransactionStatus, TransactionType
+from contracts.wallets import WalletStatus
+from ingress.transaction_store import TransactionFilter, TransactionStore
+from ingress.wallet_store import EntryFilter, WalletFilter, WalletStore
+from ingress.windows import EXAMINED_MAX
+from ops.stack import Stack
+from runtime.database import KEYED_SESSION, Pool, connect, create_pool
+from tests.conftest import create_database, drop_database
+
+ROWS = 3 * EXAMINED_MAX
+_HOT = UUID(int=7)
+_LAST = UUID(int=2**128 - 1)
+
+_FILL_TRANSACTIONS = """
+INSERT INTO transactions (
+    id, submitter, idempotency_key, fingerprint, channel, type, source_wallet_id,
+    destination_wallet_id, amount, currency, status, source_sequence, created_at
+)
+SELECT
+    uuid_v7(clock_us(), n % 16000), 'test', n::text, '', 'http', 'transfer', $2,
+    gen_random_uuid(), 1, 'USD', 'COMPLETED', n, now()
+FROM generate_series(1, $1::integer) AS n
+"""
+_FILL_ENTRIES = """
+INSERT INTO entries (wallet_id, sequence, transaction_id, amount, balance_after, created_at)
+SELECT
+    source_wallet_id, source_sequence, id, -1, -source_sequence,
+    now() + source_sequence * interval '1 microsecond'
+FROM transactions
+"""
+_FILL_WALLETS = """
+INSERT INTO wallets (id, owner_id, currency)
+SELECT uuid_v7(clock_us(), n % 16000), 'owner', 'USD' FROM generate_series(1, $1::integer) AS n
+"""
+_READ = """
+SELECT
+    pg_stat_force_next_flush(),
+    (
+        SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables
+        WHERE relname IN ('transactions', 'wallets', 'entries')
+    ) AS rows
+"""
+
+
+@pytest.fixture(scope="module")
+async def pool(stack: Stack, template: str) -> AsyncIterator[Pool]:
+    url = await create_database(stack, template)
+    connection = await connect(url, name="test")
+    await connection.execute(_FILL_TRANSACTIONS, ROWS, _HOT)
+    await connection.execute(_FILL_ENTRIES)
+    await connection.execute(_FILL_WALLETS, ROWS)
+    await connection.execute("VACUUM ANALYZE")
+    await connection.close()
+    async with create_pool(
+        url, name="test", size=1, statement_timeout_s=30, session=dict(KEYED_SESSION)
+    ) as opened:
+        yield opened
+    await drop_database(stack, url)
+
+
+async def _rows_read(pool: Pool) -> int:
+    await pool.fetchrow(_READ)
+    await pool.execute("SELECT pg_stat_clear_snapshot()")
+    row = await pool.fetchrow(_READ)
+    return int(row["rows"]) if row else 0
+
+
+async def test_no_filter_reads_more_than_its_bound(pool: Pool) -> None:
+    store, wallets = TransactionStore(pool), WalletStore(pool)
+    filters = [
+        TransactionFilter(wallet_id, status, kind, UUID(int=0))
+        for wallet_id in (None, _HOT, uuid4())
+        for status in (None, *TransactionStatus)
+        for kind in (None, TransactionType.DEPOSIT)
+    ]
+    for wanted in filters:
+        before = await _rows_read(pool)
+        await store.list_page(wanted, before=_LAST, limit=50)
+        # Both sides of a wallet are examined, each up to the bound.
+        assert await _rows_read(pool) - before <= 2 * EXAMINED_MAX + 100, wanted
+
+    for owner in (None, "owner", "nobody"):
+        before = await _rows_read(pool)
+        await wallets.list_page(
+            WalletFilter(owner, "EUR", WalletStatus.CLOSED), after=UUID(int=0), limit=50
+        )
+        assert await _rows_read(pool) - before <= EXAMINED_MAX + 100, owner
+
+    before = await _rows_read(pool)
+    await wallets.list_entries(
+        _HOT, EntryFilter(None, None, TransactionType.DEPOSIT), before=None, limit=50
+    )
+    # Each examined entry is looked up with its transaction, for the type.
+    assert await _rows_read(pool) - before <= 2 * EXAMINED_MAX + 100
+
+
+async def test_a_filter_that_nothing_passes_still_comes_to_the_end(pool: Pool) -> None:
+    store = TransactionStore(pool)
+    wanted = TransactionFilter(None, None, TransactionType.DEPOSIT, UUID(int=0))
+    start, pages = _LAST, 0
+    while True:
+        window = await store.list_page(wanted, before=start, limit=50)
+        pages += 1
+        assert window.matches == []
+        if window.next_start is None:
+            break
+        start = window.next_start
+
+    assert pages == ROWS // EXAMINED_MAX + 1
+
+
+async def test_a_plain_page_reads_little_more_than_itself(pool: Pool) -> None:
+    before = await _rows_read(pool)
+    window = await TransactionStore(pool).list_page(
+        TransactionFilter(None, None, None, UUID(int=0)), before=_LAST, limit=50
+    )
+
+    assert len(window.matches) == 50
+    assert await _rows_read(pool) - before <= 250
+
+
+async def test_a_balance_at_a_time_reads_a_logarithm_of_the_history(pool: Pool) -> None:
+    wallets = WalletStore(pool)
+    now = await wallets.read_clock()
+    before = await _rows_read(pool)
+    await wallets.read_balance(_HOT, now)
+
+    assert await _rows_read(pool) - before <= 60
