@@ -21,6 +21,7 @@ from ingress.wallets import WalletCalls
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_service
+from runtime.listening import listen
 from runtime.logs import configure_logging
 from runtime.publisher import Publisher
 from runtime.settings import ConfigurationError, IngressSettings, load_settings
@@ -39,12 +40,14 @@ class HttpServer:
     async def run(self) -> None:
         """Serve until cancelled."""
         await self._runner.setup()
-        # Several ingress processes may share one port: the kernel spreads the connections.
-        site = web.TCPSite(
-            self._runner, self._settings.http_host, self._settings.http_port, reuse_port=True
-        )
         try:
-            await site.start()
+            # Several ingress processes may share one port: the kernel spreads the connections.
+            await listen(
+                self._runner,
+                host=self._settings.http_host,
+                port=self._settings.http_port,
+                is_shared=True,
+            )
             await asyncio.Event().wait()
         finally:
             await self._runner.cleanup()
@@ -127,8 +130,7 @@ def main() -> int:
         sys.stderr.write(f"ackledger: {error}\n")
         return 2
     configure_logging(settings, service="ingress")
-    run_service(serve(settings))
-    return 0
+    return run_service(serve(settings))
 
 
 if __name__ == "__main__":

@@ -14,14 +14,9 @@ from urllib.parse import urlsplit
 import psutil
 
 from ops.failures import CommandError, RefusedError, UnreachableError, UsageError
+from ops.launching import MODULES, command_of, with_our_code
 from ops.stack import processes
 from runtime.backoff import Backoff
-
-MODULES: Final = {
-    "ingress": "ingress",
-    "processor": "processor",
-    "reconciler": "processor.reconciler",
-}
 
 READY_BOUND_S: Final = 30.0
 # A child that ran this long was well: its next end is no part of a series.
@@ -91,8 +86,8 @@ class Child:
         self._ready_urls = tuple(ready_urls)
         self.log = directory.resolve() / "logs" / f"{name}.log"
         self._home = home_of(directory) / name
-        self._command = [sys.executable, "-P", "-m", MODULES[role]]
-        self._environment = dict(environment)
+        self._command = command_of(role)
+        self._environment = with_our_code(environment)
         self._stop_bound_s = stop_bound_s
         self._is_kept_up = is_kept_up
         self._is_verbose = is_verbose

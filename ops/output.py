@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
@@ -37,9 +38,10 @@ def printable(text: str) -> str:
 
 
 def say(sentence: str) -> None:
-    """Tell the user something that is no data."""
-    sys.stderr.write(f"{sentence}\n")
-    sys.stderr.flush()
+    """Tell the user something that is no data; a terminal that was closed stops nothing."""
+    with suppress(OSError):
+        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.flush()
 
 
 def console(*, is_error: bool = False) -> "Console":

@@ -131,6 +131,7 @@ class System:
         for instance in self._instances:
             load_settings(_settings_of(instance.role), self._environment_of(instance))
         end_leftovers(self._directory)
+        self._taken.clear()
         run_apart(self._prepare())
         self._children = {i.label: self._child(i) for i in self._instances}
         try:

@@ -2,11 +2,14 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import structlog
 import uvloop
+
+from runtime.settings import ConfigurationError
 
 log = structlog.get_logger()
 
@@ -83,6 +86,11 @@ class Service:
             await close()
 
 
-def run_service(main: Coroutine[Any, Any, None]) -> None:
-    """Run a process's main coroutine on uvloop."""
-    uvloop.run(main)
+def run_service(main: Coroutine[Any, Any, None]) -> int:
+    """Run a process's main coroutine on uvloop; return its exit code."""
+    try:
+        uvloop.run(main)
+    except ConfigurationError as error:
+        sys.stderr.write(f"ackledger: {error}\n")
+        return 2
+    return 0

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from yarl import URL
 
 PREFIX = "ACKLEDGER_"
@@ -38,10 +38,10 @@ def _url_of(*schemes: str) -> AfterValidator:
     def check(text: str) -> str:
         try:
             url = URL(text)
-            has_host = bool(url.host)
+            has_place = bool(url.host) or (url.scheme == "unix" and bool(url.path))
         except ValueError:
             raise ValueError("not a URL") from None
-        if url.scheme not in schemes or not has_host:
+        if url.scheme not in schemes or not has_place:
             raise ValueError(f"expected a URL such as {schemes[0]}://host/…")
         return text
 
@@ -52,10 +52,26 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class DatabaseSettings(BaseSettings):
-    """What reaches PostgreSQL."""
+class GivenSettings(BaseSettings):
+    """Settings that come from the mapping they are given and from nowhere else."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # its signature is the library's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing behind the caller's back: only a composition root knows the environment."""
+        return (init_settings,)
+
+
+class DatabaseSettings(GivenSettings):
+    """What reaches PostgreSQL."""
 
     database_url: Annotated[str, _url_of("postgresql", "postgres")] = Field(
         validation_alias="DATABASE_URL"
@@ -63,19 +79,15 @@ class DatabaseSettings(BaseSettings):
     database_statement_timeout_s: Seconds = 10.0
 
 
-class BrokerSettings(BaseSettings):
+class BrokerSettings(GivenSettings):
     """What reaches RabbitMQ."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     amqp_url: Annotated[str, _url_of("amqp", "amqps")] = Field(validation_alias="AMQP_URL")
     partitions: Annotated[int, Field(ge=1, le=256)] = 1
 
 
-class LogSettings(BaseSettings):
+class LogSettings(GivenSettings):
     """How a process speaks of itself."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.JSON
@@ -152,7 +164,10 @@ def load_settings(kind: type[Settings], environment: Mapping[str, str]) -> Setti
         name = field if field.isupper() else PREFIX + field.upper()
         if found["type"] == "missing":
             raise ConfigurationError(f"{name} is not set") from None
-        raise ConfigurationError(f"{name}={found['input']!r}: {found['msg']}") from None
+        # A URL is not repeated: it holds a password.
+        given = "" if name.endswith("_URL") else f"={found['input']!r}"
+        reason = found["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{name}{given}: {reason}") from None
 
 
 def variable_of(field: str, alias: object) -> str:

@@ -10,6 +10,8 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from runtime.listening import listen
+
 CHECK_TIMEOUT_S: Final = 2.0
 
 
@@ -78,7 +80,7 @@ class StatusServer:
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            await listen(runner, host=self._host, port=self._port)
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()

@@ -33,7 +33,8 @@ def stack() -> Iterator[Stack]:
     options = StackOptions(directory=directory, environment=dict(os.environ))
     with start_stack(options) as running:
         yield running
-    shutil.rmtree(directory, ignore_errors=True)
+    if running.owned:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def named_database(stack: Stack, name: str) -> str:

@@ -9,3 +9,10 @@ class DoorUnreachableError(UnreachableError):
 
 class DoorRefusedError(UsageError):
     """The door does not let us in, whatever we send: address, key, rights or topology are wrong."""
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return the first error inside groups: tasks that fail together fail for one reason."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -43,17 +43,17 @@ def _run(
     _leave_on_signals()
     try:
         from ops.running import everything
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"this installation cannot start servers ({error.name} is missing); "
-            "run: pip install 'ackledger[stack]'"
-        ) from error
-    try:
+
         with everything(environment, say=say, is_verbose=verbose) as running:
             _print(running, took_s=time.monotonic() - began)
             threading.Event().wait()
     except KeyboardInterrupt:
         say("all is stopped")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"this installation cannot start servers ({error.name} is missing); "
+            "run: pip install 'ackledger[stack]'"
+        ) from error
 
 
 def _leave_on_signals() -> None:

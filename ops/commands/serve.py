@@ -1,17 +1,12 @@
 """`ackledger serve`: this process becomes the ingress, the processor or the reconciler."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from ops.failures import UsageError
 from ops.invocation import completed, invocation_of
-
-MODULES: Final = {
-    "ingress": "ingress",
-    "processor": "processor",
-    "reconciler": "processor.reconciler",
-}
+from ops.launching import MODULES, command_of, with_our_code
 
 
 def register(app: typer.Typer) -> None:
@@ -27,15 +22,12 @@ def _serve(
 ) -> None:
     """Run one process in the foreground until SIGTERM or Ctrl-C."""
     import os
-    import sys
 
     if process == "console":
         raise UsageError("this release has no console yet; it comes with a later one")
     if process not in MODULES:
         raise UsageError(f"'{process}' is none of {', '.join(MODULES)}")
     # The process itself, not a child of ours: a supervisor's signals and the exit code are its own.
-    os.execve(  # noqa: S606  # no shell is wanted
-        sys.executable,
-        [sys.executable, "-P", "-m", MODULES[process]],
-        completed(invocation_of(context)),
-    )
+    environment = with_our_code(completed(invocation_of(context)))
+    command = command_of(process)
+    os.execve(command[0], command, environment)  # noqa: S606  # no shell is wanted

@@ -11,6 +11,7 @@ import orjson
 from contracts.transactions import FINAL_STATUSES
 from ops.clients.amqp import UpstreamMessage, UpstreamPublisher
 from ops.clients.http import ACCEPTED, OK, PASSING, ApiClient
+from ops.replay.finality import await_final
 from ops.replay.tally import Tally, Trail
 from runtime.backoff import Backoff
 
@@ -18,6 +19,8 @@ BATCH_BYTES_MAX: Final = 900 * 1024
 """The body of a batch: below the one mebibyte that both doors take."""
 _SHARDS: Final = 8
 """AMQP batches are gathered in so many places; a wallet always falls into the same one."""
+_POSTED_IN_S: Final = 120.0
+"""The reconciler finds a transaction that lost its place within half a minute."""
 _ROW_PROBLEMS: Final = frozenset({400, 413, 422})
 """Statuses that speak of the one request; any other would meet every row."""
 
@@ -87,14 +90,22 @@ class HttpDoor:
                 later = await self._submit(later)
 
     async def _submit(self, items: Sequence[Item]) -> list[Item]:
-        """Send items and note their answers; return those that are to be sent again."""
-        later = []
+        """Send items and note their answers; return those that are to be sent again.
+
+        A replay that is PENDING may have lost its place in line with the answer to its first
+        request: it is waited for, so that nothing behind it overtakes it.
+        """
+        later, unposted = [], []
         for item, answer in zip(items, await self._answers(items), strict=True):
             if answer["status_code"] in PASSING:
                 later.append(item)
-            else:
-                self._note(item, answer)
+                continue
+            self._note(item, answer)
+            if answer["status_code"] == OK and answer["transaction"]["status"] == "PENDING":
+                unposted.append(answer["transaction"]["id"])
         self._tally.retries = self._client.retries
+        for transaction_id in unposted:
+            await await_final(self._client, transaction_id, timeout_s=_POSTED_IN_S)
         return later
 
     async def _answers(self, items: Sequence[Item]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ops.output import printable
 from ops.replay.tally import Tally
 
 _UNKNOWN = "not known"
@@ -44,7 +45,7 @@ def print_summary(tally: Tally, console: Console, *, via: str) -> None:
         table.add_row(name, value)
     console.print(table)
     for row in tally.listed:
-        console.print(f"line {row.line}: {row.reason}", markup=False)
+        console.print(f"line {row.line}: {printable(row.reason)}", markup=False)
     unlisted = tally.invalid + tally.problems.total() - len(tally.listed)
     if unlisted > 0:
         console.print(f"… and {unlisted:,} more")

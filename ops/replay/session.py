@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from rich.progress import Progress
 
 from ops.clients.amqp import UpstreamPublisher, quiet_libraries
+from ops.clients.errors import first_cause
 from ops.clients.http import ApiClient
 from ops.output import console
 from ops.replay.doors import AmqpDoor, Door, HttpDoor
@@ -38,7 +39,7 @@ async def run_replay(options: ReplayOptions, tally: Tally) -> None:
     try:
         await _run(options, tally)
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_cause(group) from None
 
 
 async def _run(options: ReplayOptions, tally: Tally) -> None:
@@ -136,11 +137,3 @@ async def _bar(
         count=lambda: tally.answered,
     ):
         yield
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first cause: tasks that fail together fail for one reason."""
-    cause: BaseException = group
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return cause

@@ -11,18 +11,15 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from contracts.pages import PAGE_LIMIT_MAX
-from contracts.transactions import FINAL_STATUSES
 from ops.clients.http import NOT_FOUND, ApiClient
-from ops.failures import UnreachableError
+from ops.replay.finality import SETTLED, await_final, check_patience
 from ops.replay.tally import Tally, Trail
 from runtime.backoff import Backoff
 
 SETTLE_TIMEOUT_S: Final = 120.0
 """Without any wallet settling for so long, the processor is taken for stopped."""
-_WAIT_S: Final = 10
 _AT_ONCE: Final = 8
 _FORBIDDEN: Final = 403
-_SETTLED: Final = FINAL_STATUSES | {"QUARANTINED"}
 
 
 class Settlement:
@@ -69,12 +66,13 @@ class Settlement:
         elif trail.last is not None:
             await self._await_id(trail.last)
 
-    async def _await_id(self, transaction_id: str) -> None:
-        while True:
-            transaction = await self._client.read_transaction(transaction_id, wait_s=_WAIT_S)
-            if transaction["status"] in _SETTLED:
-                return
-            self._check_patience(transaction_id)
+    async def _await_id(self, transaction_id: str) -> dict[str, Any]:
+        return await await_final(
+            self._client,
+            transaction_id,
+            timeout_s=self._timeout_s,
+            since=lambda: self._last_settled,
+        )
 
     async def _await_key(self, key: str) -> None:
         """Wait until the message has become a transaction, and that one is final."""
@@ -84,7 +82,7 @@ class Settlement:
             if found is not None:
                 await self._await_id(found)
                 return
-            self._check_patience(key)
+            check_patience(self._last_settled, self._timeout_s, waiting_for=key)
             await asyncio.sleep(backoff.next_delay_s())
 
     async def _find(self, key: str) -> str | None:
@@ -107,10 +105,9 @@ class Settlement:
         async for transaction in self._listed(wallet):
             if not self._is_ours(transaction, wallet):
                 continue
-            if transaction["status"] not in _SETTLED:
+            if transaction["status"] not in SETTLED:
                 # The reconciler's: out of order after a loss of the broker.
-                await self._await_id(transaction["id"])
-                transaction = await self._client.read_transaction(transaction["id"])  # noqa: PLW2901
+                transaction = await self._await_id(transaction["id"])  # noqa: PLW2901
             failure = transaction["failure"]
             counts[failure["code"] if failure else transaction["status"]] += 1
         return counts
@@ -147,10 +144,3 @@ class Settlement:
                 tally.quarantined += count
             else:
                 tally.refused[name] += count
-
-    def _check_patience(self, name: str) -> None:
-        if time.monotonic() - self._last_settled >= self._timeout_s:
-            raise UnreachableError(
-                f"nothing was posted for {self._timeout_s:g} s (waiting for {name}): "
-                "does the processor run?"
-            )

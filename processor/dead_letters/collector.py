@@ -15,7 +15,7 @@ from processor.dead_letters import metrics
 from processor.dead_letters.letter import Letter, letter_of
 from processor.failures import Fate, classify
 from runtime.backoff import Backoff
-from runtime.broker import UNREACHABLE, BrokerLink, Channel
+from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
 from runtime.database import Pool
 from runtime.queries import load_queries
 from runtime.topology import TopologyError, check_queue
@@ -23,7 +23,11 @@ from runtime.topology import TopologyError, check_queue
 IN_HAND_MAX: Final = 64
 """Messages in hand at once: dead letters may be large, and they are not in a hurry."""
 WATCH_INTERVAL_S: Final = 5.0
+SECOND_LOOK_S: Final = 0.5
+"""A message may be on its way to us when we look; half a second later it has arrived."""
+ANSWER_TIMEOUT_S: Final = 3.0
 
+_NO_ANSWER: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
 _COLUMNS: Final = tuple(field.name for field in fields(Letter))
 
 log = structlog.get_logger()
@@ -46,6 +50,7 @@ class DeadLetterCollector:
         self._arrived = asyncio.Event()
         self._channel: Channel | None = None
         self._tag: str | None = None
+        self._in_hand = 0
         self._link = BrokerLink(
             url, name="collect-dead-letters", opened=self._consume, lost=self._lost
         )
@@ -53,7 +58,7 @@ class DeadLetterCollector:
     @property
     def is_up(self) -> bool:
         """Whether the broker can deliver to us."""
-        return self._channel is not None
+        return self._tag is not None
 
     async def run(self) -> None:
         """Collect until cancelled; what was not acked by then comes again."""
@@ -118,10 +123,14 @@ class DeadLetterCollector:
         if not self._is_current(delivery):
             return
         try:
-            await delivery.channel.basic_ack(delivery.tag)
+            with loss_as_error():
+                await delivery.channel.basic_ack(delivery.tag)
         except UNREACHABLE as error:
             # It comes again, and storing it again changes nothing.
             log.info("dead_letter_ack_failed", error=repr(error))
+            return
+        if self._is_current(delivery):
+            self._in_hand -= 1
 
     def _is_current(self, delivery: _Delivery) -> bool:
         return delivery.channel is self._channel
@@ -142,23 +151,43 @@ class DeadLetterCollector:
         """Forget what the lost channel delivered: the broker delivers it again."""
         self._channel = None
         self._tag = None
+        self._in_hand = 0
         self._waiting.clear()
 
     async def _enqueue(self, message: DeliveredMessage) -> None:
         channel = self._channel
         if channel is None or message.channel is not channel:
             return
+        self._in_hand += 1
         letter = letter_of(message.body, message.header.properties)
         self._waiting.append(_Delivery(channel, message.delivery_tag or 0, letter))
         self._arrived.set()
 
     async def _watch(self) -> None:
-        """Rebuild a consumer that the broker cancelled: the library does not tell of it."""
+        """Rebuild a consumer that was cancelled or forgotten: nobody tells us of it."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            channel = self._channel
-            if channel is None or self._tag is None:
+            try:
+                is_forgotten = await self._is_forgotten()
+            except _NO_ANSWER as error:
+                log.warning("dead_letters_not_watched", error=repr(error))
                 continue
-            if self._tag not in getattr(channel, "consumers", {self._tag}):
-                log.warning("consumer_cancelled", queue=DEAD_LETTERS)
+            if is_forgotten:
+                log.warning("consumer_forgotten", queue=DEAD_LETTERS)
                 self._link.cut()
+
+    async def _is_forgotten(self) -> bool:
+        """Whether messages wait on the queue while we have none in hand, twice in a row."""
+        channel = self._channel
+        if channel is None or self._tag is None:
+            return False
+        if self._tag not in getattr(channel, "consumers", {self._tag}):
+            return True
+        for _ in range(2):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                with loss_as_error():
+                    waiting = await check_queue(channel, DEAD_LETTERS)
+            if waiting == 0 or self._in_hand > 0 or channel is not self._channel:
+                return False
+            await asyncio.sleep(SECOND_LOOK_S)
+        return True

@@ -181,7 +181,7 @@ class DeadLetters:
             return
         detail: dict[str, Any] = {
             "detail": outcome.detail,
-            "transaction_ids": outcome.transaction_ids,
+            "transaction_ids": [str(one) for one in outcome.transaction_ids],
         }
         await connection.execute(
             self._sql["insert_audit"],

@@ -17,8 +17,7 @@ def main() -> int:
         sys.stderr.write(f"ackledger: {error}\n")
         return 2
     configure_logging(settings, service="reconciler")
-    run_service(serve(settings))
-    return 0
+    return run_service(serve(settings))
 
 
 if __name__ == "__main__":

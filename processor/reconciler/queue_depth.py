@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from contracts.topology import partition_queue
-from runtime.broker import UNREACHABLE, BrokerLink, Channel
+from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
 from runtime.topology import TopologyError, check_queue
 
 ANSWER_TIMEOUT_S: Final = 3.0
@@ -43,7 +43,8 @@ class QueueDepth:
             raise ConnectionError("not connected to the broker")
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return max([await check_queue(channel, queue) for queue in self._queues])
+                with loss_as_error():
+                    return max([await check_queue(channel, queue) for queue in self._queues])
         except _NO_ANSWER as error:
             raise ConnectionError(repr(error)) from error
 

@@ -1,0 +1,153 @@
+"""The demonstration on a system that is up: drive, drain, verify, compare."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from rich.progress import Progress
+from yarl import URL
+
+from ops.actor import login_actor
+from ops.api_keys import ensure_api_key
+from ops.clients.addresses import Addresses
+from ops.clients.amqp import UpstreamPublisher, quiet_libraries
+from ops.clients.errors import first_cause
+from ops.clients.http import ApiClient
+from ops.dependencies import Connection, database_connection
+from ops.replay.options import ReplayOptions
+from ops.replay.session import run_replay
+from ops.replay.tally import Tally
+from ops.scenario.driving import Driver, Observation, Show
+from ops.scenario.model import Expectation, expectation_of
+from ops.scenario.plan import make_plan
+from processor.verification.report import VerificationReport
+from processor.verification.verify import verify
+from runtime.settings import DatabaseSettings
+
+_CONNECTIONS = 16
+# Nothing of a demonstration stays PENDING for long: it was waited for.
+_PENDING_MAX_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The system that is up: its doors and its database."""
+
+    http_url: str
+    api_key: str
+    upstream_amqp_url: str
+    database: DatabaseSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioResult:
+    """What a scenario had to come to, what it came to, and the proof of the books."""
+
+    expected: Expectation
+    seen: Observation
+    report: VerificationReport
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """A file through HTTP, then through AMQP, and the proof of the books."""
+
+    over_http: Tally = field(default_factory=Tally)
+    over_amqp: Tally = field(default_factory=Tally)
+    reports: list[VerificationReport] = field(default_factory=list)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether every row arrived, the second time changed nothing, and the books balance."""
+        first, second = self.over_http, self.over_amqp
+        is_replayed = (second.new, second.replays) == (0, first.answered)
+        return (
+            first.is_well(allow_refusals=True)
+            and second.is_well(allow_refusals=True)
+            and is_replayed
+            and all(report.clean for report in self.reports)
+        )
+
+
+async def run_scenario(
+    site: Site, *, seed: int, transactions: int, progress: Progress
+) -> ScenarioResult:
+    """Run the scenario of a seed; every run of it has keys and wallets of its own."""
+    quiet_libraries()
+    key_prefix = f"scenario-{uuid4().hex[:12]}-"
+    plan = make_plan(seed=seed, transactions=transactions, key_prefix=key_prefix)
+    expected = expectation_of(plan)
+    try:
+        async with (
+            database_connection(site.database, name="demo") as connection,
+            ApiClient(
+                site.http_url, await _key(site, connection), connections=_CONNECTIONS
+            ) as client,
+            UpstreamPublisher(site.upstream_amqp_url) as publisher,
+        ):
+            driver = Driver(
+                plan=plan,
+                expected=expected,
+                client=client,
+                publisher=publisher,
+                connection=connection,
+                key_prefix=key_prefix,
+                show=_bars(progress),
+            )
+            seen = await driver.run()
+            report = await _verified(connection, progress)
+    except BaseExceptionGroup as group:
+        raise first_cause(group) from None
+    return ScenarioResult(expected, seen, report)
+
+
+async def run_file(
+    site: Site, options: Callable[[str, Addresses], ReplayOptions], *, progress: Progress
+) -> FileResult:
+    """Replay a file over HTTP, then the same again over AMQP, which must change nothing."""
+    result = FileResult()
+    async with database_connection(site.database, name="demo") as connection:
+        addresses = Addresses(
+            http_url=site.http_url,
+            api_key=await _key(site, connection),
+            upstream_amqp_url=site.upstream_amqp_url,
+        )
+        await run_replay(options("http", addresses), result.over_http)
+        await run_replay(options("amqp", addresses), result.over_amqp)
+        result.reports.append(await _verified(connection, progress))
+    return result
+
+
+async def _key(site: Site, connection: Connection) -> str:
+    """A key of the client with the upstream user's name: so both doors are one submitter."""
+    return await ensure_api_key(
+        connection,
+        client=URL(site.upstream_amqp_url).user or "guest",
+        known=site.api_key,
+        actor=login_actor(),
+    )
+
+
+async def _verified(connection: Connection, progress: Progress) -> VerificationReport:
+    show = _bars(progress)
+    return await verify(
+        connection,
+        pending_max_s=_PENDING_MAX_S,
+        progress=lambda done, total: show("verifying", done, total),
+    )
+
+
+def _bars(progress: Progress) -> Show:
+    """Return what shows a bar for each kind of work; one that is full gives way to a new one."""
+    bars: dict[str, tuple[int, int]] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        bar, known_total = bars.get(what, (-1, -1))
+        if known_total != total:
+            bar = progress.add_task(what, total=total, count=0)
+            bars[what] = (bar, total)
+        progress.update(bar, completed=done, count=done)
+        if done >= total:
+            progress.stop_task(bar)
+
+    return show

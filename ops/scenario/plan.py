@@ -1,0 +1,231 @@
+"""The plan of a scenario: made from a seed alone, so that the same seed is the same scenario. Pure.
+
+What each transaction comes to never depends on how the two doors interleave:
+- a `steady` wallet moves only by deposits and withdrawals through one door, in order, and is often
+  short of money;
+- `busy` and `hot` wallets are funded before with more than they could ever pay out;
+- every other refusal has a wallet made for it.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from contracts.money import MINOR_MAX
+
+Door = Literal["http", "amqp"]
+Kind = Literal["deposit", "withdrawal", "transfer"]
+
+DOORS: Final[tuple[Door, Door]] = ("http", "amqp")
+CURRENCIES: Final = ("USD", "EUR", "GBP", "CZK", "JPY", "KWD")
+OUTSIDE: Final = "outside"
+"""The external wallet of the transaction's currency, which no client may name in a transfer."""
+NOWHERE: Final = "nowhere"
+"""A wallet that does not exist."""
+
+_STEADY_PER_DOOR: Final = 24
+_BUSY_PER_CURRENCY: Final = 4
+_FUNDS: Final = 10_000_000_000
+_AMOUNT_MAX: Final = 80_000
+# A currency for each door alone: its external wallet is driven to the edge of 64 bits and back.
+_FULL: Final[dict[Door, str]] = {"http": "BHD", "amqp": "OMR"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWallet:
+    """A wallet to be made; `status` is what it is set to before any transaction."""
+
+    name: str
+    currency: str
+    status: str = "ACTIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transaction to submit, its wallets by name; `minor` is in minor units."""
+
+    key: str
+    kind: Kind
+    minor: int
+    currency: str
+    source: str | None = None
+    destination: str | None = None
+
+    @property
+    def ordered_by(self) -> str:
+        """The wallet that is debited, or credited by a deposit."""
+        return self.source or self.destination or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What goes through both doors at once. `steps` are in order, repeated ones included."""
+
+    steps: dict[Door, list[Step]] = field(default_factory=lambda: {"http": [], "amqp": []})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Wallets, then rounds; a round begins when the one before is posted."""
+
+    wallets: list[PlannedWallet]
+    rounds: list[Round]
+
+
+def make_plan(*, seed: int, transactions: int, key_prefix: str) -> Plan:
+    """Return the plan of about so many transactions."""
+    return _Planner(random.Random(seed), transactions, key_prefix).plan()
+
+
+class _Planner:
+    def __init__(self, chance: random.Random, transactions: int, key_prefix: str) -> None:
+        self._chance = chance
+        self._per_door = max(40, transactions // 2)
+        self._key_prefix = key_prefix
+        self._keys = 0
+        self._busy = {
+            currency: [f"busy-{currency}-{n}" for n in range(_BUSY_PER_CURRENCY)]
+            for currency in CURRENCIES
+        }
+
+    def plan(self) -> Plan:
+        main = Round({door: self._main(door) for door in DOORS})
+        return Plan(self._wallets(), [self._funding(), main, self._repeats(main)])
+
+    def _wallets(self) -> list[PlannedWallet]:
+        steady = [
+            PlannedWallet(_steady(door, n), CURRENCIES[n % len(CURRENCIES)])
+            for door in DOORS
+            for n in range(_STEADY_PER_DOOR)
+        ]
+        funded = [PlannedWallet(name, name.split("-")[1]) for name in self._funded()]
+        full = [PlannedWallet(f"full-{door}", _FULL[door]) for door in DOORS]
+        return [
+            *steady,
+            *funded,
+            *full,
+            PlannedWallet("empty", "USD"),
+            PlannedWallet("frozen", "USD", "FROZEN"),
+            PlannedWallet("closed", "USD", "CLOSED"),
+        ]
+
+    def _funded(self) -> list[str]:
+        busy = [name for names in self._busy.values() for name in names]
+        return [*busy, *(f"hot-{currency}" for currency in CURRENCIES)]
+
+    def _funding(self) -> Round:
+        deposits = [
+            self._step("deposit", _FUNDS, name.split("-")[1], destination=name)
+            for name in self._funded()
+        ]
+        return Round({"http": deposits, "amqp": []})
+
+    def _main(self, door: Door) -> list[Step]:
+        steps = self._edge(door)
+        each_refusal = max(1, self._per_door // 200)
+        for _ in range(each_refusal):
+            steps.extend(self._refusals())
+        while len(steps) < self._per_door:
+            steps.append(self._ordinary(door))
+        tail = steps[3:]
+        self._chance.shuffle(tail)
+        return self._with_duplicates([*steps[:3], *tail])
+
+    def _ordinary(self, door: Door) -> Step:
+        lot = self._chance.random()
+        if lot < 0.5:  # noqa: PLR2004  # half of it on steady wallets
+            return self._steady(door)
+        return self._transfer(is_hot=lot < 0.75)  # noqa: PLR2004  # a quarter hot, a quarter cold
+
+    def _steady(self, door: Door) -> Step:
+        number = self._chance.randrange(_STEADY_PER_DOOR)
+        name, currency = _steady(door, number), CURRENCIES[number % len(CURRENCIES)]
+        minor = self._chance.randint(1, _AMOUNT_MAX)
+        if self._chance.random() < 0.55:  # noqa: PLR2004  # so that some withdrawals are refused
+            return self._step("deposit", minor, currency, destination=name)
+        return self._step("withdrawal", minor, currency, source=name)
+
+    def _transfer(self, *, is_hot: bool) -> Step:
+        currency = self._chance.choice(CURRENCIES)
+        pair = self._chance.sample(self._busy[currency], 2)
+        if is_hot:
+            pair = [pair[0], f"hot-{currency}"]
+            self._chance.shuffle(pair)
+        minor = self._chance.randint(1, _AMOUNT_MAX)
+        return self._step("transfer", minor, currency, source=pair[0], destination=pair[1])
+
+    def _edge(self, door: Door) -> list[Step]:
+        """To the edge of 64 bits, one beyond, and back."""
+        name, currency = f"full-{door}", _FULL[door]
+        return [
+            self._step("deposit", MINOR_MAX, currency, destination=name),
+            self._step("deposit", 1, currency, destination=name),
+            self._step("withdrawal", MINOR_MAX, currency, source=name),
+        ]
+
+    def _refusals(self) -> list[Step]:
+        """One of each kind."""
+        one, other = self._chance.sample(self._busy["USD"], 2)
+        euro = self._busy["EUR"][0]
+        minor = self._chance.randint(1, _AMOUNT_MAX)
+        return [
+            self._step("withdrawal", minor, "USD", source="empty"),
+            self._step("transfer", minor, "USD", source="empty", destination=one),
+            self._step("transfer", minor, "USD", source=one, destination=one),
+            self._step("transfer", minor, "USD", source=one, destination=euro),
+            self._step("deposit", minor, "EUR", destination=other),
+            self._step("transfer", minor, "USD", source=one, destination=NOWHERE),
+            self._step("deposit", minor, "USD", destination=NOWHERE),
+            self._step("transfer", minor, "USD", source=one, destination="frozen"),
+            self._step("withdrawal", minor, "USD", source="frozen"),
+            self._step("deposit", minor, "USD", destination="closed"),
+            self._step("transfer", minor, "USD", source=one, destination=OUTSIDE),
+            self._step("transfer", minor, "USD", source=OUTSIDE, destination=other),
+        ]
+
+    def _with_duplicates(self, steps: Sequence[Step]) -> list[Step]:
+        """Repeat one in twenty, at once or later, as clients do that lost an answer."""
+        repeated = list(steps)
+        for step in self._chance.sample(list(steps), max(1, len(steps) // 20)):
+            position = repeated.index(step) + 1
+            repeated.insert(self._chance.randint(position, len(repeated)), step)
+        return repeated
+
+    def _repeats(self, main: Round) -> Round:
+        """What came through one door comes through the other; then keys stand for other content."""
+        repeats = Round()
+        for door, other in zip(DOORS, reversed(DOORS), strict=True):
+            count = max(5, self._per_door // 50)
+            repeats.steps[door].extend(self._chance.sample(main.steps[other], count))
+            reused = self._chance.sample(main.steps[door][3:], max(3, self._per_door // 250))
+            repeats.steps[door].extend(_changed(step) for step in reused)
+        return repeats
+
+    def _step(
+        self,
+        kind: Kind,
+        minor: int,
+        currency: str,
+        *,
+        source: str | None = None,
+        destination: str | None = None,
+    ) -> Step:
+        self._keys += 1
+        key = f"{self._key_prefix}{self._keys}"
+        return Step(key, kind, minor, currency, source=source, destination=destination)
+
+
+def _steady(door: Door, number: int) -> str:
+    return f"steady-{door}-{number}"
+
+
+def _changed(step: Step) -> Step:
+    return Step(
+        step.key,
+        step.kind,
+        step.minor + 1,
+        step.currency,
+        source=step.source,
+        destination=step.destination,
+    )

@@ -1,0 +1,75 @@
+"""Calling the command as a user does: a process of its own, judged by code, output and errors."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+ROOT: Final = Path(__file__).parents[3]
+BOUND_S: Final = 60.0
+CLOSED_PORT: Final = 1
+"""Nothing listens there: it is reserved, and needs root."""
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as a JSON document."""
+        return orjson.loads(self.out)
+
+
+def environment_of(directory: Path, variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return a user's environment without any setting but these, in a directory of its own."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {
+        **kept,
+        "PYTHONPATH": str(ROOT),
+        "ACKLEDGER_DIRECTORY": str(directory),
+        **(variables or {}),
+    }
+
+
+async def started(
+    *arguments: str, directory: Path, variables: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    """Start a call and return it with its output as pipes."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "ops",
+        *arguments,
+        cwd=directory.parent,
+        env=environment_of(directory, variables),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> Called:
+    """Return what a started call came to."""
+    async with asyncio.timeout(BOUND_S):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Called(process.returncode, out.decode(), err.decode())
+
+
+async def ackledger(
+    *arguments: str, directory: Path, variables: Mapping[str, str] | None = None
+) -> Called:
+    """Call the command and wait for its end. No call may show a traceback."""
+    called = await ended(await started(*arguments, directory=directory, variables=variables))
+    assert "Traceback" not in called.err, called.err
+    return called
