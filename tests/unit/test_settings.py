@@ -80,7 +80,21 @@ def test_a_wrong_value_is_named_with_its_variable(
     with pytest.raises(ConfigurationError) as raised:
         load_settings(kind, {**SERVERS, variable: value})
 
-    assert str(raised.value).startswith(f"{variable}='{value}': ")
+    given = "" if variable.endswith("_URL") else f"='{value}'"
+    assert str(raised.value).startswith(f"{variable}{given}: ")
+
+
+def test_a_wrong_url_is_not_repeated_since_it_holds_a_password() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings(IngressSettings, {**SERVERS, "AMQP_URL": "amq://shop:hunter2@broker/"})
+
+    assert "hunter2" not in str(raised.value)
+
+
+def test_redis_may_be_reached_by_its_socket() -> None:
+    url = "unix:///run/redis.sock"
+
+    assert load_settings(IngressSettings, {**SERVERS, "REDIS_URL": url}).redis_url == url
 
 
 def test_a_set_value_wins_over_the_default() -> None:
