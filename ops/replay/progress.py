@@ -10,14 +10,17 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 _REFRESH_S: Final = 0.2
+_MEANINGFUL_S: Final = 0.3
+"""A rate over less than this is noise."""
 
 
 class _Rate(ProgressColumn):
     """How many a second, since the beginning."""
 
     def render(self, task: Task) -> Text:
-        count, elapsed = task.fields["count"], task.elapsed or 0.0
-        return Text(f"{count:>10,}  {count / elapsed if elapsed else 0:>8,.0f}/s")
+        count, elapsed_s = task.fields["count"], task.elapsed or 0.0
+        rate = f"{count / elapsed_s:>8,.0f}/s" if elapsed_s >= _MEANINGFUL_S else " " * 10
+        return Text(f"{count:>10,}  {rate}")
 
 
 def progress_bars(console: Console) -> Progress:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 from yarl import URL
 
 from ops.actor import login_actor
@@ -19,7 +19,7 @@ from ops.replay.session import run_replay
 from ops.replay.tally import Tally
 from ops.scenario.driving import Driver, Observation, Show
 from ops.scenario.model import Expectation, expectation_of
-from ops.scenario.plan import make_plan
+from ops.scenario.plan import Door, make_plan
 from processor.verification.report import VerificationReport
 from processor.verification.verify import verify
 from runtime.settings import DatabaseSettings
@@ -101,9 +101,7 @@ async def run_scenario(
     return ScenarioResult(expected, seen, report)
 
 
-async def run_file(
-    site: Site, options: Callable[[str, Addresses], ReplayOptions], *, progress: Progress
-) -> FileResult:
+async def run_file(site: Site, options: Callable[[Door, Addresses], ReplayOptions]) -> FileResult:
     """Replay a file over HTTP, then the same again over AMQP, which must change nothing."""
     result = FileResult()
     async with database_connection(site.database, name="demo") as connection:
@@ -114,7 +112,7 @@ async def run_file(
         )
         await run_replay(options("http", addresses), result.over_http)
         await run_replay(options("amqp", addresses), result.over_amqp)
-        result.reports.append(await _verified(connection, progress))
+        result.reports.append(await verify(connection, pending_max_s=_PENDING_MAX_S))
     return result
 
 
@@ -138,16 +136,14 @@ async def _verified(connection: Connection, progress: Progress) -> VerificationR
 
 
 def _bars(progress: Progress) -> Show:
-    """Return what shows a bar for each kind of work; one that is full gives way to a new one."""
-    bars: dict[str, tuple[int, int]] = {}
+    """Return what shows a bar for each kind of work, and a new one when a full one begins again."""
+    bars: dict[str, tuple[TaskID, int]] = {}
 
     def show(what: str, done: int, total: int) -> None:
-        bar, known_total = bars.get(what, (-1, -1))
-        if known_total != total:
+        bar, before = bars.get(what, (None, 0))
+        if bar is None or done < before:
             bar = progress.add_task(what, total=total, count=0)
-            bars[what] = (bar, total)
-        progress.update(bar, completed=done, count=done)
-        if done >= total:
-            progress.stop_task(bar)
+        bars[what] = (bar, done)
+        progress.update(bar, completed=done, total=total, count=done)
 
     return show

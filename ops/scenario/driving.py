@@ -30,7 +30,7 @@ _DRAINED_IN_S: Final = 60.0
 """Without anything settling for so long, the processor is taken for stopped."""
 _LOOK_S: Final = 0.1
 _WORKERS: Final = 8
-_HTTP_BATCH: Final = 20
+_HTTP_BATCH: Final = 100
 _AMQP_BATCH: Final = 50
 _NOWHERE_ID: Final = str(UUID(int=404))
 

@@ -1,0 +1,390 @@
+"""Operators look at dead letters, replay them and discard them; each act leaves a trail."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+
+from contracts.messages import RECORDED_TYPE, encode_recorded
+from contracts.pages import DeadLetter as DeadLetterModel
+from contracts.pages import DeadLetterState
+from contracts.topology import partition_queue
+from processor.dead_letters.operations import DeadLetters
+from processor.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError, Fate
+from runtime.broker import Channel
+from runtime.database import Connection, Pool
+from runtime.publisher import Publisher
+from tests.integration.dead_letters.conftest import PARTITIONS
+from tests.integration.dead_letters.letters import (
+    audited,
+    deposit,
+    quarantine,
+    requested,
+    status_of,
+    store,
+)
+from tests.integration.reconciler.pending import record_pending, taken_ids
+
+
+async def _published(channel: Channel) -> list[UUID]:
+    groups = [g for n in range(PARTITIONS) for g in await taken_ids(channel, partition_queue(n))]
+    return [one for group in groups for one in group]
+
+
+async def _counts(database: Connection) -> dict[str, int]:
+    """Return the rows of every table that an operator's act can touch."""
+    tables = (
+        "transactions",
+        "exceptional_transactions",
+        "stale_transactions",
+        "outbox",
+        "audit_log",
+    )
+    return {
+        table: await database.fetchval(f"SELECT count(*) FROM {table}")  # our names
+        for table in tables
+    }
+
+
+# Looking
+
+
+async def test_pages_are_newest_first_and_end(
+    database: Connection, dead_letters: DeadLetters
+) -> None:
+    ids = [await store(database, str(number).encode()) for number in range(5)]
+
+    first = await dead_letters.page(DeadLetterFilter(), limit=3)
+    second = await dead_letters.page(DeadLetterFilter(), cursor=first.next_cursor, limit=3)
+
+    assert [one.id for one in first.items + second.items] == ids[::-1]
+    assert first.next_cursor == ids[2]
+    assert second.next_cursor is None
+
+
+async def test_filters_narrow_together(database: Connection, dead_letters: DeadLetters) -> None:
+    wanted = await store(database, b"", reason="not_json", submitter="shop")
+    await store(database, b"", reason="not_json", submitter="till")
+    await store(database, b"", reason="unknown_version", submitter="shop")
+    gone = await store(database, b"", reason="not_json", submitter="shop")
+    await dead_letters.discard(gone, actor="test")
+    both = DeadLetterFilter(reason="not_json", submitter="shop")
+    every_state = DeadLetterFilter(reason="not_json", submitter="shop", state=None)
+    discarded = DeadLetterFilter(state=DeadLetterState.DISCARDED)
+
+    assert [one.id for one in (await dead_letters.page(both)).items] == [wanted]
+    assert [one.id for one in (await dead_letters.page(every_state)).items] == [gone, wanted]
+    assert [one.id for one in (await dead_letters.page(discarded)).items] == [gone]
+    assert await dead_letters.count_by_reason(DeadLetterFilter()) == {
+        "not_json": 2,
+        "unknown_version": 1,
+    }
+
+
+async def test_a_list_shows_the_beginning_of_a_body_and_show_the_whole(
+    database: Connection, dead_letters: DeadLetters
+) -> None:
+    body = b"x" * 100_000
+    dead_letter_id = await store(database, body)
+
+    [listed] = (await dead_letters.page(DeadLetterFilter())).items
+    shown = await dead_letters.show(dead_letter_id)
+
+    assert (len(listed.body), listed.body_bytes) == (4096, 100_000)
+    assert shown.body == body
+
+
+async def test_what_is_shown_fits_the_contract(
+    database: Connection, dead_letters: DeadLetters
+) -> None:
+    dead_letter_id = await store(database, b"\xff{", reason="not_json")
+
+    shown = (await dead_letters.show(dead_letter_id)).to_json()
+
+    model = DeadLetterModel.model_validate(shown)
+    assert model.state is DeadLetterState.OPEN
+    assert set(shown) == set(DeadLetterModel.model_fields)
+
+
+async def test_an_unknown_id_is_named(dead_letters: DeadLetters) -> None:
+    unknown = uuid4()
+
+    for act in (
+        dead_letters.show(unknown),
+        dead_letters.replay(unknown, actor="test"),
+        dead_letters.discard(unknown, actor="test"),
+    ):
+        with pytest.raises(DeadLetterNotFoundError, match=str(unknown)):
+            await act
+
+
+# Replaying
+
+
+async def test_a_replay_records_under_the_original_key_and_submitter(
+    database: Connection, dead_letters: DeadLetters, channel: Channel
+) -> None:
+    dead_letter_id = await store(database, requested(deposit("key-1")), submitter="shop")
+
+    outcome = await dead_letters.replay(dead_letter_id, actor="cli:ann")
+
+    [row] = await database.fetch("SELECT * FROM transactions")
+    assert outcome.fate is Fate.REPLAYED
+    assert outcome.transaction_ids == (row["id"],)
+    assert (row["submitter"], row["idempotency_key"], row["status"]) == ("shop", "key-1", "PENDING")
+    assert await _published(channel) == [row["id"]]
+    assert (await dead_letters.show(dead_letter_id)).state is DeadLetterState.REPLAYED
+    assert await audited(database, dead_letter_id) == [("cli:ann", "dead_letter.replayed")]
+
+
+async def test_a_batch_is_replayed_in_its_order(
+    database: Connection, dead_letters: DeadLetters, channel: Channel
+) -> None:
+    body = requested(*(deposit(f"key-{number}") for number in range(20)))
+
+    outcome = await dead_letters.replay(await store(database, body), actor="test")
+
+    rows = await database.fetch("SELECT id, idempotency_key FROM transactions ORDER BY id")
+    assert [row["idempotency_key"] for row in rows] == [f"key-{number}" for number in range(20)]
+    assert list(outcome.transaction_ids) == [row["id"] for row in rows]
+    assert await _published(channel) == [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("body", "submitter", "named"),
+    [
+        (b"not json", "shop", "not_json"),
+        (requested({**deposit(), "amount": "0"}), "shop", "invalid_message"),
+        (b'{"version": 9}', "shop", "unknown_version"),
+        (requested(deposit()), None, "submitter_missing"),
+    ],
+)
+async def test_what_is_still_poison_is_refused_and_stays_open(
+    database: Connection,
+    dead_letters: DeadLetters,
+    body: bytes,
+    submitter: str | None,
+    named: str,
+) -> None:
+    dead_letter_id = await store(database, body, submitter=submitter)
+
+    outcome = await dead_letters.replay(dead_letter_id, actor="test")
+
+    assert outcome.fate is Fate.REFUSED
+    assert named in outcome.detail
+    assert (await dead_letters.show(dead_letter_id)).state is DeadLetterState.OPEN
+    assert await audited(database, dead_letter_id) == [("test", "dead_letter.replay_refused")]
+    assert await database.fetchval("SELECT count(*) FROM transactions") == 0
+
+
+async def test_a_replay_of_a_key_that_was_completed_changes_nothing(
+    database: Connection, dead_letters: DeadLetters, channel: Channel
+) -> None:
+    first, second = [await store(database, requested(deposit("key-1"))) for _ in range(2)]
+    await dead_letters.replay(first, actor="test")
+    await _published(channel)
+    await database.execute(
+        "UPDATE transactions SET status = 'COMPLETED', completed_at = clock_timestamp()"
+    )
+    await database.execute("DELETE FROM stale_transactions")
+    before = await database.fetch("SELECT * FROM transactions")
+
+    outcome = await dead_letters.replay(second, actor="test")
+
+    assert outcome.fate is Fate.REPLAYED
+    assert outcome.transaction_ids == (before[0]["id"],)
+    assert await database.fetch("SELECT * FROM transactions") == before
+    assert await _published(channel) == []
+    assert await database.fetchval("SELECT count(*) FROM stale_transactions") == 0
+
+
+async def test_a_key_that_stands_for_other_content_is_refused_and_its_neighbours_go_on(
+    database: Connection, dead_letters: DeadLetters
+) -> None:
+    first = await store(database, requested(deposit("key-1", amount="1.00")))
+    await dead_letters.replay(first, actor="test")
+    body = requested(deposit("key-1", amount="2.00"), deposit("key-2"))
+    second = await store(database, body)
+
+    outcome = await dead_letters.replay(second, actor="test")
+
+    keys = await database.fetch("SELECT idempotency_key FROM transactions ORDER BY id")
+    assert outcome.fate is Fate.REFUSED
+    assert "key-1" in outcome.detail
+    assert [row["idempotency_key"] for row in keys] == ["key-1", "key-2"]
+    assert (await dead_letters.show(second)).state is DeadLetterState.OPEN
+
+
+async def test_a_quarantined_transaction_is_released_and_published(
+    database: Connection, dead_letters: DeadLetters, channel: Channel
+) -> None:
+    [transaction_id] = await record_pending(database, 1)
+    await quarantine(database, transaction_id)
+    dead_letter_id = await store(
+        database,
+        encode_recorded([transaction_id]),
+        reason="quarantined",
+        transaction_id=transaction_id,
+        message_type=RECORDED_TYPE,
+    )
+
+    outcome = await dead_letters.replay(dead_letter_id, actor="test")
+
+    assert outcome.fate is Fate.REPLAYED
+    assert await status_of(database, transaction_id) == "PENDING"
+    assert await _published(channel) == [transaction_id]
+    assert await _counts(database) == {
+        "transactions": 1,
+        "exceptional_transactions": 0,
+        # Should the message be lost, the reconciler publishes it: its sweep is past this id.
+        "stale_transactions": 1,
+        "outbox": 0,
+        "audit_log": 1,
+    }
+
+
+async def test_a_buried_group_is_published_again_as_far_as_it_is_pending(
+    database: Connection, dead_letters: DeadLetters, channel: Channel
+) -> None:
+    ids = await record_pending(database, 3)
+    await database.execute("UPDATE transactions SET status = 'COMPLETED' WHERE id = $1", ids[0])
+    await quarantine(database, ids[1])
+    dead_letter_id = await store(
+        database, encode_recorded(ids), submitter=None, message_type=RECORDED_TYPE
+    )
+
+    await dead_letters.replay(dead_letter_id, actor="test")
+
+    # The quarantined one has a dead letter of its own.
+    assert await _published(channel) == [ids[2]]
+    assert await status_of(database, ids[1]) == "QUARANTINED"
+
+
+async def test_a_replay_without_a_broker_is_left_to_the_reconciler(
+    pool: Pool, database: Connection, broker_url: str
+) -> None:
+    unconnected = DeadLetters(
+        pool=pool, publisher=Publisher(broker_url, name="test"), partitions=PARTITIONS
+    )
+    dead_letter_id = await store(database, requested(deposit()))
+
+    outcome = await unconnected.replay(dead_letter_id, actor="test")
+
+    stale = await database.fetch("SELECT transaction_id FROM stale_transactions")
+    assert outcome.fate is Fate.REPLAYED
+    assert tuple(row["transaction_id"] for row in stale) == outcome.transaction_ids
+
+
+async def test_a_filter_selects_oldest_first_beyond_one_page(
+    database: Connection, dead_letters: DeadLetters
+) -> None:
+    ids = [await store(database, b"", reason="not_json") for _ in range(201)]
+    await store(database, b"", reason="unknown")
+
+    selected = [one async for one in dead_letters.select(DeadLetterFilter(reason="not_json"))]
+
+    assert selected == ids
+
+
+# Discarding
+
+
+async def test_discarding_fails_a_quarantined_transaction_and_owes_the_event(
+    database: Connection, dead_letters: DeadLetters
+) -> None:
+    [transaction_id] = await record_pending(database, 1)
+    await quarantine(database, transaction_id)
+    dead_letter_id = await store(
+        database, b"{}", reason="quarantined", transaction_id=transaction_id
+    )
+
+    outcome = await dead_letters.discard(dead_letter_id, actor="cli:ann")
+
+    [row] = await database.fetch("SELECT * FROM transactions")
+    [owed] = await database.fetch("SELECT * FROM outbox")
+    listed = await database.fetch(
+        "SELECT status::text, transaction_id FROM exceptional_transactions"
+    )
+    assert outcome.fate is Fate.DISCARDED
+    assert outcome.transaction_ids == (transaction_id,)
+    assert (row["status"], row["failure_code"]) == ("FAILED", "discarded")
+    assert row["completed_at"] is not None
+    assert (owed["event_type"], owed["transaction_ids"]) == ("failed", [transaction_id])
+    assert [tuple(one) for one in listed] == [("FAILED", transaction_id)]
+    assert (await dead_letters.show(dead_letter_id)).state is DeadLetterState.DISCARDED
+    assert await audited(database, dead_letter_id) == [("cli:ann", "dead_letter.discarded")]
+
+
+@pytest.mark.parametrize("status", ["PENDING", "COMPLETED", "FAILED", "REVERSED"])
+async def test_discarding_leaves_any_other_transaction_alone(
+    database: Connection, dead_letters: DeadLetters, status: str
+) -> None:
+    [transaction_id] = await record_pending(database, 1)
+    await database.execute("UPDATE transactions SET status = $1::transaction_status", status)
+    dead_letter_id = await store(database, b"{}", transaction_id=transaction_id)
+
+    outcome = await dead_letters.discard(dead_letter_id, actor="test")
+
+    assert outcome.fate is Fate.DISCARDED
+    assert await status_of(database, transaction_id) == status
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 0
+
+
+# Both
+
+
+async def test_a_dry_run_tells_what_would_happen_and_changes_nothing(
+    database: Connection, dead_letters: DeadLetters, channel: Channel
+) -> None:
+    [transaction_id] = await record_pending(database, 1)
+    await quarantine(database, transaction_id)
+    quarantined = await store(database, b"{}", transaction_id=transaction_id)
+    valid = await store(database, requested(deposit()))
+    poison = await store(database, b"not json")
+    before = await _counts(database)
+
+    fates = [
+        (await dead_letters.replay(one, actor="test", dry_run=True)).fate
+        for one in (quarantined, valid, poison)
+    ]
+    discarded = await dead_letters.discard(quarantined, actor="test", dry_run=True)
+
+    assert fates == [Fate.REPLAYED, Fate.REPLAYED, Fate.REFUSED]
+    assert discarded.fate is Fate.DISCARDED
+    assert await _counts(database) == before
+    assert await status_of(database, transaction_id) == "QUARANTINED"
+    assert await _published(channel) == []
+    assert len((await dead_letters.page(DeadLetterFilter())).items) == 3
+
+
+async def test_what_is_done_with_is_not_done_again(
+    database: Connection, dead_letters: DeadLetters
+) -> None:
+    replayed = await store(database, requested(deposit()))
+    discarded = await store(database, b"not json")
+    await dead_letters.replay(replayed, actor="test")
+    await dead_letters.discard(discarded, actor="test")
+    before = await _counts(database)
+
+    outcomes = [
+        await act(one, actor="test")
+        for one in (replayed, discarded)
+        for act in (dead_letters.replay, dead_letters.discard)
+    ]
+
+    assert {outcome.fate for outcome in outcomes} == {Fate.UNCHANGED}
+    assert await _counts(database) == before
+
+
+async def test_two_operators_at_once_replay_one_dead_letter_once(
+    database: Connection, dead_letters: DeadLetters, channel: Channel
+) -> None:
+    dead_letter_id = await store(database, requested(deposit()))
+
+    outcomes = await asyncio.gather(
+        *(dead_letters.replay(dead_letter_id, actor=f"test-{number}") for number in range(4))
+    )
+
+    assert sorted(outcome.fate for outcome in outcomes) == [Fate.REPLAYED, *[Fate.UNCHANGED] * 3]
+    assert len(await _published(channel)) == 1
+    assert len(await audited(database, dead_letter_id)) == 1
