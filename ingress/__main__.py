@@ -20,11 +20,10 @@ from ingress.wallet_store import WalletStore
 from ingress.wallets import WalletCalls
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.health import check_broker, check_database
-from runtime.lifecycle import Service, run_service
+from runtime.lifecycle import Service, run_process
 from runtime.listening import listen
-from runtime.logs import configure_logging
 from runtime.publisher import Publisher
-from runtime.settings import ConfigurationError, IngressSettings, load_settings
+from runtime.settings import IngressSettings
 from runtime.status import Readiness, StatusServer
 
 
@@ -124,13 +123,7 @@ def _transaction_calls(
 
 def main() -> int:
     """Run as a process; return its exit code."""
-    try:
-        settings = load_settings(IngressSettings, os.environ)
-    except ConfigurationError as error:
-        sys.stderr.write(f"ackledger: {error}\n")
-        return 2
-    configure_logging(settings, service="ingress")
-    return run_service(serve(settings))
+    return run_process(IngressSettings, serve, name="ingress", environment=os.environ)
 
 
 if __name__ == "__main__":

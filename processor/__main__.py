@@ -12,10 +12,9 @@ from processor.posting import Poster
 from processor.relay import OutboxRelay
 from runtime.database import KEYED_SESSION, create_pool
 from runtime.health import check_broker, check_database
-from runtime.lifecycle import Service, run_service
-from runtime.logs import configure_logging
+from runtime.lifecycle import Service, run_process
 from runtime.publisher import Publisher
-from runtime.settings import ConfigurationError, ProcessorSettings, load_settings
+from runtime.settings import ProcessorSettings
 from runtime.status import Readiness, StatusServer
 
 
@@ -70,13 +69,7 @@ async def serve(settings: ProcessorSettings) -> None:
 
 def main() -> int:
     """Run as a process; return its exit code."""
-    try:
-        settings = load_settings(ProcessorSettings, os.environ)
-    except ConfigurationError as error:
-        sys.stderr.write(f"ackledger: {error}\n")
-        return 2
-    configure_logging(settings, service="processor")
-    return run_service(serve(settings))
+    return run_process(ProcessorSettings, serve, name="processor", environment=os.environ)
 
 
 if __name__ == "__main__":

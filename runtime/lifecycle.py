@@ -3,15 +3,18 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
 
 import structlog
 import uvloop
 
-from runtime.settings import ConfigurationError
+from runtime.logs import configure_logging
+from runtime.settings import ConfigurationError, ServiceSettings, load_settings
 
 log = structlog.get_logger()
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
 
 
 class Loop(Protocol):
@@ -86,10 +89,18 @@ class Service:
             await close()
 
 
-def run_service(main: Coroutine[Any, Any, None]) -> int:
-    """Run a process's main coroutine on uvloop; return its exit code."""
+def run_process(
+    kind: type[Settings],
+    serve: Callable[[Settings], Coroutine[Any, Any, None]],
+    *,
+    name: str,
+    environment: Mapping[str, str],
+) -> int:
+    """Run a process on uvloop until it ends; return its exit code (2: wrong configuration)."""
     try:
-        uvloop.run(main)
+        settings = load_settings(kind, environment)
+        configure_logging(settings, service=name)
+        uvloop.run(serve(settings))
     except ConfigurationError as error:
         sys.stderr.write(f"ackledger: {error}\n")
         return 2

@@ -4,20 +4,13 @@ import os
 import sys
 
 from processor.reconciler.assembly import serve
-from runtime.lifecycle import run_service
-from runtime.logs import configure_logging
-from runtime.settings import ConfigurationError, ReconcilerSettings, load_settings
+from runtime.lifecycle import run_process
+from runtime.settings import ReconcilerSettings
 
 
 def main() -> int:
     """Run as a process; return its exit code."""
-    try:
-        settings = load_settings(ReconcilerSettings, os.environ)
-    except ConfigurationError as error:
-        sys.stderr.write(f"ackledger: {error}\n")
-        return 2
-    configure_logging(settings, service="reconciler")
-    return run_service(serve(settings))
+    return run_process(ReconcilerSettings, serve, name="reconciler", environment=os.environ)
 
 
 if __name__ == "__main__":
