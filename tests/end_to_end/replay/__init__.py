@@ -1,0 +1,1 @@
+"""Files replayed through both doors of a running system."""

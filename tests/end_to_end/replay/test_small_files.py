@@ -1,0 +1,210 @@
+"""Small files through the doors: order, bad rows, faults, and what the command says of them."""
+
+import asyncio
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import pytest
+
+from ops.clients.addresses import Addresses
+from tests.conftest import Doors
+from tests.end_to_end.replay.conftest import Replay, Verified, replay_file
+from tests.support import eventually
+
+Via = Literal["http", "amqp"]
+BOTH = pytest.mark.parametrize("via", ["http", "amqp"])
+
+
+def ledger_file(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def world() -> dict[str, Any]:
+    """Keys and wallets that no other test has."""
+    return {"makes_wallets": True, "currency": "EUR", "key_prefix": f"{uuid4().hex}-"}
+
+
+def row(key: str, kind: str, amount: str, **accounts: str) -> dict[str, str]:
+    return {"idempotency_key": key, "type": kind, "amount": amount, **accounts}
+
+
+def ladder(accounts: int, steps: int) -> list[Mapping[str, Any]]:
+    """Each account is paid 1.00 and pays it out at once: in any other order it is refused."""
+    return [
+        row(f"{account}-{step}-{kind}", kind, "1.00", wallet=f"account-{account}")
+        for step in range(steps)
+        for kind in ("deposit", "withdrawal")
+        for account in range(accounts)
+    ]
+
+
+@BOTH
+@pytest.mark.parametrize("batch", [1, 7])
+async def test_every_wallet_s_rows_are_posted_in_the_order_of_the_file(
+    via: Via, batch: int, tmp_path: Path, replay: Replay
+) -> None:
+    file = ledger_file(tmp_path / "ladder.jsonl", ladder(accounts=12, steps=20))
+
+    tally = await replay(file, via, mapping=world(), batch=batch, connections=16)
+
+    assert (tally.completed, tally.refused) == (480, {})
+
+
+@BOTH
+async def test_transfers_between_accounts_move_money_between_their_wallets(
+    via: Via, tmp_path: Path, replay: Replay, doors: Doors
+) -> None:
+    alice, bob = (f"{name}-{uuid4().hex}" for name in ("alice", "bob"))
+    paid = ledger_file(tmp_path / "in.jsonl", [row("in", "deposit", "100.00", wallet=alice)])
+    moved = ledger_file(
+        tmp_path / "move.jsonl",
+        [
+            row("move", "transfer", "30.25", source_wallet_id=alice, destination_wallet_id=bob),
+            row("back", "transfer", "99.99", source_wallet_id=alice, destination_wallet_id=bob),
+        ],
+    )
+    mapping = world()
+    await replay(paid, via, mapping=mapping)
+
+    tally = await replay(moved, via, mapping=mapping)
+
+    assert (tally.completed, tally.refused) == (1, {"insufficient_funds": 1})
+    assert await owned(doors, alice) == "69.75"
+    assert await owned(doors, bob) == "30.25"
+
+
+async def owned(doors: Doors, owner_id: str) -> str:
+    [wallet] = (await doors.api.get("/v1/wallets", owner_id=owner_id)).json["items"]
+    return str(wallet["balance"])
+
+
+@BOTH
+async def test_a_bad_row_is_told_with_its_line_and_stops_nobody(
+    via: Via, tmp_path: Path, replay: Replay
+) -> None:
+    good = [row(f"good-{n}", "deposit", "1.00", wallet="a") for n in range(3)]
+    bad = [row("bad-1", "deposit", "1.005", wallet="a"), row("bad-2", "gift", "1.00", wallet="a")]
+    file = ledger_file(tmp_path / "mixed.jsonl", [good[0], bad[0], good[1], bad[1], good[2]])
+
+    tally = await replay(file, via, mapping=world())
+
+    assert (tally.completed, tally.invalid) == (3, 2)
+    assert [(one.line, one.reason.split(";")[0]) for one in tally.listed] == [
+        (2, "/amount: EUR has 2 decimals, the amount has more"),
+        (4, "'gift' is no type"),
+    ]
+    assert not tally.is_well(allow_refusals=True)
+
+
+async def test_a_key_that_stands_for_other_content_is_a_problem_of_its_row(
+    tmp_path: Path, replay: Replay
+) -> None:
+    rows = [row("k", "deposit", amount, wallet="a") for amount in ("1.00", "2.00", "1.0")]
+
+    tally = await replay(ledger_file(tmp_path / "keys.jsonl", rows), mapping=world())
+
+    assert (tally.new, tally.replays) == (1, 1)
+    assert tally.problems == {"idempotency_key_reused": 1}
+
+
+async def test_wallet_ids_need_no_accounts_and_amqp_without_waiting_no_http(
+    tmp_path: Path, replay: Replay, doors: Doors, addresses: Addresses
+) -> None:
+    wallet = await doors.api.create_wallet("EUR")
+    deposit = row(uuid4().hex, "deposit", "5.00", destination_wallet_id=wallet)
+    file = ledger_file(tmp_path / "ids.jsonl", [deposit])
+    only_amqp = Addresses(
+        http_url=None, api_key=None, upstream_amqp_url=addresses.upstream_amqp_url
+    )
+
+    tally = await replay(
+        file, "amqp", mapping={"currency": "EUR"}, waits=False, addresses=only_amqp
+    )
+
+    assert (tally.answered, tally.new, tally.completed) == (1, None, None)
+
+    async def is_there() -> bool:
+        return await doors.api.balance(wallet) == "5.00"
+
+    await eventually(is_there, what="the deposit")
+
+
+async def test_rows_sent_when_the_ingress_dies_are_sent_again_and_posted_once(
+    tmp_path: Path, replay: Replay, doors: Doors, verified: Verified
+) -> None:
+    file = ledger_file(tmp_path / "ladder.jsonl", ladder(accounts=10, steps=150))
+    mapping = world()
+
+    async def restart() -> None:
+        async def has_begun() -> bool:
+            first = await doors.api.get("/v1/transactions", idempotency_key=first_key)
+            return bool(first.json["items"])
+
+        await eventually(has_begun, what="the first row")
+        await asyncio.to_thread(doors.system.kill, "ingress")
+        await asyncio.to_thread(doors.system.restart, "ingress")
+
+    first_key = f"{mapping['key_prefix']}0-0-deposit"
+    tally, _ = await asyncio.gather(
+        replay(file, mapping=mapping, batch=5, connections=4, rate_per_s=1500), restart()
+    )
+
+    assert tally.retries > 0
+    assert tally.sent == tally.answered == 3000
+    assert ((tally.new or 0) + (tally.replays or 0), tally.refused) == (3000, {})
+    assert (await verified()).clean
+
+
+async def test_the_command_reads_a_packed_csv_from_a_pipe_and_prints_json(
+    addresses: Addresses,
+) -> None:
+    lines = f"key,what,who,sum\n{uuid4().hex},in,pipe,12.50\n{uuid4().hex},out,pipe,99.00\n"
+    options = (
+        "- --format csv --wallets create --currency EUR --wait --json --type-map in=deposit "
+        "--type-map out=withdrawal --map idempotency_key=key --map type=what --map wallet=who "
+        f"--map amount=sum --key-prefix {uuid4().hex}-"
+    ).split()
+
+    code, output, _ = await replay_file(
+        *options, addresses=addresses, given=gzip.compress(lines.encode())
+    )
+
+    summary = json.loads(output)
+    assert code == 1, "a refusal"
+    assert (summary["completed"], summary["refused"]) == (1, {"insufficient_funds": 1})
+
+    code, output, _ = await replay_file(
+        *options, "--allow-refusals", addresses=addresses, given=lines.encode()
+    )
+
+    assert (code, json.loads(output)["replays"]) == (0, 2)
+
+
+async def test_a_wrong_key_is_wrong_use_and_a_silent_door_is_unreachable(
+    tmp_path: Path, addresses: Addresses
+) -> None:
+    wallet = str(uuid4())
+    file = str(
+        ledger_file(
+            tmp_path / "a.jsonl", [row("k", "deposit", "1.00", wallet=wallet, currency="EUR")]
+        )
+    )
+    silent = Addresses(
+        http_url="http://127.0.0.1:9", api_key="x", upstream_amqp_url="amqp://u:p@127.0.0.1:9/"
+    )
+
+    wrong, silent_http, silent_amqp = await asyncio.gather(
+        replay_file(file, "--api-key", "wrong", addresses=addresses),
+        replay_file(file, addresses=silent),
+        replay_file(file, "--via", "amqp", addresses=silent),
+    )
+
+    assert (wrong[0], silent_http[0], silent_amqp[0]) == (2, 3, 3)
+    assert "unauthenticated" in wrong[2]
+    assert "127.0.0.1" in silent_http[2]
+    assert "Traceback" not in wrong[2] + silent_http[2] + silent_amqp[2]

@@ -1,0 +1,66 @@
+"""The watch of a running system: what it did a moment ago, and how its processes are."""
+
+import asyncio
+import json
+import os
+import sys
+
+from tests.conftest import Doors
+from tests.support import deposit
+
+_BOUND_S = 60
+
+
+async def watch(*options: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ops", "watch", *options),
+        env=dict(os.environ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(_BOUND_S):
+        output, errors = await process.communicate()
+    return process.returncode or 0, output.decode(), errors.decode()
+
+
+def addresses(doors: Doors) -> list[str]:
+    return [
+        part
+        for name, url in doors.system.status_urls.items()
+        for part in ("--status", f"{name}={url}")
+    ]
+
+
+async def test_one_sample_tells_what_was_posted_meanwhile(doors: Doors) -> None:
+    wallet = await doors.api.create_wallet()
+    sample = asyncio.create_task(watch(*addresses(doors), "--once", "--json", "--interval", "4"))
+    while not sample.done():
+        await doors.api.submit(deposit(wallet, "1.00"))
+
+    code, output, errors = await sample
+    reading = json.loads(output)
+
+    assert code == 0, errors
+    assert reading["accepted_per_s"] > 0
+    assert reading["completed_per_s"] > 0
+    assert reading["request_p50_ms"] > 0
+    assert {one["status"] for one in reading["processes"].values()} == {"ready"}
+    assert set(reading["processes"]) == {"ingress", "processor", "reconciler"}
+
+
+async def test_a_dead_process_is_shown_beside_the_living(doors: Doors) -> None:
+    code, output, _ = await watch(
+        *addresses(doors), "--status", "gone=http://127.0.0.1:9", "--once", "--interval", "0.1"
+    )
+
+    assert code == 0
+    assert "silent" in output
+    assert output.count("ready") == len(doors.system.status_urls)
+
+
+async def test_no_process_at_all_is_unreachable() -> None:
+    code, _, errors = await watch("--status", "gone=http://127.0.0.1:9", "--once")
+
+    assert code == 3
+    assert "no process answers" in errors
+    assert "Traceback" not in errors
