@@ -49,6 +49,7 @@ class DeadLetterReason(StrEnum):
     NOT_JSON = "not_json"
     UNKNOWN_VERSION = "unknown_version"
     UNKNOWN_TYPE = "unknown_type"
+    NOT_PERMITTED = "not_permitted"
     INVALID_MESSAGE = "invalid_message"
     MESSAGE_TOO_LARGE = "message_too_large"
     SUBMITTER_MISSING = "submitter_missing"
@@ -151,6 +152,8 @@ def decode_json(body: bytes) -> Any:
         return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ArithmeticError:
+        raise ValueError("a number has an absurd exponent") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -5,7 +5,6 @@ from typing import Final
 
 _TRACEPARENT: Final = re.compile(r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_ZERO_TRACE: Final = "0" * 32
 
 
 def valid_traceparent(value: object) -> str | None:
@@ -13,7 +12,9 @@ def valid_traceparent(value: object) -> str | None:
     if not isinstance(value, str):
         return None
     match = _TRACEPARENT.fullmatch(value)
-    return None if match is None or match["trace"] == _ZERO_TRACE else value
+    if match is None or not int(match["trace"], 16) or not int(match["span"], 16):
+        return None
+    return value
 
 
 def trace_id_of(traceparent: str) -> str:

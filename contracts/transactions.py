@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError, FieldError
 from contracts.fingerprints import fingerprint_of
 from contracts.money import AmountError, Money, decimal_of, minor_units
@@ -250,10 +251,13 @@ def command_of(body: object, *, header_key: str | None = None) -> TransactionCom
     key = checked_key(_one_key(header_key, request.idempotency_key))
     errors = _leg_errors(request)
     minor = 0
-    try:
-        minor = _positive_minor(request)
-    except AmountError as error:
-        errors.append(FieldError("/amount", str(error)))
+    if request.currency not in EXPONENTS:
+        errors.append(FieldError("/currency", f"'{request.currency}' is no ISO 4217 currency"))
+    else:
+        try:
+            minor = _positive_minor(request)
+        except AmountError as error:
+            errors.append(FieldError("/amount", str(error)))
     if errors:
         raise ContractError.invalid_fields(errors)
     return TransactionCommand(
@@ -284,13 +288,16 @@ def validated(model: type[Model], body: object) -> Model:
         return model.model_validate(body)
     except ValidationError as error:
         raise ContractError.invalid_fields(
-            [FieldError(_pointer(found["loc"]), found["msg"]) for found in error.errors()]
+            [FieldError(json_pointer(*found["loc"]), found["msg"]) for found in error.errors()]
         ) from None
 
 
-def _pointer(location: tuple[int | str, ...]) -> str:
+def json_pointer(*location: int | str) -> str:
+    """Return the JSON pointer (RFC 6901) of a place, as text that can be written as JSON."""
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "".join(f"/{part}" for part in parts)
+    pointer = "".join(f"/{part}" for part in parts)
+    # A client's own field name may hold half a surrogate pair, which is no text.
+    return pointer.encode("utf-8", "replace").decode()
 
 
 def _one_key(header_key: str | None, body_key: str | None) -> str | None:

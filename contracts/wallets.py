@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema
 
+from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError, FieldError
 from contracts.money import AmountError, minor_units
 from contracts.transactions import (
@@ -93,11 +94,14 @@ def wallet_request_of(body: object) -> ValidWalletRequest:
 
 def overdraft_minor(limit: Decimal, currency: str) -> int:
     """Return an overdraft limit in minor units; raises ContractError."""
+    if currency not in EXPONENTS:
+        raise ContractError.invalid_fields(
+            [FieldError("/currency", f"'{currency}' is no ISO 4217 currency")]
+        )
     try:
         return minor_units(limit, currency)
     except AmountError as error:
-        where = "/overdraft_limit" if "currency code" not in str(error) else "/currency"
-        raise ContractError.invalid_fields([FieldError(where, str(error))]) from None
+        raise ContractError.invalid_fields([FieldError("/overdraft_limit", str(error))]) from None
 
 
 def wallet_change_of(body: object) -> WalletChange:

@@ -71,9 +71,12 @@ async def serve(settings: IngressSettings) -> None:
     readiness = Readiness(
         {
             "database": check_database(pool),
-            "broker": check_broker(lambda: publisher.is_up, is_needed=False),
+            "broker": check_broker(lambda: publisher.is_up),
             "redis": check_redis(redis),
-        }
+        },
+        # Without the broker the reconciler finishes what was accepted; without Redis nobody is
+        # limited.
+        optional=("broker", "redis"),
     )
     service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
     service.add_loop("publisher", publisher)

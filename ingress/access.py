@@ -58,7 +58,7 @@ class ApiKeys:
     async def client_of(self, token: str | None) -> Client:
         """Return the caller behind a bearer token; raises ContractError for none or a bad one."""
         client = None
-        if token and len(token) <= TOKEN_MAX:
+        if token and len(token) <= TOKEN_MAX and token.isascii():
             remembered = self._remembered.get(token)
             if remembered is not None and remembered[0] > time.monotonic():
                 client = remembered[1]

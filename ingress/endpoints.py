@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 
 from contracts.errors import ContractError
 from contracts.operations import BODY_BYTES_MAX, Operation
@@ -167,7 +168,8 @@ def problem_response(request: web.Request, error: Exception) -> web.Response:
             error=repr(error),
             exc_info=error if found.code is ProblemCode.INTERNAL_ERROR else None,
         )
-    body = problem_body(found, instance=request.path, request_id=request["request_id"])
+    instance = request.rel_url.raw_path
+    body = problem_body(found, instance=instance, request_id=request["request_id"])
     return web.Response(
         body=orjson.dumps(body),
         status=body["status"],
@@ -192,6 +194,8 @@ def problem_of(error: Exception) -> ContractError:
         )
     if isinstance(error, web.HTTPNotFound):
         return ContractError(ProblemCode.NOT_FOUND, "see /docs for what there is")
+    if isinstance(error, (web.RequestPayloadError, ContentEncodingError)):
+        return ContractError(ProblemCode.MALFORMED_JSON, "the body is not encoded as it says")
     if isinstance(error, UNREACHABLE):
         return ContractError(
             ProblemCode.DATABASE_UNAVAILABLE, "nothing was lost; send it again after Retry-After"
@@ -206,7 +210,7 @@ def problem_body(error: ContractError, *, instance: str, request_id: str) -> dic
         "type": f"/docs#problem-{error.code.value.replace('_', '-')}",
         "title": kind.title,
         "status": kind.status,
-        "detail": error.detail,
+        "detail": error.detail.encode("utf-8", "replace").decode(),
         "instance": instance,
         "code": error.code.value,
         "request_id": request_id,

@@ -21,8 +21,19 @@ from contracts.problems import ProblemCode
 Word = TypeVar("Word", bound=StrEnum)
 
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
+_UNESCAPED_PLUS: Final = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
 _MOMENT: Final = TypeAdapter(AwareDatetime)
 _CHECK_BYTES: Final = 4
+ID_BYTES: Final = 16
+SEQUENCE_BYTES: Final = 8
+_SIGN_BIT_UNSET: Final = 0x7F
+_RFC_3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+# Within these years no offset and no step of a microsecond leaves the calendar.
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9998
 
 
 def wait_s_of(prefer: str | None) -> int:
@@ -89,11 +100,17 @@ class Query:
         value = self._values.get(name)
         if value is None:
             return None
+        # A '+' of the offset that was not escaped arrives as a space.
+        text = _UNESCAPED_PLUS.sub("+", value)
         try:
-            # A '+' of the offset that was not escaped arrives as a space.
-            return _MOMENT.validate_strings(value.replace(" ", "+"))
+            moment = _MOMENT.validate_strings(text) if _RFC_3339.fullmatch(text) else None
         except ValidationError:
+            moment = None
+        if moment is None:
             _refuse(name, "is an RFC 3339 timestamp with its offset, such as 2026-01-31T12:00:00Z")
+        if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+            _refuse(name, f"lies in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+        return moment
 
     def limit(self) -> int:
         """Return the page's size; raises ContractError outside 1 to PAGE_LIMIT_MAX."""
@@ -104,10 +121,19 @@ class Query:
             _refuse("limit", f"is 1 to {PAGE_LIMIT_MAX}")
         return int(value)
 
-    def position(self, listing: str) -> bytes | None:
-        """Return the position in the cursor, None without one; raises ContractError."""
+    def position(self, listing: str, size: int) -> bytes | None:
+        """Return the position of `size` bytes in the cursor, None without one.
+
+        Raises ContractError for a cursor that this list, with these filters, did not make.
+        """
         cursor = self._values.get("cursor")
-        return None if cursor is None else position_of(cursor, self._listing(listing))
+        if cursor is None:
+            return None
+        position = position_of(cursor, self._listing(listing))
+        # A sequence is a signed 64-bit number: the highest bit is never set.
+        if len(position) != size or (size == SEQUENCE_BYTES and position[0] > _SIGN_BIT_UNSET):
+            raise _cursor_error()
+        return position
 
     def cursor(self, listing: str, position: bytes) -> str:
         """Return the cursor that continues this list, with these filters, behind a position."""
@@ -127,10 +153,14 @@ def position_of(cursor: str, listing: str) -> bytes:
     raw = _cursor_bytes(cursor) if len(cursor) <= CURSOR_MAX else b""
     position = raw[_CHECK_BYTES:]
     if not position or raw[:_CHECK_BYTES] != _check(listing, position):
-        raise ContractError(
-            ProblemCode.INVALID_CURSOR, "pass next_cursor back as it came, with the same filters"
-        )
+        raise _cursor_error()
     return position
+
+
+def _cursor_error() -> ContractError:
+    return ContractError(
+        ProblemCode.INVALID_CURSOR, "pass next_cursor back as it came, with the same filters"
+    )
 
 
 def _cursor_bytes(cursor: str) -> bytes:

@@ -91,7 +91,7 @@ def check_redis(redis: "Redis") -> Check:
         try:
             await redis.ping()
         except _FAILURES as error:
-            return DependencyState(is_up=False, detail=type(error).__name__, is_needed=False)
+            return DependencyState(is_up=False, detail=type(error).__name__)
         return DependencyState(is_up=True)
 
     return check

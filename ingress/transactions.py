@@ -22,6 +22,7 @@ from contracts.transactions import (
     TransactionType,
     checked_key,
     command_of,
+    json_pointer,
 )
 from contracts.views import Json, render_transaction
 from ingress.acceptance import Acceptance, Accepted
@@ -29,7 +30,7 @@ from ingress.backlog import BacklogGauge
 from ingress.endpoints import RETRY_AFTER_S, Call, json_response, problem_body, problem_of
 from ingress.finality import FinalityWatch
 from ingress.idempotency import Standing
-from ingress.parsing import uuid_of, wait_s_of
+from ingress.parsing import ID_BYTES, uuid_of, wait_s_of
 from ingress.transaction_store import TransactionFilter, TransactionStore
 from ingress.windows import Window
 
@@ -109,7 +110,7 @@ class TransactionCalls:
         """GET /v1/transactions."""
         query = call.query
         limit = query.limit()
-        position = query.position("transactions")
+        position = query.position("transactions", ID_BYTES)
         wanted, before = _filter_of(call)
         if position is not None:
             before = UUID(bytes=position)
@@ -142,7 +143,7 @@ class TransactionCalls:
         named: set[UUID | None] = set()
         if key is not None:
             submitter = submitter or call.client.name
-            named.add(await self._store.find(submitter=submitter, idempotency_key=checked_key(key)))
+            named.add(await self._store.find(submitter=submitter, idempotency_key=_searched(key)))
         if reference is not None:
             named.add(_id_of(reference))
         return [one for one in named if one is not None] if len(named) == 1 else []
@@ -207,13 +208,15 @@ def _submission(call: Call, command: TransactionCommand) -> Submission:
 
 
 def _batch_items(body: Any) -> list[Any]:
-    if not isinstance(body, dict) or not isinstance(body.get("transactions"), list):
-        raise ContractError.invalid_fields([FieldError("/transactions", "a list is expected")])
+    if not isinstance(body, dict):
+        raise ContractError.invalid_fields([FieldError("", "a JSON object is expected")])
     unknown = sorted(set(body) - {"transactions"})
     if unknown:
         raise ContractError.invalid_fields(
-            [FieldError(f"/{name}", "Extra inputs are not permitted") for name in unknown]
+            [FieldError(json_pointer(name), "Extra inputs are not permitted") for name in unknown]
         )
+    if not isinstance(body.get("transactions"), list):
+        raise ContractError.invalid_fields([FieldError("/transactions", "a list is expected")])
     items: list[Any] = body["transactions"]
     if not 1 <= len(items) <= BATCH_MAX:
         raise ContractError.invalid_fields(
@@ -251,7 +254,7 @@ def _batch_item(
 
 def _problem_item(call: Call, error: Exception) -> Json:
     found = problem_of(error)
-    body = problem_body(found, instance=call.request.path, request_id=call.request_id)
+    body = problem_body(found, instance=call.request.rel_url.raw_path, request_id=call.request_id)
     return {"status_code": PROBLEMS[found.code].status, "problem": body}
 
 
@@ -311,6 +314,15 @@ def _passes(item: Json, wanted: TransactionFilter, before: UUID) -> bool:
         and wanted.type in (None, item["type"])
         and wanted.first_id <= UUID(item["id"]) < before
     )
+
+
+def _searched(key: str) -> str:
+    try:
+        return checked_key(key)
+    except ContractError as error:
+        raise ContractError(
+            ProblemCode.INVALID_PARAMETER, f"idempotency_key: {error.detail}"
+        ) from None
 
 
 def _id_of(reference: str) -> UUID | None:

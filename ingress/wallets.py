@@ -20,11 +20,10 @@ from contracts.wallets import (
     wallet_request_of,
 )
 from ingress.endpoints import Call, json_response
-from ingress.parsing import uuid_of
+from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, uuid_of
 from ingress.wallet_store import EntryFilter, WalletFilter, WalletStore
 
 _FIRST_ID: Final = UUID(int=0)
-_SEQUENCE_BYTES: Final = 8
 
 
 class WalletCalls:
@@ -65,7 +64,7 @@ class WalletCalls:
             currency=_currency(query.text("currency")),
             status=query.word("status", WalletStatus),
         )
-        position = query.position("wallets")
+        position = query.position("wallets", ID_BYTES)
         rows, following = await self._store.list_page(
             wanted,
             after=_FIRST_ID if position is None else UUID(bytes=position),
@@ -109,7 +108,7 @@ class WalletCalls:
             type=query.word("type", TransactionType),
         )
         listing = f"entries:{wallet_id}"
-        position = query.position(listing)
+        position = query.position(listing, SEQUENCE_BYTES)
         limit = query.limit()
         await self._existing(wallet_id)
         rows, following = await self._store.list_entries(
@@ -121,7 +120,7 @@ class WalletCalls:
         cursor = (
             None
             if following is None
-            else query.cursor(listing, following.to_bytes(_SEQUENCE_BYTES, "big"))
+            else query.cursor(listing, following.to_bytes(SEQUENCE_BYTES, "big"))
         )
         return json_response(
             {"items": [render_wallet_entry(row) for row in rows], "next_cursor": cursor}

@@ -37,7 +37,8 @@ CREATE TABLE wallets (
     updated_at timestamptz NOT NULL DEFAULT now(),
     deleted_at timestamptz,
     CONSTRAINT wallets_available_not_negative CHECK (
-        kind = 'external' OR balance - held + overdraft_limit >= 0
+        -- In this form nothing leaves 64 bits, however large the limit is.
+        kind = 'external' OR balance - held >= -overdraft_limit
     )
 ) WITH (
     -- Room on each page for the next version of its rows: balance updates stay HOT.

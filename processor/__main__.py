@@ -56,7 +56,6 @@ async def serve(settings: ProcessorSettings) -> None:
             "database": check_database(pool),
             "broker": check_broker(
                 lambda: publisher.is_up and all(consumer.is_up for consumer in consumers),
-                is_needed=True,
             ),
         }
     )

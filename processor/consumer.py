@@ -10,13 +10,14 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from contracts.messages import (
+    DeadLetterReason,
     PoisonMessageError,
     Recorded,
     Requested,
     decode_message,
 )
 from processor.metrics import WAITING_DELIVERIES
-from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
+from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
 from runtime.topology import TopologyError, check_queue
 
 WATCH_INTERVAL_S: Final = 5.0
@@ -54,6 +55,7 @@ class Consumer:
     def __init__(self, url: str, queue: str, *, prefetch: int) -> None:
         """`prefetch` bounds the deliveries in hand, unsettled ones included."""
         self._queue = queue
+        self._own_user = user_of(url)
         self._prefetch = prefetch
         self._waiting: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
@@ -141,7 +143,7 @@ class Consumer:
         channel = self._channel
         if self._is_stopping or channel is None or message.channel is not channel:
             return
-        self._waiting.append(_delivery(channel, message))
+        self._waiting.append(_delivery(channel, message, own_user=self._own_user))
         self._arrived.set()
 
     async def _watch(self) -> None:
@@ -156,8 +158,12 @@ class Consumer:
                 self._link.cut()
 
 
-def _delivery(channel: Channel, message: DeliveredMessage) -> Delivery:
-    """Decode at once: pure work, done while the database is waited for."""
+def _delivery(channel: Channel, message: DeliveredMessage, *, own_user: str) -> Delivery:
+    """Decode at once: pure work, done while the database is waited for.
+
+    Nothing that a message holds may raise out of here: a delivery that is not settled by itself
+    would be acked with its neighbours, and lost.
+    """
     properties = message.header.properties
     try:
         content: Content = decode_message(
@@ -166,8 +172,15 @@ def _delivery(channel: Channel, message: DeliveredMessage) -> Delivery:
             content_type=properties.content_type,
             user_id=properties.user_id,
         )
+        if isinstance(content, Recorded) and properties.user_id != own_user:
+            content = PoisonMessageError(
+                DeadLetterReason.NOT_PERMITTED,
+                "only Ackledger's own processes publish recorded ids",
+            )
     except PoisonMessageError as error:
         content = error
+    except Exception as error:  # noqa: BLE001  # a fault of ours, told by the dead letter
+        content = PoisonMessageError(DeadLetterReason.UNKNOWN, repr(error))
     return Delivery(
         channel=channel,
         tag=message.delivery_tag or 0,

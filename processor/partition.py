@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
+from uuid import UUID
 
 import structlog
 
@@ -145,17 +146,16 @@ class PartitionProcessor:
             for index, outcome in enumerate(own):
                 await self._answer_item(delivery, index, outcome)
             if delivery.properties.reply_to and isinstance(delivery.content, Requested):
-                ids = [one.transaction_id for one in own if isinstance(one, Outcome)]
-                await self._correspondence.reply(delivery, ids)
+                await self._correspondence.reply(delivery, _own_ids(own))
 
     async def _answer_item(self, delivery: Delivery, index: int, outcome: _Settled) -> None:
         match outcome:
             case Outcome(is_key_reused=False):
                 return
             case Outcome(transaction_id):
-                detail = (
-                    f"/transactions/{index}: the key stands for {transaction_id}, other content"
-                )
+                is_batch = isinstance(delivery.content, Requested) and delivery.content.is_batch
+                place = f"/transactions/{index}: " if is_batch else ""
+                detail = f"{place}the key stands for {transaction_id}, with other content"
                 letter = DeadLetter(DeadLetterReason.IDEMPOTENCY_KEY_REUSED, detail)
             case _Quarantined(item, error):
                 letter = await self._quarantine(item, error)
@@ -183,6 +183,16 @@ class PartitionProcessor:
             transaction_id=transaction_id,
             body=None if transaction_id is None else encode_recorded([transaction_id]),
         )
+
+
+def _own_ids(settled: Sequence[_Settled]) -> list[UUID]:
+    """The transactions that a message's results tell of.
+
+    A reused key stands for another request, and what was quarantined has no result yet.
+    """
+    return [
+        one.transaction_id for one in settled if isinstance(one, Outcome) and not one.is_key_reused
+    ]
 
 
 def _items(delivery: Delivery) -> list[Item]:

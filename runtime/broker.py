@@ -18,6 +18,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
 from runtime.backoff import Backoff
+from runtime.tolerant_decoding import tolerate_undecodable_properties
 
 Channel: TypeAlias = AbstractChannel
 
@@ -120,8 +121,14 @@ async def _settled(future: Awaitable[object]) -> None:
         await asyncio.shield(asyncio.ensure_future(future))
 
 
+def user_of(url: str) -> str:
+    """Return the broker user of a URL: the one that the broker validates as `user_id`."""
+    return URL(url).user or "guest"
+
+
 async def connect(url: str, *, name: str) -> AbstractConnection:
     """Return a plain connection; raises one of UNREACHABLE within CONNECT_TIMEOUT_S."""
+    tolerate_undecodable_properties()
     async with asyncio.timeout(CONNECT_TIMEOUT_S):
         return await aio_pika.connect(
             url,

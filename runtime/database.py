@@ -16,6 +16,8 @@ UNREACHABLE: Final[tuple[type[BaseException], ...]] = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # What asyncpg raises when a connection dies between two steps of its own protocol.
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,

@@ -27,26 +27,36 @@ class Gatherer(Generic[Item, Result]):
         waiting_max: int,
         workers: int,
     ) -> None:
-        """`work` returns a result for each item, in their order; `workers` groups run at once."""
+        """`work` returns a result for each item, in their order; `workers` groups run at once.
+
+        A group has at most `group_max` items, unless a single submission has more.
+        """
         self._work = work
         self._group_max = group_max
         self._waiting_max = waiting_max
         self._workers = workers
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[list[tuple[Item, asyncio.Future[Result]]]] = deque()
+        self._length = 0
         self._arrived = asyncio.Event()
         self._closing = False
 
     def __len__(self) -> int:
         """How many items wait for a group."""
-        return len(self._waiting)
+        return self._length
 
     def submit(self, items: Sequence[Item]) -> list["asyncio.Future[Result]"]:
-        """Queue items in their order; raises GatheringFullError, then none of them is queued."""
-        if self._closing or len(self._waiting) + len(items) > self._waiting_max:
+        """Queue items in their order; raises GatheringFullError, then none of them is queued.
+
+        What is submitted together stays together: two groups at work may end in any order.
+        """
+        if self._closing or self._length + len(items) > self._waiting_max:
             raise GatheringFullError
+        if not items:
+            return []
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in items]
-        self._waiting.extend(zip(items, futures, strict=True))
+        self._waiting.append(list(zip(items, futures, strict=True)))
+        self._length += len(items)
         self._arrived.set()
         return futures
 
@@ -67,8 +77,15 @@ class Gatherer(Generic[Item, Result]):
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            size = min(len(self._waiting), self._group_max)
-            await self._finish([self._waiting.popleft() for _ in range(size)])
+            await self._finish(self._next_group())
+
+    def _next_group(self) -> list[tuple[Item, "asyncio.Future[Result]"]]:
+        """Take whole submissions as long as they fit, at least one."""
+        group = list(self._waiting.popleft())
+        while self._waiting and len(group) + len(self._waiting[0]) <= self._group_max:
+            group.extend(self._waiting.popleft())
+        self._length -= len(group)
+        return group
 
     async def _finish(self, group: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
         try:

@@ -10,7 +10,7 @@ from uuid import uuid4
 from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
-from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
+from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
 
 PERSISTENT: Final = 2
 
@@ -44,6 +44,7 @@ class Publisher:
     """
 
     def __init__(self, url: str, *, name: str) -> None:
+        self._user = user_of(url)
         self._channel: Channel | None = None
         self._ready = asyncio.Event()
         self._link = BrokerLink(url, name=name, opened=self._take, lost=self._drop)
@@ -73,7 +74,7 @@ class Publisher:
                         message.body,
                         exchange=message.exchange,
                         routing_key=message.routing_key,
-                        properties=_properties(message),
+                        properties=_properties(message, user=self._user),
                         mandatory=message.is_mandatory,
                     )
         except PublishError as error:
@@ -93,7 +94,7 @@ class Publisher:
         self._ready.clear()
 
 
-def _properties(message: Outgoing) -> Basic.Properties:
+def _properties(message: Outgoing, *, user: str) -> Basic.Properties:
     return Basic.Properties(
         content_type=message.content_type,
         delivery_mode=PERSISTENT,
@@ -102,6 +103,7 @@ def _properties(message: Outgoing) -> Basic.Properties:
         correlation_id=message.correlation_id,
         timestamp=datetime.now(UTC),
         message_type=message.type,
+        user_id=user,
         app_id="ackledger",
         headers=dict(message.headers),
     )

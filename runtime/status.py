@@ -1,8 +1,8 @@
 """The status port that each process has: /metrics, /healthz and /readyz."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -23,6 +23,11 @@ class DependencyState:
     detail: str | None = None
     is_needed: bool = True
 
+    @classmethod
+    def of(cls, *, is_up: bool, trouble: str) -> "DependencyState":
+        """Return a state whose detail is told only where there is trouble."""
+        return cls(is_up=is_up, detail=None if is_up else trouble)
+
 
 Check = Callable[[], Awaitable[DependencyState]]
 
@@ -30,13 +35,18 @@ Check = Callable[[], Awaitable[DependencyState]]
 class Readiness:
     """The dependencies of a process, each with a check of its own."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
+    def __init__(self, checks: Mapping[str, Check], *, optional: Collection[str] = ()) -> None:
+        """`optional` names those without which the process still does its work, if less of it."""
         self._checks = dict(checks)
+        self._optional = frozenset(optional)
 
     async def read(self) -> dict[str, DependencyState]:
         """Return each dependency's state, within CHECK_TIMEOUT_S."""
         states = await asyncio.gather(*(_bounded(check) for check in self._checks.values()))
-        return dict(zip(self._checks, states, strict=True))
+        return {
+            name: replace(state, is_needed=name not in self._optional)
+            for name, state in zip(self._checks, states, strict=True)
+        }
 
 
 async def _bounded(check: Check) -> DependencyState:

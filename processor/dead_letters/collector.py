@@ -15,7 +15,7 @@ from processor.dead_letters import metrics
 from processor.dead_letters.letter import Letter, letter_of
 from processor.failures import Fate, classify
 from runtime.backoff import Backoff
-from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
+from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
 from runtime.database import Pool
 from runtime.queries import load_queries
 from runtime.topology import TopologyError, check_queue
@@ -45,6 +45,7 @@ class DeadLetterCollector:
 
     def __init__(self, url: str, *, pool: Pool) -> None:
         self._pool = pool
+        self._own_user = user_of(url)
         self._sql = load_queries("processor.dead_letters")
         self._waiting: deque[_Delivery] = deque()
         self._arrived = asyncio.Event()
@@ -159,7 +160,7 @@ class DeadLetterCollector:
         if channel is None or message.channel is not channel:
             return
         self._in_hand += 1
-        letter = letter_of(message.body, message.header.properties)
+        letter = letter_of(message.body, message.header.properties, own_user=self._own_user)
         self._waiting.append(_Delivery(channel, message.delivery_tag or 0, letter))
         self._arrived.set()
 

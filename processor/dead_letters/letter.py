@@ -43,17 +43,17 @@ class Letter:
     content_type: str | None
 
 
-def letter_of(body: bytes, properties: Basic.Properties) -> Letter:
+def letter_of(body: bytes, properties: Basic.Properties, *, own_user: str) -> Letter:
     """Return what to store of a message, whoever buried it; never raises.
 
-    The processor's dead letters carry our headers. A message that the broker buried itself carries
-    the upstream's own headers and a record of its death; there the submitter is the validated user,
-    and headers that look like ours are not believed: they would let one submitter speak for
-    another.
+    The processor's dead letters carry our headers and our own broker user (`own_user`). A message
+    that the broker buried itself carries the upstream's own headers and a record of its death;
+    there the submitter is the validated user, and headers that look like ours are not believed:
+    they would let one submitter speak for another.
     """
     headers: Mapping[str, Any] = properties.headers or {}
     death = _first_death(headers)
-    if death is None and properties.user_id is None and REASON_HEADER in headers:
+    if death is None and properties.user_id == own_user and REASON_HEADER in headers:
         return _from_processor(body, properties, headers)
     return _from_broker(body, properties, headers, death)
 

@@ -47,7 +47,6 @@ async def serve(settings: ReconcilerSettings) -> None:
             "database": check_database(parts.pool),
             "broker": check_broker(
                 lambda: parts.publisher.is_up and parts.depth.is_up and collector.is_up,
-                is_needed=True,
             ),
         }
     )

@@ -16,7 +16,9 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
-from processor.dead_letters.letter import letter_of
+from processor.dead_letters.letter import Letter, letter_of
+
+_OURSELVES = "ackledger"
 
 _DEATH: dict[str, Any] = {
     "count": 1,
@@ -34,11 +36,17 @@ _OURS: dict[str, Any] = {
 }
 
 
+def _letter_of(body: bytes, properties: Basic.Properties) -> Letter:
+    return letter_of(body, properties, own_user=_OURSELVES)
+
+
 def test_the_headers_of_the_processor_are_believed() -> None:
     transaction_id = uuid4()
     headers: dict[str, Any] = {**_OURS, TRANSACTION_HEADER: str(transaction_id)}
 
-    letter = letter_of(b"{}", Basic.Properties(message_id="a", headers=headers))
+    letter = _letter_of(
+        b"{}", Basic.Properties(user_id=_OURSELVES, message_id="a", headers=headers)
+    )
 
     assert letter.reason is DeadLetterReason.QUARANTINED
     assert letter.detail == "DataError: no"
@@ -57,11 +65,11 @@ def test_the_headers_of_the_processor_are_believed() -> None:
     ids=["buried by the broker", "published with a user"],
 )
 def test_an_upstream_cannot_speak_for_another(properties: Basic.Properties) -> None:
-    assert letter_of(b"{}", properties).submitter == "mallory"
+    assert _letter_of(b"{}", properties).submitter == "mallory"
 
 
 def test_a_message_without_a_validated_user_has_no_submitter() -> None:
-    letter = letter_of(b"{}", Basic.Properties(headers={**_OURS, "x-death": [_DEATH]}))
+    letter = _letter_of(b"{}", Basic.Properties(headers={**_OURS, "x-death": [_DEATH]}))
 
     assert letter.submitter is None
     assert letter.reason is DeadLetterReason.DELIVERY_LIMIT
@@ -75,7 +83,7 @@ def test_an_unknown_reason_and_an_unreadable_id_are_no_obstacle() -> None:
         TRANSACTION_HEADER: "seven",
     }
 
-    letter = letter_of(b"", Basic.Properties(headers=headers))
+    letter = _letter_of(b"", Basic.Properties(user_id=_OURSELVES, headers=headers))
 
     assert letter.reason is DeadLetterReason.UNKNOWN
     assert letter.transaction_id is None
@@ -84,7 +92,7 @@ def test_an_unknown_reason_and_an_unreadable_id_are_no_obstacle() -> None:
 def test_text_that_a_database_cannot_hold_is_replaced() -> None:
     headers: dict[str, Any] = {**_OURS, DETAIL_HEADER: "a\x00b", QUEUE_HEADER: b"\xff"}
 
-    letter = letter_of(b"\x00", Basic.Properties(headers=headers))
+    letter = _letter_of(b"\x00", Basic.Properties(user_id=_OURSELVES, headers=headers))
 
     assert letter.detail == "a\N{REPLACEMENT CHARACTER}b"
     assert letter.queue == "\N{REPLACEMENT CHARACTER}"
@@ -93,7 +101,7 @@ def test_text_that_a_database_cannot_hold_is_replaced() -> None:
 
 @pytest.mark.parametrize("value", [b"\xff", {1: [datetime.now(UTC)]}, 2**64, float("nan")])
 def test_any_header_can_be_stored(value: Any) -> None:
-    letter = letter_of(b"", Basic.Properties(headers={**_OURS, "odd": value}))
+    letter = _letter_of(b"", Basic.Properties(user_id=_OURSELVES, headers={**_OURS, "odd": value}))
 
     assert isinstance(orjson.loads(letter.headers), dict)
 
@@ -102,7 +110,7 @@ def test_the_same_delivery_has_the_same_name_and_another_has_not() -> None:
     def name(body: bytes = b"{}", message_id: str = "1", death: object = _DEATH["time"]) -> str:
         headers: dict[str, Any] = {"x-death": [{**_DEATH, "time": death}]}
         properties = Basic.Properties(user_id="shop", message_id=message_id, headers=headers)
-        return letter_of(body, properties).message_id
+        return _letter_of(body, properties).message_id
 
     names = {
         name(),
