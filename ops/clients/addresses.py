@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
+from yarl import URL
 
 from ops.failures import UsageError
 from ops.invocation import Invocation
@@ -12,10 +14,17 @@ from ops.running_state import RunningState
 from runtime.settings import load_settings
 
 
+def _amqp(secret: SecretStr) -> SecretStr:
+    url = URL(secret.get_secret_value())
+    if url.scheme not in ("amqp", "amqps") or not url.host:
+        raise ValueError("expected a URL such as amqp://user:password@host:5672/")
+    return secret
+
+
 class DoorSettings(ClientSettings):
     """What reaches both doors as a client."""
 
-    upstream_amqp_url: SecretStr | None = None
+    upstream_amqp_url: Annotated[SecretStr, AfterValidator(_amqp)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

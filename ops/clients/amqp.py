@@ -41,7 +41,7 @@ from runtime.publisher import PERSISTENT
 CONFIRM_TIMEOUT_S: Final = 30.0
 """A quorum queue confirms in milliseconds; a broker in a memory alarm, when it is over."""
 GIVE_UP_AFTER_S: Final = 60.0
-FIRST_CONTACT_S: Final = 10.0
+FIRST_CONTACT_S: Final = 5.0
 """A broker that has not answered yet is given less time: the address may be wrong."""
 
 _LOGIN_REFUSED: Final = (

@@ -27,7 +27,7 @@ PASSING: Final = frozenset({429, 502, 503, 504})
 REQUEST_TIMEOUT_S: Final = 60.0
 """Longer than the longest `Prefer: wait`, and than the answer to a full batch on a busy machine."""
 GIVE_UP_AFTER_S: Final = 60.0
-FIRST_CONTACT_S: Final = 10.0
+FIRST_CONTACT_S: Final = 5.0
 """A service that has not answered yet is given less time: the address may be wrong."""
 _RETRY_AFTER_MOST_S: Final = 30.0
 _LOST: Final = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError)

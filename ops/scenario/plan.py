@@ -186,11 +186,12 @@ class _Planner:
 
     def _with_duplicates(self, steps: Sequence[Step]) -> list[Step]:
         """Repeat one in twenty, at once or later, as clients do that lost an answer."""
-        repeated = list(steps)
-        for step in self._chance.sample(list(steps), max(1, len(steps) // 20)):
-            position = repeated.index(step) + 1
-            repeated.insert(self._chance.randint(position, len(repeated)), step)
-        return repeated
+        last = len(steps) - 1
+        again = self._chance.sample(range(len(steps)), max(1, len(steps) // 20))
+        places = [*enumerate(steps)]
+        places += [(self._chance.randint(index, last), steps[index]) for index in again]
+        # A stable sort: of two at one place, the original comes first.
+        return [step for _, step in sorted(places, key=lambda place: place[0])]
 
     def _repeats(self, main: Round) -> Round:
         """What came through one door comes through the other; then keys stand for other content."""

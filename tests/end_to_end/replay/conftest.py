@@ -52,9 +52,14 @@ def replay(addresses: Addresses) -> Replay:
     """A replay as the command runs it, without printing."""
 
     async def run(
-        file: Path, via: Literal["http", "amqp"] = "http", *, mapping: Any = None, **options: Any
+        file: Path,
+        via: Literal["http", "amqp"] = "http",
+        *,
+        mapping: Any = None,
+        tally: Tally | None = None,
+        **options: Any,
     ) -> Tally:
-        tally = Tally()
+        tally = tally or Tally()
         asked = ReplayOptions(
             file=str(file),
             via=via,

@@ -3,7 +3,8 @@
 import asyncio
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -11,7 +12,9 @@ from uuid import uuid4
 import pytest
 
 from ops.clients.addresses import Addresses
+from ops.replay.tally import Tally
 from tests.conftest import Doors
+from tests.end_to_end.replay.cable import cable_to
 from tests.end_to_end.replay.conftest import Replay, Verified, replay_file
 from tests.support import eventually
 
@@ -158,6 +161,37 @@ async def test_rows_sent_when_the_ingress_dies_are_sent_again_and_posted_once(
     assert tally.sent == tally.answered == 3000
     assert ((tally.new or 0) + (tally.replays or 0), tally.refused) == (3000, {})
     assert (await verified()).clean
+
+
+async def test_messages_in_flight_when_the_connection_is_cut_are_sent_again_in_order(
+    tmp_path: Path, replay: Replay, addresses: Addresses, verified: Verified
+) -> None:
+    file = ledger_file(tmp_path / "ladder.jsonl", ladder(accounts=10, steps=150))
+
+    async with cable_to(addresses.amqp()) as cable:
+
+        async def cut_twice() -> None:
+            for messages in (300, 1200):
+                await eventually(sent(tally, messages), what=f"{messages} messages")
+                cable.cut()
+
+        tally = Tally()
+        through = replace(addresses, upstream_amqp_url=cable.url)
+        await asyncio.gather(
+            replay(file, "amqp", mapping=world(), batch=1, addresses=through, tally=tally),
+            cut_twice(),
+        )
+
+    assert tally.retries > 0
+    assert (tally.new, tally.completed, tally.refused) == (3000, 3000, {})
+    assert (await verified()).clean
+
+
+def sent(tally: Tally, count: int) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return tally.sent >= count
+
+    return look
 
 
 async def test_the_command_reads_a_packed_csv_from_a_pipe_and_prints_json(
