@@ -30,6 +30,7 @@ class RecordedRow:
     id: UUID
     is_new: bool
     is_same: bool
+    is_pending: bool
     created_at: datetime
 
 
@@ -66,6 +67,7 @@ def recorded_rows(rows: Sequence[Any], count: int) -> list[RecordedRow]:
             id=row["id"],
             is_new=row["is_new"],
             is_same=row["is_same"],
+            is_pending=row["is_pending"],
             created_at=row["created_at"],
         )
         for row in rows

@@ -12,7 +12,7 @@ import asyncpg
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.topology import partition_of
 from ingress.announcing import Announcer, Confirmed
-from ingress.idempotency import Standing, standing_of
+from ingress.idempotency import Standing, is_to_announce, standing_of
 from ingress.metrics import GROUP_SUBMISSIONS, SUBMISSIONS
 from runtime.database import Pool
 from runtime.gathering import Gatherer
@@ -99,14 +99,15 @@ class Acceptance:
     def _announce(
         self, group: Sequence[Submission], rows: Sequence[RecordedRow | Exception]
     ) -> dict[UUID, Confirmed]:
-        """Put the new ones in their partitions' lines, and return what confirms each of them."""
+        """Put them in their partitions' lines, and return what confirms each of them."""
         by_partition: dict[int, list[UUID]] = defaultdict(list)
         for submission, row in zip(group, rows, strict=True):
-            if isinstance(row, RecordedRow) and standing_of(row) is Standing.NEW:
+            if isinstance(row, RecordedRow) and is_to_announce(row):
                 by_partition[self._partition(submission)].append(row.id)
         announced: dict[UUID, Confirmed] = {}
         for partition, ids in by_partition.items():
-            announced.update(dict.fromkeys(ids, self._announcer.announce(partition, ids)))
+            distinct = list(dict.fromkeys(ids))
+            announced.update(dict.fromkeys(ids, self._announcer.announce(partition, distinct)))
         return announced
 
     async def _record(self, group: Sequence[Submission]) -> list[RecordedRow | Exception]:

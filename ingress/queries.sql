@@ -1,6 +1,6 @@
 -- name: record_transactions
 -- A group of submissions becomes PENDING rows, all or none, in one statement.
-SELECT request, id, is_new, is_same, created_at
+SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
 FROM record_transactions('http', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: read_transactions

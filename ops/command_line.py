@@ -9,6 +9,7 @@ import typer
 from ops.commands import (
     api_keys,
     dead_letters,
+    demo,
     migrate,
     reconcile,
     replay_file,
@@ -17,6 +18,7 @@ from ops.commands import (
     stack,
     transactions,
     verify,
+    watch,
 )
 from ops.failures import expected_failure
 from ops.invocation import Invocation
@@ -24,12 +26,14 @@ from ops.invocation import Invocation
 # In the order in which help lists them.
 _COMMANDS = (
     run,
+    demo,
     stack,
     migrate,
     serve,
     api_keys,
     transactions,
     replay_file,
+    watch,
     verify,
     dead_letters,
     reconcile,

@@ -1,6 +1,6 @@
 -- name: record_transactions
 -- Upstream's requests become PENDING rows, by the same function as the ingress's.
-SELECT request, id, is_new, is_same, created_at
+SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
 FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: lock_pending

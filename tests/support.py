@@ -161,12 +161,12 @@ class Upstream:
     """The AMQP door, as an upstream system uses it."""
 
     def __init__(self, url: str, *, user: str) -> None:
-        self._url = url
+        self.url = url
         self.user = user
         self._connection: AbstractConnection | AbstractRobustConnection | None = None
 
     async def __aenter__(self) -> Self:
-        self._connection = await aio_pika.connect(self._url)
+        self._connection = await aio_pika.connect(self.url)
         return self
 
     async def __aexit__(

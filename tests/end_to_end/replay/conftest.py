@@ -43,7 +43,7 @@ def addresses(doors: Doors) -> Addresses:
     return Addresses(
         http_url=doors.system.http_url,
         api_key=doors.system.api_key,
-        upstream_amqp_url=doors.upstream._url,
+        upstream_amqp_url=doors.upstream.url,
     )
 
 

@@ -1,0 +1,1 @@
+"""Watching a running system: its processes' status ports, read each second."""
