@@ -4,11 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.integration.ingress.document")
-
-from ops.stack import Stack  # noqa: E402
-from tests.integration.ingress.document import CheckedApi  # noqa: E402
-from tests.integration.ingress.serving import (  # noqa: E402
+from ops.stack import Stack
+from tests.integration.ingress.document import CheckedApi
+from tests.integration.ingress.serving import (
     CheckedDoors,
     MakeClient,
     client_maker,

@@ -4,12 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.integration.ingress.document")
-
-from ops.stack import Stack  # noqa: E402
-from tests.integration.ingress.document import CheckedApi  # noqa: E402
-from tests.integration.ingress.serving import CheckedDoors, open_doors  # noqa: E402
-from tests.support import Upstream  # noqa: E402
+from ops.stack import Stack
+from tests.integration.ingress.document import CheckedApi
+from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.support import Upstream
 
 
 @pytest.fixture(scope="package")
