@@ -19,6 +19,7 @@ from ingress.transactions import TransactionCalls
 from ingress.wallet_store import WalletStore
 from ingress.wallets import WalletCalls
 from runtime.database import KEYED_SESSION, Pool, create_pool
+from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_process
 from runtime.listening import listen
@@ -83,12 +84,13 @@ async def serve(settings: IngressSettings) -> None:
     limiter = RateLimiter(redis, per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst)
     keys = ApiKeys(pool)
     service.add_loop("api-keys", keys)
-    announcer = Announcer(publisher, partitions=settings.partitions)
+    fault_points = fault_points_in(settings.fault_orders)
+    announcer = Announcer(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", announcer)
     app = build_application(
         gate=Gate(keys=keys, limiter=limiter),
         wallets=WalletCalls(WalletStore(pool)),
-        transactions=_transaction_calls(service, settings, pool, announcer),
+        transactions=_transaction_calls(service, settings, pool, announcer, fault_points),
         readiness=readiness,
     )
     server = HttpServer(app, settings)
@@ -104,7 +106,11 @@ async def serve(settings: IngressSettings) -> None:
 
 
 def _transaction_calls(
-    service: Service, settings: IngressSettings, pool: Pool, announcer: Announcer
+    service: Service,
+    settings: IngressSettings,
+    pool: Pool,
+    announcer: Announcer,
+    fault_points: FaultPoints,
 ) -> TransactionCalls:
     acceptance = Acceptance(
         pool=pool,
@@ -113,6 +119,7 @@ def _transaction_calls(
         group_size=settings.group_size,
         flushers=settings.group_flushers,
         confirm_timeout_s=settings.confirm_timeout_s,
+        fault_points=fault_points,
     )
     store = TransactionStore(pool)
     finality = FinalityWatch(url=settings.database_url, pool=pool)

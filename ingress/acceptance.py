@@ -15,6 +15,7 @@ from ingress.announcing import Announcer, Confirmed
 from ingress.idempotency import Standing, is_to_announce, standing_of
 from ingress.metrics import GROUP_SUBMISSIONS, SUBMISSIONS
 from runtime.database import Pool
+from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.gathering import Gatherer
 from runtime.queries import load_queries
 
@@ -46,12 +47,14 @@ class Acceptance:
         group_size: int,
         flushers: int,
         confirm_timeout_s: float,
+        fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         """`confirm_timeout_s` bounds the wait for the broker: after it, accepted all the same."""
         self._pool = pool
         self._announcer = announcer
         self._partitions = partitions
         self._confirm_timeout_s = confirm_timeout_s
+        self._fault_points = fault_points
         self._sql = load_queries("ingress")
         self._gatherer: Gatherer[Submission, Accepted | Exception] = Gatherer(
             self._accept_group, group_max=group_size, waiting_max=WAITING_MAX, workers=flushers
@@ -88,7 +91,9 @@ class Acceptance:
 
     async def _accept_group(self, group: list[Submission]) -> Sequence[Accepted | Exception]:
         """Record a group and put what is new in line; the next group need not wait for it."""
+        await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
         rows = await self._record(group)
+        await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
         GROUP_SUBMISSIONS.observe(len(group))
         announced = self._announce(group, rows)
         return [

@@ -18,6 +18,7 @@ from contracts.topology import partition_queue
 from contracts.transactions import BATCH_MAX
 from ingress.metrics import ANNOUNCED, LEFT_TO_RECONCILER, UNANNOUNCED
 from runtime.backoff import Backoff
+from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher
 
 CONFIRM_TIMEOUT_S: Final = 5.0
@@ -75,8 +76,11 @@ class _Line:
 class Announcer:
     """Publishes `transaction.recorded` messages, one line for each partition."""
 
-    def __init__(self, publisher: Publisher, *, partitions: int) -> None:
+    def __init__(
+        self, publisher: Publisher, *, partitions: int, fault_points: FaultPoints = NO_FAULTS
+    ) -> None:
         self._publisher = publisher
+        self._fault_points = fault_points
         self._lines = [_Line(partition) for partition in range(partitions)]
 
     @property
@@ -124,5 +128,6 @@ class Announcer:
                 log.warning("announcement_not_confirmed", ids=len(ids), error=str(error))
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
+            await self._fault_points.reach(FaultPoint.INGRESS_ANNOUNCED)
             backoff.reset()
             line.remove(groups)

@@ -11,6 +11,7 @@ from processor.partition import PartitionProcessor
 from processor.posting import Poster
 from processor.relay import OutboxRelay
 from runtime.database import KEYED_SESSION, create_pool
+from runtime.fault_points import fault_points_in
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_process
 from runtime.publisher import Publisher
@@ -31,7 +32,8 @@ async def serve(settings: ProcessorSettings) -> None:
     await pool
     publisher = Publisher(settings.amqp_url, name="processor-publish")
     posted = asyncio.Event()
-    poster = Poster(pool)
+    fault_points = fault_points_in(settings.fault_orders)
+    poster = Poster(pool, fault_points=fault_points)
     consumers = [
         Consumer(settings.amqp_url, partition_queue(number), prefetch=2 * settings.batch_size)
         for number in range(settings.partitions)
@@ -45,12 +47,14 @@ async def serve(settings: ProcessorSettings) -> None:
             ),
             posted=posted,
             batch_size=settings.batch_size,
+            fault_points=fault_points,
         )
         service.add_loop(f"consumer-{number}", consumer)
         service.add_loop(f"partition-{number}", partition)
         service.add_drain(partition.drain)
     service.add_loop("publisher", publisher)
-    service.add_loop("relay", OutboxRelay(pool=pool, publisher=publisher, posted=posted))
+    relay = OutboxRelay(pool=pool, publisher=publisher, posted=posted, fault_points=fault_points)
+    service.add_loop("relay", relay)
     readiness = Readiness(
         {
             "database": check_database(pool),

@@ -26,6 +26,7 @@ from processor.correspondence import Correspondence, DeadLetter
 from processor.failures import Fate, classify
 from processor.posting import BatchResult, Item, Outcome, Poster
 from runtime.backoff import Backoff
+from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 log = structlog.get_logger()
 
@@ -52,6 +53,7 @@ class PartitionProcessor:
         correspondence: Correspondence,
         posted: asyncio.Event,
         batch_size: int,
+        fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         """`posted` is set after each commit, for whoever relays the events that it owes."""
         self._consumer = consumer
@@ -59,6 +61,7 @@ class PartitionProcessor:
         self._correspondence = correspondence
         self._posted = posted
         self._batch_size = batch_size
+        self._fault_points = fault_points
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
@@ -78,6 +81,7 @@ class PartitionProcessor:
         await self._bury_poison(deliveries)
         items = [item for delivery in deliveries for item in _items(delivery)]
         settled = await self._post_all(items) if items else []
+        await self._fault_points.reach(FaultPoint.PROCESSOR_COMMITTED)
         await self._answer(deliveries, settled)
         await self._consumer.ack(deliveries)
         if items:

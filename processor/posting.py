@@ -17,6 +17,7 @@ from contracts.transactions import TransactionType
 from contracts.wallets import WalletKind, WalletStatus
 from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Posting, Wallet, post
 from runtime.database import Connection, Pool
+from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
 
 log = structlog.get_logger()
@@ -49,8 +50,9 @@ class BatchResult:
 class Poster:
     """Posts batches of items, each batch in one commit, in the order of its items."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, fault_points: FaultPoints = NO_FAULTS) -> None:
         self._pool = pool
+        self._fault_points = fault_points
         self._sql = load_queries("processor")
 
     async def post(self, items: Sequence[Item]) -> BatchResult:
@@ -80,6 +82,7 @@ class Poster:
             wallets, changed_at = await self._lock_wallets(connection, pending)
             posting = post(wallets, pending)
             await self._write(connection, posting, changed_at)
+            await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
         for row in rows:
             _tell_trace(row)
         return BatchResult(outcomes=outcomes, posting=posting)

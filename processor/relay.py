@@ -17,6 +17,7 @@ from contracts.views import Json, format_moment, render_event, render_transactio
 from processor.metrics import EVENTS, RELAY_FAILURES
 from runtime.backoff import Backoff
 from runtime.database import UNREACHABLE, Pool
+from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.queries import load_queries
 
@@ -47,11 +48,19 @@ class Relayed:
 class OutboxRelay:
     """Publishes owed events at least once; duplicates share their event_id."""
 
-    def __init__(self, *, pool: Pool, publisher: Publisher, posted: asyncio.Event) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        publisher: Publisher,
+        posted: asyncio.Event,
+        fault_points: FaultPoints = NO_FAULTS,
+    ) -> None:
         """`posted` wakes the relay; another process's commits are found within IDLE_S."""
         self._pool = pool
         self._publisher = publisher
         self._posted = posted
+        self._fault_points = fault_points
         self._sql = load_queries("processor")
 
     async def run(self) -> None:
@@ -82,6 +91,7 @@ class OutboxRelay:
             views = {row["id"]: row for row in rows}
             events = [_event(row, views[one]) for row in owed for one in row["transaction_ids"]]
             await self._publish(events)
+            await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
             await connection.execute(self._sql["delete_outbox"], [row["id"] for row in owed])
         for row in owed:
             EVENTS.labels(row["event_type"]).inc(len(row["transaction_ids"]))

@@ -5,6 +5,7 @@ docs/configuration.md lists every one of them; a test keeps the two in step.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -99,6 +100,7 @@ class ServiceSettings(DatabaseSettings, BrokerSettings, LogSettings):
     status_host: str = "127.0.0.1"
     status_port: Port = 0
     shutdown_timeout_s: Seconds = 20.0
+    fault_orders: Path | None = None
 
 
 class IngressSettings(ServiceSettings):

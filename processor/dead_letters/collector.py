@@ -17,6 +17,7 @@ from processor.failures import Fate, classify
 from runtime.backoff import Backoff
 from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
 from runtime.database import Pool
+from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
 from runtime.topology import TopologyError, check_queue
 
@@ -43,8 +44,9 @@ class _Delivery:
 class DeadLetterCollector:
     """Stores dead letters and acks them behind the commit; the broker keeps what is not stored."""
 
-    def __init__(self, url: str, *, pool: Pool) -> None:
+    def __init__(self, url: str, *, pool: Pool, fault_points: FaultPoints = NO_FAULTS) -> None:
         self._pool = pool
+        self._fault_points = fault_points
         self._own_user = user_of(url)
         self._sql = load_queries("processor.dead_letters")
         self._waiting: deque[_Delivery] = deque()
@@ -76,7 +78,9 @@ class DeadLetterCollector:
                 continue
             deliveries = list(self._waiting)
             self._waiting.clear()
-            for delivery in await self._store(deliveries):
+            stored = await self._store(deliveries)
+            await self._fault_points.reach(FaultPoint.DEAD_LETTERS_STORED)
+            for delivery in stored:
                 await self._ack(delivery)
 
     async def _store(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:

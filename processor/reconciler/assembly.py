@@ -13,6 +13,7 @@ from processor.reconciler.reconciler import LOOKUP_SESSION, ReconcileCounts, Rec
 from processor.reconciler.sweep import Sweep
 from processor.reconciler.worklist import Worklist
 from runtime.database import Pool, create_pool
+from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service
 from runtime.publisher import Publisher
@@ -28,6 +29,7 @@ _DATABASE_CONNECTIONS: Final = 4
 class _Parts:
     pool: Pool
     publisher: Publisher
+    fault_points: FaultPoints
     depth: QueueDepth
     reconciler: Reconciler
 
@@ -36,7 +38,9 @@ async def serve(settings: ReconcilerSettings) -> None:
     """Run the reconciler and the keeper of dead letters until a signal."""
     service = Service("reconciler", shutdown_timeout_s=settings.shutdown_timeout_s)
     parts = await _build(settings, stale_after_s=settings.stale_after_s)
-    collector = DeadLetterCollector(settings.amqp_url, pool=parts.pool)
+    collector = DeadLetterCollector(
+        settings.amqp_url, pool=parts.pool, fault_points=parts.fault_points
+    )
     service.add_loop("publisher", parts.publisher)
     service.add_loop("queue-depth", parts.depth)
     service.add_loop("reconciler", parts.reconciler)
@@ -103,12 +107,14 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
     await pool
     publisher = Publisher(settings.amqp_url, name="reconciler-publish")
     depth = QueueDepth(settings.amqp_url, partitions=settings.partitions)
+    fault_points = fault_points_in(settings.fault_orders)
     worklist = Worklist(
         pool=pool,
         publisher=publisher,
         depth=depth,
         partitions=settings.partitions,
         in_flight_max=settings.reconcile_in_flight_max,
+        fault_points=fault_points,
     )
     reconciler = Reconciler(
         sweep=Sweep(pool),
@@ -117,4 +123,10 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         stale_after_s=stale_after_s,
         interval_s=settings.reconcile_interval_s,
     )
-    return _Parts(pool=pool, publisher=publisher, depth=depth, reconciler=reconciler)
+    return _Parts(
+        pool=pool,
+        publisher=publisher,
+        fault_points=fault_points,
+        depth=depth,
+        reconciler=reconciler,
+    )

@@ -12,6 +12,7 @@ from processor.reconciler import metrics
 from processor.reconciler.queue_depth import QueueDepth
 from processor.reconciler.republishing import PendingTransaction, recorded_messages
 from runtime.database import Pool, rows_changed
+from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.queries import load_queries
 
@@ -49,12 +50,14 @@ class Worklist:
         depth: QueueDepth,
         partitions: int,
         in_flight_max: int,
+        fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         self._pool = pool
         self._publisher = publisher
         self._depth = depth
         self._partitions = partitions
         self._in_flight_max = in_flight_max
+        self._fault_points = fault_points
         self._sql = load_queries("processor.reconciler")
 
     async def run_once(self) -> WorklistCounts:
@@ -67,7 +70,9 @@ class Worklist:
         if room > 0 and not is_paused:
             due_ended, pending = await self._claim(room)
             ended += due_ended
+            await self._fault_points.reach(FaultPoint.RECONCILER_CLAIMED)
             await self._republish(pending)
+            await self._fault_points.reach(FaultPoint.RECONCILER_REPUBLISHED)
             republished = len(pending)
         waiting = await self._pool.fetchval(self._sql["count_worklist"], COUNTED_MAX)
         metrics.WORKLIST.set(waiting)
