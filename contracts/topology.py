@@ -16,6 +16,9 @@ DEAD_LETTERS: Final = "ackledger.dead-letters"
 # Connection losses count as deliveries too, so the limit is generous: attempts that mean something
 # are counted in PostgreSQL.
 DELIVERY_LIMIT: Final = 1000
+NO_DELIVERY_LIMIT: Final = 2**31 - 1
+"""As good as none. Said outright: where nothing is said, RabbitMQ 4 takes 20, and then drops what
+has no dead-letter exchange. Its -1 for none is unknown to 3.10."""
 
 Argument = str | int | bool
 
@@ -49,7 +52,7 @@ _DEAD_LETTER_QUEUE: Final = Queue(
     exchange=DEAD_LETTERS,
     binding_key="",
     # No limit of length, age or deliveries: a dead letter waits until it is stored.
-    arguments={"x-queue-type": "quorum"},
+    arguments={"x-queue-type": "quorum", "x-delivery-limit": NO_DELIVERY_LIMIT},
 )
 
 

@@ -1,30 +1,33 @@
-"""The relay: events that commits owe, published, confirmed, and only then forgotten."""
+"""The relay: events that commits owe, published, confirmed, and only then forgotten.
+
+Promised: every event at least once; within one relay the oldest first, in the order in which their
+transactions were posted. Not promised: that order after a failure, when a round is sent again, or
+between two processes that relay at once.
+"""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
-from contracts.identifiers import event_id
-from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER
-from contracts.topology import EVENTS_EXCHANGE
-from contracts.views import Json, format_moment, render_event, render_transaction
+from processor.events import OwedEvent, event_message, owed_events
 from processor.metrics import EVENTS, RELAY_FAILURES
 from runtime.backoff import Backoff
-from runtime.database import UNREACHABLE, Pool
+from runtime.database import UNREACHABLE, Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.queries import load_queries
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""
-IN_FLIGHT_MAX: Final = 500
-"""Events that wait for their confirm at once."""
+FLIGHT_MAX: Final = 500
+"""Events that are read, built and written together."""
+FLIGHTS_MAX: Final = 4
+"""Flights that wait for their confirms while the next is built."""
 CONFIRM_TIMEOUT_S: Final = 10.0
 IDLE_S: Final = 0.5
 
@@ -83,30 +86,41 @@ class OutboxRelay:
     async def run_once(self) -> Relayed:
         """Relay the oldest owed events; they stay owed unless every one is confirmed."""
         async with self._pool.acquire() as connection, connection.transaction():
-            owed = await connection.fetch(self._sql["lock_outbox"], OWED_MAX)
-            if not owed:
+            rows = await connection.fetch(self._sql["lock_outbox"], OWED_MAX)
+            if not rows:
                 return Relayed(owed=0, events=0)
-            ids = [one for row in owed for one in row["transaction_ids"]]
-            rows = await connection.fetch(self._sql["read_transactions"], ids)
-            views = {row["id"]: row for row in rows}
-            events = [_event(row, views[one]) for row in owed for one in row["transaction_ids"]]
-            await self._publish(events)
+            owed = [event for row in rows for event in owed_events(row)]
+            await self._publish(connection, owed)
             await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
-            await connection.execute(self._sql["delete_outbox"], [row["id"] for row in owed])
-        for row in owed:
+            await connection.execute(self._sql["delete_outbox"], [row["id"] for row in rows])
+        for row in rows:
             EVENTS.labels(row["event_type"]).inc(len(row["transaction_ids"]))
-        return Relayed(owed=len(owed), events=len(events))
+        return Relayed(owed=len(rows), events=len(owed))
 
-    async def _publish(self, events: Sequence[Outgoing]) -> None:
-        for start in range(0, len(events), IN_FLIGHT_MAX):
-            chunk = events[start : start + IN_FLIGHT_MAX]
-            outcomes = await asyncio.gather(
-                *(self._publisher.publish(one, timeout_s=CONFIRM_TIMEOUT_S) for one in chunk),
-                return_exceptions=True,
-            )
-            for outcome in outcomes:
-                if outcome is not None:
-                    raise outcome
+    async def _publish(self, connection: Connection, owed: Sequence[OwedEvent]) -> None:
+        """Return when every event is confirmed; the next flight is built while others travel."""
+        flights: deque[asyncio.Task[None]] = deque()
+        try:
+            for start in range(0, len(owed), FLIGHT_MAX):
+                messages = await self._messages(connection, owed[start : start + FLIGHT_MAX])
+                if len(flights) == FLIGHTS_MAX:
+                    await flights.popleft()
+                flights.append(asyncio.ensure_future(self._fly(messages)))
+            while flights:
+                await flights.popleft()
+        finally:
+            for flight in flights:
+                flight.cancel()
+            await asyncio.gather(*flights, return_exceptions=True)
+
+    async def _messages(self, connection: Connection, owed: Sequence[OwedEvent]) -> list[Outgoing]:
+        ids = [event.transaction_id for event in owed]
+        rows = await connection.fetch(self._sql["read_transactions"], ids)
+        transactions = {row["id"]: row for row in rows}
+        return [event_message(event, transactions[event.transaction_id]) for event in owed]
+
+    async def _fly(self, messages: Sequence[Outgoing]) -> None:
+        await self._publisher.publish_all(messages, timeout_s=CONFIRM_TIMEOUT_S)
 
     async def _wait_for_work(self) -> None:
         try:
@@ -114,37 +128,3 @@ class OutboxRelay:
                 await self._posted.wait()
         except TimeoutError:
             return
-
-
-def _event(owed: asyncpg.Record, transaction: asyncpg.Record) -> Outgoing:
-    event_type: str = owed["event_type"]
-    body = _event_body(owed["id"], event_type, transaction, format_moment(owed["created_at"]))
-    return Outgoing(
-        exchange=EVENTS_EXCHANGE,
-        routing_key=f"transaction.{event_type}.{transaction['type']}.{transaction['currency']}",
-        body=orjson.dumps(body),
-        type=f"transaction.{event_type}.v1",
-        headers=_trace_headers(transaction),
-        # Nobody has to listen: an event without a subscriber is not a failure.
-        is_mandatory=False,
-    )
-
-
-def _trace_headers(transaction: asyncpg.Record) -> dict[str, str]:
-    """What the request was called, as far as it was called anything."""
-    names = {
-        TRACEPARENT_HEADER: transaction["traceparent"],
-        REQUEST_ID_HEADER: transaction["request_id"],
-    }
-    return {header: value for header, value in names.items() if value is not None}
-
-
-def _event_body(
-    outbox_id: UUID, event_type: str, transaction: asyncpg.Record, occurred_at: str
-) -> Json:
-    return render_event(
-        render_transaction(transaction),
-        event_id=event_id(outbox_id, transaction["id"]),
-        event_type=f"transaction.{event_type}",
-        occurred_at=occurred_at,
-    )

@@ -43,10 +43,14 @@ def loss_as_error() -> Iterator[None]:
     """Turn a cancellation that nobody of ours asked for into a ConnectionResetError.
 
     The library cancels its own futures when a connection drops; let through, that would end the
-    waiting task in silence.
+    waiting task in silence. Where it has no reason to give, it says so with a bare Exception.
     """
     try:
         yield
+    except Exception as error:
+        if type(error) is Exception and isinstance(error.__cause__, asyncio.CancelledError):
+            raise ConnectionResetError("the connection was lost, nobody said why") from error
+        raise
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -64,11 +68,16 @@ class BrokerLink:
         name: str,
         opened: Callable[[Channel], Awaitable[None]],
         lost: Callable[[], None],
+        opening: Callable[[AbstractConnection], Awaitable[Channel]] | None = None,
     ) -> None:
-        """`name` shows in the broker's list of connections; `lost` runs when the channel ends."""
+        """`name` shows in the broker's list of connections; `lost` runs when the channel ends.
+
+        `opening` makes the channel, where it has to be another than `open_channel` makes.
+        """
         self._url = str(URL(url).update_query(heartbeat=str(HEARTBEAT_S)))
         self._name = name
         self._opened = opened
+        self._opening = opening or open_channel
         self._lost = lost
         self._cut = asyncio.Event()
         self.is_up = False
@@ -93,7 +102,7 @@ class BrokerLink:
         connection = await connect(self._url, name=self._name)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                channel = await open_channel(connection)
+                channel = await self._opening(connection)
                 await self._opened(channel)
             self.is_up = True
             backoff.reset()
@@ -129,16 +138,24 @@ def user_of(url: str) -> str:
 async def connect(url: str, *, name: str) -> AbstractConnection:
     """Return a plain connection; raises one of UNREACHABLE within CONNECT_TIMEOUT_S."""
     tolerate_undecodable_properties()
-    async with asyncio.timeout(CONNECT_TIMEOUT_S):
-        return await aio_pika.connect(
-            url,
-            timeout=CONNECT_TIMEOUT_S,
-            client_properties={"connection_name": f"ackledger-{name}"},
-        )
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            return await aio_pika.connect(
+                url,
+                timeout=CONNECT_TIMEOUT_S,
+                client_properties={"connection_name": f"ackledger-{name}"},
+            )
+    except StopAsyncIteration as error:
+        # The library's word for an address that closes in the middle of the handshake, as a load
+        # balancer before a dead broker does.
+        raise ConnectionResetError("the connection was lost in the handshake") from error
 
 
 async def open_channel(connection: AbstractConnection) -> Channel:
     """Return a channel with confirms, on which an unroutable publish raises."""
+    if connection.transport is None or connection.transport.connection.is_closed:
+        # The library would raise a RuntimeError, which says nothing of the broker.
+        raise ConnectionResetError("the connection is closed")
     channel = connection.channel(publisher_confirms=True, on_return_raises=True)
     await channel.initialize(timeout=CONNECT_TIMEOUT_S)
     return await channel.get_underlay_channel()

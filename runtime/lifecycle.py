@@ -3,14 +3,20 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 import uvloop
 
 from runtime.logs import configure_logging
 from runtime.settings import ConfigurationError, ServiceSettings, load_settings
+
+CANCELLATION_S: Final = 1.0
+CANCELLATIONS_MAX: Final = 5
+"""Under a silent server asyncpg may turn a cancellation into a timeout, which a loop survives."""
+CLOSE_TIMEOUT_S: Final = 3.0
+"""For each close: a server that does not answer must not keep a process that is to end."""
 
 log = structlog.get_logger()
 
@@ -82,11 +88,29 @@ class Service:
             log.warning("drain_timed_out", after_s=self._shutdown_timeout_s)
 
     async def _stop(self, tasks: list["asyncio.Task[None]"]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(tasks)
         for close in reversed(self._closes):
-            await close()
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await close()
+            except TimeoutError:
+                log.warning("close_timed_out", after_s=CLOSE_TIMEOUT_S)
+
+
+async def _cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """End these tasks. A cancellation may get lost in a library, so it is repeated."""
+    pending = {task for task in tasks if not task.done()}
+    for _ in range(CANCELLATIONS_MAX):
+        if not pending:
+            return
+        for task in pending:
+            task.cancel()
+        done, pending = await asyncio.wait(pending, timeout=CANCELLATION_S)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.info("loop_ended_while_stopping", error=repr(error))
+    if pending:
+        log.warning("loops_not_ended", count=len(pending))
 
 
 def run_process(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from aiormq.exceptions import (
     ChannelNotFoundEntity,
@@ -41,13 +42,25 @@ async def declare_topology(url: str, *, partitions: int) -> list[str]:
         await close(connection)
 
 
+class QueueState(NamedTuple):
+    """A queue as the broker sees it: messages that nobody has in hand, and active consumers."""
+
+    waiting: int
+    consumers: int
+
+
 async def check_queue(channel: Channel, name: str) -> int:
     """Return how many messages wait in a queue; raises TopologyError when there is none."""
+    return (await look_at_queue(channel, name)).waiting
+
+
+async def look_at_queue(channel: Channel, name: str) -> QueueState:
+    """Return a queue's state; raises TopologyError when there is none."""
     try:
         declared = await channel.queue_declare(name, passive=True)
     except ChannelNotFoundEntity as error:
         raise TopologyError(f"the queue {name} is missing; run: ackledger migrate") from error
-    return declared.message_count or 0
+    return QueueState(waiting=declared.message_count or 0, consumers=declared.consumer_count or 0)
 
 
 async def _declare(

@@ -1,0 +1,1 @@
+"""The relay and the publisher beneath it, on servers of their own."""

@@ -1,0 +1,40 @@
+"""Queues that tests publish to: bound to the events, read to their end, some that refuse."""
+
+from aiormq.abc import DeliveredMessage
+from pamqp.common import FieldTable
+
+from contracts.topology import EVENTS_EXCHANGE
+from runtime.broker import Channel
+from tests.support import eventually
+
+
+async def bind_queue(channel: Channel, name: str, *, refuses_beyond: int | None = None) -> None:
+    """Declare a durable queue and bind it to all events; beyond a length it nacks."""
+    limits: FieldTable = (
+        {}
+        if refuses_beyond is None
+        else {"x-max-length": refuses_beyond, "x-overflow": "reject-publish"}
+    )
+    await channel.queue_declare(name, durable=True, arguments=limits)
+    await channel.queue_bind(name, EVENTS_EXCHANGE, "#")
+
+
+async def depth(channel: Channel, name: str) -> int:
+    """Return how many messages wait in a queue."""
+    return (await channel.queue_declare(name, passive=True)).message_count or 0
+
+
+async def at_least(channel: Channel, name: str, count: int) -> int:
+    """Return the depth of a queue once it holds some messages."""
+
+    async def look() -> int | None:
+        found = await depth(channel, name)
+        return found if found >= count else None
+
+    return await eventually(look, what=f"{count} messages in {name}", within_s=60)
+
+
+async def emptied(channel: Channel, name: str) -> list[DeliveredMessage]:
+    """Take all messages out of a queue, in their order."""
+    count = await depth(channel, name)
+    return [await channel.basic_get(name, no_ack=True) for _ in range(count)]

@@ -1,0 +1,46 @@
+"""A link to the broker outlives a connection that is lost while it is still being made."""
+
+import asyncio
+
+import pytest
+from aio_pika.abc import AbstractConnection
+from yarl import URL
+
+from ops.chaos.proxy import Proxy
+from runtime.broker import UNREACHABLE, close, connect, loss_as_error, open_channel
+from tests.support import eventually
+
+
+async def test_a_channel_on_a_connection_that_is_gone_fails_as_an_unreachable_broker(
+    vhost_url: str,
+) -> None:
+    broker = URL(vhost_url)
+    async with Proxy(host=broker.host or "", port=broker.port or 0) as proxy:
+        connection = await connect(str(broker.with_port(proxy.port)), name="test")
+        proxy.cut()
+        await eventually(lambda: _is_gone(connection), what="the library has noticed")
+        try:
+            with pytest.raises(UNREACHABLE):
+                await open_channel(connection)
+        finally:
+            await close(connection)
+
+
+async def test_the_library_s_bare_exception_for_a_lost_connection_is_an_unreachable_broker() -> (
+    None
+):
+    """What it throws into a call that it cancels itself when the connection ends in silence."""
+    with pytest.raises(UNREACHABLE), loss_as_error():
+        raise Exception from asyncio.CancelledError()  # noqa: TRY002  # exactly the library's
+
+
+async def test_no_other_exception_is_taken_for_a_lost_connection() -> None:
+    with pytest.raises(ZeroDivisionError), loss_as_error():
+        raise ZeroDivisionError from asyncio.CancelledError()
+    with pytest.raises(Exception, match="mine"), loss_as_error():
+        raise Exception("mine")  # noqa: TRY002  # what must pass through
+
+
+async def _is_gone(connection: AbstractConnection) -> bool:
+    transport = connection.transport
+    return transport is None or transport.connection.is_closed

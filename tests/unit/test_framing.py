@@ -1,0 +1,81 @@
+"""Frames of publishes: byte by byte what pamqp, which the rest of the connection uses, makes."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import commands, frame
+from pamqp.body import ContentBody
+from pamqp.frame import FrameTypes
+from pamqp.header import ContentHeader
+
+from runtime.framing import Outgoing, Route, publish_frames
+
+_TEXT: Final = st.text(max_size=60)
+_OPTIONAL: Final = st.none() | _TEXT
+
+_MESSAGES: Final = st.builds(
+    Outgoing,
+    exchange=st.sampled_from(["", "ackledger.events"]),
+    routing_key=_TEXT,
+    body=st.binary(max_size=300),
+    type=_TEXT,
+    correlation_id=_OPTIONAL,
+    content_type=_OPTIONAL,
+    headers=st.dictionaries(st.text(min_size=1, max_size=20), _TEXT, max_size=3),
+    is_mandatory=st.booleans(),
+)
+_ROUTES: Final = st.builds(
+    Route,
+    channel=st.integers(1, 65535),
+    content_size_max=st.integers(1, 300),
+    user=st.text(min_size=1, max_size=20),
+    at_s=st.integers(0, 4_000_000_000),
+)
+
+
+def _by_pamqp(message: Outgoing, message_id: str, route: Route) -> bytes:
+    properties = commands.Basic.Properties(
+        content_type=message.content_type,
+        delivery_mode=2,
+        message_id=message_id,
+        correlation_id=message.correlation_id,
+        timestamp=datetime.fromtimestamp(route.at_s, UTC),
+        message_type=message.type,
+        user_id=route.user,
+        app_id="ackledger",
+        headers=dict(message.headers),
+    )
+    body, most = message.body, route.content_size_max
+    frames: list[FrameTypes] = [
+        commands.Basic.Publish(
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            mandatory=message.is_mandatory,
+        ),
+        ContentHeader(properties=properties, body_size=len(body)),
+        *(ContentBody(body[start : start + most]) for start in range(0, len(body), most)),
+    ]
+    return b"".join(frame.marshal(one, route.channel) for one in frames)
+
+
+@given(st.lists(_MESSAGES, max_size=4), _ROUTES)
+def test_the_frames_of_a_flight_are_those_of_its_messages_one_by_one(
+    messages: list[Outgoing], route: Route
+) -> None:
+    ids = [f"id-{number}" for number in range(len(messages))]
+
+    wanted = [_by_pamqp(*pair, route) for pair in zip(messages, ids, strict=True)]
+
+    assert publish_frames(messages, ids, route) == b"".join(wanted)
+
+
+@pytest.mark.parametrize("field", ["routing_key", "type", "correlation_id"])
+def test_a_text_that_no_short_string_holds_is_refused(field: str) -> None:
+    parts = {"exchange": "", "routing_key": "", "body": b"", "type": "", field: "x" * 256}
+    route = Route(channel=1, content_size_max=100, user="demo", at_s=0)
+
+    with pytest.raises((TypeError, ValueError), match="length"):
+        publish_frames([Outgoing(**parts)], ["id"], route)  # type: ignore[arg-type]
