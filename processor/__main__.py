@@ -3,16 +3,18 @@
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 
 from contracts.topology import partition_queue
+from processor.circuit import Circuit
 from processor.consumer import Consumer
 from processor.correspondence import Correspondence
 from processor.partition import PartitionProcessor
 from processor.posting import Poster
 from processor.relay import OutboxRelay
-from runtime.database import KEYED_SESSION, create_pool
+from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import fault_points_in
-from runtime.health import check_broker, check_database
+from runtime.health import check_broker, check_circuit, check_database
 from runtime.lifecycle import Service, run_process
 from runtime.publisher import Publisher
 from runtime.settings import ProcessorSettings
@@ -34,6 +36,7 @@ async def serve(settings: ProcessorSettings) -> None:
     posted = asyncio.Event()
     fault_points = fault_points_in(settings.fault_orders)
     poster = Poster(pool, fault_points=fault_points)
+    circuit = Circuit(pool)
     consumers = [
         Consumer(settings.amqp_url, partition_queue(number), prefetch=2 * settings.batch_size)
         for number in range(settings.partitions)
@@ -42,6 +45,7 @@ async def serve(settings: ProcessorSettings) -> None:
         partition = PartitionProcessor(
             consumer=consumer,
             poster=poster,
+            circuit=circuit,
             correspondence=Correspondence(
                 publisher=publisher, pool=pool, queue=partition_queue(number)
             ),
@@ -52,22 +56,30 @@ async def serve(settings: ProcessorSettings) -> None:
         service.add_loop(f"consumer-{number}", consumer)
         service.add_loop(f"partition-{number}", partition)
         service.add_drain(partition.drain)
+    service.add_loop("circuit", circuit)
     service.add_loop("publisher", publisher)
     relay = OutboxRelay(pool=pool, publisher=publisher, posted=posted, fault_points=fault_points)
     service.add_loop("relay", relay)
-    readiness = Readiness(
-        {
-            "database": check_database(pool),
-            "broker": check_broker(
-                lambda: publisher.is_up and all(consumer.is_up for consumer in consumers),
-            ),
-        }
-    )
+    readiness = _readiness(pool, circuit, publisher, consumers)
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
     service.add_close(pool.close)
     await service.run()
+
+
+def _readiness(
+    pool: Pool, circuit: Circuit, publisher: Publisher, consumers: Sequence[Consumer]
+) -> Readiness:
+    return Readiness(
+        {
+            "database": check_database(pool),
+            "posting": check_circuit(lambda: circuit.is_open),
+            "broker": check_broker(
+                lambda: publisher.is_up and all(consumer.is_up for consumer in consumers),
+            ),
+        }
+    )
 
 
 def main() -> int:

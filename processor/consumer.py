@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -16,11 +17,13 @@ from contracts.messages import (
     Requested,
     decode_message,
 )
-from processor.metrics import WAITING_DELIVERIES
+from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
+from processor.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
 from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
 from runtime.topology import TopologyError, check_queue
 
-WATCH_INTERVAL_S: Final = 5.0
+CANCEL_TIMEOUT_S: Final = 2.0
+"""To tell the broker that we stop; without its answer the connection ends all the same."""
 
 log = structlog.get_logger()
 
@@ -52,8 +55,13 @@ class Delivery:
 class Consumer:
     """The deliveries of one queue. Its callback only enqueues; whoever takes them settles them."""
 
-    def __init__(self, url: str, queue: str, *, prefetch: int) -> None:
-        """`prefetch` bounds the deliveries in hand, unsettled ones included."""
+    def __init__(
+        self, url: str, queue: str, *, prefetch: int, quiet_max_s: float = QUIET_MAX_S
+    ) -> None:
+        """`prefetch` bounds the deliveries in hand, unsettled ones included.
+
+        After `quiet_max_s` without a delivery it begins anew.
+        """
         self._queue = queue
         self._own_user = user_of(url)
         self._prefetch = prefetch
@@ -61,8 +69,14 @@ class Consumer:
         self._arrived = asyncio.Event()
         self._channel: Channel | None = None
         self._tag: str | None = None
+        self._arrivals = 0
+        self._in_hand = 0
+        self._is_paused = False
         self._is_stopping = False
         self._link = BrokerLink(url, name=f"consume-{queue}", opened=self._consume, lost=self._lost)
+        self._watchdog = ConsumerWatchdog(
+            queue, consuming=self._consuming, rebuild=self._rebuild, quiet_max_s=quiet_max_s
+        )
 
     @property
     def is_up(self) -> bool:
@@ -77,7 +91,7 @@ class Consumer:
         """Keep consuming until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._link.run())
-            group.create_task(self._watch())
+            group.create_task(self._watchdog.run())
 
     async def take(self, transactions_max: int) -> list[Delivery]:
         """Return all that waits, up to a bound of transactions; at least one delivery.
@@ -97,17 +111,42 @@ class Consumer:
         WAITING_DELIVERIES.set(len(self._waiting))
         return taken
 
-    async def ack(self, deliveries: list[Delivery]) -> None:
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Settle these deliveries, which are all up to the last of them; lost acks come again."""
-        last = deliveries[-1]
+        await self._ack(deliveries[-1], settled=len(deliveries), is_multiple=True)
+
+    async def ack_one(self, delivery: Delivery) -> None:
+        """Settle one delivery before its neighbours are settled."""
+        await self._ack(delivery, settled=1, is_multiple=False)
+
+    async def _ack(self, last: Delivery, *, settled: int, is_multiple: bool) -> None:
         if not self.is_current(last):
-            log.info("stale_ack_dropped", queue=self._queue, deliveries=len(deliveries))
+            log.info("stale_ack_dropped", queue=self._queue, deliveries=settled)
             return
         try:
             with loss_as_error():
-                await last.channel.basic_ack(last.tag, multiple=True)
+                await last.channel.basic_ack(last.tag, multiple=is_multiple)
         except UNREACHABLE as error:
             log.warning("ack_failed", queue=self._queue, error=repr(error))
+            return
+        if self.is_current(last):
+            self._in_hand -= settled
+
+    def pause(self) -> None:
+        """Give back all deliveries, those that were taken too, and consume nothing.
+
+        The queue's next consumer, if there is one, gets them now. For each message it costs one of
+        the deliveries that the broker allows.
+        """
+        self._is_paused = True
+        self._waiting.clear()
+        self._link.cut()
+
+    def resume(self) -> None:
+        """Consume again after a pause."""
+        if self._is_paused:
+            self._is_paused = False
+            self._link.cut()
 
     async def stop(self) -> None:
         """Ask for no more; what waits goes back to the broker when the connection closes."""
@@ -116,18 +155,24 @@ class Consumer:
         self._arrived.set()
         if self._channel is not None and self._tag is not None:
             try:
-                with loss_as_error():
-                    await self._channel.basic_cancel(self._tag)
+                async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                    with loss_as_error():
+                        await self._channel.basic_cancel(self._tag)
             except UNREACHABLE as error:
                 log.info("cancel_failed", queue=self._queue, error=repr(error))
 
     async def _consume(self, channel: Channel) -> None:
+        """Begin on a new channel; while paused, only hold the connection ready."""
+        if self._is_paused:
+            self._channel = channel
+            return
         try:
             waiting = await check_queue(channel, self._queue)
         except TopologyError as error:
             log.error("queue_missing", queue=self._queue, detail=str(error))  # noqa: TRY400
             raise ConnectionError(str(error)) from error
         await channel.basic_qos(prefetch_count=self._prefetch)
+        channel.on_consumer_cancel_callbacks.add(self._cancelled)
         self._channel = channel
         consuming = await channel.basic_consume(self._queue, self._enqueue)
         self._tag = consuming.consumer_tag
@@ -137,25 +182,34 @@ class Consumer:
         """Forget what the lost channel delivered: the broker delivers it again."""
         self._channel = None
         self._tag = None
+        self._in_hand = 0
         self._waiting.clear()
+        WAITING_DELIVERIES.set(0)
 
     async def _enqueue(self, message: DeliveredMessage) -> None:
         channel = self._channel
         if self._is_stopping or channel is None or message.channel is not channel:
             return
+        if self._is_paused:
+            return
+        self._arrivals += 1
+        self._in_hand += 1
         self._waiting.append(_delivery(channel, message, own_user=self._own_user))
         self._arrived.set()
 
-    async def _watch(self) -> None:
-        """Rebuild a consumer that the broker cancelled: the library does not tell of it."""
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            channel = self._channel
-            if channel is None or self._tag is None or self._is_stopping:
-                continue
-            if self._tag not in getattr(channel, "consumers", {self._tag}):
-                log.warning("consumer_cancelled", queue=self._queue)
-                self._link.cut()
+    def _cancelled(self, _: Basic.Cancel) -> None:
+        """Begin anew: the broker ended our consumer, above all since the queue is gone."""
+        self._rebuild(Loss.CANCELLED)
+
+    def _rebuild(self, loss: Loss) -> None:
+        log.warning("consumer_lost", queue=self._queue, reason=loss.value)
+        CONSUMERS_REBUILT.labels(loss.value).inc()
+        self._link.cut()
+
+    def _consuming(self) -> Consuming | None:
+        if self._channel is None or self._tag is None or self._is_stopping or self._is_paused:
+            return None
+        return Consuming(self._channel, self._tag, arrived=self._arrivals, in_hand=self._in_hand)
 
 
 def _delivery(channel: Channel, message: DeliveredMessage, *, own_user: str) -> Delivery:

@@ -1,10 +1,12 @@
 """What the processor writes to others: dead letters and results."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
+import asyncpg
 import orjson
 import structlog
 
@@ -20,8 +22,10 @@ from contracts.messages import (
 )
 from contracts.topology import DEAD_LETTERS
 from contracts.views import render_transaction
+from processor import metrics
 from processor.consumer import Delivery
-from runtime.database import UNREACHABLE, Pool
+from processor.posting import ACQUIRE_TIMEOUT_S
+from runtime.database import Pool
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
 from runtime.queries import load_queries
 
@@ -29,7 +33,10 @@ CONFIRM_TIMEOUT_S: Final = 5.0
 DETAIL_MAX: Final = 1000
 """Characters of a dead letter's detail: it travels as a header."""
 
-_PASSING: Final[tuple[type[BaseException], ...]] = (NotConfirmedError, *UNREACHABLE)
+REPLIES_MAX: Final = 64
+"""Results that wait for their confirm at once."""
+REPLIES_TIMEOUT_S: Final = 5.0
+"""For all results of a batch together: the next batch waits meanwhile."""
 
 log = structlog.get_logger()
 
@@ -42,6 +49,18 @@ class DeadLetter:
     detail: str
     transaction_id: UUID | None = None
     body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A result that is owed to the sender of a message."""
+
+    delivery: Delivery
+    transaction_ids: Sequence[UUID]
+
+
+Rows: TypeAlias = Mapping[UUID, asyncpg.Record]
+"""Transactions as `transaction_views` shows them, by id."""
 
 
 class Correspondence:
@@ -81,28 +100,53 @@ class Correspondence:
             return False
         return True
 
-    async def reply(self, delivery: Delivery, transaction_ids: Sequence[UUID]) -> None:
-        """Send the result message. A reply queue that is gone, or a lost broker, costs the reply.
+    async def read(self, replies: Sequence[Reply]) -> Rows:
+        """Return the transactions that the results will tell of; raises what the database does."""
+        ids = [one for reply in replies for one in reply.transaction_ids]
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            rows = await connection.fetch(self._sql["read_transactions"], ids)
+        return {row["id"]: row for row in rows}
 
-        The transaction itself is safe, and readable over HTTP; a redelivery replies again.
+    async def reply_all(self, replies: Sequence[Reply], rows: Rows) -> None:
+        """Send the results of a batch, within REPLIES_TIMEOUT_S. What is not out by then is lost.
+
+        So posting never waits for somebody's reply queue. The transactions themselves are safe,
+        and readable over HTTP; a message that comes again is answered again.
         """
+        slots = asyncio.Semaphore(REPLIES_MAX)
         try:
-            async with self._pool.acquire() as connection:
-                rows = await connection.fetch(self._sql["read_transactions"], transaction_ids)
-            message = _result(delivery, transaction_ids, {row["id"]: row for row in rows})
-            await self._publisher.publish(message, timeout_s=CONFIRM_TIMEOUT_S)
-        except UnroutableError:
-            log.info("reply_queue_gone", reply_to=delivery.properties.reply_to)
-        except _PASSING as error:
-            log.warning("reply_lost", reply_to=delivery.properties.reply_to, error=repr(error))
+            async with asyncio.timeout(REPLIES_TIMEOUT_S), asyncio.TaskGroup() as group:
+                for one in replies:
+                    group.create_task(self._reply(one, rows, slots))
+        except TimeoutError:
+            metrics.REPLIES_LOST.inc()
+            log.warning("replies_timed_out", batch=len(replies), after_s=REPLIES_TIMEOUT_S)
+
+    async def _reply(self, reply: Reply, rows: Rows, slots: asyncio.Semaphore) -> None:
+        reply_to = reply.delivery.properties.reply_to
+        async with slots:
+            while True:
+                # A consumer may be connected again before the publisher is.
+                await self._publisher.wait_until_up()
+                try:
+                    await self._publisher.publish(_result(reply, rows), timeout_s=CONFIRM_TIMEOUT_S)
+                except UnroutableError:
+                    metrics.REPLIES_LOST.inc()
+                    log.info("reply_queue_gone", reply_to=reply_to)
+                except NotConfirmedError as error:
+                    if not self._publisher.is_up:
+                        continue
+                    metrics.REPLIES_LOST.inc()
+                    log.warning("reply_lost", reply_to=reply_to, error=repr(error))
+                return
 
 
-def _result(delivery: Delivery, transaction_ids: Sequence[UUID], rows: dict[UUID, Any]) -> Outgoing:
-    views = [render_transaction(rows[one]) for one in transaction_ids if one in rows]
+def _result(reply: Reply, rows: Rows) -> Outgoing:
+    views = [render_transaction(rows[one]) for one in reply.transaction_ids if one in rows]
     return Outgoing(
         exchange="",
-        routing_key=delivery.properties.reply_to or "",
+        routing_key=reply.delivery.properties.reply_to or "",
         body=orjson.dumps({"version": 1, "transactions": views}),
         type=RESULT_TYPE,
-        correlation_id=delivery.properties.correlation_id,
+        correlation_id=reply.delivery.properties.correlation_id,
     )

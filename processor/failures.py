@@ -6,8 +6,16 @@ from typing import Final
 import asyncpg
 
 from contracts.messages import PoisonMessageError
-from runtime.database import UNREACHABLE
+from runtime import broker, database
 from runtime.publisher import NotConfirmedError
+
+
+class InterruptedPostingError(Exception):
+    """Posting was cancelled from the inside: nobody knows whether its commit happened."""
+
+
+class GivenBackError(Exception):
+    """The deliveries in hand are the broker's again, or will be: they come a second time."""
 
 
 class Fate(StrEnum):
@@ -16,23 +24,36 @@ class Fate(StrEnum):
     POISON = "poison"
     """The message can never be processed: it becomes a dead letter, its neighbours go on."""
     TRANSIENT = "transient"
-    """The same batch again, after a pause; nothing is acked meanwhile."""
+    """The same batch again, after a pause; nothing is acked meanwhile.
+
+    A statement timeout is one of these, however often it comes: it tells of locks or of a slow
+    server, never of a transaction, so nothing is quarantined for it.
+    """
     UNKNOWN = "unknown"
     """Bisect: what fails alone is quarantined."""
 
 
 _PASSING: Final[tuple[type[BaseException], ...]] = (
-    *UNREACHABLE,
+    *database.UNREACHABLE,
+    *broker.UNREACHABLE,
     NotConfirmedError,
+    InterruptedPostingError,
     # Lock fights: the loser's work is undone whole, so it is simply done again.
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     # The server's own trouble, above all a full disk: it heals, the batch does not change.
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresSystemError,
     asyncpg.ReadOnlySQLTransactionError,
+    # The installation's trouble: a changed password, a database that is being restored, a missing
+    # table or grant, a migration under our feet. Every batch fails alike, and none is to blame.
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.InvalidCachedStatementError,
 )
 
 
@@ -44,6 +65,19 @@ def classify(error: BaseException) -> Fate:
     """
     if isinstance(error, PoisonMessageError):
         return Fate.POISON
-    if isinstance(error, _PASSING):
+    if isinstance(error, _PASSING) and not _is_bad_argument(error):
         return Fate.TRANSIENT
     return Fate.UNKNOWN
+
+
+def _is_bad_argument(error: BaseException) -> bool:
+    """Whether the database's client could not even encode a value: it never will.
+
+    asyncpg derives that from its InterfaceError, as it does a lost connection; only the second
+    base tells them apart, and a wrong URL shares it.
+    """
+    return (
+        isinstance(error, asyncpg.InterfaceError)
+        and isinstance(error, ValueError)
+        and not isinstance(error, asyncpg.ClientConfigurationError)
+    )

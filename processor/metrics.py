@@ -23,11 +23,30 @@ BATCH_SECONDS: Final = Histogram(
 DEAD_LETTERS: Final = Counter(
     "ackledger_processor_dead_letters", "Messages that became dead letters", ["reason"]
 )
+REPLIES_LOST: Final = Counter(
+    "ackledger_processor_replies_lost", "Results that no reply queue took in time"
+)
 RETRIES: Final = Counter(
     "ackledger_processor_retries", "Batches that are tried again after a passing error"
 )
 BISECTIONS: Final = Counter(
     "ackledger_processor_bisections", "Batches split because of an error of unknown cause"
+)
+CIRCUIT_OPEN: Final = Gauge(
+    "ackledger_processor_circuit_open",
+    "1 while nothing is consumed because the database cannot be reached",
+)
+CIRCUIT_OPENINGS: Final = Counter(
+    "ackledger_processor_circuit_openings", "Times that the circuit opened"
+)
+STUCK: Final = Gauge(
+    "ackledger_processor_stuck",
+    "Partitions whose batch fails again and again though the database answers",
+)
+CONSUMERS_REBUILT: Final = Counter(
+    "ackledger_processor_consumers_rebuilt",
+    "Consumers built anew by their watchdog, by reason",
+    ["reason"],
 )
 WAITING_DELIVERIES: Final = Gauge(
     "ackledger_processor_waiting_deliveries", "Deliveries that wait for the next batch"

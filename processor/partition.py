@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 from uuid import UUID
 
 import structlog
@@ -21,25 +20,21 @@ from contracts.messages import (
 from contracts.recording import Submission
 from contracts.tracing import valid_request_id, valid_traceparent
 from processor import metrics
+from processor.circuit import Circuit
 from processor.consumer import Consumer, Delivery
-from processor.correspondence import Correspondence, DeadLetter
-from processor.failures import Fate, classify
-from processor.posting import BatchResult, Item, Outcome, Poster
+from processor.correspondence import Correspondence, DeadLetter, Reply
+from processor.failures import GivenBackError
+from processor.perseverance import Failed, PerseveringPoster, Settled
+from processor.posting import Item, Outcome, Poster
 from runtime.backoff import Backoff
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
+BURIALS_MAX: Final = 64
+"""Dead letters that wait for their confirm at once: a flood of poison is soon over."""
+
 log = structlog.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class _Quarantined:
-    """An item that failed alone; its error goes with the dead letter."""
-
-    item: Item
-    error: Exception
-
-
-_Settled = Outcome | _Quarantined
+_Burial = tuple[Delivery, DeadLetter]
 
 
 class PartitionProcessor:
@@ -50,6 +45,7 @@ class PartitionProcessor:
         *,
         consumer: Consumer,
         poster: Poster,
+        circuit: Circuit,
         correspondence: Correspondence,
         posted: asyncio.Event,
         batch_size: int,
@@ -58,42 +54,94 @@ class PartitionProcessor:
         """`posted` is set after each commit, for whoever relays the events that it owes."""
         self._consumer = consumer
         self._poster = poster
+        self._perseverance = PerseveringPoster(poster, circuit, posted=posted)
+        self._circuit = circuit
         self._correspondence = correspondence
-        self._posted = posted
         self._batch_size = batch_size
         self._fault_points = fault_points
+        self._stopping = asyncio.Event()
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
         """Process until stopped; then wait to be cancelled, as loops do."""
         while deliveries := await self._consumer.take(self._batch_size):
-            await self._process(deliveries)
+            try:
+                await self._process(deliveries)
+            except GivenBackError as error:
+                log.warning("deliveries_given_back", count=len(deliveries), reason=str(error))
+                await self._rest()
         self._finished.set()
         await asyncio.Event().wait()
 
     async def drain(self) -> None:
-        """Take nothing more, and return when the batch in hand is committed and acked."""
+        """Take nothing more, and return when the batch in hand is committed and acked.
+
+        If the database does not let it be committed, it is given back.
+        """
+        self._stopping.set()
+        self._perseverance.stop()
         await self._consumer.stop()
         await self._finished.wait()
 
+    async def _rest(self) -> None:
+        """Consume nothing until the circuit is closed or the process stops."""
+        if not self._circuit.is_open:
+            return
+        self._consumer.pause()
+        waits = [
+            asyncio.ensure_future(self._circuit.wait_until_closed()),
+            asyncio.ensure_future(self._stopping.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        self._consumer.resume()
+
     async def _process(self, deliveries: list[Delivery]) -> None:
         started = time.perf_counter()
-        await self._bury_poison(deliveries)
-        items = [item for delivery in deliveries for item in _items(delivery)]
-        settled = await self._post_all(items) if items else []
+        sound = await self._bury_poison(deliveries)
+        if not sound:
+            return
+        items = [item for delivery in sound for item in _items(delivery)]
+        settled = await self._perseverance.post(items)
         await self._fault_points.reach(FaultPoint.PROCESSOR_COMMITTED)
-        await self._answer(deliveries, settled)
-        await self._consumer.ack(deliveries)
-        if items:
-            metrics.BATCHES.inc()
-            metrics.BATCH_TRANSACTIONS.observe(len(items))
-            metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+        await self._answer(sound, settled)
+        await self._consumer.ack(sound)
+        metrics.BATCHES.inc()
+        metrics.BATCH_TRANSACTIONS.observe(len(items))
+        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
 
-    async def _bury_poison(self, deliveries: Sequence[Delivery]) -> None:
+    async def _bury_poison(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Return the deliveries that are left.
+
+        Poison is acked by itself: its neighbours may have to wait for the database, and are given
+        back at worst, which must not bury it twice.
+        """
+        sound: list[Delivery] = []
+        poison: list[_Burial] = []
         for delivery in deliveries:
-            if isinstance(delivery.content, PoisonMessageError):
-                error = delivery.content
-                await self._bury(delivery, DeadLetter(error.reason, error.detail))
+            match delivery.content:
+                case PoisonMessageError() as error:
+                    poison.append((delivery, DeadLetter(error.reason, error.detail)))
+                case _:
+                    sound.append(delivery)
+        await self._bury_all(poison)
+        for delivery, _ in poison:
+            await self._consumer.ack_one(delivery)
+        return sound
+
+    async def _bury_all(self, burials: Sequence[_Burial]) -> None:
+        for start in range(0, len(burials), BURIALS_MAX):
+            chunk = burials[start : start + BURIALS_MAX]
+            outcomes = await asyncio.gather(
+                *(self._bury(delivery, letter) for delivery, letter in chunk),
+                return_exceptions=True,
+            )
+            for outcome in outcomes:
+                if outcome is not None:
+                    raise outcome
 
     async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Publish a dead letter until it is confirmed, while the delivery is ours to settle."""
@@ -104,55 +152,24 @@ class PartitionProcessor:
                 log.warning("dead_letter", reason=letter.reason, detail=letter.detail)
                 return
             await asyncio.sleep(backoff.next_delay_s())
+        raise GivenBackError("the channel that delivered is gone")
 
-    async def _post_all(self, items: list[Item]) -> list[_Settled]:
-        """Post items whatever it takes: again after a passing error, in halves after another."""
-        backoff = Backoff(first_s=0.05, most_s=5.0)
-        while True:
-            try:
-                result = await self._poster.post(items)
-            except Exception as error:  # noqa: BLE001  # classify names the fate of each
-                match classify(error):
-                    case Fate.TRANSIENT:
-                        metrics.RETRIES.inc()
-                        log.warning("batch_retried", transactions=len(items), error=repr(error))
-                        await asyncio.sleep(backoff.next_delay_s())
-                    case Fate.UNKNOWN | Fate.POISON:
-                        return await self._bisect(items, error)
-                    case other:
-                        assert_never(other)
-            else:
-                self._tell(result)
-                return list(result.outcomes)
-
-    async def _bisect(self, items: list[Item], error: Exception) -> list[_Settled]:
-        """Post both halves in their order; what fails alone is quarantined."""
-        if len(items) == 1:
-            return [_Quarantined(items[0], error)]
-        metrics.BISECTIONS.inc()
-        log.warning("batch_bisected", transactions=len(items), error=repr(error))
-        middle = len(items) // 2
-        first = await self._post_all(items[:middle])
-        return first + await self._post_all(items[middle:])
-
-    def _tell(self, result: BatchResult) -> None:
-        posting = result.posting
-        self._posted.set()
-        metrics.TRANSACTIONS.labels("completed").inc(len(posting.posted))
-        metrics.TRANSACTIONS.labels("failed").inc(len(posting.refused))
-        log.info("batch_posted", transactions=len(posting.posted), refused=len(posting.refused))
-
-    async def _answer(self, deliveries: Sequence[Delivery], settled: Sequence[_Settled]) -> None:
+    async def _answer(self, deliveries: Sequence[Delivery], settled: Sequence[Settled]) -> None:
         """Send results where they were asked for, and dead letters for what could not be posted."""
         remaining = iter(settled)
+        replies: list[Reply] = []
         for delivery in deliveries:
             own = [next(remaining) for _ in _items(delivery)]
             for index, outcome in enumerate(own):
                 await self._answer_item(delivery, index, outcome)
             if delivery.properties.reply_to and isinstance(delivery.content, Requested):
-                await self._correspondence.reply(delivery, _own_ids(own))
+                replies.append(Reply(delivery, _own_ids(own)))
+        if replies:
+            # Read again like a batch: a reply is lost with its queue, never with the database.
+            rows = await self._perseverance.insist(lambda: self._correspondence.read(replies))
+            await self._correspondence.reply_all(replies, rows)
 
-    async def _answer_item(self, delivery: Delivery, index: int, outcome: _Settled) -> None:
+    async def _answer_item(self, delivery: Delivery, index: int, outcome: Settled) -> None:
         match outcome:
             case Outcome(is_key_reused=False):
                 return
@@ -161,35 +178,46 @@ class PartitionProcessor:
                 place = f"/transactions/{index}: " if is_batch else ""
                 detail = f"{place}the key stands for {transaction_id}, with other content"
                 letter = DeadLetter(DeadLetterReason.IDEMPOTENCY_KEY_REUSED, detail)
-            case _Quarantined(item, error):
-                letter = await self._quarantine(item, error)
+                await self._bury(delivery, letter)
+            case Failed():
+                await self._set_aside(delivery, outcome)
             case other:
                 assert_never(other)
-        await self._bury(delivery, letter)
 
-    async def _quarantine(self, item: Item, error: Exception) -> DeadLetter:
-        """Set the transaction aside; a submission that cannot even be recorded has no row."""
-        transaction_id = None
-        backoff = Backoff(first_s=0.1, most_s=2.0)
-        while True:
-            try:
-                transaction_id = await self._poster.quarantine(item)
-            except Exception as problem:  # noqa: BLE001  # the fate of each is named
-                if classify(problem) is Fate.TRANSIENT:
-                    await asyncio.sleep(backoff.next_delay_s())
-                    continue
-            break
+    async def _set_aside(self, delivery: Delivery, failed: Failed) -> None:
+        """Quarantine a transaction; a submission that cannot even be recorded has no row."""
+
+        async def bury(transaction_id: UUID | None) -> None:
+            await self._bury(delivery, _letter(failed.error, transaction_id))
+
+        try:
+            transaction_id = await self._perseverance.insist(
+                lambda: self._poster.quarantine(failed.item, bury=bury)
+            )
+        except GivenBackError:
+            raise
+        except Exception as problem:  # noqa: BLE001  # it has no row, and a dead letter keeps it
+            log.warning("quarantine_failed", error=repr(problem))
+            transaction_id = None
+            await bury(None)
         metrics.TRANSACTIONS.labels("quarantined").inc()
-        log.error("transaction_quarantined", transaction_id=str(transaction_id), error=repr(error))
-        return DeadLetter(
-            reason=DeadLetterReason.QUARANTINED,
-            detail=f"{type(error).__name__}: {error}",
-            transaction_id=transaction_id,
-            body=None if transaction_id is None else encode_recorded([transaction_id]),
+        log.error(
+            "transaction_quarantined",
+            transaction_id=str(transaction_id),
+            error=repr(failed.error),
         )
 
 
-def _own_ids(settled: Sequence[_Settled]) -> list[UUID]:
+def _letter(error: Exception, transaction_id: UUID | None) -> DeadLetter:
+    return DeadLetter(
+        reason=DeadLetterReason.QUARANTINED,
+        detail=f"{type(error).__name__}: {error}",
+        transaction_id=transaction_id,
+        body=None if transaction_id is None else encode_recorded([transaction_id]),
+    )
+
+
+def _own_ids(settled: Sequence[Settled]) -> list[UUID]:
     """The transactions that a message's results tell of.
 
     A reused key stands for another request, and what was quarantined has no result yet.

@@ -1,10 +1,11 @@
 """Posting: load, decide, write. One batch is one database transaction."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -15,10 +16,14 @@ from contracts.recording import RecordedRow, Submission, recorded_rows, recordin
 from contracts.tracing import trace_id_of
 from contracts.transactions import TransactionType
 from contracts.wallets import WalletKind, WalletStatus
+from processor.failures import InterruptedPostingError
 from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Posting, Wallet, post
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
+
+ACQUIRE_TIMEOUT_S: Final = 10.0
+"""For a connection, and to give it back: the library waits for ever by default."""
 
 log = structlog.get_logger()
 
@@ -54,27 +59,67 @@ class Poster:
         self._pool = pool
         self._fault_points = fault_points
         self._sql = load_queries("processor")
+        self._under_way: set[asyncio.Task[BatchResult]] = set()
 
     async def post(self, items: Sequence[Item]) -> BatchResult:
         """Commit the effect of all items at once; raises what the database raises, then nothing is.
 
         Items that are not PENDING any more are left as they are: a batch may run twice. The commit
-        is never cancelled in its middle.
+        is never cancelled in its middle. After a lost connection, a timeout or an
+        InterruptedPostingError nobody knows whether it happened: post again.
         """
         # A task of its own: whoever waits may be cancelled, a commit under way may not.
-        return await asyncio.shield(asyncio.ensure_future(self._post(items)))
+        posting = asyncio.ensure_future(self._post(items))
+        self._under_way.add(posting)
+        posting.add_done_callback(self._forget)
+        try:
+            return await asyncio.shield(posting)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling():
+                raise
+            raise InterruptedPostingError("posting was cancelled, perhaps in its commit") from None
 
-    async def quarantine(self, item: Item) -> UUID | None:
-        """Set one item aside and return its id; None where it has no row or is not PENDING."""
-        async with self._pool.acquire() as connection, connection.transaction():
+    async def quarantine(
+        self, item: Item, *, bury: Callable[[UUID | None], Awaitable[None]]
+    ) -> UUID | None:
+        """Set one item aside and return its id; None where it has no row or is not PENDING.
+
+        `bury` is called before the commit: a transaction in quarantine has its dead letter. If
+        the commit fails then, the letter comes twice.
+        """
+        async with self._database_transaction() as connection:
             outcome = (await self._record(connection, [item]))[0]
-            is_quarantined = await connection.fetchval(
+            # A key that stands for other content names a transaction that did nothing wrong.
+            is_quarantined = not outcome.is_key_reused and await connection.fetchval(
                 self._sql["quarantine"], outcome.transaction_id
             )
-        return outcome.transaction_id if is_quarantined else None
+            transaction_id = outcome.transaction_id if is_quarantined else None
+            await bury(transaction_id)
+        return transaction_id
+
+    def _forget(self, posting: "asyncio.Task[BatchResult]") -> None:
+        """Let go of a posting, which nobody may have waited for to its end."""
+        self._under_way.discard(posting)
+        if not posting.cancelled() and (error := posting.exception()) is not None:
+            log.debug("posting_failed", error=repr(error))
+
+    @asynccontextmanager
+    async def _database_transaction(self) -> AsyncIterator[Connection]:
+        """A database transaction, on a connection that is given up if its server falls silent."""
+        async with (
+            self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
+            connection.transaction(),
+        ):
+            try:
+                yield connection
+            except TimeoutError:
+                # Undoing the work politely would wait for the silent server a second time.
+                connection.terminate()
+                raise
 
     async def _post(self, items: Sequence[Item]) -> BatchResult:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database_transaction() as connection:
             outcomes = await self._record(connection, items)
             wanted = [outcome.transaction_id for outcome in outcomes if not outcome.is_key_reused]
             rows = await self._lock_pending(connection, wanted)

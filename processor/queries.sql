@@ -115,6 +115,13 @@ owed AS (
 
 SELECT count(*) = 1 AS is_quarantined FROM quarantined;
 
+-- name: probe
+-- Whether posting has a chance again: a migrated database that takes writes. A former primary that
+-- became a standby answers, and is of no use.
+SELECT
+    current_setting('transaction_read_only') = 'off'
+    AND to_regclass('transactions') IS NOT NULL AS is_usable;
+
 -- name: read_transactions
 -- Whole transactions, for results and events.
 SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);

@@ -137,6 +137,8 @@ class ReconcilerSettings(ServiceSettings):
     stale_after_s: Seconds = 30.0
     reconcile_interval_s: Seconds = 5.0
     reconcile_in_flight_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    expire_after_s: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
+    integrity_interval_s: Seconds = 10.0
 
 
 class VerifySettings(DatabaseSettings):

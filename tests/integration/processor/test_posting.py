@@ -6,9 +6,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from contracts.recording import Submission
+from contracts.recording import Submission, recorded_rows, recording_arguments
 from processor.posting import Poster
 from runtime.database import Connection
+from runtime.queries import load_queries
 from tests.integration.processor.books import (
     add_wallets,
     open_pool,
@@ -134,3 +135,34 @@ async def test_a_commit_under_way_survives_the_cancellation_of_whoever_waits(
         await Poster(pool).post(ids)
 
     assert await _balances(database, [alice, bob]) == [70, 130]
+
+
+async def test_a_reused_key_that_is_quarantined_leaves_the_first_transaction_alone(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    [first] = await record(database, [transfer_command("reused", alice, bob, 30)])
+    other_content = Submission("test", transfer_command("reused", alice, bob, 31))
+    buried: list[UUID | None] = []
+
+    async def bury(transaction_id: UUID | None) -> None:
+        buried.append(transaction_id)
+
+    async with open_pool(database_url) as pool:
+        assert await Poster(pool).quarantine(other_content, bury=bury) is None
+
+    assert buried == [None]
+    assert await _status(database, first) == "PENDING"
+
+
+async def test_a_repeated_request_is_told_that_it_is_not_new(database: Connection) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    submissions = [Submission("test", transfer_command("again", alice, bob, 30))]
+
+    async def recorded() -> bool:
+        rows = await database.fetch(
+            load_queries("ingress")["record_transactions"], *recording_arguments(submissions)
+        )
+        return recorded_rows(rows, 1)[0].is_new
+
+    assert [await recorded(), await recorded()] == [True, False]

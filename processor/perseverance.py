@@ -1,0 +1,162 @@
+"""Posting whatever it takes: again after a passing error, in parts after another one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Final, TypeAlias, TypeVar, assert_never
+
+import structlog
+
+from processor import metrics
+from processor.circuit import Circuit
+from processor.failures import Fate, GivenBackError, classify
+from processor.posting import BatchResult, Item, Outcome, Poster
+from runtime.backoff import Backoff
+
+TRIES_MAX: Final = 3
+"""Failures in a row after which the database is asked whether it is there at all."""
+RETRY_FIRST_S: Final = 0.05
+RETRY_MOST_S: Final = 2.0
+"""Between two tries: how long a lock may be free, or a disk have room, before we look again."""
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger()
+
+
+class _StuckError(Exception):
+    """The database answers, and still the call failed TRIES_MAX times; its cause tells why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An item that failed alone, for an unknown reason: it is to be set aside."""
+
+    item: Item
+    error: Exception
+
+
+Settled: TypeAlias = Outcome | Failed
+
+
+class PerseveringPoster:
+    """Posts a partition's batches; only what fails alone, for an unknown reason, is given up.
+
+    What passes (a lock, a full disk, a statement that takes too long) is waited for without an
+    end, since nothing is lost by waiting; a metric and a log event at each try tell of it. A batch
+    that keeps failing is halved, so that what stands before the trouble is posted; what stands
+    behind it waits, since transactions post in their order.
+    """
+
+    def __init__(self, poster: Poster, circuit: Circuit, *, posted: asyncio.Event) -> None:
+        """`posted` is set after each commit, for whoever relays the events that it owes."""
+        self._poster = poster
+        self._circuit = circuit
+        self._posted = posted
+        self._is_stopping = False
+        self._is_stuck = False
+
+    def stop(self) -> None:
+        """Persevere no more: a try that fails from now on is the last one."""
+        self._is_stopping = True
+
+    async def post(self, items: Sequence[Item]) -> list[Settled]:
+        """Return what became of each item, in their order.
+
+        Raises GivenBackError when the database cannot be reached. Some of the items may be posted
+        by then; that shows when they come again.
+        """
+        try:
+            return await self._post(items)
+        finally:
+            self._tell_stuck(is_stuck=False)
+
+    async def insist(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what a call to the database returns, after as many tries as that takes.
+
+        Raises what is not transient, and GivenBackError as `post` does.
+        """
+        backoff = _backoff()
+        try:
+            while True:
+                try:
+                    return await self._try(call, backoff)
+                except _StuckError:
+                    self._tell_stuck(is_stuck=True)
+        finally:
+            self._tell_stuck(is_stuck=False)
+
+    async def _post(self, items: Sequence[Item]) -> list[Settled]:
+        backoff = _backoff()
+        while True:
+            try:
+                result = await self._try(lambda: self._poster.post(items), backoff)
+            except GivenBackError:
+                raise
+            except _StuckError as error:
+                self._tell_stuck(is_stuck=True)
+                if len(items) > 1:
+                    return await self._post_halves(items, error.__cause__)
+            except Exception as error:  # noqa: BLE001  # of unknown cause: look where it sits
+                if len(items) > 1:
+                    return await self._post_halves(items, error)
+                return [Failed(items[0], error)]
+            else:
+                self._tell(result)
+                return list(result.outcomes)
+
+    async def _post_halves(
+        self, items: Sequence[Item], cause: BaseException | None
+    ) -> list[Settled]:
+        metrics.BISECTIONS.inc()
+        log.warning("batch_bisected", transactions=len(items), error=repr(cause))
+        middle = len(items) // 2
+        first = await self._post(items[:middle])
+        return first + await self._post(items[middle:])
+
+    async def _try(self, call: Callable[[], Awaitable[Result]], backoff: Backoff) -> Result:
+        """Return what a call returns within TRIES_MAX tries; raises _StuckError after them."""
+        for tries in count(1):
+            try:
+                return await call()
+            except GivenBackError:
+                raise
+            except Exception as error:  # noqa: BLE001  # classify names the fate of each
+                await self._bear(error, tries=tries, backoff=backoff)
+        raise AssertionError("count() has no end")
+
+    async def _bear(self, error: Exception, *, tries: int, backoff: Backoff) -> None:
+        """Return, after a pause, if the same call may be made again; raises otherwise."""
+        match classify(error):
+            case Fate.UNKNOWN | Fate.POISON:
+                raise error
+            case Fate.TRANSIENT:
+                metrics.RETRIES.inc()
+                log.warning("batch_retried", tries=tries, error=repr(error))
+            case other:
+                assert_never(other)
+        if self._is_stopping:
+            raise GivenBackError("the process stops while the database fails it") from error
+        if self._circuit.is_open or tries >= TRIES_MAX:
+            await self._circuit.examine(error)
+        await asyncio.sleep(backoff.next_delay_s())
+        if tries >= TRIES_MAX:
+            raise _StuckError from error
+
+    def _tell(self, result: BatchResult) -> None:
+        posting = result.posting
+        self._posted.set()
+        self._tell_stuck(is_stuck=False)
+        metrics.TRANSACTIONS.labels("completed").inc(len(posting.posted))
+        metrics.TRANSACTIONS.labels("failed").inc(len(posting.refused))
+        log.info("batch_posted", transactions=len(posting.posted), refused=len(posting.refused))
+
+    def _tell_stuck(self, *, is_stuck: bool) -> None:
+        if is_stuck is not self._is_stuck:
+            self._is_stuck = is_stuck
+            metrics.STUCK.inc(1 if is_stuck else -1)
+
+
+def _backoff() -> Backoff:
+    return Backoff(first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)
