@@ -162,6 +162,8 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.WALLET_NOT_FOUND: f"no wallet {_ALICE}",
     ProblemCode.TRANSACTION_NOT_FOUND: f"no transaction {_TRANSACTION_ID}",
     ProblemCode.DEAD_LETTER_NOT_FOUND: f"no dead letter {_OUTBOX_ID}",
+    ProblemCode.DEAD_LETTER_ENDED: "it was replayed before",
+    ProblemCode.DEAD_LETTER_REFUSED: "unknown_version: version 2 is not 1",
     ProblemCode.METHOD_NOT_ALLOWED: "GET and POST are allowed here",
     ProblemCode.WALLET_NOT_EMPTY: "the balance is 899.50 USD; a wallet is closed at zero",
     ProblemCode.WALLET_CLOSED: "a closed wallet stays closed",

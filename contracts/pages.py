@@ -126,6 +126,14 @@ class DeadLetterState(StrEnum):
     DISCARDED = "discarded"
 
 
+class BodyEncoding(StrEnum):
+    """How a dead letter's body is written in JSON."""
+
+    TEXT = "text"
+    BASE64 = "base64"
+    """For bytes that are not UTF-8."""
+
+
 class DeadLetter(BaseModel):
     """A message that could not be processed."""
 
@@ -134,7 +142,10 @@ class DeadLetter(BaseModel):
     queue: str
     reason: DeadLetterReason
     detail: str
-    body: str = Field(description="The message's body; bytes that are not UTF-8 are replaced")
+    body: str = Field(description="The message's body, or the beginning of a long one")
+    body_encoding: BodyEncoding = Field(description="`base64` for a body that is not UTF-8")
+    body_bytes: int = Field(description="The size of the whole body")
+    is_body_whole: bool = Field(description="Whether `body` is all of it")
     headers: dict[str, Any]
     submitter: str | None
     transaction_id: UUID | None
@@ -147,6 +158,44 @@ class DeadLetterPage(BaseModel):
     """Dead letters, the newest first."""
 
     items: list[DeadLetter]
+    next_cursor: NextCursor
+
+
+class DeadLetterSummary(BaseModel):
+    """How many dead letters there are, grouped by reason."""
+
+    by_reason: dict[DeadLetterReason, int] = Field(description="Reasons without any are left out")
+    is_complete: bool = Field(description="false when older dead letters were not counted")
+
+
+class DeadLetterFate(StrEnum):
+    """What replaying or discarding did to a dead letter."""
+
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+    REFUSED = "refused"
+    """It is still open: the detail says what is in the way."""
+    UNCHANGED = "unchanged"
+    """It was replayed or discarded before."""
+
+
+class DeadLetterOutcome(BaseModel):
+    """What became of one dead letter, or with `dry_run` would become of it."""
+
+    id: UUID
+    outcome: DeadLetterFate
+    detail: str
+    transaction_ids: list[UUID] = Field(
+        description="Replayed: the message's transactions. Discarded: the one that became FAILED"
+    )
+
+
+class DeadLetterOutcomes(BaseModel):
+    """What became of many, in the order in which they arrived."""
+
+    dry_run: bool = Field(description="true: nothing was changed")
+    counts: dict[DeadLetterFate, int]
+    items: list[DeadLetterOutcome]
     next_cursor: NextCursor
 
 

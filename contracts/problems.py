@@ -22,6 +22,8 @@ class ProblemCode(StrEnum):
     WALLET_NOT_FOUND = "wallet_not_found"
     TRANSACTION_NOT_FOUND = "transaction_not_found"
     DEAD_LETTER_NOT_FOUND = "dead_letter_not_found"
+    DEAD_LETTER_ENDED = "dead_letter_ended"
+    DEAD_LETTER_REFUSED = "dead_letter_refused"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     WALLET_NOT_EMPTY = "wallet_not_empty"
     WALLET_CLOSED = "wallet_closed"
@@ -59,6 +61,10 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.WALLET_NOT_FOUND: ProblemKind(404, "No such wallet"),
     ProblemCode.TRANSACTION_NOT_FOUND: ProblemKind(404, "No such transaction"),
     ProblemCode.DEAD_LETTER_NOT_FOUND: ProblemKind(404, "No such dead letter"),
+    ProblemCode.DEAD_LETTER_ENDED: ProblemKind(409, "The dead letter was ended before"),
+    ProblemCode.DEAD_LETTER_REFUSED: ProblemKind(
+        409, "The dead letter cannot be replayed as it is"
+    ),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The resource has no such method"),
     ProblemCode.WALLET_NOT_EMPTY: ProblemKind(409, "The wallet still holds money"),
     ProblemCode.WALLET_CLOSED: ProblemKind(409, "The wallet is closed"),

@@ -65,7 +65,8 @@ def recorded_rows(rows: Sequence[Any], count: int) -> list[RecordedRow]:
     found: dict[int, RecordedRow] = {
         row["request"]: RecordedRow(
             id=row["id"],
-            is_new=row["is_new"],
+            # Null from a call that inserted nothing at all.
+            is_new=bool(row["is_new"]),
             is_same=row["is_same"],
             is_pending=row["is_pending"],
             created_at=row["created_at"],

@@ -4,6 +4,7 @@ The models give the documents their schemas. The `render_…` functions build th
 database rows directly: they run for every event and every read, where a model a row costs too much.
 """
 
+import functools
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
@@ -125,6 +126,7 @@ class TransactionEvent(Transaction):
 _EMPTY: Final[Json] = {}
 
 
+@functools.lru_cache(maxsize=512)  # the transactions of a group share theirs, and so do a batch's
 def format_moment(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds, always six digits."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -194,10 +196,10 @@ def render_wallet_entry(row: Row) -> Json:
     }
 
 
-def render_event(transaction: Json, *, event_id: UUID, event_type: str, occurred_at: str) -> Json:
+def render_event(transaction: Json, *, event_id: str, event_type: str, occurred_at: str) -> Json:
     """Return a rendered transaction as the event that tells of it."""
     return {
-        "event_id": str(event_id),
+        "event_id": event_id,
         "event_type": event_type,
         "occurred_at": occurred_at,
         **transaction,
@@ -208,21 +210,27 @@ def _entries(row: Row, currency: str) -> list[Json]:
     """The two legs, the debit first; none before the transaction is posted."""
     if row["source_sequence"] is None:
         return []
+    amount, source, destination = (
+        row["amount"],
+        row["source_balance_after"],
+        row["destination_balance_after"],
+    )
     return [
-        _entry(row, "source", -row["amount"], currency),
-        _entry(row, "destination", row["amount"], currency),
+        {
+            "wallet_id": str(row["source_wallet_id"]),
+            "sequence": row["source_sequence"],
+            "amount": format_minor(-amount, currency),
+            "balance_before": format_minor(source + amount, currency),
+            "balance_after": format_minor(source, currency),
+        },
+        {
+            "wallet_id": str(row["destination_wallet_id"]),
+            "sequence": row["destination_sequence"],
+            "amount": format_minor(amount, currency),
+            "balance_before": format_minor(destination - amount, currency),
+            "balance_after": format_minor(destination, currency),
+        },
     ]
-
-
-def _entry(row: Row, side: str, amount: int, currency: str) -> Json:
-    balance_after = row[f"{side}_balance_after"]
-    return {
-        "wallet_id": str(row[f"{side}_wallet_id"]),
-        "sequence": row[f"{side}_sequence"],
-        "amount": format_minor(amount, currency),
-        "balance_before": format_minor(balance_after - amount, currency),
-        "balance_after": format_minor(balance_after, currency),
-    }
 
 
 def _failure(row: Row) -> Json | None:

@@ -11,6 +11,7 @@ from ingress.access import ApiKeys
 from ingress.announcing import Announcer
 from ingress.application import build_application
 from ingress.backlog import BacklogGauge
+from ingress.dead_letters import DeadLetterCalls
 from ingress.endpoints import Gate
 from ingress.finality import FinalityWatch
 from ingress.rate_limit import RateLimiter, check_redis, connect_redis
@@ -19,6 +20,7 @@ from ingress.transactions import TransactionCalls
 from ingress.wallet_store import WalletStore
 from ingress.wallets import WalletCalls
 from runtime.database import KEYED_SESSION, Pool, create_pool
+from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_process
@@ -91,6 +93,9 @@ async def serve(settings: IngressSettings) -> None:
         gate=Gate(keys=keys, limiter=limiter),
         wallets=WalletCalls(WalletStore(pool)),
         transactions=_transaction_calls(service, settings, pool, announcer, fault_points),
+        dead_letters=DeadLetterCalls(
+            DeadLetters(pool=pool, publisher=publisher, partitions=settings.partitions)
+        ),
         readiness=readiness,
     )
     server = HttpServer(app, settings)

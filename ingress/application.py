@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from contracts.operations import BODY_BYTES_MAX, OPERATIONS
+from ingress.dead_letters import DeadLetterCalls
 from ingress.documentation import add_documentation, load_documentation
 from ingress.endpoints import Gate, Handler, PlainHandler, name_and_answer
 from ingress.transactions import TransactionCalls
@@ -17,11 +18,15 @@ def build_application(
     gate: Gate,
     wallets: WalletCalls,
     transactions: TransactionCalls,
+    dead_letters: DeadLetterCalls,
     readiness: Readiness,
 ) -> web.Application:
     """Return the application that serves OPERATIONS."""
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[name_and_answer])
-    guarded = _guarded_handlers(wallets, transactions)
+    guarded = {
+        **_money_handlers(wallets, transactions),
+        **_dead_letter_handlers(dead_letters),
+    }
     plain = _plain_handlers(readiness)
     for operation in OPERATIONS:
         name = operation.operation_id
@@ -34,9 +39,7 @@ def build_application(
     return app
 
 
-def _guarded_handlers(
-    wallets: WalletCalls, transactions: TransactionCalls
-) -> Mapping[str, Handler]:
+def _money_handlers(wallets: WalletCalls, transactions: TransactionCalls) -> Mapping[str, Handler]:
     return {
         "create_wallet": wallets.create,
         "read_wallet": wallets.read,
@@ -48,6 +51,18 @@ def _guarded_handlers(
         "submit_transaction_batch": transactions.submit_batch,
         "read_transaction": transactions.read,
         "list_transactions": transactions.list_page,
+    }
+
+
+def _dead_letter_handlers(dead_letters: DeadLetterCalls) -> Mapping[str, Handler]:
+    return {
+        "list_dead_letters": dead_letters.list_page,
+        "summarize_dead_letters": dead_letters.summarize,
+        "read_dead_letter": dead_letters.read,
+        "replay_dead_letter": dead_letters.replay,
+        "discard_dead_letter": dead_letters.discard,
+        "replay_dead_letters": dead_letters.replay_many,
+        "discard_dead_letters": dead_letters.discard_many,
     }
 
 

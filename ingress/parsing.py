@@ -112,13 +112,20 @@ class Query:
             _refuse(name, f"lies in the years {_FIRST_YEAR} to {_LAST_YEAR}")
         return moment
 
-    def limit(self) -> int:
-        """Return the page's size; raises ContractError outside 1 to PAGE_LIMIT_MAX."""
-        value = self._values.get("limit", str(PAGE_LIMIT_DEFAULT))
+    def flag(self, name: str) -> bool:
+        """Return whether a switch is on, off without it; raises ContractError for other words."""
+        value = self._values.get(name, "false")
+        if value not in {"true", "false"}:
+            _refuse(name, "is true or false")
+        return value == "true"
+
+    def limit(self, *, default: int = PAGE_LIMIT_DEFAULT, most: int = PAGE_LIMIT_MAX) -> int:
+        """Return how many items are wanted; raises ContractError outside 1 to `most`."""
+        value = self._values.get("limit", str(default))
         if not (value.isascii() and value.isdigit() and 1 <= len(value) <= len("000200")):
-            _refuse("limit", f"is 1 to {PAGE_LIMIT_MAX}")
-        if not 1 <= int(value) <= PAGE_LIMIT_MAX:
-            _refuse("limit", f"is 1 to {PAGE_LIMIT_MAX}")
+            _refuse("limit", f"is 1 to {most}")
+        if not 1 <= int(value) <= most:
+            _refuse("limit", f"is 1 to {most}")
         return int(value)
 
     def position(self, listing: str, size: int) -> bytes | None:

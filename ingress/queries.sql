@@ -116,15 +116,27 @@ SELECT wallet_id, fingerprint FROM wallet_requests WHERE submitter = $1 AND idem
 -- A customer's wallet, empty.
 INSERT INTO wallets (id, owner_id, currency, overdraft_limit, metadata)
 VALUES (coalesce($1, uuid_v7(clock_us())), $2, $3, $4, $5::text::json)
-RETURNING *;
+RETURNING
+    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
+    created_at, updated_at, deleted_at;
 
 -- name: read_wallet
--- One wallet.
-SELECT * FROM wallets WHERE id = $1;
+-- One wallet. Columns are named here, since a statement that was prepared for all of them breaks in
+-- the middle of a database transaction when the next release adds one.
+SELECT
+    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
+    created_at, updated_at, deleted_at
+FROM wallets
+WHERE id = $1;
 
 -- name: lock_wallet
 -- One wallet, to change it.
-SELECT * FROM wallets WHERE id = $1 FOR NO KEY UPDATE;
+SELECT
+    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
+    created_at, updated_at, deleted_at
+FROM wallets
+WHERE id = $1
+FOR NO KEY UPDATE;
 
 -- name: change_wallet
 -- A wallet's new state, limit and metadata; its time never runs backwards.
@@ -135,7 +147,9 @@ SET
     metadata = $4::text::json,
     updated_at = greatest(clock_timestamp(), updated_at)
 WHERE id = $1
-RETURNING *;
+RETURNING
+    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
+    created_at, updated_at, deleted_at;
 
 -- name: insert_audit
 -- Who did what to which thing.
@@ -182,7 +196,11 @@ ORDER BY e.id;
 
 -- name: read_wallets
 -- Whole wallets by id.
-SELECT * FROM wallets WHERE id = ANY ($1::uuid[]);
+SELECT
+    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
+    created_at, updated_at, deleted_at
+FROM wallets
+WHERE id = ANY ($1::uuid[]);
 
 -- name: examine_entries
 -- A bounded window of one wallet's entries, newest first.

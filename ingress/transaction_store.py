@@ -9,10 +9,10 @@ import asyncpg
 
 from contracts.transactions import TransactionStatus, TransactionType
 from contracts.views import Json, render_transaction
-from ingress.windows import Examined, Window, examine
 from runtime.database import Pool
 from runtime.gathering import Gatherer
 from runtime.queries import load_queries
+from runtime.windows import Examined, Window, examine
 
 READ_MAX: Final = 200
 WAITING_MAX: Final = 20_000

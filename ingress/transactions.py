@@ -32,7 +32,7 @@ from ingress.finality import FinalityWatch
 from ingress.idempotency import Standing
 from ingress.parsing import ID_BYTES, uuid_of, wait_s_of
 from ingress.transaction_store import TransactionFilter, TransactionStore
-from ingress.windows import Window
+from runtime.windows import Window
 
 log = structlog.get_logger()
 

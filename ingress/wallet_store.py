@@ -13,9 +13,9 @@ from contracts.fingerprints import fingerprint_of_json
 from contracts.identifiers import external_wallet_id
 from contracts.transactions import TransactionType
 from contracts.wallets import ValidWalletRequest, WalletStatus
-from ingress.windows import Examined, Window, examine
 from runtime.database import Connection, Pool
 from runtime.queries import load_queries
+from runtime.windows import Examined, Window, examine
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 

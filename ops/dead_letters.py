@@ -1,9 +1,9 @@
 """Dead letters for operators: one session with the database and, for replays, the broker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from contracts.messages import DeadLetterReason
@@ -12,14 +12,17 @@ from ops.actor import login_actor
 from ops.dependencies import check_database, database_failures
 from ops.failures import RefusedError, UsageError
 from ops.migrating import MigrateSettings
-from processor.dead_letters.operations import DeadLetters
-from processor.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError, Outcome
 from runtime.database import create_pool
+from runtime.dead_letters.operations import DeadLetters
+from runtime.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError, Outcome
 from runtime.publisher import Publisher
 
 BROKER_PATIENCE_S: Final = 5.0
 """A replay waits so long for the broker; without it the reconciler does the posting later."""
 ANY: Final = "any"
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told how many are done, of how many."""
 
 
 def filter_of(*, reason: str | None, submitter: str | None, state: str) -> DeadLetterFilter:
@@ -86,14 +89,21 @@ async def list_page(
     return {
         "items": [letter.to_json() for letter in page.items],
         "next_cursor": None if page.next_cursor is None else str(page.next_cursor),
-        "by_reason": counts,
+        "by_reason": counts.by_reason,
+        "is_complete": counts.is_complete,
     }
 
 
 async def show(settings: MigrateSettings, dead_letter_id: UUID) -> dict[str, Any]:
-    """Return one as JSON, with its whole body."""
+    """Return one as JSON, with its body as far as the contract shows it."""
     async with dead_letters(settings) as operations:
         return (await operations.show(dead_letter_id)).to_json()
+
+
+async def body(settings: MigrateSettings, dead_letter_id: UUID) -> bytes:
+    """Return the whole body of one, as it came."""
+    async with dead_letters(settings) as operations:
+        return await operations.body(dead_letter_id)
 
 
 async def end(
@@ -102,14 +112,26 @@ async def end(
     *,
     is_replay: bool,
     dry_run: bool,
+    progress: Progress | None = None,
 ) -> AsyncIterator[Outcome]:
     """Replay or discard what is meant, oldest first, and yield what became of each."""
     actor = login_actor()
     async with dead_letters(settings, is_publishing=is_replay and not dry_run) as operations:
         act = operations.replay if is_replay else operations.discard
         ids = operations.select(meant) if isinstance(meant, DeadLetterFilter) else _each(meant)
+        total = await _total(operations, meant) if progress is not None else 0
+        done = 0
         async for dead_letter_id in ids:
             yield await act(dead_letter_id, actor=actor, dry_run=dry_run)
+            done += 1
+            if progress is not None:
+                progress(done, max(done, total))
+
+
+async def _total(operations: DeadLetters, meant: Sequence[UUID] | DeadLetterFilter) -> int:
+    if isinstance(meant, DeadLetterFilter):
+        return sum((await operations.count_by_reason(meant)).by_reason.values())
+    return len(meant)
 
 
 async def _each(ids: Sequence[UUID]) -> AsyncIterator[UUID]:

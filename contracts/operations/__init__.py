@@ -23,7 +23,6 @@ from contracts.operations.wallets import WALLET_OPERATIONS
 
 __all__ = [
     "BODY_BYTES_MAX",
-    "LATER",
     "OPERATIONS",
     "ROUTING_PROBLEMS",
     "WAIT_S_MAX",
@@ -37,9 +36,7 @@ __all__ = [
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *WALLET_OPERATIONS,
     *TRANSACTION_OPERATIONS,
+    *DEAD_LETTER_OPERATIONS,
     *SERVICE_OPERATIONS,
 )
 """What the server serves and the document describes."""
-
-LATER: Final[tuple[Operation, ...]] = DEAD_LETTER_OPERATIONS
-"""Decided, and not served yet: neither routed nor in the document."""

@@ -1,25 +1,109 @@
 """The operators' calls on dead letters."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+from contracts import examples
 from contracts.access import Scope
-from contracts.messages import DeadLetterReason
+from contracts.messages import MESSAGE_BYTES_MAX, DeadLetterReason
 from contracts.operations import parameters
 from contracts.operations.shapes import (
     LIST_PROBLEMS,
     READ_PROBLEMS,
     Operation,
+    Parameter,
     Response,
     Tag,
 )
-from contracts.pages import DeadLetter, DeadLetterPage, DeadLetterState
+from contracts.pages import (
+    DeadLetter,
+    DeadLetterOutcome,
+    DeadLetterOutcomes,
+    DeadLetterPage,
+    DeadLetterState,
+    DeadLetterSummary,
+)
 from contracts.problems import ProblemCode
 
-_ONE: Final = (parameters.path_id("dead_letter_id"),)
-_PROBLEMS: Final = (
-    ProblemCode.DEAD_LETTER_NOT_FOUND,
-    *READ_PROBLEMS,
+ENDED_MAX: Final = 1000
+"""Dead letters that one call replays or discards: each is a commit of its own, and the client
+waits."""
+ENDED_DEFAULT: Final = 100
+BODY_LISTED_BYTES_MAX: Final = 4096
+"""So much of each body is in a list: enough to recognize a message, and a page stays small."""
+BODY_SHOWN_BYTES_MAX: Final = MESSAGE_BYTES_MAX
+"""So much of a body is shown: all of every message that a replay could accept."""
+
+_ONE: Final = parameters.path_id("dead_letter_id")
+_REASON: Final = parameters.query(
+    "reason", "Only this reason.", parameters.enum_schema(DeadLetterReason)
 )
+_SUBMITTER: Final = parameters.query(
+    "submitter", "Only this submitter's.", {"type": "string"}, "shop"
+)
+_STATE: Final = parameters.query(
+    "state", "Only those in this state.", parameters.enum_schema(DeadLetterState)
+)
+_DRY_RUN: Final = parameters.query(
+    "dry_run",
+    "`true`: tell what would become of it, and change nothing.",
+    {"type": "boolean", "default": False},
+)
+_ALL: Final = parameters.query(
+    "all",
+    "`true`: every open one. Needed where neither `reason` nor `submitter` is given.",
+    {"type": "boolean", "default": False},
+)
+_MOST: Final = Parameter(
+    name="limit",
+    place="query",
+    description="The most that this call ends.",
+    schema={"type": "integer", "minimum": 1, "maximum": ENDED_MAX, "default": ENDED_DEFAULT},
+)
+_MEANT: Final = (_REASON, _SUBMITTER, _ALL, _DRY_RUN, parameters.CURSOR, _MOST)
+_ONE_PROBLEMS: Final = (ProblemCode.DEAD_LETTER_NOT_FOUND, *READ_PROBLEMS)
+_END_PROBLEMS: Final = (ProblemCode.DEAD_LETTER_ENDED, *_ONE_PROBLEMS)
+_MANY: Final = (
+    f"Takes the open ones that fit the filters, in the order in which they arrived, each in a "
+    f"commit of its own: at most `limit` ({ENDED_MAX} at most), and fewer when that takes long. "
+    "`next_cursor` is null when none is left behind them; otherwise pass it back for the rest. "
+    "Safe to repeat: what is ended is not open any more. Takes no body."
+)
+
+_TRANSACTION_ID: Final = examples.TRANSACTION["id"]
+_REPLAYED: Final[Mapping[str, Any]] = {
+    "id": "019aa3b1-0c4e-7a52-8001-3d6f1b2a9c70",
+    "outcome": "replayed",
+    "detail": "1 recorded",
+    "transaction_ids": [_TRANSACTION_ID],
+}
+_DISCARDED: Final[Mapping[str, Any]] = {
+    **_REPLAYED,
+    "outcome": "discarded",
+    "detail": "given up: its transaction FAILED",
+}
+_LETTER: Final[Mapping[str, Any]] = {
+    "id": _REPLAYED["id"],
+    "state": "open",
+    "queue": "ackledger.transactions.0",
+    "reason": "unknown_version",
+    "detail": "version 2 is not 1",
+    "body": '{"version": 2}',
+    "body_encoding": "text",
+    "body_bytes": 14,
+    "is_body_whole": True,
+    "headers": {},
+    "submitter": "shop",
+    "transaction_id": None,
+    "first_seen_at": examples.TRANSACTION["created_at"],
+    "replayed_at": None,
+    "discarded_at": None,
+}
+
+
+def _outcomes(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"dry_run": False, "counts": {one["outcome"]: 1}, "items": [one], "next_cursor": None}
+
 
 _LIST: Final = Operation(
     operation_id="list_dead_letters",
@@ -27,19 +111,41 @@ _LIST: Final = Operation(
     path="/v1/dead-letters",
     tag=Tag.DEAD_LETTERS,
     summary="List dead letters",
-    description="The newest first. Filters narrow the list together.",
-    scope=Scope.OPERATIONS,
-    parameters=(
-        parameters.query("reason", "Only this reason.", parameters.enum_schema(DeadLetterReason)),
-        parameters.query("submitter", "Only this submitter's.", {"type": "string"}, "shop"),
-        parameters.query(
-            "state", "Only those in this state.", parameters.enum_schema(DeadLetterState)
-        ),
-        parameters.CURSOR,
-        parameters.LIMIT,
+    description=(
+        f"The newest first, with at most {BODY_LISTED_BYTES_MAX} bytes of each body. Filters "
+        "narrow the list together."
     ),
-    responses=(Response(200, "A page", model=DeadLetterPage),),
+    scope=Scope.OPERATIONS,
+    parameters=(_REASON, _SUBMITTER, _STATE, parameters.CURSOR, parameters.LIMIT),
+    responses=(
+        Response(
+            200,
+            "A page",
+            model=DeadLetterPage,
+            example={"items": [_LETTER], "next_cursor": None},
+        ),
+    ),
     problems=LIST_PROBLEMS,
+)
+
+_SUMMARIZE: Final = Operation(
+    operation_id="summarize_dead_letters",
+    method="GET",
+    path="/v1/dead-letters/summary",
+    tag=Tag.DEAD_LETTERS,
+    summary="Count dead letters by reason",
+    description="Filters narrow what is counted together. Only the newest are counted if many.",
+    scope=Scope.OPERATIONS,
+    parameters=(_REASON, _SUBMITTER, _STATE),
+    responses=(
+        Response(
+            200,
+            "The counts",
+            model=DeadLetterSummary,
+            example={"by_reason": {"not_json": 2, "unknown_version": 1}, "is_complete": True},
+        ),
+    ),
+    problems=READ_PROBLEMS,
 )
 
 _READ: Final = Operation(
@@ -48,11 +154,14 @@ _READ: Final = Operation(
     path="/v1/dead-letters/{dead_letter_id}",
     tag=Tag.DEAD_LETTERS,
     summary="Read a dead letter",
-    description="With its body, its headers and why it could not be processed.",
+    description=(
+        "With its headers, why it could not be processed, and its body, of which at most "
+        f"{BODY_SHOWN_BYTES_MAX} bytes."
+    ),
     scope=Scope.OPERATIONS,
-    parameters=_ONE,
-    responses=(Response(200, "The dead letter", model=DeadLetter),),
-    problems=_PROBLEMS,
+    parameters=(_ONE,),
+    responses=(Response(200, "The dead letter", model=DeadLetter, example=_LETTER),),
+    problems=_ONE_PROBLEMS,
 )
 
 _REPLAY: Final = Operation(
@@ -61,11 +170,16 @@ _REPLAY: Final = Operation(
     path="/v1/dead-letters/{dead_letter_id}/replay",
     tag=Tag.DEAD_LETTERS,
     summary="Replay a dead letter",
-    description="Publishes the message again; its transaction, if any, is PENDING again.",
+    description=(
+        "Gives the message another chance, under its own keys and submitter; a quarantined "
+        "transaction is PENDING again. What was ended before under the same key stays as it is, "
+        "and `detail` says so. A message that is still unusable is refused and stays open. Takes "
+        "no body."
+    ),
     scope=Scope.OPERATIONS,
-    parameters=_ONE,
-    responses=(Response(200, "The dead letter, replayed", model=DeadLetter),),
-    problems=_PROBLEMS,
+    parameters=(_ONE, _DRY_RUN),
+    responses=(Response(200, "It is replayed", model=DeadLetterOutcome, example=_REPLAYED),),
+    problems=(ProblemCode.DEAD_LETTER_REFUSED, *_END_PROBLEMS),
 )
 
 _DISCARD: Final = Operation(
@@ -74,11 +188,61 @@ _DISCARD: Final = Operation(
     path="/v1/dead-letters/{dead_letter_id}/discard",
     tag=Tag.DEAD_LETTERS,
     summary="Discard a dead letter",
-    description="Gives the message up for good; its transaction, if any, is FAILED.",
+    description=(
+        "Gives the message up for good; a quarantined transaction becomes FAILED. Takes no body."
+    ),
     scope=Scope.OPERATIONS,
-    parameters=_ONE,
-    responses=(Response(200, "The dead letter, discarded", model=DeadLetter),),
-    problems=_PROBLEMS,
+    parameters=(_ONE, _DRY_RUN),
+    responses=(Response(200, "It is discarded", model=DeadLetterOutcome, example=_DISCARDED),),
+    problems=_END_PROBLEMS,
 )
 
-DEAD_LETTER_OPERATIONS: Final = (_LIST, _READ, _REPLAY, _DISCARD)
+_REPLAY_MANY: Final = Operation(
+    operation_id="replay_dead_letters",
+    method="POST",
+    path="/v1/dead-letters/replay",
+    tag=Tag.DEAD_LETTERS,
+    summary="Replay dead letters by filter",
+    description=f"{_MANY} One that is refused stays open and stops none of the others.",
+    scope=Scope.OPERATIONS,
+    parameters=_MEANT,
+    responses=(
+        Response(
+            200,
+            "What became of each",
+            model=DeadLetterOutcomes,
+            example=_outcomes(_REPLAYED),
+        ),
+    ),
+    problems=LIST_PROBLEMS,
+)
+
+_DISCARD_MANY: Final = Operation(
+    operation_id="discard_dead_letters",
+    method="POST",
+    path="/v1/dead-letters/discard",
+    tag=Tag.DEAD_LETTERS,
+    summary="Discard dead letters by filter",
+    description=_MANY,
+    scope=Scope.OPERATIONS,
+    parameters=_MEANT,
+    responses=(
+        Response(
+            200,
+            "What became of each",
+            model=DeadLetterOutcomes,
+            example=_outcomes(_DISCARDED),
+        ),
+    ),
+    problems=LIST_PROBLEMS,
+)
+
+DEAD_LETTER_OPERATIONS: Final = (
+    _LIST,
+    _SUMMARIZE,
+    _READ,
+    _REPLAY,
+    _DISCARD,
+    _REPLAY_MANY,
+    _DISCARD_MANY,
+)

@@ -1,5 +1,7 @@
 """`ackledger dead-letters`: messages that could not be processed, and what becomes of them."""
 
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
@@ -9,12 +11,15 @@ from ops.invocation import settings_of
 from ops.output import AsJson, console, print_json, print_table, printable, quiet_logs, say
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from uuid import UUID
 
-    from processor.dead_letters.views import DeadLetterFilter, Outcome
+    from ops.dead_letters import Progress
+    from runtime.dead_letters.views import DeadLetterFilter, Outcome
 
 _BODY_SHOWN = 60
+_BAR_FROM = 20
+"""Fewer are done before anybody reads a bar."""
 
 Reason: TypeAlias = Annotated[str | None, typer.Option(help="Only of this reason.")]
 Submitter: TypeAlias = Annotated[str | None, typer.Option(help="Only of this submitter.")]
@@ -68,16 +73,26 @@ def _list(
 def _show(
     context: typer.Context,
     dead_letter: Annotated[str, typer.Argument(metavar="ID", help="Which one.")],
+    *,
+    only_body: Annotated[
+        bool, typer.Option("--body", help="Write the whole body, byte for byte, and nothing else.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter with its whole body."""
+    """Show one dead letter, with its body up to 1 MiB; bytes that are no text as base64."""
     import asyncio
 
-    from ops.dead_letters import id_of, show
+    from ops.dead_letters import body, id_of, show
     from ops.migrating import MigrateSettings
 
+    if only_body and as_json:
+        raise UsageError("say one of --body and --json")
     wanted = id_of(dead_letter)
-    letter = asyncio.run(show(settings_of(context, MigrateSettings), wanted))
+    settings = settings_of(context, MigrateSettings)
+    if only_body:
+        sys.stdout.buffer.write(asyncio.run(body(settings, wanted)))
+        return
+    letter = asyncio.run(show(settings, wanted))
     if as_json:
         print_json(letter)
         return
@@ -88,6 +103,8 @@ def _show(
             out.print(printable(str(value)))
     out.print()
     out.print(printable(letter["body"]))
+    if not letter["is_body_whole"]:
+        say(f"that is its beginning; all {letter['body_bytes']} bytes: --body")
 
 
 def _replay(
@@ -148,9 +165,36 @@ def _end(
 
     quiet_logs()
     settings = settings_of(context, MigrateSettings)
-    outcomes = end(settings, meant, is_replay=is_replay, dry_run=dry_run)
-    counts = asyncio.run(_report(outcomes, dry_run=dry_run, as_json=as_json))
+    with _progress("replaying" if is_replay else "discarding") as progress:
+        outcomes = end(settings, meant, is_replay=is_replay, dry_run=dry_run, progress=progress)
+        counts = asyncio.run(_report(outcomes, dry_run=dry_run, as_json=as_json))
     raise typer.Exit(code=1 if counts.get("refused") else 0)
+
+
+@contextmanager
+def _progress(what: str) -> "Iterator[Progress | None]":
+    """Give what moves a bar on standard error; nothing where that is no terminal."""
+    out = console(is_error=True)
+    if not out.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=out,
+        transient=True,
+        # What is printed meanwhile stands above the bar; a file or a pipe is not the bar's affair.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with bar:
+        task = bar.add_task(what, total=None, visible=False)
+        yield lambda done, total: bar.update(
+            task, completed=done, total=total, visible=total >= _BAR_FROM
+        )
 
 
 async def _report(
@@ -176,16 +220,15 @@ async def _report(
 
 def _print_page(page: dict[str, Any]) -> None:
     items = page["items"]
-    if not items:
-        say("there are none")
-        return
     columns = ("id", "first_seen_at", "state", "reason", "submitter", "body")
-    rows = [
-        [str(letter[name] or "")[:_BODY_SHOWN].replace("\n", " ") for name in columns]
-        for letter in items
-    ]
-    print_table([name.replace("_", " ") for name in columns], rows)
+    if items:
+        rows = [
+            [str(letter[name] or "")[:_BODY_SHOWN].replace("\n", " ") for name in columns]
+            for letter in items
+        ]
+        print_table([name.replace("_", " ") for name in columns], rows)
     counts = ", ".join(f"{count} {reason}" for reason, count in page["by_reason"].items())
-    say(f"in all: {counts}")
+    scope = "in all" if page["is_complete"] else "among the newest"
+    say(f"{scope}: {counts}" if counts else "there are none")
     if page["next_cursor"]:
         say(f"there are more: --cursor {page['next_cursor']}")

@@ -21,8 +21,10 @@ from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
 from runtime.topology import TopologyError, check_queue
 
-IN_HAND_MAX: Final = 64
-"""Messages in hand at once: dead letters may be large, and they are not in a hurry."""
+IN_HAND_MAX: Final = 16
+"""Messages in hand at once: with the broker's usual bound of 16 MiB a message, 256 MiB of them."""
+STORED_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Bodies of one insert: it must end well within the statement timeout, or it is tried for ever."""
 WATCH_INTERVAL_S: Final = 5.0
 SECOND_LOOK_S: Final = 0.5
 """A message may be on its way to us when we look; half a second later it has arrived."""
@@ -76,12 +78,20 @@ class DeadLetterCollector:
             if not self._waiting:
                 await self._arrived.wait()
                 continue
-            deliveries = list(self._waiting)
-            self._waiting.clear()
+            deliveries = self._take()
             stored = await self._store(deliveries)
             await self._fault_points.reach(FaultPoint.DEAD_LETTERS_STORED)
             for delivery in stored:
                 await self._ack(delivery)
+
+    def _take(self) -> list[_Delivery]:
+        """Take what the next insert stores: one, and more as long as they are small."""
+        taken = [self._waiting.popleft()]
+        room = STORED_BYTES_MAX - len(taken[0].letter.body)
+        while self._waiting and len(self._waiting[0].letter.body) <= room:
+            taken.append(self._waiting.popleft())
+            room -= len(taken[-1].letter.body)
+        return taken
 
     async def _store(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:
         """Return those that are stored: all of them, but for a letter that nothing can store.

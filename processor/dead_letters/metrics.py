@@ -10,6 +10,3 @@ STORED: Final = Counter(
 FAILURES: Final = Counter(
     "ackledger_dead_letters_failures", "Tries to store dead letters that have to be made again"
 )
-ENDED: Final = Counter(
-    "ackledger_dead_letters_ended", "Dead letters that an operator dealt with", ["outcome"]
-)

@@ -6,7 +6,10 @@ from uuid import UUID, uuid4
 import orjson
 
 from contracts.messages import REQUESTED_TYPE
+from contracts.recording import Submission, recording_arguments
+from contracts.transactions import command_of
 from runtime.database import Connection
+from runtime.queries import load_queries
 
 _INSERT = """
 INSERT INTO dead_letters (
@@ -66,6 +69,19 @@ async def store(
 async def quarantine(database: Connection, transaction_id: UUID) -> None:
     """Set a transaction aside, as the processor does."""
     await database.execute(_QUARANTINE, transaction_id)
+
+
+async def quarantined_deposit(database: Connection, wallet: str) -> tuple[UUID, str]:
+    """Return the dead letter of a deposit of 1.00 USD that was set aside, and the deposit's id."""
+    request = {**deposit(uuid4().hex, amount="1.00"), "currency": "USD"}
+    # Recorded behind everybody's back: no message asks for its posting.
+    command = command_of({**request, "destination_wallet_id": wallet})
+    recording = load_queries("runtime.dead_letters")["record_requested"]
+    submission = Submission(submitter="shop", command=command)
+    [row] = await database.fetch(recording, *recording_arguments([submission]))
+    await quarantine(database, row["id"])
+    dead_letter = await store(database, b"{}", reason="quarantined", transaction_id=row["id"])
+    return dead_letter, str(row["id"])
 
 
 async def status_of(database: Connection, transaction_id: UUID) -> str:

@@ -172,6 +172,22 @@ async def test_nothing_is_lost_while_the_database_does_not_answer(
     assert {row["body"] for row in rows} == {str(number).encode() for number in range(count)}
 
 
+async def test_huge_and_binary_messages_are_stored_byte_for_byte(
+    pool: Pool, database: Connection, broker_url: str, publisher: Publisher, channel: Channel
+) -> None:
+    """More than one insert may hold: they are stored one after the other."""
+    bodies = [bytes([first]) + bytes(range(256)) * 45_000 for first in range(3)]
+    for body in bodies:
+        await publisher.publish(_buried(body), timeout_s=10)
+    async with running(DeadLetterCollector(broker_url, pool=pool)):
+        rows = await _stored(database, len(bodies))
+        await _wait_until_empty(channel)
+    commits = await database.fetchval("SELECT count(DISTINCT xmin::text) FROM dead_letters")
+
+    assert sorted(row["body"] for row in rows) == bodies
+    assert commits == len(bodies)
+
+
 async def test_a_collector_that_is_stopped_leaves_the_rest_to_the_next(
     pool: Pool, database: Connection, broker_url: str, publisher: Publisher, channel: Channel
 ) -> None:

@@ -24,6 +24,13 @@ _CALLS: list[tuple[str, str, object, Scope]] = [
     ("POST", "/v1/transactions/batch", {"transactions": [{}]}, Scope.TRANSACTIONS_WRITE),
     ("GET", "/v1/transactions", None, Scope.TRANSACTIONS_READ),
     ("GET", "/v1/transactions/{id}", None, Scope.TRANSACTIONS_READ),
+    ("GET", "/v1/dead-letters", None, Scope.OPERATIONS),
+    ("GET", "/v1/dead-letters/summary", None, Scope.OPERATIONS),
+    ("GET", "/v1/dead-letters/{id}", None, Scope.OPERATIONS),
+    ("POST", "/v1/dead-letters/{id}/replay", None, Scope.OPERATIONS),
+    ("POST", "/v1/dead-letters/{id}/discard", None, Scope.OPERATIONS),
+    ("POST", "/v1/dead-letters/replay?submitter=nobody", None, Scope.OPERATIONS),
+    ("POST", "/v1/dead-letters/discard?submitter=nobody", None, Scope.OPERATIONS),
 ]
 
 

@@ -9,9 +9,9 @@ from contracts.transactions import TransactionStatus, TransactionType
 from contracts.wallets import WalletStatus
 from ingress.transaction_store import TransactionFilter, TransactionStore
 from ingress.wallet_store import EntryFilter, WalletFilter, WalletStore
-from ingress.windows import EXAMINED_MAX
 from ops.stack import Stack
 from runtime.database import KEYED_SESSION, Pool, connect, create_pool
+from runtime.windows import EXAMINED_MAX
 from tests.conftest import create_database, drop_database
 
 ROWS = 3 * EXAMINED_MAX

@@ -1,15 +1,16 @@
 """Dead letters as operators see them, and what became of one; pure."""
 
+import base64
+import codecs
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import orjson
 
-from contracts.pages import DeadLetterState
+from contracts.pages import BodyEncoding, DeadLetterFate, DeadLetterState
 from contracts.views import format_moment
 
 
@@ -28,7 +29,7 @@ class DeadLetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A stored dead letter; in a list, `body` is only the beginning of `body_bytes`."""
+    """A stored dead letter; `body` may be only the beginning of `body_bytes`."""
 
     id: UUID
     message_id: str
@@ -47,6 +48,11 @@ class DeadLetter:
     discarded_at: datetime | None
 
     @property
+    def is_body_whole(self) -> bool:
+        """Whether `body` is all of it."""
+        return len(self.body) == self.body_bytes
+
+    @property
     def state(self) -> DeadLetterState:
         """What became of it."""
         if self.replayed_at is not None:
@@ -57,13 +63,17 @@ class DeadLetter:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as the contract's `DeadLetter` has it."""
+        body, encoding = _shown(self.body, is_whole=self.is_body_whole)
         return {
             "id": str(self.id),
             "state": self.state.value,
             "queue": self.queue,
             "reason": self.reason,
             "detail": self.detail,
-            "body": self.body.decode(errors="replace"),
+            "body": body,
+            "body_encoding": encoding.value,
+            "body_bytes": self.body_bytes,
+            "is_body_whole": self.is_body_whole,
             "headers": self.headers,
             "submitter": self.submitter,
             "transaction_id": None if self.transaction_id is None else str(self.transaction_id),
@@ -81,15 +91,12 @@ class DeadLetterPage:
     next_cursor: UUID | None
 
 
-class Fate(StrEnum):
-    """What replaying or discarding did."""
+@dataclass(frozen=True, slots=True)
+class ReasonCounts:
+    """How many there are for each reason; `is_complete` is False when the oldest are not in it."""
 
-    REPLAYED = "replayed"
-    DISCARDED = "discarded"
-    REFUSED = "refused"
-    """It is still open: the detail says what is in the way."""
-    UNCHANGED = "unchanged"
-    """It was replayed or discarded before."""
+    by_reason: dict[str, int]
+    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +104,12 @@ class Outcome:
     """What became of one dead letter, or with dry_run would become of it."""
 
     dead_letter_id: UUID
-    fate: Fate
+    fate: DeadLetterFate
     detail: str
     transaction_ids: tuple[UUID, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the command line prints it."""
+        """Return it as the contract's `DeadLetterOutcome` has it."""
         return {
             "id": str(self.dead_letter_id),
             "outcome": self.fate.value,
@@ -118,3 +125,15 @@ def dead_letter_of(row: asyncpg.Record) -> DeadLetter:
 
 def _moment(moment: datetime | None) -> str | None:
     return None if moment is None else format_moment(moment)
+
+
+def _shown(body: bytes, *, is_whole: bool) -> tuple[str, BodyEncoding]:
+    """Return a body as JSON can hold it, so that no byte of it is lost.
+
+    A beginning may end within a character: the part of it is left out.
+    """
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(body, final=is_whole)
+    except UnicodeDecodeError:
+        return base64.b64encode(body).decode(), BodyEncoding.BASE64
+    return text, BodyEncoding.TEXT

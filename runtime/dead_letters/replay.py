@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 from uuid import UUID
 
 from contracts.messages import (
+    MESSAGE_BYTES_MAX,
     TRACEPARENT_HEADER,
+    DeadLetterReason,
     PoisonMessageError,
     Recorded,
     Requested,
@@ -14,7 +16,10 @@ from contracts.messages import (
 )
 from contracts.recording import RecordedRow, Submission
 from contracts.tracing import valid_traceparent
-from processor.dead_letters.views import DeadLetter
+from runtime.dead_letters.views import DeadLetter
+
+DETAIL_MAX: Final = 500
+"""Characters: keys may be long, and the audit log keeps each detail for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,12 @@ def plan_replay(letter: DeadLetter) -> Plan:
     """Return what replaying means, from the stored body, read anew."""
     if letter.transaction_id is not None:
         return PostAgain([letter.transaction_id], released=letter.transaction_id)
+    if not letter.is_body_whole:
+        # Only so much was read; nothing longer is ever accepted.
+        return StillPoison(
+            f"{DeadLetterReason.MESSAGE_TOO_LARGE}: {letter.body_bytes} bytes, "
+            f"{MESSAGE_BYTES_MAX} at most"
+        )
     try:
         content = decode_message(
             letter.body,
@@ -80,3 +91,28 @@ def conflicts_of(submissions: Sequence[Submission], rows: Sequence[RecordedRow])
         for submission, row in zip(submissions, rows, strict=True)
         if not row.is_same
     ]
+
+
+def recording_detail(rows: Sequence[RecordedRow], conflicts: Sequence[str]) -> str:
+    """Return what recording again came to, in a sentence for operators."""
+    same = [row for row in rows if row.is_same]
+    known = [row for row in same if not row.is_new]
+    waiting = sum(row.is_pending for row in known)
+    parts = [f"{len(same) - len(known)} recorded"] if len(same) > len(known) else []
+    if waiting:
+        parts.append(f"{waiting} recorded before and still to be posted")
+    if len(known) > waiting:
+        parts.append(f"{len(known) - waiting} ended before: nothing was changed")
+    if conflicts:
+        keys = ", ".join(conflicts[:3])
+        parts.append(f"{len(conflicts)} keys stand for other content, such as {keys}")
+    return "; ".join(parts)[:DETAIL_MAX]
+
+
+def posting_detail(*, named: int, pending: int) -> str:
+    """Return what posting again came to: of the named transactions, so many are PENDING."""
+    if pending == named:
+        return "posted again"
+    if pending == 0:
+        return "nothing is left to be posted: nothing was changed"
+    return f"{pending} of {named} posted again; nothing is left to be done for the others"
