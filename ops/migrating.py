@@ -1,11 +1,9 @@
 """Bringing a database and a broker to what this release needs, or telling what is missing."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import asyncpg
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
@@ -13,9 +11,7 @@ from contracts.topology import EXCHANGES, queues
 from ops.dependencies import Connection, database_connection, unreachable
 from ops.failures import RefusedError
 from runtime import broker
-from runtime.backoff import Backoff
 from runtime.migrations import (
-    Migration,
     MigrationError,
     load_migrations,
     migrate,
@@ -24,7 +20,7 @@ from runtime.migrations import (
 from runtime.settings import BrokerSettings, DatabaseSettings
 from runtime.topology import TopologyError, declare_topology
 
-# Each try waits one second for a lock; live traffic that holds one for ten tries will not let go.
+# Some forty seconds with their pauses; a session that holds a table for longer will not let go.
 LOCK_TRIES: Final = 10
 
 
@@ -63,36 +59,11 @@ async def find_missing(settings: MigrateSettings) -> Changes:
 
 
 async def _applied(connection: Connection, say: Callable[[str], None]) -> tuple[str, ...]:
-    migrations = load_migrations()
     try:
-        # Looked at as a whole first: where a file was changed, nothing is applied.
-        if not await missing_migrations(connection, migrations):
-            return ()
-        # One by one, so that what was applied before a lock was missed is known.
-        applied = [await _apply(connection, migration, say) for migration in migrations]
+        applied = await migrate(connection, load_migrations(), tries=LOCK_TRIES, say=say)
     except MigrationError as error:
         raise RefusedError(str(error)) from error
-    return tuple(version for versions in applied for version in versions)
-
-
-async def _apply(
-    connection: Connection, migration: Migration, say: Callable[[str], None]
-) -> list[str]:
-    """Apply one migration unless another process did."""
-    backoff = Backoff(first_s=0.5, most_s=5.0)
-    for attempt in range(1, LOCK_TRIES):
-        try:
-            return [done.version for done in await migrate(connection, [migration])]
-        except asyncpg.LockNotAvailableError:
-            say(f"{migration.version} waits for a lock (try {attempt} of {LOCK_TRIES})")
-            await asyncio.sleep(backoff.next_delay_s())
-    try:
-        return [done.version for done in await migrate(connection, [migration])]
-    except asyncpg.LockNotAvailableError as error:
-        raise RefusedError(
-            f"{migration.version} could not get its lock in {LOCK_TRIES} tries, since other "
-            f"sessions hold it ({error}); run it again when they are done"
-        ) from error
+    return tuple(migration.version for migration in applied)
 
 
 async def _declared(settings: MigrateSettings) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ops.invocation import DIRECTORY_DEFAULT
-from ops.stack.options import StackMode
+from ops.stack.options import PostgresBinaries, StackMode
 from runtime.settings import PREFIX
 
 
@@ -19,5 +19,6 @@ class StackSettings(BaseSettings):
     amqp_url: str | None = Field(default=None, validation_alias="AMQP_URL")
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     stack: StackMode = StackMode.AUTO
+    stack_postgres: PostgresBinaries = PostgresBinaries.AUTO
     directory: Path = Path(DIRECTORY_DEFAULT)
     rabbitmq_management_url: str | None = None

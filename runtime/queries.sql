@@ -1,6 +1,6 @@
--- name: lock_migrations
--- One process migrates at a time; the others wait here.
-SELECT pg_advisory_lock($1);
+-- name: try_lock_migrations
+-- One process migrates at a time; the others ask again.
+SELECT pg_try_advisory_lock($1);
 
 -- name: unlock_migrations
 -- Lets the next waiting process look.
@@ -23,8 +23,42 @@ SELECT to_regclass('schema_migrations') IS NOT NULL;
 SELECT version, checksum FROM schema_migrations;
 
 -- name: bound_migration_locks
--- Migrations never stand in front of live traffic.
-SET LOCAL lock_timeout = '1s';
+-- A migration that waits for a table makes all traffic on it wait behind it: not for long.
+SET LOCAL lock_timeout = '500ms';
+
+-- name: read_lock_holders
+-- Who has been in the way of a migration for longer than a try waits ($1 seconds): sessions with
+-- locks on our tables, the oldest three. The server hides when other roles' sessions began.
+SELECT
+    a.pid, a.application_name, a.backend_type, a.usename AS role, a.state,
+    extract(EPOCH FROM clock_timestamp() - a.xact_start)::double precision AS age_s,
+    array_agg(DISTINCT c.relname::text) AS tables
+FROM pg_locks AS l
+INNER JOIN pg_class AS c ON c.oid = l.relation
+INNER JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE
+    l.granted
+    AND l.locktype = 'relation'
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND c.relkind IN ('r', 'p')
+    AND c.relnamespace <> 'pg_catalog'::regnamespace
+    AND a.pid <> pg_backend_pid()
+    AND (
+        a.xact_start IS NULL
+        OR a.xact_start < clock_timestamp() - make_interval(secs => $1)
+    )
+GROUP BY a.pid, a.application_name, a.backend_type, a.usename, a.state, a.xact_start
+ORDER BY a.xact_start
+LIMIT 3;
+
+-- name: read_invalid_index
+-- An index that was being built concurrently when its session ended: it slows down every write and
+-- serves no read.
+SELECT i.indexrelid::regclass::text
+FROM pg_index AS i
+INNER JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE NOT i.indisvalid AND c.relnamespace = current_schema()::regnamespace
+LIMIT 1;
 
 -- name: insert_applied
 -- Notes a migration in the same commit as its effect.

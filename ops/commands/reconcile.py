@@ -27,7 +27,10 @@ def _reconcile(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Announce to the processor again what is PENDING for too long. Safe beside any reconciler."""
+    """Announce to the processor again what is PENDING for too long, and end what has expired.
+
+    Safe beside any reconciler.
+    """
     import asyncio
     from dataclasses import asdict
 
@@ -41,7 +44,8 @@ def _reconcile(
         return
     typer.echo(
         f"{counts.swept} transactions looked at, {counts.stale} of them stale; "
-        f"{counts.republished} announced again, {counts.ended} had ended, {counts.waiting} wait"
+        f"{counts.republished} announced again, {counts.ended} had ended, "
+        f"{counts.expired} expired, {counts.waiting} wait"
     )
     if counts.is_paused:
         typer.echo("nothing was announced: the queues are deep enough as they are")

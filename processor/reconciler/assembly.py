@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from processor.dead_letters.collector import DeadLetterCollector
+from processor.reconciler.expiry import Expiry
+from processor.reconciler.integrity import IntegrityCheck
 from processor.reconciler.leadership import Leadership
 from processor.reconciler.queue_depth import QueueDepth
 from processor.reconciler.reconciler import LOOKUP_SESSION, ReconcileCounts, Reconciler
@@ -114,11 +116,13 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         depth=depth,
         partitions=settings.partitions,
         in_flight_max=settings.reconcile_in_flight_max,
+        expiry=Expiry(pool, after_s=settings.expire_after_s),
         fault_points=fault_points,
     )
     reconciler = Reconciler(
         sweep=Sweep(pool),
         worklist=worklist,
+        integrity=IntegrityCheck(pool, interval_s=settings.integrity_interval_s),
         leadership=Leadership(settings.database_url),
         stale_after_s=stale_after_s,
         interval_s=settings.reconcile_interval_s,

@@ -1,6 +1,7 @@
 """Leadership: one session-level advisory lock; whoever's session holds it leads."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
@@ -37,12 +38,17 @@ class Leadership:
     def __init__(self, url: str) -> None:
         self._url = url
         self._is_leader = False
+        self._spoke_at = 0.0
         self._sql = load_queries("processor.reconciler")
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process leads now."""
-        return self._is_leader
+        """Whether this process leads now.
+
+        Not when it has been silent for so long that another may have taken over: a process that
+        was stopped and goes on cannot know yet, but its clock tells.
+        """
+        return self._is_leader and time.monotonic() - self._spoke_at < SILENCE_MAX_S
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait for the lead, then run `work`, and cancel it as soon as the lead is lost.
@@ -69,7 +75,9 @@ class Leadership:
     async def _win(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         """Ask until the lock is ours: its holder's end wakes nobody, so it has to be asked for."""
         while True:
+            spoke_at = time.monotonic()
             if await connection.fetchval(self._sql["try_lead"], LOCK_KEY, timeout=SILENCE_MAX_S):
+                self._spoke_at = spoke_at
                 return
             await asyncio.sleep(POLL_INTERVAL_S)
 
@@ -96,7 +104,9 @@ class Leadership:
         ended = asyncio.Event()
         connection.add_termination_listener(lambda _: ended.set())
         while True:
+            spoke_at = time.monotonic()
             await connection.fetchval(self._sql["beat"], timeout=SILENCE_MAX_S)
+            self._spoke_at = spoke_at
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_INTERVAL_S):
                     await ended.wait()

@@ -70,18 +70,35 @@ moved AS (
 SELECT counted.swept, (SELECT count(*) FROM stale) AS stale FROM counted;
 
 -- name: rewind_progress
--- For a database clock that was set back: what it makes from now on is below the watermark.
-UPDATE sweep_progress SET swept_until = $1 WHERE swept_until > $1;
+-- For a database clock that was set back: what it makes from now on is below the watermarks.
+UPDATE sweep_progress
+SET swept_until = $1, checked_until = least(checked_until, $1)
+WHERE swept_until > $1;
 
 -- name: forget_ended
 -- What was published again and is PENDING no longer leaves the worklist. Only those in flight are
 -- looked at: a bounded number.
-DELETE FROM stale_transactions AS s
-USING transactions AS t
-WHERE
-    s.next_attempt_at > statement_timestamp()
-    AND t.id = s.transaction_id
-    AND t.status <> 'PENDING';
+WITH ended AS (
+    DELETE FROM stale_transactions AS s
+    USING transactions AS t
+    WHERE
+        s.next_attempt_at > statement_timestamp()
+        AND t.id = s.transaction_id
+        AND t.status <> 'PENDING'
+    RETURNING s.transaction_id
+),
+
+late AS (
+    INSERT INTO late_endings (transaction_id)
+    SELECT transaction_id FROM ended
+    ON CONFLICT (transaction_id) DO NOTHING
+)
+
+SELECT count(*) FROM ended;
+
+-- name: lock_claims
+-- One at a time counts what is in flight and claims the rest, so that two never fill the same room.
+SELECT pg_advisory_xact_lock($1);
 
 -- name: count_in_flight
 -- How many were published again and wait for their end.
@@ -90,7 +107,9 @@ SELECT count(*) FROM stale_transactions WHERE next_attempt_at > statement_timest
 -- name: claim_due
 -- Takes the due ones that no other reconciler has in hand, oldest first, at most $1. What is
 -- PENDING no longer leaves the worklist; the rest is due again after a delay that doubles from $2
--- seconds up to $3: claimed before it is published, so that no lock is held meanwhile.
+-- seconds up to $3: claimed before it is published, so that no lock is held meanwhile. Past the age
+-- of $4 seconds (never, if null) it is due after $5; then an announcement that was a last call has
+-- been in vain when $6 says that consumers have emptied the queues.
 WITH due AS MATERIALIZED (
     SELECT transaction_id FROM stale_transactions
     WHERE next_attempt_at <= statement_timestamp()
@@ -101,7 +120,11 @@ WITH due AS MATERIALIZED (
 
 looked_up AS MATERIALIZED (
     SELECT
-        due.transaction_id, t.status, t.type, t.source_wallet_id, t.destination_wallet_id
+        due.transaction_id, t.status, t.type, t.source_wallet_id, t.destination_wallet_id,
+        coalesce(
+            t.created_at < statement_timestamp() - make_interval(secs => $4::double precision),
+            false
+        ) AS is_too_old
     FROM due
     LEFT JOIN transactions AS t ON t.id = due.transaction_id
 ),
@@ -115,26 +138,84 @@ ended AS (
     RETURNING s.transaction_id
 ),
 
+late AS (
+    INSERT INTO late_endings (transaction_id)
+    SELECT transaction_id FROM ended
+    ON CONFLICT (transaction_id) DO NOTHING
+),
+
 claimed AS (
     UPDATE stale_transactions AS s
     SET
         attempts = s.attempts + 1,
+        last_calls = s.last_calls + (s.is_last_call AND $6::boolean)::integer,
+        is_last_call = false,
         next_attempt_at = statement_timestamp()
             + make_interval(
-                secs => least(
-                    $3::double precision, $2::double precision * 2.0 ^ least(s.attempts, 30)
-                )
+                secs => CASE
+                    WHEN looked_up.is_too_old THEN $5::double precision
+                    ELSE least(
+                        $3::double precision, $2::double precision * 2.0 ^ least(s.attempts, 30)
+                    )
+                END
             )
     FROM looked_up
     WHERE s.transaction_id = looked_up.transaction_id AND looked_up.status = 'PENDING'
-    RETURNING s.transaction_id
+    RETURNING s.transaction_id, s.last_calls
 )
 
 SELECT
     l.transaction_id AS id, l.status = 'PENDING' AS is_pending, l.type::text AS type,
-    l.source_wallet_id, l.destination_wallet_id
+    l.source_wallet_id, l.destination_wallet_id, l.is_too_old, c.last_calls
 FROM looked_up AS l
+LEFT JOIN claimed AS c ON c.transaction_id = l.transaction_id
 ORDER BY l.transaction_id;
+
+-- name: note_last_calls
+-- The broker has confirmed the announcement of these, which are past their age.
+UPDATE stale_transactions SET is_last_call = true WHERE transaction_id = ANY ($1::uuid[]);
+
+-- name: expire
+-- Ends what is still PENDING past its age as FAILED, owes the event, and nudges whoever waits. What
+-- a batch has locked is being posted, and left to it; so is what changed since it was claimed. Locks
+-- in id order, as posting does.
+WITH locked AS MATERIALIZED (
+    SELECT t.id
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transactions AS t ON t.id = wanted.id
+    WHERE
+        t.status = 'PENDING'
+        AND t.created_at < statement_timestamp() - make_interval(secs => $2)
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+),
+
+expired AS (
+    UPDATE transactions AS t
+    SET
+        status = 'FAILED',
+        failure_code = 'expired',
+        failure_detail = $3,
+        completed_at = clock_timestamp()
+    FROM locked
+    WHERE t.id = locked.id AND t.status = 'PENDING'
+    RETURNING t.id
+),
+
+exceptional AS (
+    INSERT INTO exceptional_transactions (status, transaction_id)
+    SELECT 'FAILED', expired.id FROM expired
+),
+
+owed AS (
+    INSERT INTO outbox (id, event_type, transaction_ids, created_at)
+    SELECT uuid_v7(clock_us()), 'failed', array_agg(expired.id ORDER BY expired.id),
+        clock_timestamp()
+    FROM expired
+    HAVING count(*) > 0
+)
+
+SELECT expired.id, pg_notify('ackledger_posted', '') FROM expired;
 
 -- name: give_back
 -- What could not be published is due again at once, and the attempt does not count.
@@ -145,3 +226,44 @@ WHERE transaction_id = ANY ($1::uuid[]) AND attempts > 0;
 -- name: count_worklist
 -- How long the worklist is, counted up to a bound.
 SELECT count(*) FROM (SELECT FROM stale_transactions LIMIT $1) AS counted;
+
+-- name: read_integrity_progress
+-- How far the integrity check came, and how far it may go.
+SELECT checked_until, swept_until FROM sweep_progress;
+
+-- name: list_unchecked
+-- The next transactions of the walk: [$1, $2), at most $3.
+SELECT id FROM transactions
+WHERE id >= $1 AND id < $2
+ORDER BY id
+LIMIT $3;
+
+-- name: move_integrity_progress
+-- Moves the watermark on from where it was read, unless somebody else has moved it meanwhile, or
+-- has set the sweep back behind it.
+UPDATE sweep_progress SET checked_until = $2 WHERE checked_until = $1 AND swept_until >= $2;
+
+-- name: take_late_endings
+-- Takes at most $1 of those that ended after the sweep had passed them.
+DELETE FROM late_endings
+WHERE
+    transaction_id IN (
+        SELECT transaction_id FROM late_endings
+        ORDER BY transaction_id
+        LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    )
+RETURNING transaction_id;
+
+-- name: note_findings
+-- Keeps what was found, once for each check and subject, and returns what is new.
+INSERT INTO integrity_findings (check_name, subject, detail)
+SELECT DISTINCT ON (f.check_name, f.subject) f.check_name, f.subject, f.detail
+FROM unnest($1::text[], $2::text[], $3::text[]) AS f (check_name, subject, detail)
+ORDER BY f.check_name, f.subject
+ON CONFLICT (check_name, subject) DO NOTHING
+RETURNING check_name, subject, detail;
+
+-- name: count_findings
+-- How many findings are kept, counted up to a bound.
+SELECT count(*) FROM (SELECT FROM integrity_findings LIMIT $1) AS counted;

@@ -1,14 +1,25 @@
 """How deep the partitions' queues are: the reconciler adds nothing to a flood."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 from contracts.topology import partition_queue
 from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
-from runtime.topology import TopologyError, check_queue
+from runtime.topology import TopologyError, look_at_queue
 
 ANSWER_TIMEOUT_S: Final = 3.0
 _NO_ANSWER: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuesSeen:
+    """The partitions' queues at one moment."""
+
+    deepest: int
+    """Messages that wait in the deepest of them."""
+    are_served: bool
+    """Every one is empty and has a consumer: whatever was announced before is in its hands."""
 
 
 class QueueDepth:
@@ -33,8 +44,8 @@ class QueueDepth:
         """Return as soon as the broker can be asked."""
         await self._ready.wait()
 
-    async def deepest(self) -> int:
-        """Return the messages in the deepest queue; raises ConnectionError when nobody says.
+    async def look(self) -> QueuesSeen:
+        """Look at every queue; raises ConnectionError when nobody answers.
 
         A missing queue is one of these cases: `ackledger migrate` mends it while we run.
         """
@@ -44,9 +55,13 @@ class QueueDepth:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 with loss_as_error():
-                    return max([await check_queue(channel, queue) for queue in self._queues])
+                    seen = [await look_at_queue(channel, queue) for queue in self._queues]
         except _NO_ANSWER as error:
             raise ConnectionError(repr(error)) from error
+        return QueuesSeen(
+            deepest=max(waiting for waiting, _ in seen),
+            are_served=all(waiting == 0 and consumers > 0 for waiting, consumers in seen),
+        )
 
     async def _opened(self, channel: Channel) -> None:
         self._channel = channel

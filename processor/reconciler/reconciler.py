@@ -1,21 +1,23 @@
-"""The reconciler: sweep, publish again, rest; in one process among many."""
+"""The reconciler: sweep, publish again, rest; and check the books. In one process among many."""
 
 import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
 
 from processor.failures import Fate, classify
 from processor.reconciler import metrics
-from processor.reconciler.leadership import Leadership
+from processor.reconciler.integrity import IntegrityCheck
+from processor.reconciler.leadership import SILENCE_MAX_S, Leadership
+from processor.reconciler.repeating import Step, repeat
 from processor.reconciler.sweep import Sweep
 from processor.reconciler.worklist import Worklist
 from runtime.backoff import Backoff
 
 BUSY_INTERVAL_S: Final = 0.2
 """The pause between passes while there is more to publish than one pass may."""
-
 LOOKUP_SESSION: Final = {
     # Every statement here looks up few rows by an index. A planner that trusts the statistics of a
     # table which was empty a second ago would read all transactions instead.
@@ -23,7 +25,12 @@ LOOKUP_SESSION: Final = {
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # Nor does it keep a copy of a whole table, to look through it for each row of another.
+    "enable_material": "off",
+    # A leader that is stopped inside a step keeps that step's locks no longer than the lead.
+    "idle_in_transaction_session_timeout": str(int(SILENCE_MAX_S * 1000)),
 }
+"""Session settings of the reconciler's pool."""
 
 log = structlog.get_logger()
 
@@ -33,31 +40,37 @@ class ReconcileCounts:
     """What one pass did.
 
     Rows `swept`, of them `stale` put on the worklist; of the worklist `ended` (PENDING no longer),
-    `republished`, and still `waiting` (counted up to a bound).
+    `expired`, `republished`, and still `waiting` (counted up to a bound).
     """
 
     swept: int
     stale: int
     ended: int
+    expired: int
     republished: int
     waiting: int
     is_paused: bool
 
 
 class Reconciler:
-    """Finishes what got stuck: PENDING transactions past a threshold are published again."""
+    """Finishes what got stuck: PENDING transactions past a threshold are published again.
+
+    Beside that it checks the integrity of what was posted. Both are done by the leader alone.
+    """
 
     def __init__(
         self,
         *,
         sweep: Sweep,
         worklist: Worklist,
+        integrity: IntegrityCheck,
         leadership: Leadership,
         stale_after_s: float,
         interval_s: float,
     ) -> None:
         self._sweep = sweep
         self._worklist = worklist
+        self._integrity = integrity
         self._leadership = leadership
         self._stale_after_s = stale_after_s
         self._interval_s = interval_s
@@ -68,7 +81,7 @@ class Reconciler:
         backoff = Backoff(first_s=0.2, most_s=2.0)
         while True:
             try:
-                await self._leadership.lead(self._reconcile)
+                await self._leadership.lead(self._work)
             except Exception as error:
                 if classify(error) is not Fate.TRANSIENT:
                     raise
@@ -86,6 +99,7 @@ class Reconciler:
             swept=swept.swept,
             stale=swept.stale,
             ended=work.ended,
+            expired=work.expired,
             republished=work.republished,
             waiting=work.waiting,
             is_paused=work.is_paused,
@@ -95,21 +109,19 @@ class Reconciler:
         """Finish the pass in hand, and begin no other."""
         await self._passing.acquire()
 
-    async def _reconcile(self) -> None:
-        backoff = Backoff(first_s=0.5, most_s=5.0)
-        while True:
-            delay_s = self._interval_s
-            async with self._passing:
-                try:
-                    counts = await self.run_once()
-                except Exception as error:
-                    if classify(error) is not Fate.TRANSIENT:
-                        raise
-                    metrics.FAILURES.inc()
-                    log.warning("reconcile_failed", error=repr(error))
-                    delay_s = backoff.next_delay_s()
-                else:
-                    backoff.reset()
-                    if counts.republished:
-                        delay_s = min(delay_s, BUSY_INTERVAL_S)
-            await asyncio.sleep(delay_s)
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self._reconcile, "reconcile", metrics.FAILURES))
+            group.create_task(
+                self._repeat(self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES)
+            )
+
+    async def _repeat(self, step: Step, name: str, failures: Counter) -> None:
+        await repeat(
+            step, name=name, is_allowed=lambda: self._leadership.is_leader, failures=failures
+        )
+
+    async def _reconcile(self) -> float:
+        async with self._passing:
+            counts = await self.run_once()
+        return min(self._interval_s, BUSY_INTERVAL_S) if counts.republished else self._interval_s

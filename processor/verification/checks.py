@@ -14,6 +14,8 @@ class Row(Protocol):
 
 
 _CUSTOMER: Final = "customer"
+_POSTED: Final = ("COMPLETED", "REVERSED")
+_RARE: Final = ("FAILED", "QUARANTINED", "REVERSED")
 
 
 def wallet_findings(row: Row) -> Iterator[Finding]:
@@ -70,7 +72,7 @@ def stray_entry_finding(row: Row) -> Finding:
     """Return the finding for an entry that is nobody's leg."""
     if row["status"] is None:
         problem = "does not exist"
-    elif row["status"] in ("COMPLETED", "REVERSED"):
+    elif row["status"] in _POSTED:
         problem = "does not name it as a leg"
     else:
         problem = f"is {row['status']}"
@@ -122,3 +124,49 @@ def currency_findings(totals: Mapping[str, int]) -> Iterator[Finding]:
         if total != 0:
             detail = f"all entries sum to {total}"
             yield Finding(Check.CURRENCY_SUM, f"currency {currency}", detail)
+
+
+def leg_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with one leg, its entry beside it and the entry before that."""
+    if row["found_transaction_id"] != row["id"] or row["found_amount"] != row["amount"]:
+        yield missing_leg_finding(row)
+    elif row["balance_before"] is None:
+        subject = f"wallet {row['wallet_id']}"
+        yield Finding(Check.ENTRY_SEQUENCE, subject, f"none comes before entry {row['sequence']}")
+    elif row["balance_after"] != int(row["balance_before"]) + row["amount"]:
+        yield chain_finding(row["wallet_id"], row)
+    if row["is_before_stray"]:
+        yield stray_entry_finding(
+            {
+                "wallet_id": row["wallet_id"],
+                "sequence": row["sequence"] - 1,
+                "transaction_id": row["before_transaction_id"],
+                "amount": row["before_amount"],
+                "status": row["before_status"],
+            }
+        )
+
+
+def touched_wallet_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with the wallet of a leg, its last entry beside it."""
+    yield from wallet_findings(row)
+    if row["currency"] is not None and row["currency"] != row["transaction_currency"]:
+        yield strange_currency_finding(row)
+    if row["is_last_stray"]:
+        yield stray_entry_finding(
+            {
+                "wallet_id": row["wallet_id"],
+                "sequence": row["last_sequence"],
+                "transaction_id": row["last_transaction_id"],
+                "amount": row["last_amount"],
+                "status": row["last_status"],
+            }
+        )
+
+
+def status_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with a transaction by itself."""
+    if row["status"] in _RARE and row["listed_status"] is None:
+        yield exceptional_finding(row)
+    if row["status"] not in _POSTED and row["names_entries"]:
+        yield unposted_finding(row)

@@ -197,3 +197,163 @@ FULL JOIN (
 ) AS t ON t.id = x.transaction_id AND t.status = x.status
 WHERE x.transaction_id IS NULL OR t.id IS NULL
 LIMIT $1;
+
+-- name: list_wrong_legs
+-- For the transactions $1: legs whose entry is missing or different, does not follow from the one
+-- before, or follows an entry that is nobody's leg. The entry before is looked up only where it is
+-- not among these legs itself.
+WITH legs AS MATERIALIZED (
+    SELECT t.id, leg.side, leg.wallet_id, leg.sequence, leg.amount
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transactions AS t ON t.id = wanted.id
+    CROSS JOIN LATERAL (
+        VALUES ('source', t.source_wallet_id, t.source_sequence, -t.amount),
+        ('destination', t.destination_wallet_id, t.destination_sequence, t.amount)
+    ) AS leg (side, wallet_id, sequence, amount)
+    WHERE t.status IN ('COMPLETED', 'REVERSED')
+),
+
+lines AS MATERIALIZED (
+    SELECT
+        l.*, e.transaction_id AS found_transaction_id, e.amount AS found_amount, e.balance_after,
+        lag(e.sequence) OVER chain AS known_sequence,
+        lag(e.balance_after) OVER chain AS known_balance
+    FROM legs AS l
+    LEFT JOIN entries AS e ON e.wallet_id = l.wallet_id AND e.sequence = l.sequence
+    WINDOW chain AS (PARTITION BY l.wallet_id ORDER BY l.sequence)
+),
+
+chained AS (
+    SELECT
+        line.*, before.transaction_id AS before_transaction_id, before.amount AS before_amount,
+        p.status::text AS before_status,
+        CASE
+            WHEN line.sequence = 1 THEN 0
+            WHEN line.known_sequence = line.sequence - 1 THEN line.known_balance
+            ELSE before.balance_after
+        END::numeric AS balance_before,
+        before.transaction_id IS NOT NULL AND NOT coalesce(
+            p.status IN ('COMPLETED', 'REVERSED')
+            AND (
+                (
+                    line.wallet_id = p.source_wallet_id
+                    AND line.sequence - 1 = p.source_sequence
+                )
+                OR (
+                    line.wallet_id = p.destination_wallet_id
+                    AND line.sequence - 1 = p.destination_sequence
+                )
+            ),
+            false
+        ) AS is_before_stray
+    FROM lines AS line
+    LEFT JOIN LATERAL (
+        SELECT e.transaction_id, e.amount, e.balance_after
+        FROM entries AS e
+        WHERE
+            line.sequence > 1
+            AND line.known_sequence IS DISTINCT FROM line.sequence - 1
+            AND e.wallet_id = line.wallet_id
+            AND e.sequence = line.sequence - 1
+        LIMIT 1
+    ) AS before ON true
+    LEFT JOIN transactions AS p ON p.id = before.transaction_id
+)
+
+SELECT * FROM chained
+WHERE
+    found_transaction_id IS DISTINCT FROM id
+    OR found_amount IS DISTINCT FROM amount
+    OR balance_before IS NULL
+    OR balance_after <> balance_before + amount
+    OR is_before_stray
+ORDER BY wallet_id, sequence
+LIMIT $2;
+
+-- name: list_wrong_wallets
+-- For the transactions $1: wallets of their legs that are missing, in another currency, or not what
+-- their last entry says; and last entries that are nobody's leg.
+WITH touched AS MATERIALIZED (
+    SELECT DISTINCT ON (leg.wallet_id, t.currency)
+        leg.wallet_id, leg.sequence, t.id AS transaction_id, t.currency AS transaction_currency
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transactions AS t ON t.id = wanted.id
+    CROSS JOIN LATERAL (
+        VALUES (t.source_wallet_id, t.source_sequence),
+        (t.destination_wallet_id, t.destination_sequence)
+    ) AS leg (wallet_id, sequence)
+    WHERE t.status IN ('COMPLETED', 'REVERSED') AND leg.sequence IS NOT NULL
+    ORDER BY leg.wallet_id, t.currency, leg.sequence
+),
+
+seen AS (
+    SELECT
+        touched.*, w.currency, w.kind::text AS kind, w.balance, w.version,
+        w.balance::numeric - w.held + w.overdraft_limit AS available,
+        coalesce(newest.sequence, 0) AS entries, coalesce(newest.balance_after, 0) AS total,
+        1 AS first_sequence, coalesce(newest.sequence, 0) AS last_sequence,
+        newest.transaction_id AS last_transaction_id, newest.amount AS last_amount,
+        p.status::text AS last_status,
+        newest.transaction_id IS NOT NULL AND NOT coalesce(
+            p.status IN ('COMPLETED', 'REVERSED')
+            AND (
+                (
+                    touched.wallet_id = p.source_wallet_id
+                    AND newest.sequence = p.source_sequence
+                )
+                OR (
+                    touched.wallet_id = p.destination_wallet_id
+                    AND newest.sequence = p.destination_sequence
+                )
+            ),
+            false
+        ) AS is_last_stray
+    FROM touched
+    LEFT JOIN wallets AS w ON w.id = touched.wallet_id
+    LEFT JOIN LATERAL (
+        SELECT e.sequence, e.transaction_id, e.amount, e.balance_after
+        FROM entries AS e
+        WHERE e.wallet_id = touched.wallet_id
+        ORDER BY e.sequence DESC
+        LIMIT 1
+    ) AS newest ON true
+    LEFT JOIN transactions AS p ON p.id = newest.transaction_id
+)
+
+SELECT * FROM seen
+WHERE
+    currency IS DISTINCT FROM transaction_currency
+    OR balance <> total
+    OR version <> entries
+    OR (kind = 'customer' AND available < 0)
+    OR is_last_stray
+ORDER BY wallet_id
+LIMIT $2;
+
+-- name: list_wrong_statuses
+-- For the transactions $1: those that are not posted and name entries, and those in a rare state
+-- that are not listed so.
+WITH seen AS (
+    SELECT
+        t.id, t.status::text AS status, x.status::text AS listed_status,
+        t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL AS names_entries
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transactions AS t ON t.id = wanted.id
+    LEFT JOIN LATERAL (
+        -- By its key, row by row: the list may be long where most of these are not on it.
+        SELECT x.status
+        FROM exceptional_transactions AS x
+        WHERE
+            t.status IN ('FAILED', 'QUARANTINED', 'REVERSED')
+            AND x.status = t.status
+            AND x.transaction_id = t.id
+        LIMIT 1
+    ) AS x ON true
+)
+
+SELECT * FROM seen
+WHERE
+    (status NOT IN ('COMPLETED', 'REVERSED') AND names_entries)
+    OR (status IN ('FAILED', 'QUARANTINED', 'REVERSED') AND listed_status IS NULL)
+ORDER BY id
+LIMIT $2;

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from ops.stack import Stack, add_vhost, remove_vhost
+from processor.reconciler.expiry import Expiry
 from processor.reconciler.queue_depth import QueueDepth
 from processor.reconciler.reconciler import LOOKUP_SESSION
 from processor.reconciler.worklist import Worklist
@@ -17,6 +18,7 @@ from runtime.topology import declare_topology
 from tests.integration.reconciler.serving import running
 
 PARTITIONS = 2
+NEVER = 0.0
 
 
 @pytest.fixture
@@ -69,5 +71,10 @@ async def depth(broker_url: str) -> AsyncIterator[QueueDepth]:
 def worklist(pool: Pool, publisher: Publisher, depth: QueueDepth) -> Worklist:
     """The worklist, with room for a thousand in flight."""
     return Worklist(
-        pool=pool, publisher=publisher, depth=depth, partitions=PARTITIONS, in_flight_max=1000
+        pool=pool,
+        publisher=publisher,
+        depth=depth,
+        partitions=PARTITIONS,
+        in_flight_max=1000,
+        expiry=Expiry(pool, after_s=NEVER),
     )

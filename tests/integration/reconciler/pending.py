@@ -11,7 +11,7 @@ from contracts.identifiers import external_wallet_id
 from contracts.messages import RECORDED_TYPE, Recorded, decode_message
 from runtime.broker import Channel
 from runtime.database import Connection
-from runtime.publisher import PERSISTENT
+from runtime.framing import PERSISTENT
 from runtime.topology import check_queue
 from tests.support import PATIENCE_S
 

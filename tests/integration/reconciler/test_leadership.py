@@ -4,10 +4,13 @@ import asyncio
 import time
 
 import asyncpg
+import pytest
 
 from ops.stack import Stack
 from processor.reconciler.leadership import LOCK_KEY, SILENCE_MAX_S, Leadership
-from runtime.database import Connection, connect
+from processor.reconciler.sweep import Sweep
+from runtime.database import Connection, Pool, connect
+from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually
 
 HAND_OVER_MAX_S = 10.0
@@ -95,6 +98,25 @@ async def test_a_leader_that_falls_silent_loses_the_lead(database_url: str) -> N
     assert follower.leadership.is_leader
     await candidate.end()
     await stopped.close()
+
+
+async def test_a_leader_that_stops_inside_a_step_keeps_its_locks_no_longer_than_the_lead(
+    pool: Pool, database: Connection
+) -> None:
+    await record_pending(database, 3)
+    stopped = await pool.acquire()
+    step = stopped.transaction()
+    await step.start()
+    await stopped.execute("SELECT 1 FROM sweep_progress FOR UPDATE")
+
+    async with asyncio.timeout(HAND_OVER_MAX_S):
+        counts = await Sweep(pool).run_once(older_than_s=0)
+
+    # Its connection is gone; the pool makes another in its place.
+    with pytest.raises(asyncpg.InterfaceError):
+        await step.rollback()
+    await pool.release(stopped)
+    assert counts.swept == 3
 
 
 async def test_the_lead_of_one_database_is_not_the_lead_of_another(

@@ -11,6 +11,7 @@ import pytest
 
 from contracts.topology import partition_queue
 from processor.reconciler.assembly import reconcile_once
+from processor.reconciler.integrity import IntegrityCheck
 from processor.reconciler.leadership import Leadership
 from processor.reconciler.reconciler import ReconcileCounts, Reconciler
 from processor.reconciler.sweep import Sweep
@@ -54,6 +55,7 @@ async def test_it_publishes_what_becomes_stale_while_it_leads(
     reconciler = Reconciler(
         sweep=Sweep(pool),
         worklist=worklist,
+        integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=0.2,
         interval_s=0.1,
@@ -74,6 +76,7 @@ async def test_it_goes_on_after_the_database_cut_every_connection(
     reconciler = Reconciler(
         sweep=Sweep(pool),
         worklist=worklist,
+        integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=leadership,
         stale_after_s=0.1,
         interval_s=0.1,
@@ -102,10 +105,10 @@ async def test_one_pass_by_hand_tells_what_it_did(
     taken = await reconcile_once(settings, older_than_s=0)
 
     assert left_alone == ReconcileCounts(
-        swept=0, stale=0, ended=0, republished=0, waiting=0, is_paused=False
+        swept=0, stale=0, ended=0, expired=0, republished=0, waiting=0, is_paused=False
     )
     assert taken == ReconcileCounts(
-        swept=3, stale=3, ended=0, republished=3, waiting=3, is_paused=False
+        swept=3, stale=3, ended=0, expired=0, republished=3, waiting=3, is_paused=False
     )
 
 
@@ -116,6 +119,7 @@ async def test_one_pass_by_hand_works_beside_a_leader(
     reconciler = Reconciler(
         sweep=Sweep(pool),
         worklist=worklist,
+        integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=3600,
         interval_s=0.1,

@@ -7,13 +7,14 @@ import pytest
 
 from contracts.messages import encode_recorded
 from contracts.topology import partition_of, partition_queue
+from processor.reconciler.expiry import Expiry
 from processor.reconciler.queue_depth import QueueDepth
 from processor.reconciler.sweep import Sweep
 from processor.reconciler.worklist import FIRST_DELAY_S, QUEUE_DEPTH_MAX, Worklist
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.publisher import Publisher, UnroutableError
-from tests.integration.reconciler.conftest import PARTITIONS
+from tests.integration.reconciler.conftest import NEVER, PARTITIONS
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running
 
@@ -138,7 +139,12 @@ async def test_never_more_than_the_bound_is_in_flight(
     ids = await record_pending(database, 25)
     await _make_stale(pool)
     narrow = Worklist(
-        pool=pool, publisher=publisher, depth=depth, partitions=PARTITIONS, in_flight_max=10
+        pool=pool,
+        publisher=publisher,
+        depth=depth,
+        partitions=PARTITIONS,
+        in_flight_max=10,
+        expiry=Expiry(pool, after_s=NEVER),
     )
 
     republished = [(await narrow.run_once()).republished for _ in range(2)]
@@ -175,7 +181,12 @@ async def test_what_the_broker_did_not_confirm_is_due_at_once(
     await channel.queue_delete(QUEUES[1])
     depth = QueueDepth(broker_url, partitions=1)
     worklist = Worklist(
-        pool=pool, publisher=publisher, depth=depth, partitions=PARTITIONS, in_flight_max=1000
+        pool=pool,
+        publisher=publisher,
+        depth=depth,
+        partitions=PARTITIONS,
+        in_flight_max=1000,
+        expiry=Expiry(pool, after_s=NEVER),
     )
 
     async with running(depth):

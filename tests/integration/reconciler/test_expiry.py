@@ -1,0 +1,296 @@
+"""What nobody posts expires: after its age and its last calls, and never while nobody could."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+from aiormq.abc import DeliveredMessage
+
+from contracts.topology import partition_queue
+from processor.posting import Poster
+from processor.reconciler.expiry import LAST_CALLS, Expiry, last_call_pause_s
+from processor.reconciler.queue_depth import QueueDepth
+from processor.reconciler.sweep import Sweep
+from processor.reconciler.worklist import Worklist
+from processor.verification.verify import verify
+from runtime.broker import Channel
+from runtime.database import Pool, connect
+from runtime.publisher import Publisher, UnroutableError
+from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
+from tests.integration.reconciler.conftest import NEVER, PARTITIONS
+from tests.integration.reconciler.pending import record_pending
+from tests.integration.reconciler.serving import running
+from tests.support import eventually
+
+QUEUES = [partition_queue(number) for number in range(PARTITIONS)]
+AGE_S = 60.0
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+MakeWorklist: TypeAlias = Callable[[float], Worklist]
+
+
+@pytest.fixture
+def worklist_of(pool: Pool, publisher: Publisher, depth: QueueDepth) -> MakeWorklist:
+    """Make a worklist whose transactions expire after an age."""
+
+    def make(after_s: float) -> Worklist:
+        return Worklist(
+            pool=pool,
+            publisher=publisher,
+            depth=depth,
+            partitions=PARTITIONS,
+            in_flight_max=1000,
+            expiry=Expiry(pool, after_s=after_s),
+        )
+
+    return make
+
+
+@asynccontextmanager
+async def _consumed(channel: Channel, *, is_stuck: bool = False) -> AsyncIterator[None]:
+    """Take every message and post none; one that is stuck takes a single one and keeps it."""
+
+    async def take(message: DeliveredMessage) -> None:
+        assert message.body
+
+    if is_stuck:
+        await channel.basic_qos(prefetch_count=1)
+    tags = []
+    for queue in QUEUES:
+        consuming = await channel.basic_consume(queue, take, no_ack=not is_stuck)
+        tags.append(str(consuming.consumer_tag))
+    yield
+    for tag in tags:
+        await channel.basic_cancel(tag)
+
+
+async def _record_old(database: Connection, pool: Pool, count: int = 1) -> list[UUID]:
+    """Record transactions that are past the age, and put them on the worklist."""
+    ids = await record_pending(database, count)
+    await Sweep(pool).run_once(older_than_s=0)
+    await database.execute("UPDATE transactions SET created_at = created_at - interval '2 min'")
+    return ids
+
+
+async def _pass(database: Connection, worklist: Worklist, depth: QueueDepth) -> int:
+    """Make all due, and a pass once consumers have emptied the queues; return what expired."""
+
+    async def are_served() -> bool:
+        return (await depth.look()).are_served
+
+    await eventually(are_served, what="consumers have emptied the queues")
+    return await _pass_at_once(database, worklist)
+
+
+async def _pass_at_once(database: Connection, worklist: Worklist) -> int:
+    await database.execute("UPDATE stale_transactions SET next_attempt_at = now()")
+    return (await worklist.run_once()).expired
+
+
+async def _statuses(database: Connection) -> list[str]:
+    rows = await database.fetch("SELECT status::text FROM transactions ORDER BY id")
+    return [row["status"] for row in rows]
+
+
+async def test_what_is_taken_in_vain_expires_after_its_last_calls(
+    pool: Pool,
+    database: Connection,
+    depth: QueueDepth,
+    channel: Channel,
+    worklist_of: MakeWorklist,
+) -> None:
+    ids = await _record_old(database, pool, 3)
+    worklist = worklist_of(AGE_S)
+    nudged = asyncio.Event()
+    await database.add_listener("ackledger_posted", lambda *_: nudged.set())
+
+    async with _consumed(channel):
+        expired = [await _pass(database, worklist, depth) for _ in range(LAST_CALLS + 1)]
+        after = await worklist.run_once()
+
+    rows = await database.fetch(
+        "SELECT status::text, failure_code::text, failure_detail, completed_at > created_at"
+        " FROM transactions ORDER BY id"
+    )
+    assert expired == [0, 0, 0, 3]
+    detail = "not posted within 60 s, nor after 3 last calls"
+    assert [tuple(row) for row in rows] == [("FAILED", "expired", detail, True)] * 3
+    listed = await database.fetch(
+        "SELECT transaction_id FROM exceptional_transactions WHERE status = 'FAILED' ORDER BY 1"
+    )
+    assert [row["transaction_id"] for row in listed] == ids
+    owed = await database.fetch("SELECT event_type, transaction_ids FROM outbox")
+    assert [(row["event_type"], row["transaction_ids"]) for row in owed] == [("failed", ids)]
+    assert (after.ended, after.expired, after.waiting) == (3, 0, 0)
+    async with asyncio.timeout(5):
+        await nudged.wait()
+
+
+async def test_nothing_expires_while_nobody_takes_the_messages(
+    pool: Pool, database: Connection, worklist_of: MakeWorklist
+) -> None:
+    await _record_old(database, pool)
+    worklist = worklist_of(AGE_S)
+
+    expired = [await _pass_at_once(database, worklist) for _ in range(3 * LAST_CALLS)]
+
+    assert set(expired) == {0}
+    assert await _statuses(database) == ["PENDING"]
+
+
+async def test_nothing_expires_while_messages_wait_behind_a_stuck_consumer(
+    pool: Pool, database: Connection, channel: Channel, worklist_of: MakeWorklist
+) -> None:
+    await _record_old(database, pool, 4)
+    worklist = worklist_of(AGE_S)
+    # Two announcements before: the consumer keeps one of each queue, the others wait.
+    for _ in range(2):
+        await _pass_at_once(database, worklist)
+
+    async with _consumed(channel, is_stuck=True):
+        expired = [await _pass_at_once(database, worklist) for _ in range(3 * LAST_CALLS)]
+
+    assert set(expired) == {0}
+    assert set(await _statuses(database)) == {"PENDING"}
+
+
+async def test_after_an_outage_of_the_processors_everything_has_its_last_calls_anew(
+    pool: Pool,
+    database: Connection,
+    depth: QueueDepth,
+    channel: Channel,
+    worklist_of: MakeWorklist,
+) -> None:
+    await _record_old(database, pool)
+    worklist = worklist_of(AGE_S)
+    for _ in range(2 * LAST_CALLS):
+        await _pass_at_once(database, worklist)
+
+    async with _consumed(channel):
+        expired = [await _pass(database, worklist, depth) for _ in range(LAST_CALLS)]
+
+    assert expired == [0, 0, 1]
+
+
+async def test_an_announcement_before_the_age_is_no_last_call(
+    pool: Pool,
+    database: Connection,
+    depth: QueueDepth,
+    channel: Channel,
+    worklist_of: MakeWorklist,
+) -> None:
+    await record_pending(database)
+    await Sweep(pool).run_once(older_than_s=0)
+    worklist = worklist_of(AGE_S)
+
+    async with _consumed(channel):
+        young = [await _pass(database, worklist, depth) for _ in range(2 * LAST_CALLS)]
+        await database.execute("UPDATE transactions SET created_at = created_at - interval '2 min'")
+        old = [await _pass(database, worklist, depth) for _ in range(LAST_CALLS + 1)]
+
+    assert set(young) == {0}
+    assert old == [0, 0, 0, 1]
+
+
+async def test_an_age_of_zero_is_never(
+    pool: Pool,
+    database: Connection,
+    depth: QueueDepth,
+    channel: Channel,
+    worklist_of: MakeWorklist,
+) -> None:
+    await _record_old(database, pool)
+    worklist = worklist_of(NEVER)
+
+    async with _consumed(channel):
+        expired = [await _pass(database, worklist, depth) for _ in range(2 * LAST_CALLS)]
+
+    assert set(expired) == {0}
+
+
+async def test_what_the_broker_did_not_confirm_is_no_last_call(
+    pool: Pool, database: Connection, publisher: Publisher, broker_url: str, channel: Channel
+) -> None:
+    await _record_old(database, pool, 20)
+    await channel.queue_delete(QUEUES[1])
+    only_first = QueueDepth(broker_url, partitions=1)
+    worklist = Worklist(
+        pool=pool,
+        publisher=publisher,
+        depth=only_first,
+        partitions=PARTITIONS,
+        in_flight_max=1000,
+        expiry=Expiry(pool, after_s=AGE_S),
+    )
+
+    async with running(only_first):
+        await only_first.wait_until_up()
+        for _ in range(2 * LAST_CALLS):
+            with pytest.raises(UnroutableError):
+                await _pass_at_once(database, worklist)
+
+    assert await database.fetchval("SELECT max(last_calls) FROM stale_transactions") == 0
+    assert await database.fetchval("SELECT bool_or(is_last_call) FROM stale_transactions") is False
+
+
+async def test_what_a_batch_has_locked_is_left_to_it(
+    pool: Pool, database: Connection, database_url: str
+) -> None:
+    ids = await _record_old(database, pool, 2)
+    expiry = Expiry(pool, after_s=AGE_S)
+    poster = await connect(database_url, name="test")
+
+    async with poster.transaction():
+        await poster.execute("SELECT 1 FROM transactions WHERE id = $1 FOR NO KEY UPDATE", ids[0])
+        beside_the_batch = await expiry.expire(ids)
+        statuses = await _statuses(database)
+    after_it = await expiry.expire(ids)
+    await poster.close()
+
+    assert (beside_the_batch, statuses) == (1, ["PENDING", "FAILED"])
+    assert after_it == 1
+
+
+async def test_posting_and_expiring_at_once_end_each_transaction_once(
+    pool: Pool, database: Connection, database_url: str
+) -> None:
+    wallets = await add_wallets(database, 20)
+    await database.execute("UPDATE wallets SET overdraft_limit = 1000000")
+    ids = await record(database, random_transfers(wallets, 600, seed=5, prefix="race"))
+    await database.execute("UPDATE transactions SET created_at = created_at - interval '2 min'")
+    expiry = Expiry(pool, after_s=AGE_S)
+
+    async def expire() -> int:
+        return sum([await expiry.expire(ids[start : start + 7]) for start in range(0, 600, 7)])
+
+    async with open_pool(database_url) as posting_pool:
+        poster = Poster(posting_pool)
+
+        async def post() -> int:
+            # From the other end, so that the two meet.
+            batches = [ids[start : start + 10] for start in range(590, -1, -10)]
+            return sum([len((await poster.post(batch)).posting.posted) for batch in batches])
+
+        expired, posted = await asyncio.gather(expire(), post())
+
+    owed = await database.fetch("SELECT unnest(transaction_ids) AS id FROM outbox")
+    report = await verify(database, pending_max_s=300)
+    assert expired > 0
+    assert posted > 0
+    assert expired + posted == len(ids)
+    assert sorted(row["id"] for row in owed) == ids
+    assert report.findings == ()
+    assert report.by_status == {"COMPLETED": posted, "FAILED": expired}
+
+
+@pytest.mark.parametrize(
+    ("expire_after_s", "pause_s"), [(1.0, 10.0), (600.0, 60.0), (86_400.0, 600.0)]
+)
+def test_the_pause_between_last_calls_is_a_tenth_of_the_age_within_bounds(
+    expire_after_s: float, pause_s: float
+) -> None:
+    assert last_call_pause_s(expire_after_s) == pause_s

@@ -1,0 +1,94 @@
+"""After a long outage: no transaction is announced twice at once, and never more than a bound."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from uuid import UUID
+
+from contracts.topology import partition_queue
+from processor.reconciler.expiry import Expiry
+from processor.reconciler.integrity import IntegrityCheck
+from processor.reconciler.leadership import Leadership
+from processor.reconciler.queue_depth import QueueDepth
+from processor.reconciler.reconciler import Reconciler
+from processor.reconciler.sweep import Sweep
+from processor.reconciler.worklist import Worklist
+from runtime.broker import Channel
+from runtime.database import Connection, Pool
+from runtime.publisher import Publisher
+from tests.integration.reconciler.conftest import NEVER, PARTITIONS
+from tests.integration.reconciler.pending import record_pending, taken_ids
+from tests.integration.reconciler.serving import running
+from tests.support import eventually
+
+BACKLOG = 3000
+QUEUES = [partition_queue(number) for number in range(PARTITIONS)]
+
+
+async def _taken(channel: Channel) -> list[UUID]:
+    return [one for queue in QUEUES for group in await taken_ids(channel, queue) for one in group]
+
+
+def _worklist(
+    pool: Pool, publisher: Publisher, depth: QueueDepth, *, in_flight_max: int
+) -> Worklist:
+    return Worklist(
+        pool=pool,
+        publisher=publisher,
+        depth=depth,
+        partitions=PARTITIONS,
+        in_flight_max=in_flight_max,
+        expiry=Expiry(pool, after_s=NEVER),
+    )
+
+
+async def test_two_reconcilers_and_passes_by_hand_announce_an_old_backlog_once(
+    pool: Pool,
+    publisher: Publisher,
+    depth: QueueDepth,
+    database_url: str,
+    channel: Channel,
+) -> None:
+    async with pool.acquire() as connection:
+        ids = await record_pending(connection, BACKLOG)
+    reconcilers = [
+        Reconciler(
+            sweep=Sweep(pool),
+            worklist=_worklist(pool, publisher, depth, in_flight_max=BACKLOG + 1),
+            integrity=IntegrityCheck(pool, interval_s=60),
+            leadership=Leadership(database_url),
+            stale_after_s=0.05,
+            interval_s=0.05,
+        )
+        for _ in range(2)
+    ]
+
+    async def all_announced() -> bool:
+        announced: int = await pool.fetchval(
+            "SELECT count(*) FROM stale_transactions WHERE attempts = 1"
+        )
+        return announced == BACKLOG
+
+    async with AsyncExitStack() as stack:
+        for reconciler in reconcilers:
+            await stack.enter_async_context(running(reconciler))
+        by_hand = [await reconcilers[1].run_once() for _ in range(5)]
+        await eventually(all_announced, what="the whole backlog is announced")
+        for reconciler in reconcilers:
+            await reconciler.drain()
+
+    taken = await _taken(channel)
+    assert sorted(taken) == ids
+    assert sum(one.republished for one in by_hand) <= BACKLOG
+
+
+async def test_passes_at_once_share_the_room_in_flight(
+    pool: Pool, publisher: Publisher, depth: QueueDepth, database: Connection, channel: Channel
+) -> None:
+    await record_pending(database, BACKLOG)
+    await Sweep(pool).run_once(older_than_s=0)
+    worklists = [_worklist(pool, publisher, depth, in_flight_max=100) for _ in range(4)]
+
+    counts = await asyncio.gather(*(worklist.run_once() for worklist in worklists))
+
+    assert sum(one.republished for one in counts) == 100
+    assert len(await _taken(channel)) == 100
