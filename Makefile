@@ -26,9 +26,16 @@ run: setup ## Start everything (servers, ingress, processor, reconciler); Ctrl-C
 demo: setup ## Move some thousands of transactions over HTTP and AMQP, then prove the books
 	@exec $(BIN)/ackledger demo
 
+# POSTGRES=system tests on the machine's own PostgreSQL instead of the wheel's.
 .PHONY: test
-test: setup ## Run the whole test suite on a private stack
+test: export ACKLEDGER_STACK_POSTGRES := $(or $(POSTGRES),$(ACKLEDGER_STACK_POSTGRES))
+test: setup ## Run the whole test suite on a private stack (POSTGRES=system: on the installed one)
 	$(PYTEST) tests
+
+# The same SEED is the same plan; without one it is chosen and printed. FAULTS=a,b picks some.
+.PHONY: chaos
+chaos: setup ## Attack a private system for MINUTES=10 with SEED=..., then prove every promise
+	@exec $(BIN)/ackledger chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 .PHONY: check
 check: setup ## Everything that needs no server: lint, types, layers, generated documents

@@ -8,6 +8,7 @@ import typer
 
 from ops.commands import (
     api_keys,
+    chaos,
     dead_letters,
     demo,
     migrate,
@@ -37,6 +38,7 @@ _COMMANDS = (
     verify,
     dead_letters,
     reconcile,
+    chaos,
 )
 
 

@@ -91,6 +91,7 @@ def stack_options(settings: StackSettings, environment: Mapping[str, str]) -> St
     return StackOptions(
         directory=settings.directory.resolve(),
         mode=settings.stack,
+        postgres=settings.stack_postgres,
         database_url=settings.database_url,
         amqp_url=settings.amqp_url,
         redis_url=settings.redis_url,

@@ -6,35 +6,68 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from ops.settings import StackSettings
 from ops.stack import Stack, StackOptions, add_upstream_user, add_vhost, remove_vhost, start_stack
+from ops.stack.probes import run_apart
 from ops.system import System
 from runtime.database import connect
 from runtime.migrations import load_migrations, migrate
+from runtime.settings import load_settings
 from runtime.topology import declare_topology
 from tests.support import Api, Upstream
 
 _ROOT = Path(__file__).parent.parent
 _TEMPLATE = "ackledger_template"
+_SERVERS = pytest.StashKey[str]()
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
+def private_stack(directory: Path, **wanted: Any) -> Stack:
+    """Start servers in a directory, with the PostgreSQL that ACKLEDGER_STACK_POSTGRES names."""
+    settings = load_settings(StackSettings, os.environ)
+    return start_stack(
+        StackOptions(
+            directory=directory,
+            environment=dict(os.environ),
+            postgres=settings.stack_postgres,
+            **wanted,
+        )
+    )
+
+
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     """PostgreSQL, RabbitMQ and Redis of this run alone, started by the project itself."""
     directory = _ROOT / ".local" / "test"
-    options = StackOptions(directory=directory, environment=dict(os.environ))
-    with start_stack(options) as running:
+    with private_stack(directory) as running:
+        pytestconfig.stash[_SERVERS] = run_apart(_servers(running))
         yield running
     if running.owned:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _servers(stack: Stack) -> str:
+    """Say which servers this run is about, in their own words where they have a word for it."""
+    connection = await connect(stack.postgres.url, name="test")
+    version = await connection.fetchval("SHOW server_version")
+    await connection.close()
+    return f"PostgreSQL {version}, RabbitMQ {stack.rabbitmq.version}, Redis {stack.redis.version}"
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tell the servers' versions at the end: a run on another one must not pass for this one."""
+    if _SERVERS in config.stash:
+        terminalreporter.write_line(f"ran on {config.stash[_SERVERS]}")
 
 
 def named_database(stack: Stack, name: str) -> str:

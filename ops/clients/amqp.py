@@ -36,7 +36,7 @@ from ops.clients.errors import DoorRefusedError, DoorUnreachableError
 from ops.failures import reason_of
 from runtime.backoff import Backoff
 from runtime.broker import UNREACHABLE, Channel, close, connect, open_channel
-from runtime.publisher import PERSISTENT
+from runtime.framing import PERSISTENT
 
 CONFIRM_TIMEOUT_S: Final = 30.0
 """A quorum queue confirms in milliseconds; a broker in a memory alarm, when it is over."""
@@ -156,7 +156,7 @@ class UpstreamPublisher:
                 message.body,
                 exchange=TRANSACTIONS_EXCHANGE,
                 routing_key=message.routing_key,
-                properties=_properties(message, self.user),
+                properties=properties_of(message, self.user),
                 mandatory=True,
             )
         if not isinstance(frame, Basic.Ack):
@@ -218,7 +218,8 @@ class UpstreamPublisher:
                 return
 
 
-def _properties(message: UpstreamMessage, user: str) -> Basic.Properties:
+def properties_of(message: UpstreamMessage, user: str) -> Basic.Properties:
+    """Return the properties of one try to publish a message."""
     return Basic.Properties(
         content_type=message.content_type,
         delivery_mode=PERSISTENT,

@@ -2,6 +2,7 @@
 
 from ops.stack.access import add_upstream_user, add_vhost, remove_vhost
 from ops.stack.options import (
+    PostgresBinaries,
     Progress,
     ServiceKind,
     StackError,
@@ -14,6 +15,7 @@ from ops.stack.service import Service
 from ops.stack.stack import Stack, read_stack, start_stack, stop_stack
 
 __all__ = [
+    "PostgresBinaries",
     "Progress",
     "Service",
     "ServiceKind",

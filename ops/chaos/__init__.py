@@ -1,0 +1,1 @@
+"""Chaos: attack a private system under load, then compare what was promised with the books."""

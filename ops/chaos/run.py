@@ -1,0 +1,264 @@
+"""A chaos run from nothing to a verdict: servers, load, faults, healing, drain, invariants."""
+
+import asyncio
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from ops.chaos import volume
+from ops.chaos.clock import ClockShift, find_faketime
+from ops.chaos.events import EventRecorder
+from ops.chaos.faults import clocks
+from ops.chaos.faults.catalogue import chosen
+from ops.chaos.faults.fault import ClaimBrokenError, SceneFault
+from ops.chaos.invariants import Breach, await_drained, check, resolve_unknown
+from ops.chaos.journal import Journal
+from ops.chaos.load import Load, WalletPlan
+from ops.chaos.options import ChaosOptions
+from ops.chaos.recovery import RecoveryMeter
+from ops.chaos.result import ChaosResult, StruckFault
+from ops.chaos.scene import STALE_AFTER_S, NotStruckError, Scene
+from ops.chaos.schedule import PAUSE_LEAST_S, Duration, PlannedFault, plan_faults
+from ops.children import Say, end_leftovers
+from ops.clients.amqp import quiet_libraries
+from ops.failures import CommandError, UsageError
+from ops.running import stack_failure
+from ops.stack import Stack, StackError, StackMode, StackOptions, start_stack, stop_stack
+from ops.system import CLIENT
+
+Progress = Callable[[str], None]
+"""Called with what is under way, a few times a second at most."""
+
+RESOLVE_BOUND_S: Final = 60.0
+DRAIN_BOUND_S: Final = 90.0
+"""What was republished and lost once more is due again after 10 s, then after 20 s."""
+EVENTS_BOUND_S: Final = 30.0
+_LATE_S: Final = 30.0
+"""How long a recovery that missed its bound is waited for, so that its time is known."""
+_HOT_WALLETS: Final = 8
+
+
+def plan_of(options: ChaosOptions) -> tuple[list[PlannedFault], dict[str, str]]:
+    """Return what strikes when, and why some faults cannot strike on this machine."""
+    faults = chosen(options.faults)
+    skipped = {fault.name: why for fault in faults if (why := fault.missing()) is not None}
+    durations = {
+        fault.name: Duration(fault.striking_s, fault.lasting_s)
+        for fault in faults
+        if fault.name not in skipped
+    }
+    if not durations:
+        raise UsageError("; ".join(f"{name}: {why}" for name, why in skipped.items()))
+    return (
+        plan_faults(seed=options.seed, seconds=options.seconds, durations=durations),
+        skipped,
+    )
+
+
+def run_chaos(
+    options: ChaosOptions, environment: Mapping[str, str], *, say: Say, progress: Progress
+) -> ChaosResult:
+    """Run once and stop all that was started; what the run wrote stays in the directory.
+
+    Raises CommandError when the scene cannot be set.
+    """
+    plan, skipped = plan_of(options)
+    result = ChaosResult(options.seed, options.seconds, options.rate_per_s, plan, skipped)
+    quiet_libraries()
+    with _servers(options, environment, {planned.name for planned in plan}, say) as stack:
+        run = _Run(options, result, stack, environment, say=say, progress=progress)
+        try:
+            uvloop.run(run.cancellable())
+        except NotStruckError as error:
+            raise CommandFailedError(str(error)) from error
+    return result
+
+
+class CommandFailedError(CommandError):
+    """The scene could not be set or healed, so there is no verdict."""
+
+    exit_code = 1
+
+
+@contextmanager
+def _servers(
+    options: ChaosOptions, environment: Mapping[str, str], names: set[str], say: Say
+) -> Iterator[Stack]:
+    """Start with empty servers; at the end nothing of them runs, and no volume is mounted."""
+    clear(options.directory)
+    place = volume.place_of(options.directory)
+    try:
+        if any(fault.missing is volume.missing for fault in chosen(sorted(names))):
+            volume.mount(place)
+        with start_stack(_stack_options(options, environment, say)) as stack:
+            yield stack
+    except (StackError, OSError) as error:
+        raise stack_failure(error) from error
+    finally:
+        # A run that was cut short may have left processes that still held on to their servers.
+        end_leftovers(options.directory)
+        stop_stack(options.directory)
+        volume.unmount(place)
+
+
+def clear(directory: Path) -> None:
+    """Remove what a run left in its directory; whatever still runs there is stopped first."""
+    end_leftovers(directory)
+    stop_stack(directory)
+    volume.unmount(volume.place_of(directory))
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _stack_options(options: ChaosOptions, environment: Mapping[str, str], say: Say) -> StackOptions:
+    """Private servers alone: faults must never reach anybody else's."""
+    return StackOptions(
+        directory=options.directory,
+        mode=StackMode.LOCAL,
+        upstream_users=(CLIENT,),
+        environment=environment,
+        progress=lambda service, text: say(f"{service:<9} {text}"),
+    )
+
+
+class _Run:
+    """One run on servers that are up."""
+
+    def __init__(
+        self,
+        options: ChaosOptions,
+        result: ChaosResult,
+        stack: Stack,
+        environment: Mapping[str, str],
+        *,
+        say: Say,
+        progress: Progress,
+    ) -> None:
+        self._options = options
+        self._result = result
+        self._say = say
+        self._progress = progress
+        self._faults = {fault.name: fault for fault in chosen(())}
+        self._broken: list[Breach] = []
+        self._scene = Scene(
+            stack=stack,
+            directory=options.directory.resolve(),
+            environment=environment,
+            say=say,
+            clock=self._clock(result.plan),
+        )
+
+    def _clock(self, plan: Sequence[PlannedFault]) -> ClockShift | None:
+        library = find_faketime()
+        shifting = {fault.name for fault in clocks.FAULTS}
+        if library is None or not shifting.intersection(planned.name for planned in plan):
+            return None
+        return ClockShift(library=library, directory=self._options.directory.resolve() / "clocks")
+
+    async def cancellable(self) -> None:
+        """Run; SIGTERM ends the run as Ctrl-C does, with everything stopped."""
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        await self.run()
+
+    async def run(self) -> None:
+        """Attack, heal, wait, and compare; the result takes what is found."""
+        async with self._scene as scene:
+            doors, directory = scene.doors, self._options.directory
+            with Journal(directory) as journal:
+                async with EventRecorder(doors.events_amqp_url, directory=directory) as events:
+                    await self._attack(journal)
+                    self._progress("healed; waiting for the drain")
+                    result = self._result
+                    result.unresolved = await resolve_unknown(
+                        doors, journal, bound_s=RESOLVE_BOUND_S
+                    )
+                    result.drained_s = await await_drained(doors, journal, bound_s=DRAIN_BOUND_S)
+                    result.is_every_event_read = await events.drain(EVENTS_BOUND_S)
+                    self._progress("comparing what was promised with the books")
+                    verdict = await check(doors, journal, events, stale_after_s=STALE_AFTER_S)
+                    result.breaches = [*self._broken, *verdict.breaches]
+                    result.late_debits = verdict.late_debits
+                    result.counts = verdict.counts
+                    result.promises = _counted(journal)
+                    result.revivals = dict(scene.revivals)
+
+    async def _attack(self, journal: Journal) -> None:
+        """Strike by the plan while the load runs, and heal at the end."""
+        options, doors = self._options, self._scene.doors
+        load = Load(
+            doors,
+            seed=options.seed,
+            rate_per_s=options.rate_per_s,
+            clients=options.clients,
+            journal=journal,
+            wallets=WalletPlan(hot=_HOT_WALLETS, cold=options.wallets),
+        )
+        meter = RecoveryMeter(doors, journal)
+        self._progress(f"making {options.wallets} wallets")
+        await load.prepare()
+        await meter.prepare()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.run())
+            group.create_task(meter.run())
+            try:
+                await self._strike_all(meter)
+                await self._scene.heal()
+            finally:
+                load.stop()
+                meter.stop()
+        self._result.shed = load.shed.total()
+
+    async def _strike_all(self, meter: RecoveryMeter) -> None:
+        """Strike by the plan; what takes longer than planned moves the rest, not the pauses."""
+        began = time.monotonic()
+        late_s = over_s = 0.0
+        for planned in self._result.plan:
+            late_s = max(late_s, over_s + PAUSE_LEAST_S / 2 - planned.at_s)
+            await self._wait_until(began + planned.at_s + late_s, what=f"next: {planned.name}")
+            fault = self._faults[planned.name]
+            struck = StruckFault(planned, fault.claim, fault.recovery_bound_s)
+            struck.began_s = time.monotonic() - began
+            self._result.faults.append(struck)
+            await self._strike(fault, struck, meter)
+            over_s = time.monotonic() - began
+        await self._wait_until(began + self._options.seconds, what="the last seconds")
+
+    async def _strike(self, fault: SceneFault, struck: StruckFault, meter: RecoveryMeter) -> None:
+        """Bring one fault about, heal it, and measure how soon something new is COMPLETED."""
+        started = time.monotonic()
+        self._progress(f"striking: {fault.name}")
+        try:
+            async with fault.strike(self._scene):
+                struck_at = time.monotonic()
+                struck.struck_after_s = struck_at - started
+                struck.in_flight = await self._scene.pending()
+                await self._wait_until(
+                    struck_at + struck.planned.lasting_s, what=f"struck: {fault.name}"
+                )
+        except ClaimBrokenError as error:
+            self._broken.append(Breach("claim", fault.name, str(error)))
+        except (NotStruckError, StackError, CommandError) as error:
+            struck.trouble = str(error)
+            await self._scene.heal()
+        healed_at = time.monotonic()
+        struck.lasted_s = healed_at - started - (struck.struck_after_s or 0.0)
+        self._progress(f"healed: {fault.name}")
+        struck.recovery_s = await meter.first_completed_after(
+            healed_at, bound_s=max(fault.recovery_bound_s, _LATE_S)
+        )
+
+    async def _wait_until(self, moment: float, *, what: str) -> None:
+        while (left_s := moment - time.monotonic()) > 0:
+            self._progress(f"{what} ({left_s:.0f} s)")
+            await asyncio.sleep(min(left_s, 0.5))
+
+
+def _counted(journal: Journal) -> dict[str, int]:
+    return {f"{act}.{outcome}": count for (act, outcome), count in sorted(journal.counts.items())}

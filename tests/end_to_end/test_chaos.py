@@ -1,0 +1,88 @@
+"""Short chaos runs with fixed seeds: every promise is kept through a handful of faults.
+
+`make chaos` runs longer, on any seed, with every fault there is.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import pytest
+
+from ops.launching import with_our_code
+
+_SECONDS = 30
+_BOUND_S = 240
+
+# Quick to strike and to recover from, and together at every hop: each run takes all of its own.
+_AT_THE_PROCESSES = (
+    "ingress-killed-before-announcing",
+    "processor-killed-in-a-batch",
+    "relay-killed-before-delete",
+)
+_AT_THE_SERVERS = ("postgres-killed", "connection-cut-during-commit", "confirms-lost")
+
+
+async def _run(
+    directory: Path, *options: str, environment: dict[str, str]
+) -> tuple[int | None, dict[str, Any], str]:
+    """Run the command; return its exit code, its report, and what it said."""
+    report = directory.with_suffix(".json")
+    command = [sys.executable, "-m", "ops", "chaos", "--directory", str(directory)]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *options,
+        "--report",
+        str(report),
+        env=with_our_code(environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(_BOUND_S):
+        output, _ = await process.communicate()
+    found = orjson.loads(report.read_bytes()) if report.exists() else {}
+    return process.returncode, found, output.decode()
+
+
+def _processes_below(directory: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(directory) in process.cwd():
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """A terminal's environment."""
+    return dict(os.environ)
+
+
+@pytest.mark.parametrize(
+    ("seed", "faults"), [(3, _AT_THE_PROCESSES), (5, _AT_THE_SERVERS)], ids=["processes", "servers"]
+)
+async def test_every_promise_is_kept_through_a_short_chaos_run(
+    seed: int, faults: tuple[str, ...], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    directory = tmp_path / "chaos"
+    options = ("--seed", str(seed), "--seconds", str(_SECONDS), "--rate", "60", "--clients", "6")
+
+    code, report, output = await _run(
+        directory, *options, "--faults", ",".join(faults), environment=environment
+    )
+
+    assert {fault["fault"] for fault in report["faults"]} == set(faults), output
+    assert [fault for fault in report["faults"] if not fault["is_well"]] == []
+    assert report["breaches"] == []
+    assert report["promises"]["transfer.accepted"] > 100
+    assert report["promises"]["transfer.confirmed"] > 100
+    assert (code, report["is_well"]) == (0, True), output
+    assert not directory.exists()
+    assert _processes_below(directory) == []

@@ -1,0 +1,125 @@
+"""A run of load, from its wallets to its last event, on a system that may be attacked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from yarl import URL
+
+from ops.chaos.doors import Doors
+from ops.chaos.events import EventRecorder
+from ops.chaos.invariants import Verdict, await_drained, check, resolve_unknown
+from ops.chaos.journal import Act, Journal, Outcome
+from ops.chaos.load import Load, WalletPlan
+from ops.chaos.recovery import RecoveryMeter
+from ops.system import CLIENT, Instance, Role
+from tests.integration.ingress.serving import CheckedDoors
+from tests.support import eventually
+
+STALE_AFTER_S = 2.0
+RATE_PER_S = 150.0
+CLIENTS = 4
+BOUND_S = 60.0
+
+_ANY_PORT = {"ACKLEDGER_STATUS_PORT": "0", "ACKLEDGER_HTTP_PORT": "0"}
+INSTANCES = tuple(Instance(role=role, environment=_ANY_PORT) for role in Role)
+"""One of each, on ports that no other run wants at the same moment."""
+SECOND_INGRESS = Instance(role=Role.INGRESS, name="ingress-2", environment=_ANY_PORT)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run wrote, and where the books are."""
+
+    doors: Doors
+    journal: Journal
+    events: EventRecorder
+    load: Load
+    meter: RecoveryMeter
+    drained_s: float | None = None
+    is_every_event_read: bool = False
+    lost: list[tuple[float, float]] = field(default_factory=list)
+    """Spans in which the broker lost what it had confirmed; the attack tells them."""
+
+    async def verdict(self) -> Verdict:
+        """Compare; for a run that is over."""
+        return await check(self.doors, self.journal, self.events, stale_after_s=STALE_AFTER_S)
+
+
+def chaos_doors(doors: CheckedDoors, *, broker_port: int | None = None) -> Doors:
+    """Return the doors of a test's system as the load is given them.
+
+    `broker_port`: a proxy on the clients' and the recorder's way to the broker.
+    """
+    amqp_url, events_amqp_url = URL(doors.upstream.url), URL(doors.amqp_url)
+    if broker_port is not None:
+        amqp_url = amqp_url.with_port(broker_port)
+        events_amqp_url = events_amqp_url.with_port(broker_port)
+    return Doors(
+        http_urls=tuple(doors.system.http_urls.values()),
+        api_key=doors.system.api_key,
+        amqp_url=str(amqp_url),
+        database_url=doors.database_url,
+        events_amqp_url=str(events_amqp_url),
+        submitter=CLIENT,
+    )
+
+
+async def run_load(
+    doors: Doors,
+    directory: Path,
+    *,
+    seed: int,
+    attack: Callable[[Run], Awaitable[None]],
+    bound_s: float = BOUND_S,
+) -> Run:
+    """Send until the attack is over, then resolve, drain and read every event."""
+    async with AsyncExitStack() as exits:
+        journal = exits.enter_context(Journal(directory))
+        events = await exits.enter_async_context(
+            EventRecorder(doors.events_amqp_url, directory=directory)
+        )
+        load = Load(
+            doors,
+            seed=seed,
+            rate_per_s=RATE_PER_S,
+            clients=CLIENTS,
+            journal=journal,
+            wallets=WalletPlan(hot=6, cold=60),
+        )
+        run = Run(doors, journal, events, load, RecoveryMeter(doors, journal))
+        await load.prepare()
+        await run.meter.prepare()
+        await _send(run, attack)
+        await resolve_unknown(doors, journal, bound_s=bound_s, lost=run.lost)
+        drained_s = await await_drained(doors, journal, bound_s=bound_s)
+        is_every_event_read = await events.drain(BOUND_S)
+    return replace(run, drained_s=drained_s, is_every_event_read=is_every_event_read)
+
+
+async def _send(run: Run, attack: Callable[[Run], Awaitable[None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run.load.run())
+        group.create_task(run.meter.run())
+        try:
+            await attack(run)
+        finally:
+            run.load.stop()
+            run.meter.stop()
+
+
+async def answered(journal: Journal, count: int) -> None:
+    """Return when so many more attempts were answered."""
+    until = journal.counts.total() + count
+
+    async def enough() -> bool:
+        return journal.counts.total() >= until
+
+    await eventually(enough, what=f"{count} more answers", within_s=2 * BOUND_S)
+
+
+def acts_of(journal: Journal) -> set[Act]:
+    """Return the acts that were answered for sure."""
+    return {act for act, outcome in journal.counts if outcome is not Outcome.UNKNOWN}

@@ -1,0 +1,149 @@
+"""The proxy does to real connections what it is told to, and nothing else."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from yarl import URL
+
+from ops.chaos.proxy import Proxy
+from ops.stack import Stack
+from runtime.database import UNREACHABLE, connect
+from tests.conftest import Connection
+from tests.support import eventually
+
+
+@pytest.fixture
+async def proxy(stack: Stack) -> AsyncIterator[Proxy]:
+    """A proxy to the run's PostgreSQL."""
+    parts = urlsplit(stack.postgres.url)
+    async with Proxy(host=parts.hostname or "", port=parts.port or 0) as opened:
+        yield opened
+
+
+def _through(proxy: Proxy, url: str) -> str:
+    return str(URL(url).with_port(proxy.port))
+
+
+@pytest.fixture
+async def client(proxy: Proxy, database_url: str) -> AsyncIterator[Connection]:
+    """A session with PostgreSQL that leads through the proxy."""
+    connection = await connect(_through(proxy, database_url), name="test")
+    yield connection
+    connection.terminate()
+
+
+async def _answers(connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT true"))
+
+
+async def test_large_answers_arrive_whole(client: Connection) -> None:
+    text = await client.fetchval("SELECT repeat('0123456789', 1000000)")
+
+    assert text == "0123456789" * 1_000_000
+
+
+async def test_a_cut_ends_every_connection_and_new_ones_are_forwarded(
+    proxy: Proxy, client: Connection, database_url: str
+) -> None:
+    proxy.cut()
+
+    with pytest.raises(UNREACHABLE):
+        await _answers(client)
+    again = await connect(_through(proxy, database_url), name="test")
+    assert await _answers(again)
+    await again.close()
+
+
+async def test_while_it_refuses_nobody_connects(
+    proxy: Proxy, client: Connection, database_url: str
+) -> None:
+    with proxy.refusing():
+        with pytest.raises(UNREACHABLE):
+            await connect(_through(proxy, database_url), name="test")
+        with pytest.raises(UNREACHABLE):
+            await _answers(client)
+
+    again = await connect(_through(proxy, database_url), name="test")
+    assert await _answers(again)
+    await again.close()
+
+
+async def test_what_waits_in_a_silent_proxy_arrives_afterwards(
+    proxy: Proxy, client: Connection
+) -> None:
+    with proxy.silent():
+        question = asyncio.create_task(_answers(client))
+        done, _ = await asyncio.wait({question}, timeout=0.3)
+        assert not done
+
+    assert await question
+
+
+async def test_a_slow_proxy_delays_and_loses_nothing(proxy: Proxy, client: Connection) -> None:
+    # What is being read already still comes in one piece.
+    await _answers(client)
+    began = time.monotonic()
+    with proxy.slow(latency_s=0.05, chunk_bytes=1000):
+        text = await client.fetchval("SELECT repeat('x', 5000)")
+
+    assert text == "x" * 5000
+    assert time.monotonic() - began >= 0.1
+
+
+async def test_a_commit_is_done_although_its_answer_never_came_back(
+    proxy: Proxy, client: Connection, database: Connection
+) -> None:
+    await database.execute("CREATE TABLE told (word text)")
+    with proxy.trapped(b"COMMIT;") as trap:
+        with pytest.raises(UNREACHABLE):
+            async with client.transaction():
+                await client.execute("INSERT INTO told VALUES ('done')")
+        async with asyncio.timeout(5):
+            await trap.sprung.wait()
+
+    async def is_committed() -> bool:
+        return bool(await database.fetchval("SELECT word = 'done' FROM told"))
+
+    await eventually(is_committed, what="the commit is done")
+
+
+async def test_only_one_connection_falls_into_a_trap(
+    proxy: Proxy, client: Connection, database_url: str
+) -> None:
+    other = await connect(_through(proxy, database_url), name="test")
+    word = uuid4().hex
+    with proxy.trapped(word.encode()):
+        with pytest.raises(UNREACHABLE):
+            await client.execute(f"SELECT '{word}'")
+        assert await other.fetchval(f"SELECT '{word}'") == word
+    await other.close()
+
+
+async def test_swallowed_answers_are_lost_and_the_connection_with_them(
+    proxy: Proxy, client: Connection, database: Connection
+) -> None:
+    await database.execute("CREATE TABLE told (word text)")
+    with proxy.swallowing_answers():
+        unanswered = asyncio.create_task(client.execute("INSERT INTO told VALUES ('said')"))
+
+        async def is_written() -> bool:
+            return bool(await database.fetchval("SELECT word = 'said' FROM told"))
+
+        await eventually(is_written, what="the server has done it")
+        assert not unanswered.done()
+
+    with pytest.raises(UNREACHABLE):
+        await unanswered
+
+
+async def test_a_closed_proxy_leaves_no_connection(database_url: str, stack: Stack) -> None:
+    parts = urlsplit(stack.postgres.url)
+    async with Proxy(host=parts.hostname or "", port=parts.port or 0) as proxy:
+        connection = await connect(_through(proxy, database_url), name="test")
+
+    with pytest.raises(UNREACHABLE):
+        await _answers(connection)

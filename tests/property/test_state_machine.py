@@ -1,0 +1,369 @@
+"""Whatever happens in whatever order, the database's books are those of a model that is simple."""
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from contracts.identifiers import external_wallet_id
+from contracts.money import Money, format_minor
+from contracts.recording import Submission
+from contracts.transactions import TransactionCommand, command_of
+from contracts.wallets import WalletStatus
+from processor.posting import Item
+from tests.property.model import PENDING, LetterState, Model, ModelLetter, ModelWallet
+from tests.property.real_ledger import Crash, RealLedger, new_submitter, open_ledger
+from tests.property.strategies import CURRENCIES
+
+STEPS: Final = 25
+EXAMPLES_SHARE: Final = 6
+"""One example is some hundred round trips to a server: a sixth of what pure tests run."""
+
+_NOBODY: Final = UUID(int=999)
+_KINDS: Final = ("deposit", "deposit", "withdrawal", "transfer", "transfer")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a message: a recorded transaction by its key and id, or a whole submission."""
+
+    submission: Submission
+    id: UUID | None
+
+    @property
+    def key(self) -> str:
+        """What it is known by."""
+        return self.submission.command.idempotency_key
+
+    @property
+    def item(self) -> Item:
+        """What a poster is given."""
+        return self.submission if self.id is None else self.id
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """One submitter's world. Reversals, once there are any, are rules beside `submit`."""
+
+    wallets: Bundle[UUID] = Bundle("wallets")
+    commands: Bundle[TransactionCommand] = Bundle("commands")
+    letters: Bundle[UUID] = Bundle("letters")
+
+    def __init__(self, ledger: RealLedger) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.model = Model()
+        self.submitter = new_submitter()
+        self.queue: list[list[Piece]] = []
+        self.dead_letters: dict[UUID, ModelLetter] = {}
+        self.keys = 0
+
+    # Wallets
+
+    @initialize(target=wallets)
+    def begin(self) -> MultipleResults[UUID]:
+        return multiple(*(self._new_wallet(currency, 0) for currency in ("USD", "USD", "JPY")))
+
+    @rule(target=wallets, currency=st.sampled_from(CURRENCIES), limit=st.sampled_from([0, 0, 30]))
+    def create_wallet(self, currency: str, limit: int) -> UUID:
+        return self._new_wallet(currency, limit)
+
+    def _new_wallet(self, currency: str, limit: int) -> UUID:
+        wallet_id = self.ledger.create_wallet(currency, limit)
+        self.model.wallets[wallet_id] = ModelWallet(currency, limit)
+        return wallet_id
+
+    @rule(wallet_id=wallets, status=st.sampled_from([WalletStatus.ACTIVE, *WalletStatus]))
+    def change_wallet(self, wallet_id: UUID, status: WalletStatus) -> None:
+        self.ledger.set_status(wallet_id, status)
+        self.model.wallets[wallet_id].status = status
+
+    # What comes in by the doors
+
+    @rule(
+        target=commands,
+        kind=st.sampled_from(_KINDS),
+        ends=st.tuples(wallets, wallets),
+        stranger=st.sampled_from([None, None, None, None, _NOBODY, external_wallet_id("USD")]),
+        minor=st.integers(1, 100),
+        is_own_currency=st.integers(0, 9).map(bool),
+    )
+    def think_of(
+        self,
+        kind: str,
+        ends: tuple[UUID, UUID],
+        stranger: UUID | None,
+        minor: int,
+        is_own_currency: bool,  # noqa: FBT001  # Hypothesis calls it by name
+    ) -> TransactionCommand:
+        source, destination = ends[0], stranger or ends[1]
+        known = ends[0] if kind != "deposit" else ends[1]
+        currency = self.model.wallets[known].currency
+        self.keys += 1
+        legs = {
+            "deposit": {"destination_wallet_id": str(destination)},
+            "withdrawal": {"source_wallet_id": str(source)},
+            "transfer": {
+                "source_wallet_id": str(source),
+                "destination_wallet_id": str(destination),
+            },
+        }
+        if not is_own_currency:
+            currency = next(one for one in CURRENCIES if one != currency)
+        return command_of(
+            {
+                "idempotency_key": f"key-{self.keys}",
+                "type": kind,
+                "amount": format_minor(minor, currency),
+                "currency": currency,
+                **legs[kind],
+            }
+        )
+
+    @precondition(lambda self: self.keys)
+    @rule(batch=st.lists(commands, min_size=1, max_size=4), is_announced=st.booleans())
+    def submit(self, batch: list[TransactionCommand], is_announced: bool) -> None:  # noqa: FBT001
+        """Over HTTP: recorded at once, and perhaps never announced."""
+        self._record(batch, is_announced=is_announced)
+
+    @precondition(lambda self: self.keys)
+    @rule(batch=st.lists(commands, min_size=1, max_size=3))
+    def publish(self, batch: list[TransactionCommand]) -> None:
+        """From upstream: recorded when it is posted."""
+        self.queue.append([Piece(one, None) for one in self._submissions(batch)])
+
+    @rule(command=commands, more=st.integers(1, 3), is_http=st.booleans())
+    def reuse_key(self, command: TransactionCommand, more: int, is_http: bool) -> None:  # noqa: FBT001
+        """The same key with another amount."""
+        money = Money(command.money.minor + more, command.money.currency)
+        other = command_of(
+            {
+                "idempotency_key": command.idempotency_key,
+                "type": command.type.value,
+                "amount": format_minor(money.minor, money.currency),
+                "currency": money.currency,
+                **_legs(command),
+            }
+        )
+        if is_http:
+            self._record([other], is_announced=True)
+        else:
+            self.publish([other])
+
+    def _record(self, batch: Sequence[TransactionCommand], *, is_announced: bool) -> None:
+        submissions = self._submissions(batch)
+        rows = self.ledger.record(submissions)
+        message = []
+        for submission, row in zip(submissions, rows, strict=True):
+            command = submission.command
+            is_new = command.idempotency_key not in self.model.transactions
+            self.model.record(command, row.id)
+            assert row.is_new == is_new
+            assert row.is_same == self.model.is_same(command)
+            assert row.id == self.model.transactions[command.idempotency_key].id
+            if row.is_same and row.is_pending:
+                message.append(Piece(submission, row.id))
+        if message and is_announced:
+            self.queue.append(message)
+
+    def _submissions(self, batch: Sequence[TransactionCommand]) -> list[Submission]:
+        return [Submission(self.submitter, command) for command in batch]
+
+    # Posting
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data(), is_acked=st.booleans())
+    def deliver(self, data: st.DataObject, is_acked: bool) -> None:  # noqa: FBT001
+        """Some messages, in any order, one perhaps twice; unacked ones come again."""
+        messages = self._some_messages(data)
+        pieces = [piece for message in messages for piece in message]
+        before = deepcopy(self.model)
+        outcomes = self.ledger.post([piece.item for piece in pieces])
+        self._posted(pieces)
+        for piece, outcome in zip(pieces, outcomes, strict=True):
+            assert outcome.transaction_id == self.model.transactions[piece.key].id
+            assert outcome.is_key_reused == (piece.id is None and not self._is_same(piece))
+        assert before.transactions.keys() <= self.model.transactions.keys()
+        if is_acked:
+            self.queue = [one for one in self.queue if one not in messages]
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data())
+    def deliver_to_two(self, data: st.DataObject) -> None:
+        """The same messages at once to a processor and to the one that took over from it."""
+        pieces = [piece for message in self._some_messages(data) for piece in message]
+        self.ledger.post_twice_at_once([piece.item for piece in pieces])
+        self._posted(pieces)
+
+    @precondition(lambda self: self.queue)
+    @rule(data=st.data(), crash=st.sampled_from(Crash))
+    def crash(self, data: st.DataObject, crash: Crash) -> None:
+        """All of it happened or nothing, and nothing unless COMMIT was on its way."""
+        pieces = [piece for message in self._some_messages(data) for piece in message]
+        self.ledger.crash([piece.item for piece in pieces], crash)
+        if crash is Crash.CANCELLED:
+            before = deepcopy(self.model)
+            self._posted(pieces, must_be_recorded=False)
+            if self.model.snapshot() != self._real():
+                self.model = before
+
+    def _some_messages(self, data: st.DataObject) -> list[list[Piece]]:
+        indexes = st.lists(st.integers(0, len(self.queue) - 1), min_size=1, max_size=5)
+        return [self.queue[index] for index in data.draw(indexes, label="messages")]
+
+    def _posted(self, pieces: Sequence[Piece], *, must_be_recorded: bool = True) -> None:
+        """What posting these does to the model: first all are recorded, then they are posted."""
+        ids = self.ledger.ids(self.submitter)
+        for piece in pieces:
+            if piece.id is None:
+                recorded = ids[piece.key] if must_be_recorded else ids.get(piece.key, _NOBODY)
+                self.model.record(piece.submission.command, recorded)
+        wanted = [piece.key for piece in pieces if piece.id is not None or self._is_same(piece)]
+        self.model.post(dict.fromkeys(wanted))
+
+    def _is_same(self, piece: Piece) -> bool:
+        return self.model.is_same(piece.submission.command)
+
+    # What goes wrong for good
+
+    @precondition(lambda self: self.queue)
+    @rule(target=letters, data=st.data())
+    def quarantine(self, data: st.DataObject) -> UUID:
+        """The first item of a message failed alone, for a reason that nobody knows."""
+        piece = self.queue[data.draw(st.integers(0, len(self.queue) - 1), label="message")][0]
+        transaction_id, letter_id = self.ledger.quarantine(piece.item, piece.submission)
+        if piece.id is None:
+            self.model.record(piece.submission.command, self.ledger.ids(self.submitter)[piece.key])
+        is_own = piece.id is not None or self._is_same(piece)
+        is_quarantined = is_own and self.model.quarantine(piece.key)
+        assert (transaction_id is not None) == is_quarantined
+        key = piece.key if is_quarantined else None
+        self.dead_letters[letter_id] = ModelLetter(key, [piece.submission])
+        return letter_id
+
+    @precondition(lambda self: self.queue)
+    @rule(target=letters, data=st.data())
+    def bury(self, data: st.DataObject) -> UUID:
+        """The broker gives a message up after too many deliveries."""
+        message = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1), label="message"))
+        submissions = [piece.submission for piece in message]
+        letter_id = self.ledger.bury(submissions)
+        self.dead_letters[letter_id] = ModelLetter(None, submissions)
+        return letter_id
+
+    @rule(letter_id=letters, is_published=st.booleans())
+    def replay(self, letter_id: UUID, is_published: bool) -> None:  # noqa: FBT001
+        letter = self.dead_letters[letter_id]
+        fate = self.ledger.replay(letter_id)
+        if letter.state is not LetterState.OPEN:
+            assert fate == "unchanged"
+            return
+        if letter.key is None:
+            ids = self.ledger.ids(self.submitter)
+            for submission in letter.submissions:
+                key = submission.command.idempotency_key
+                self.model.record(submission.command, ids[key])
+        else:
+            self.model.release(letter.key)
+        conflicts = [
+            one for one in letter.submissions if letter.key is None and not self._same(one)
+        ]
+        assert fate == ("refused" if conflicts else "replayed")
+        if not conflicts:
+            letter.state = LetterState.REPLAYED
+        if is_published:
+            self._announce(one.command.idempotency_key for one in letter.submissions)
+
+    @rule(letter_id=consumes(letters))
+    def discard(self, letter_id: UUID) -> None:
+        letter = self.dead_letters[letter_id]
+        is_open = letter.state is LetterState.OPEN
+        assert self.ledger.discard(letter_id) == ("discarded" if is_open else "unchanged")
+        if is_open:
+            letter.state = LetterState.DISCARDED
+            if letter.key is not None:
+                self.model.give_up(letter.key)
+
+    # The slow and certain way
+
+    @rule()
+    def reconcile(self) -> None:
+        """Whatever waits is found, whoever forgot it, and is announced."""
+        stale = self.ledger.stale()
+        assert self.model.pending <= stale
+        self._announce(key for key, one in self.model.transactions.items() if one.id in stale)
+
+    @invariant()
+    def the_books_are_those_of_the_model(self) -> None:
+        assert self._real() == self.model.snapshot()
+
+    @invariant()
+    def the_books_prove_themselves(self) -> None:
+        assert self.ledger.findings() == []
+
+    @invariant()
+    def no_balance_is_below_its_limit(self) -> None:
+        assert all(one.balance >= -one.overdraft_limit for one in self.model.wallets.values())
+
+    def teardown(self) -> None:
+        """In the end the reconciler finds what is left, and all of it is posted."""
+        self.reconcile()
+        for message in self.queue:
+            self.ledger.post([piece.item for piece in message])
+            self._posted(message)
+        assert self.model.pending == set()
+        assert self._real() == self.model.snapshot()
+        assert self.ledger.findings() == []
+
+    # Shared by the rules
+
+    def _same(self, submission: Submission) -> bool:
+        return self.model.is_same(submission.command)
+
+    def _announce(self, keys: Iterable[str]) -> None:
+        pieces = []
+        for key in keys:
+            recorded = self.model.transactions[key]
+            if recorded.status is PENDING:
+                pieces.append(Piece(Submission(self.submitter, recorded.command), recorded.id))
+        if pieces:
+            self.queue.append(pieces)
+
+    def _real(self) -> object:
+        return self.ledger.snapshot(self.submitter, list(self.model.wallets))
+
+
+def _legs(command: TransactionCommand) -> dict[str, str]:
+    legs = {
+        "source_wallet_id": command.source_wallet_id,
+        "destination_wallet_id": command.destination_wallet_id,
+    }
+    return {name: str(wallet_id) for name, wallet_id in legs.items() if wallet_id is not None}
+
+
+def test_the_books_are_those_of_a_simple_model_whatever_happens(database_url: str) -> None:
+    with open_ledger(database_url) as ledger:
+        run_state_machine_as_test(
+            lambda: LedgerMachine(ledger),  # type: ignore[arg-type]  # any factory will do
+            settings=settings(
+                max_examples=max(1, settings().max_examples // EXAMPLES_SHARE),
+                stateful_step_count=STEPS,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            ),
+        )

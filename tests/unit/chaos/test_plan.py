@@ -1,0 +1,78 @@
+"""A client's acts follow from its seed alone, and they cover what there is to do."""
+
+from itertools import islice
+from uuid import UUID
+
+from ops.chaos.journal import Act, Command, Door
+from ops.chaos.load.plan import BATCH_MOST, Step, client_steps
+from ops.chaos.load.wallets import Wallets
+
+WALLETS = Wallets(
+    hot=tuple(UUID(int=number) for number in range(1, 9)),
+    cold=tuple(UUID(int=number) for number in range(100, 400)),
+    frozen=(UUID(int=500), UUID(int=501)),
+)
+
+
+def steps(count: int, *, seed: int = 1, client: int = 0, rate_per_s: float = 100.0) -> list[Step]:
+    acts = client_steps(
+        seed=seed, client=client, wallets=WALLETS, rate_per_s=rate_per_s, key_prefix="chaos-1-"
+    )
+    return list(islice(acts, count))
+
+
+def test_the_same_seed_gives_the_same_acts() -> None:
+    assert steps(500) == steps(500)
+
+
+def test_another_seed_and_another_client_give_other_acts() -> None:
+    assert steps(50) != steps(50, seed=2)
+    assert steps(50) != steps(50, client=1)
+
+
+def test_every_act_is_drawn_over_both_doors() -> None:
+    drawn = {(step.act, step.door) for step in steps(4000)}
+
+    not_drawn = {Act.OPENING, Act.PROBE}
+    assert {act for act, _ in drawn} == set(Act) - not_drawn
+    assert {door for act, door in drawn if act is Act.OTHER_CONTENT} == set(Door)
+    assert {door for act, door in drawn if act is Act.POISON} == {Door.AMQP}
+
+
+def test_acts_come_at_the_rate_that_was_asked_for() -> None:
+    last = steps(4000, rate_per_s=200.0)[-1]
+
+    assert 18 < last.at_s < 22
+
+
+def test_no_new_act_repeats_a_key_and_batches_are_bounded() -> None:
+    repeating = {Act.DUPLICATE, Act.OTHER_CONTENT}
+    drawn = steps(4000)
+    keys = [item.key for step in drawn if step.act not in repeating for item in step.items]
+
+    assert len(keys) == len(set(keys))
+    assert {len(step.items) for step in drawn} >= {0, 1, 2, BATCH_MOST}
+    assert max(len(step.items) for step in drawn) == BATCH_MOST
+
+
+def test_a_repetition_names_a_key_that_was_there_before() -> None:
+    known: dict[str, Command] = {}
+    for step in steps(4000):
+        for item in step.items:
+            if step.act is Act.DUPLICATE:
+                assert known[item.key] == item.command
+            elif step.act is Act.OTHER_CONTENT:
+                assert known[item.key].minor == item.command.minor - 1
+            else:
+                known[item.key] = item.command
+
+
+def test_other_content_is_only_sent_under_keys_of_the_http_door() -> None:
+    """What AMQP confirms is recorded later: other content might come before the first."""
+    doors: dict[str, Door] = {}
+    for step in steps(4000):
+        for item in step.items:
+            if step.act is Act.OTHER_CONTENT:
+                assert doors[item.key] is Door.HTTP
+            elif step.act is not Act.DUPLICATE:
+                doors[item.key] = step.door
