@@ -27,8 +27,10 @@ demo: setup ## Move some thousands of transactions over HTTP and AMQP, then prov
 	@exec $(BIN)/ackledger demo
 
 # POSTGRES=system tests on the machine's own PostgreSQL instead of the wheel's.
+ifdef POSTGRES
+test: export ACKLEDGER_STACK_POSTGRES := $(POSTGRES)
+endif
 .PHONY: test
-test: export ACKLEDGER_STACK_POSTGRES := $(or $(POSTGRES),$(ACKLEDGER_STACK_POSTGRES))
 test: setup ## Run the whole test suite on a private stack (POSTGRES=system: on the installed one)
 	$(PYTEST) tests
 
