@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ _TEMPLATE = "ackledger_template"
 _SERVERS = pytest.StashKey[str]()
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start: a shell's background job ignores it, for its heirs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def private_stack(directory: Path, **wanted: Any) -> Stack:
