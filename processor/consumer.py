@@ -111,6 +111,15 @@ class Consumer:
         WAITING_DELIVERIES.set(len(self._waiting))
         return taken
 
+    def has_waiting(self, transactions: int) -> bool:
+        """Whether at least so many transactions wait: a batch behind the one that was taken."""
+        count = 0
+        for delivery in self._waiting:
+            count += delivery.transactions
+            if count >= transactions:
+                return True
+        return False
+
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Settle these deliveries, which are all up to the last of them; lost acks come again."""
         await self._ack(deliveries[-1], settled=len(deliveries), is_multiple=True)

@@ -10,10 +10,10 @@ insufficient_funds.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from contracts.money import MINOR_MAX, Money
+from contracts.money import MINOR_MAX
 from contracts.transactions import FailureCode, TransactionType
 from contracts.wallets import WalletKind, WalletStatus
 
@@ -37,19 +37,18 @@ class Wallet:
         return self.balance - self.held + self.overdraft_limit
 
 
-@dataclass(frozen=True, slots=True)
-class PendingTransaction:
-    """A transaction to post: money leaves the source and reaches the destination."""
+class PendingTransaction(NamedTuple):
+    """A transaction to post: `amount` minor units leave the source and reach the destination."""
 
     id: UUID
     type: TransactionType
     source_wallet_id: UUID
     destination_wallet_id: UUID
-    money: Money
+    amount: int
+    currency: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One signed leg of a transaction on one wallet, in minor units."""
 
     wallet_id: UUID
@@ -59,17 +58,40 @@ class Entry:
     balance_after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """A transaction that became two entries."""
+class Posted(NamedTuple):
+    """A transaction that became two entries: the number and the balance that each wallet got."""
 
     transaction_id: UUID
+    source_wallet_id: UUID
+    destination_wallet_id: UUID
+    amount: int
     source_sequence: int
     destination_sequence: int
+    source_balance: int
+    destination_balance: int
+
+    @property
+    def entries(self) -> tuple[Entry, Entry]:
+        """The debit and the credit."""
+        return (
+            Entry(
+                self.source_wallet_id,
+                self.source_sequence,
+                self.transaction_id,
+                -self.amount,
+                self.source_balance,
+            ),
+            Entry(
+                self.destination_wallet_id,
+                self.destination_sequence,
+                self.transaction_id,
+                self.amount,
+                self.destination_balance,
+            ),
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """A transaction that the rules refuse: it ends as FAILED with this code."""
 
     transaction_id: UUID
@@ -82,8 +104,12 @@ class Posting:
 
     posted: list[Posted]
     refused: list[Refused]
-    entries: list[Entry]
     wallets: list[Wallet]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Both legs of everything posted, in order."""
+        return [entry for one in self.posted for entry in one.entries]
 
 
 REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
@@ -98,6 +124,8 @@ REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
 }
 """What a client reads beside the code: the reason, and no balance."""
 
+_CUSTOMER: Final = WalletKind.CUSTOMER
+_ACTIVE: Final = WalletStatus.ACTIVE
 _OUTSIDE_SOURCE: Final = frozenset({TransactionType.DEPOSIT, TransactionType.REVERSAL})
 _OUTSIDE_DESTINATION: Final = frozenset({TransactionType.WITHDRAWAL, TransactionType.REVERSAL})
 
@@ -110,7 +138,7 @@ def post(wallets: Iterable[Wallet], transactions: Sequence[PendingTransaction]) 
     """
     before = {wallet.id: wallet for wallet in wallets}
     after: dict[UUID, Wallet] = {}
-    posting = Posting(posted=[], refused=[], entries=[], wallets=[])
+    posting = Posting(posted=[], refused=[], wallets=[])
     for transaction in transactions:
         source = _current(transaction.source_wallet_id, before, after)
         destination = _current(transaction.destination_wallet_id, before, after)
@@ -118,10 +146,7 @@ def post(wallets: Iterable[Wallet], transactions: Sequence[PendingTransaction]) 
         if code is not None or source is None or destination is None:
             posting.refused.append(Refused(transaction.id, code or FailureCode.WALLET_NOT_FOUND))
             continue
-        debit = _move(source, transaction.id, -transaction.money.minor)
-        credit = _move(destination, transaction.id, transaction.money.minor)
-        posting.entries.extend((debit, credit))
-        posting.posted.append(Posted(transaction.id, debit.sequence, credit.sequence))
+        posting.posted.append(_move(transaction, source, destination))
         after[source.id] = source
         after[destination.id] = destination
     posting.wallets.extend(after.values())
@@ -153,6 +178,33 @@ def _current(
 def _refusal(
     transaction: PendingTransaction, source: Wallet | None, destination: Wallet | None
 ) -> FailureCode | None:
+    """Return the refusal that applies, if one does; the common case is decided first."""
+    if source is None or destination is None:
+        return _special_refusal(transaction, source, destination)
+    if not _is_plain(transaction.currency, source, destination):
+        special = _special_refusal(transaction, source, destination)
+        if special is not None:
+            return special
+    return _money_refusal(transaction.amount, source, destination)
+
+
+def _is_plain(currency: str, source: Wallet, destination: Wallet) -> bool:
+    """Whether nothing but the amount can stand against it: two active customers, one currency."""
+    return (
+        source.id != destination.id
+        and source.kind is _CUSTOMER
+        and destination.kind is _CUSTOMER
+        and source.status is _ACTIVE
+        and destination.status is _ACTIVE
+        and source.currency == currency
+        and destination.currency == currency
+    )
+
+
+def _special_refusal(
+    transaction: PendingTransaction, source: Wallet | None, destination: Wallet | None
+) -> FailureCode | None:
+    """Return the refusal that has nothing to do with the amount."""
     if transaction.source_wallet_id == transaction.destination_wallet_id:
         return FailureCode.SAME_WALLET
     if _is_missing(source, destination, transaction.type):
@@ -162,7 +214,7 @@ def _refusal(
         return FailureCode.NOT_PERMITTED
     if _is_outside(destination) and transaction.type not in _OUTSIDE_DESTINATION:
         return FailureCode.NOT_PERMITTED
-    if any(wallet.currency != transaction.money.currency for wallet in named):
+    if any(wallet.currency != transaction.currency for wallet in named):
         return FailureCode.CURRENCY_MISMATCH
     if any(wallet.status is WalletStatus.CLOSED for wallet in named):
         return FailureCode.WALLET_CLOSED
@@ -170,7 +222,7 @@ def _refusal(
         return FailureCode.WALLET_FROZEN
     if source is None or destination is None:
         return FailureCode.WALLET_NOT_FOUND
-    return _money_refusal(transaction.money.minor, source, destination)
+    return None
 
 
 def _is_missing(source: Wallet | None, destination: Wallet | None, kind: TransactionType) -> bool:
@@ -190,15 +242,27 @@ def _is_outside(wallet: Wallet | None) -> bool:
     return wallet is not None and wallet.kind is WalletKind.EXTERNAL
 
 
-def _money_refusal(minor: int, source: Wallet, destination: Wallet) -> FailureCode | None:
-    if destination.balance + minor > MINOR_MAX or source.balance - minor < -MINOR_MAX:
+def _money_refusal(amount: int, source: Wallet, destination: Wallet) -> FailureCode | None:
+    if destination.balance + amount > MINOR_MAX or source.balance - amount < -MINOR_MAX:
         return FailureCode.LIMIT_EXCEEDED
-    if source.kind is WalletKind.CUSTOMER and source.available < minor:
+    if source.kind is _CUSTOMER and source.available < amount:
         return FailureCode.INSUFFICIENT_FUNDS
     return None
 
 
-def _move(wallet: Wallet, transaction_id: UUID, amount: int) -> Entry:
-    wallet.balance += amount
-    wallet.version += 1
-    return Entry(wallet.id, wallet.version, transaction_id, amount, wallet.balance)
+def _move(transaction: PendingTransaction, source: Wallet, destination: Wallet) -> Posted:
+    amount = transaction.amount
+    source.balance -= amount
+    source.version += 1
+    destination.balance += amount
+    destination.version += 1
+    return Posted(
+        transaction.id,
+        source.id,
+        destination.id,
+        amount,
+        source.version,
+        destination.version,
+        source.balance,
+        destination.balance,
+    )

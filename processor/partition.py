@@ -25,7 +25,7 @@ from processor.consumer import Consumer, Delivery
 from processor.correspondence import Correspondence, DeadLetter, Reply
 from processor.failures import GivenBackError
 from processor.perseverance import Failed, PerseveringPoster, Settled
-from processor.posting import Item, Outcome, Poster
+from processor.posting import Item, Loaded, Outcome, Poster
 from runtime.backoff import Backoff
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
@@ -35,6 +35,43 @@ BURIALS_MAX: Final = 64
 log = structlog.get_logger()
 
 _Burial = tuple[Delivery, DeadLetter]
+
+
+class _Batch:
+    """Deliveries that are posted in one commit, and what was read of them ahead."""
+
+    def __init__(self, deliveries: list[Delivery], poster: Poster) -> None:
+        self.deliveries = deliveries
+        self.items = [item for delivery in deliveries for item in _items(delivery)]
+        self._poster = poster
+        self._loading: asyncio.Task[Loaded] | None = None
+
+    def begin(self) -> None:
+        """Begin to read, unless that is done or under way."""
+        if self._loading is None and self.items:
+            self._loading = asyncio.create_task(self._poster.load(self.items))
+            self._loading.add_done_callback(_retrieve)
+
+    async def loaded(self) -> Loaded | None:
+        """Return what was read; None where nothing was, and posting reads for itself."""
+        if self._loading is None:
+            return None
+        try:
+            return await self._loading
+        except Exception as error:  # noqa: BLE001  # posting tries again, and tells errors apart
+            log.info("read_ahead_failed", error=repr(error))
+            return None
+
+    def drop(self) -> None:
+        """Let go of a batch that will not be posted."""
+        if self._loading is not None:
+            self._loading.cancel()
+
+
+def _retrieve(loading: "asyncio.Task[Loaded]") -> None:
+    """Look at an error that nobody may be waiting for any more."""
+    if not loading.cancelled():
+        loading.exception()
 
 
 class PartitionProcessor:
@@ -64,12 +101,19 @@ class PartitionProcessor:
 
     async def run(self) -> None:
         """Process until stopped; then wait to be cancelled, as loops do."""
-        while deliveries := await self._consumer.take(self._batch_size):
+        batch = await self._take()
+        while batch is not None:
+            following = await self._read_ahead(batch)
             try:
-                await self._process(deliveries)
+                await self._process(batch)
             except GivenBackError as error:
-                log.warning("deliveries_given_back", count=len(deliveries), reason=str(error))
+                log.warning("deliveries_given_back", count=len(batch.deliveries), reason=str(error))
+                # Those behind are the broker's again too: they never overtake.
+                if following is not None:
+                    following.drop()
+                following = None
                 await self._rest()
+            batch = following or await self._take()
         self._finished.set()
         await asyncio.Event().wait()
 
@@ -99,18 +143,36 @@ class PartitionProcessor:
                 wait.cancel()
         self._consumer.resume()
 
-    async def _process(self, deliveries: list[Delivery]) -> None:
+    async def _take(self) -> "_Batch | None":
+        deliveries = await self._consumer.take(self._batch_size)
+        return _Batch(deliveries, self._poster) if deliveries else None
+
+    async def _read_ahead(self, batch: "_Batch") -> "_Batch | None":
+        """Begin to read the batch behind this one, where a full one waits already.
+
+        Not before this one is recorded: of two messages under one key, the first counts.
+        """
+        if not self._consumer.has_waiting(self._batch_size):
+            return None
+        batch.begin()
+        if await batch.loaded() is None or not self._consumer.has_waiting(self._batch_size):
+            return None
+        following = await self._take()
+        if following is not None:
+            following.begin()
+        return following
+
+    async def _process(self, batch: "_Batch") -> None:
         started = time.perf_counter()
-        sound = await self._bury_poison(deliveries)
+        sound = await self._bury_poison(batch.deliveries)
         if not sound:
             return
-        items = [item for delivery in sound for item in _items(delivery)]
-        settled = await self._perseverance.post(items)
+        settled = await self._perseverance.post(batch.items, loaded=await batch.loaded())
         await self._fault_points.reach(FaultPoint.PROCESSOR_COMMITTED)
         await self._answer(sound, settled)
         await self._consumer.ack(sound)
         metrics.BATCHES.inc()
-        metrics.BATCH_TRANSACTIONS.observe(len(items))
+        metrics.BATCH_TRANSACTIONS.observe(len(batch.items))
         metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
 
     async def _bury_poison(self, deliveries: Sequence[Delivery]) -> list[Delivery]:

@@ -11,7 +11,7 @@ import structlog
 from processor import metrics
 from processor.circuit import Circuit
 from processor.failures import Fate, GivenBackError, classify
-from processor.posting import BatchResult, Item, Outcome, Poster
+from processor.posting import BatchResult, Item, Loaded, Outcome, Poster
 from runtime.backoff import Backoff
 
 TRIES_MAX: Final = 3
@@ -61,14 +61,14 @@ class PerseveringPoster:
         """Persevere no more: a try that fails from now on is the last one."""
         self._is_stopping = True
 
-    async def post(self, items: Sequence[Item]) -> list[Settled]:
-        """Return what became of each item, in their order.
+    async def post(self, items: Sequence[Item], *, loaded: Loaded | None = None) -> list[Settled]:
+        """Return what became of each item, in their order; `loaded` is what was read of them.
 
         Raises GivenBackError when the database cannot be reached. Some of the items may be posted
         by then; that shows when they come again.
         """
         try:
-            return await self._post(items)
+            return await self._post(items, loaded)
         finally:
             self._tell_stuck(is_stuck=False)
 
@@ -87,11 +87,11 @@ class PerseveringPoster:
         finally:
             self._tell_stuck(is_stuck=False)
 
-    async def _post(self, items: Sequence[Item]) -> list[Settled]:
+    async def _post(self, items: Sequence[Item], loaded: Loaded | None = None) -> list[Settled]:
         backoff = _backoff()
         while True:
             try:
-                result = await self._try(lambda: self._poster.post(items), backoff)
+                result = await self._try(lambda: self._poster.post(items, loaded=loaded), backoff)
             except GivenBackError:
                 raise
             except _StuckError as error:

@@ -3,17 +3,26 @@
 SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
 FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
+-- name: read_pending
+-- What is still to be posted, without a lock: `write_posting` counts what it changed.
+SELECT t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN transactions AS t ON t.id = wanted.id
+WHERE t.status = 'PENDING';
+
 -- name: lock_pending
--- Locks what is still to be posted, in id order. Joined, not `= ANY`: a conflicting row would
--- recheck the whole array.
-SELECT
-    t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
-    t.request_id, t.traceparent
+-- The same, locked in id order, after somebody changed them between their reading and their
+-- writing. Joined, not `= ANY`: a conflicting row would recheck the whole array.
+SELECT t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN transactions AS t ON t.id = wanted.id
 WHERE t.status = 'PENDING'
 ORDER BY t.id
 FOR NO KEY UPDATE OF t;
+
+-- name: read_traces
+-- What the requests of transactions were called.
+SELECT id, request_id, traceparent FROM transactions WHERE id = ANY ($1::uuid[]);
 
 -- name: lock_wallets
 -- Every batch locks in id order, so two batches can never deadlock. The row that is returned is the
@@ -48,7 +57,7 @@ completed AS (
         source_sequence = p.source_sequence,
         destination_sequence = p.destination_sequence,
         completed_at = moment.at
-    FROM unnest($5::uuid[], $6::bigint[], $7::bigint[])
+    FROM unnest($5::uuid[], $9::bigint[], $10::bigint[])
         AS p (id, source_sequence, destination_sequence), moment
     WHERE t.id = p.id AND t.status = 'PENDING'
     RETURNING t.id
@@ -61,7 +70,7 @@ failed AS (
         failure_code = r.code::failure_code,
         failure_detail = r.detail,
         completed_at = moment.at
-    FROM unnest($8::uuid[], $9::text[], $10::text[]) AS r (id, code, detail), moment
+    FROM unnest($13::uuid[], $14::text[], $15::text[]) AS r (id, code, detail), moment
     WHERE t.id = r.id AND t.status = 'PENDING'
     RETURNING t.id
 ),
@@ -73,16 +82,21 @@ exceptional AS (
 
 new_entries AS (
     INSERT INTO entries (wallet_id, sequence, transaction_id, amount, balance_after, created_at)
-    SELECT e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, moment.at
-    FROM unnest($11::uuid[], $12::bigint[], $13::uuid[], $14::bigint[], $15::bigint[])
-        AS e (wallet_id, sequence, transaction_id, amount, balance_after), moment
+    SELECT debit.wallet_id, debit.sequence, debit.id, -debit.amount, debit.balance_after, moment.at
+    FROM unnest($5::uuid[], $6::uuid[], $8::bigint[], $9::bigint[], $11::bigint[])
+        AS debit (id, wallet_id, amount, sequence, balance_after), moment
+    UNION ALL
+    SELECT credit.wallet_id, credit.sequence, credit.id, credit.amount, credit.balance_after,
+        moment.at
+    FROM unnest($5::uuid[], $7::uuid[], $8::bigint[], $10::bigint[], $12::bigint[])
+        AS credit (id, wallet_id, amount, sequence, balance_after), moment
     RETURNING wallet_id
 ),
 
 owed AS (
     INSERT INTO outbox (id, event_type, transaction_ids, created_at)
     SELECT uuid_v7(clock_us(), o.position::integer), o.event_type, o.transaction_ids, moment.at
-    FROM (VALUES (1, 'completed', $5::uuid[]), (2, 'failed', $8::uuid[]))
+    FROM (VALUES (1, 'completed', $5::uuid[]), (2, 'failed', $13::uuid[]))
         AS o (position, event_type, transaction_ids), moment
     WHERE cardinality(o.transaction_ids) > 0
 )

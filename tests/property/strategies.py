@@ -5,7 +5,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from contracts.money import MINOR_MAX, Money
+from contracts.money import MINOR_MAX
 from contracts.transactions import TransactionType
 from contracts.wallets import WalletKind, WalletStatus
 from processor.ledger import PendingTransaction, Wallet
@@ -73,7 +73,8 @@ def transactions(draw: st.DrawFn) -> list[PendingTransaction]:
                 type=kind,
                 source_wallet_id=EXTERNAL[currency] if kind == "deposit" else source,
                 destination_wallet_id=EXTERNAL[currency] if kind == "withdrawal" else destination,
-                money=Money(draw(_amounts), currency),
+                amount=draw(_amounts),
+                currency=currency,
             )
         )
     return made

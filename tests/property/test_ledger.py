@@ -81,7 +81,7 @@ def test_every_transaction_is_either_posted_with_two_legs_or_refused_with_none(
     legs: dict[object, list[int]] = defaultdict(list)
     for entry in posting.entries:
         legs[entry.transaction_id].append(entry.amount)
-    amount_of = {transaction.id: transaction.money.minor for transaction in batch}
+    amount_of = {transaction.id: transaction.amount for transaction in batch}
 
     assert [t.id for t in batch] == sorted(
         [p.transaction_id for p in posting.posted] + [r.transaction_id for r in posting.refused]

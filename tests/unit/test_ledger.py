@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from contracts.money import MINOR_MAX, Money
+from contracts.money import MINOR_MAX
 from contracts.transactions import FailureCode, TransactionType
 from contracts.wallets import WalletKind, WalletStatus
 from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Wallet, post
@@ -44,7 +44,7 @@ DEPOSIT, WITHDRAWAL, TRANSFER = (
 def _one(
     kind: TransactionType, source: UUID, destination: UUID, minor: int, currency: str = "USD"
 ) -> PendingTransaction:
-    return PendingTransaction(UUID(int=77), kind, source, destination, Money(minor, currency))
+    return PendingTransaction(UUID(int=77), kind, source, destination, minor, currency)
 
 
 @pytest.mark.parametrize(

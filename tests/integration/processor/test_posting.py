@@ -166,3 +166,36 @@ async def test_a_repeated_request_is_told_that_it_is_not_new(database: Connectio
         return recorded_rows(rows, 1)[0].is_new
 
     assert [await recorded(), await recorded()] == [True, False]
+
+
+async def test_what_was_read_ahead_and_ended_by_somebody_else_meanwhile_is_left_as_it_is(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(
+        database,
+        [transfer_command("early", alice, bob, 30), transfer_command("late", bob, alice, 5)],
+    )
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool)
+        loaded = await poster.load(ids)
+        await poster.post(ids[:1])
+        result = await poster.post(ids, loaded=loaded)
+
+    assert [one.transaction_id for one in result.posting.posted] == ids[1:]
+    assert await _balances(database, [alice, bob]) == [75, 125]
+
+
+async def test_submissions_that_are_read_ahead_are_recorded_before_their_turn(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    submissions = [Submission("shop", transfer_command("ahead", alice, bob, 30))]
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool)
+        loaded = await poster.load(submissions)
+        before = await _status(database, loaded.outcomes[0].transaction_id)
+        await poster.post(submissions, loaded=loaded)
+
+    assert before == "PENDING"
+    assert await _status(database, loaded.outcomes[0].transaction_id) == "COMPLETED"
