@@ -9,6 +9,8 @@ from ops.chaos.scene import Scene
 
 STANDBY_S: Final = 5.0
 """A process dies and another one is there."""
+STARTED_S: Final = 15.0
+"""All processes of a kind die at once: new ones have to start, side by side, on a busy machine."""
 POSTGRES_BACK_S: Final = 5.0
 """PostgreSQL serves again."""
 BROKER_BACK_S: Final = 10.0

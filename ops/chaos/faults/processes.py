@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from ops.chaos.faults.fault import STANDBY_S, SceneFault, Strike
+from ops.chaos.faults.fault import STARTED_S, SceneFault, Strike
 from ops.chaos.scene import (
     INGRESSES,
     PROCESSES,
@@ -79,7 +79,7 @@ FAULTS: Final = (
         name="all-processes-killed",
         claim="what was promised is in PostgreSQL or the broker, and is finished",
         strike=_all_killed,
-        recovery_bound_s=2 * STANDBY_S,
+        recovery_bound_s=STARTED_S,
     ),
     SceneFault(
         name="rolling-restart",
@@ -94,6 +94,6 @@ FAULTS: Final = (
         strike=_backlog,
         striking_s=8.0,
         lasting_s=0.5,
-        recovery_bound_s=2 * STANDBY_S,
+        recovery_bound_s=STARTED_S,
     ),
 )
