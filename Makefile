@@ -39,6 +39,17 @@ test: setup ## Run the whole test suite on a private stack (POSTGRES=system: on 
 chaos: setup ## Attack a private system for MINUTES=10 with SEED=..., then prove every promise
 	@exec $(BIN)/ackledger chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
+# The rivals' libraries have an environment of their own: none of them is ever beside the product.
+BENCH_VENV := .local/bench-environment
+$(BENCH_VENV)/.ready: requirements/bench.lock pyproject.toml
+	@deploy/make-environment "$(PYTHON)" "$(BENCH_VENV)" requirements/bench.lock
+	@touch $@
+
+# CASES=a,b picks some, RUNS=5 takes more samples; QUICK=1 only tries whether all of it works.
+.PHONY: bench
+bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write docs/performance.md
+	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(QUICK),--quick,--report docs/performance/report.json --page docs)
+
 .PHONY: check
 check: setup ## Everything that needs no server: lint, types, layers, generated documents
 	$(BIN)/ruff format --check .
@@ -62,6 +73,7 @@ documents: setup ## Generate the OpenAPI and AsyncAPI documents anew
 lock: setup ## Resolve the dependencies anew into requirements/*.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev --output-file requirements/dev.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements/production.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra bench --constraint requirements/dev.lock --output-file requirements/bench.lock pyproject.toml
 
 .PHONY: clean
 clean: ## Remove the environment, the private servers' data and all caches

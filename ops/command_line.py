@@ -8,6 +8,7 @@ import typer
 
 from ops.commands import (
     api_keys,
+    bench,
     chaos,
     dead_letters,
     demo,
@@ -39,6 +40,7 @@ _COMMANDS = (
     dead_letters,
     reconcile,
     chaos,
+    bench,
 )
 
 

@@ -1,0 +1,1 @@
+"""What is measured: each case with its contestants."""

@@ -1,0 +1,169 @@
+-- name: drop_ground
+-- Ends whoever is still connected.
+DROP DATABASE IF EXISTS ackledger_bench WITH (FORCE);
+
+-- name: create_ground
+-- A database for one sample.
+CREATE DATABASE ackledger_bench;
+
+-- name: drop_pgbench
+-- What an earlier run left.
+DROP DATABASE IF EXISTS ackledger_pgbench WITH (FORCE);
+
+-- name: create_pgbench
+-- The rival's own database: it stays from sample to sample.
+CREATE DATABASE ackledger_pgbench;
+
+-- name: read_settings
+-- What the server was started with, beside its defaults.
+SELECT name, current_setting(name) AS value FROM pg_settings
+WHERE
+    source = 'configuration file'
+    AND name !~ '^(lc_|log_|TimeZone|DateStyle|port|listen_|unix_|password_|default_text)';
+
+-- name: insert_wallets
+-- Wallets that may overdraw, so that no deposit has to come first and the books still balance.
+INSERT INTO wallets (id, owner_id, currency, overdraft_limit)
+SELECT uuid_v7(clock_us(), (n % 16000)::integer), 'bench', 'USD', $2::bigint
+FROM generate_series(1, $1::bigint) AS n
+RETURNING id;
+
+-- name: settle_tables
+-- What autovacuum would do in a while: every sample starts with current statistics.
+VACUUM ANALYZE;
+
+-- name: read_clock
+-- The database's clock, by which everything is timed.
+SELECT clock_timestamp();
+
+-- name: is_ended
+-- Whether the last of the line was posted or refused.
+SELECT EXISTS (
+    SELECT FROM transactions
+    WHERE submitter = $1 AND idempotency_key = $2 AND status <> 'PENDING'
+);
+
+-- name: is_told
+-- Whether no event is owed.
+SELECT NOT EXISTS (SELECT FROM outbox);
+
+-- name: measure_drain
+-- What ended since the drain began: how many, the first and the last commit, how many after the
+-- first. Bounded by id, since the history before it may be long.
+SELECT
+    count(*) AS transactions,
+    min(completed_at) AS first_at,
+    max(completed_at) AS last_at,
+    count(*) FILTER (
+        WHERE completed_at > (
+            SELECT min(completed_at) FROM transactions WHERE id >= $1 AND completed_at >= $2
+        )
+    ) AS after_first
+FROM transactions
+WHERE id >= $1 AND completed_at >= $2;
+
+-- name: count_waiting
+-- What is not posted yet.
+SELECT count(*) FROM transactions WHERE status = 'PENDING';
+
+-- name: count_completed
+-- What was completed between two moments.
+SELECT count(*) FROM transactions WHERE completed_at >= $1 AND completed_at < $2;
+
+-- name: list_completed
+-- Some completed transactions, to be read again.
+SELECT id FROM transactions WHERE status = 'COMPLETED' LIMIT $1;
+
+-- name: fill_rival_wallets
+-- The rivals' wallets.
+INSERT INTO rival_wallets (id, balance)
+SELECT gen_random_uuid(), 1000000000000 FROM generate_series(1, $1::bigint)
+RETURNING id;
+
+-- name: count_rival_completed
+-- How far a rival is.
+SELECT count(*) FROM rival_transactions WHERE status <> 'PENDING';
+
+-- name: measure_rival
+-- The same as for the ledger: the first and the last commit, and how many after the first.
+SELECT
+    count(*) AS transactions,
+    min(completed_at) AS first_at,
+    max(completed_at) AS last_at,
+    count(*) FILTER (
+        WHERE completed_at > (SELECT min(completed_at) FROM rival_transactions)
+    ) AS after_first
+FROM rival_transactions;
+
+-- name: number_wallets
+-- Gives every wallet a number, by which the history names it; made anew when there are more.
+DROP TABLE IF EXISTS bench_wallets;
+CREATE UNLOGGED TABLE bench_wallets AS
+SELECT (row_number() OVER (ORDER BY id) - 1)::integer AS number, id
+FROM wallets WHERE kind = 'customer';
+CREATE UNIQUE INDEX ON bench_wallets (number) INCLUDE (id);
+ANALYZE bench_wallets;
+
+-- name: add_history
+-- One round of history: each of the $1 wallets sends 1.00 to the one $2 further on. The wallets
+-- below get their second entry as senders, the others their first; so the balances return to what
+-- they were, and sequences and chains are what posting one after the other would have made.
+WITH moment AS MATERIALIZED (
+    SELECT clock_us() - $1::bigint AS start_us
+),
+
+added AS (
+    INSERT INTO transactions (
+        id, submitter, idempotency_key, fingerprint, channel, type, source_wallet_id,
+        destination_wallet_id, amount, currency, status, source_sequence, destination_sequence,
+        created_at, completed_at
+    )
+    SELECT
+        uuid_v7(moment.start_us + s.number, (s.number % 16000)::integer), 'history',
+        gen_random_uuid()::text, sha256(convert_to(s.number::text, 'UTF8')), 'http', 'transfer',
+        s.id, d.id, 100, 'USD', 'COMPLETED',
+        source.version + CASE WHEN s.number >= $2::integer THEN 2 ELSE 1 END,
+        -- The receiver's own sending comes later in the round, unless the round has wrapped.
+        destination.version + CASE WHEN s.number + $2::integer < $1::bigint THEN 1 ELSE 2 END,
+        timestamptz 'epoch' + (moment.start_us + s.number) * interval '1 microsecond',
+        timestamptz 'epoch' + (moment.start_us + s.number) * interval '1 microsecond'
+    FROM moment, bench_wallets AS s
+    INNER JOIN bench_wallets AS d
+        ON d.number = ((s.number + $2::integer) % $1::bigint)::integer
+    INNER JOIN wallets AS source ON source.id = s.id
+    INNER JOIN wallets AS destination ON destination.id = d.id
+    ORDER BY s.number
+    RETURNING id, source_wallet_id, destination_wallet_id, source_sequence, destination_sequence,
+        created_at
+),
+
+legs AS (
+    SELECT id, source_wallet_id AS wallet_id, source_sequence AS sequence, -100 AS amount,
+        created_at
+    FROM added
+    UNION ALL
+    SELECT id, destination_wallet_id, destination_sequence, 100, created_at FROM added
+),
+
+new_entries AS (
+    INSERT INTO entries (wallet_id, sequence, transaction_id, amount, balance_after, created_at)
+    SELECT
+        l.wallet_id, l.sequence, l.id, l.amount,
+        -- The first of the two moves the balance, the second returns it.
+        w.balance + CASE WHEN l.sequence = w.version + 1 THEN l.amount ELSE 0 END,
+        l.created_at
+    FROM legs AS l
+    INNER JOIN wallets AS w ON w.id = l.wallet_id
+    ORDER BY l.created_at
+)
+
+UPDATE wallets SET version = version + 2, updated_at = clock_timestamp()
+WHERE kind = 'customer';
+
+-- name: pass_sweep
+-- The history never was anybody's request: reconciler and integrity check begin behind it.
+UPDATE sweep_progress SET swept_until = uuid_v7(clock_us()), checked_until = uuid_v7(clock_us());
+
+-- name: count_history
+-- How many transactions there are.
+SELECT count(*) FROM transactions;

@@ -1,0 +1,96 @@
+"""An open loop: moments that wait for nobody, and answers read to their last byte."""
+
+import asyncio
+import statistics
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import uvloop
+
+from ops.bench.failing import BenchFailedError
+from ops.bench.open_loop import OpenLoop, OpenLoopReport, answer_length, poisson_moments
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n"
+
+
+def test_moments_come_at_the_rate_and_end_in_time() -> None:
+    moments = list(poisson_moments(1_000, 20.0, seed=1))
+
+    assert len(moments) == pytest.approx(20_000, rel=0.05)
+    assert moments == sorted(moments)
+    assert moments[-1] < 20.0
+
+
+def test_gaps_differ_as_much_as_those_of_independent_clients() -> None:
+    moments = list(poisson_moments(1_000, 20.0, seed=2))
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
+
+    # An exponential distribution deviates by its own mean.
+    assert statistics.stdev(gaps) == pytest.approx(statistics.mean(gaps), rel=0.1)
+
+
+def test_the_same_seed_is_the_same_load() -> None:
+    assert list(poisson_moments(50, 2, seed=9)) == list(poisson_moments(50, 2, seed=9))
+
+
+def test_the_length_of_an_answer_is_known_once_its_head_is_there() -> None:
+    assert answer_length(_HEAD[:-1]) is None
+    assert answer_length(_HEAD) == len(_HEAD) + 4
+    assert answer_length(b"HTTP/1.1 204 No Content\r\n\r\n") == 27
+
+
+def test_a_run_without_an_answer_has_no_figures() -> None:
+    with pytest.raises(BenchFailedError, match="3 failed"):
+        OpenLoopReport(failed=3).figures()
+
+
+class _Server:
+    """Answers every request in two writes; every second connection refuses all."""
+
+    def __init__(self) -> None:
+        self.handlers: list[asyncio.Task[Any]] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self.handlers.append(task)
+        status = b"200 OK" if len(self.handlers) % 2 else b"503 Busy"
+        while await reader.readline():
+            while (await reader.readline()).strip():
+                pass
+            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 4\r\n\r\nan")
+            await writer.drain()
+            writer.write(b"sw")
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_every_request_is_answered_and_refusals_are_no_latencies(
+    run: Callable[[Coroutine[Any, Any, None]], None],
+) -> None:
+    run(_load_and_look())
+
+
+async def _load_and_look() -> None:
+    served = _Server()
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    moments = list(poisson_moments(400, 0.5, seed=4))
+    loop = OpenLoop(
+        host="127.0.0.1",
+        port=port,
+        request_of=lambda: b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
+        moments=moments,
+        warm_up_s=0.0,
+    )
+
+    report = await loop.run(connections=2)
+    server.close()
+    await asyncio.gather(*served.handlers)
+
+    assert len(report.latencies_ms) + report.failed == len(moments)
+    assert report.failed > 0
+    assert report.first_failure.startswith("HTTP/1.1 503")
+    assert min(report.latencies_ms) > 0
