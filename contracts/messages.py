@@ -7,13 +7,13 @@ Two kinds of message come in on a partition's queue:
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 from uuid import UUID
 
 import orjson
+from asyncpg.pgproto import pgproto
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ContractError
@@ -98,15 +98,13 @@ class RecordedMessage(BaseModel):
     transaction_ids: list[UUID] = Field(min_length=1, max_length=BATCH_MAX)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """A decoded `transaction.recorded.v1`."""
 
     transaction_ids: list[UUID]
 
 
-@dataclass(frozen=True, slots=True)
-class Requested:
+class Requested(NamedTuple):
     """A decoded `transaction.requested.v1`: commands of one submitter, in their order."""
 
     submitter: str
@@ -148,6 +146,32 @@ def decode_json(body: bytes) -> Any:
 
     NaN and Infinity, which are not JSON, and numbers of absurd length are refused.
     """
+    try:
+        # Most bodies hold no such number, and orjson reads those three times as fast.
+        value = orjson.loads(body)
+        if not _has_float(value):
+            return value
+    except (orjson.JSONDecodeError, RecursionError):
+        # The exact parser says better what is wrong, and reads what orjson is too strict for.
+        return _decode_exactly(body)
+    return _decode_exactly(body)
+
+
+def _has_float(value: Any) -> bool:
+    """Whether decoded JSON holds a number that orjson may have rounded."""
+    kind = type(value)
+    if kind is dict:
+        value = value.values()
+    elif kind is not list:
+        return kind is float
+    for one in value:
+        kind = type(one)
+        if kind is float or ((kind is dict or kind is list) and _has_float(one)):
+            return True
+    return False
+
+
+def _decode_exactly(body: bytes) -> Any:
     try:
         return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
     except RecursionError:
@@ -205,7 +229,8 @@ def _recorded(content: dict[str, Any]) -> Recorded:
     if not 1 <= len(ids) <= BATCH_MAX:
         _poison(DeadLetterReason.INVALID_MESSAGE, f"1 to {BATCH_MAX} ids are expected")
     try:
-        return Recorded([UUID(text) for text in ids])
+        # asyncpg's own: read and bound to a statement in a tenth of the standard one's time.
+        return Recorded([pgproto.UUID(text) for text in ids])
     except (ValueError, TypeError, AttributeError):
         raise PoisonMessageError(
             DeadLetterReason.INVALID_MESSAGE, "transaction_ids are UUIDs"

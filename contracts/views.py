@@ -6,6 +6,7 @@ database rows directly: they run for every event and every read, where a model a
 
 import functools
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated, Any, Final, Literal, Protocol
 from uuid import UUID
 
@@ -152,30 +153,68 @@ def render_wallet(row: Row) -> Json:
     }
 
 
+# One call for all columns: looked up one by one they cost twice as much.
+_COLUMNS: Final = itemgetter(
+    "id",
+    "idempotency_key",
+    "submitter",
+    "channel",
+    "type",
+    "source_wallet_id",
+    "destination_wallet_id",
+    "amount",
+    "currency",
+    "status",
+    "failure_code",
+    "description",
+    "metadata",
+    "reverses",
+    "reversed_by",
+    "source_sequence",
+    "created_at",
+    "completed_at",
+)
+_ENTRY_COLUMNS: Final = itemgetter(
+    "amount",
+    "currency",
+    "source_sequence",
+    "source_balance_after",
+    "destination_sequence",
+    "destination_balance_after",
+)
+
+
 def render_transaction(row: Row) -> Json:
     """Return a row of the database view `transaction_views` as `Transaction` has it."""
-    currency = row["currency"]
-    external = external_wallet_id(currency)
-    completed_at = row["completed_at"]
+    (
+        transaction_id, key, submitter, channel, kind, source_id, destination_id, minor, currency,
+        status, code, description, metadata, reverses, reversed_by, source_sequence,
+        created_at, completed_at,
+    ) = _COLUMNS(row)  # fmt: skip
+    source, destination, external = str(source_id), str(destination_id), _external(currency)
+    amount = format_minor(minor, currency)
     return {
-        "id": str(row["id"]),
-        "reference": reference_of(row["id"]),
-        "idempotency_key": row["idempotency_key"],
-        "submitter": row["submitter"],
-        "channel": row["channel"],
-        "type": row["type"],
-        "source_wallet_id": _own_wallet(row["source_wallet_id"], external),
-        "destination_wallet_id": _own_wallet(row["destination_wallet_id"], external),
-        "amount": format_minor(row["amount"], currency),
+        "id": str(transaction_id),
+        "reference": reference_of(transaction_id),
+        "idempotency_key": key,
+        "submitter": submitter,
+        "channel": channel,
+        "type": kind,
+        # A deposit's source and a withdrawal's destination are outside: clients see none.
+        "source_wallet_id": None if source_id is None or source == external else source,
+        "destination_wallet_id": None
+        if destination_id is None or destination == external
+        else destination,
+        "amount": amount,
         "currency": currency,
-        "status": row["status"],
-        "failure": _failure(row),
-        "description": row["description"],
-        "metadata": _metadata(row["metadata"]),
-        "reverses": _text(row["reverses"]),
-        "reversed_by": _text(row["reversed_by"]),
-        "entries": _entries(row, currency),
-        "created_at": format_moment(row["created_at"]),
+        "status": status,
+        "failure": None if code is None else {"code": code, "detail": row["failure_detail"]},
+        "description": description,
+        "metadata": _metadata(metadata),
+        "reverses": None if reverses is None else str(reverses),
+        "reversed_by": None if reversed_by is None else str(reversed_by),
+        "entries": [] if source_sequence is None else _entries(row, source, destination, amount),
+        "created_at": format_moment(created_at),
         "completed_at": None if completed_at is None else format_moment(completed_at),
     }
 
@@ -206,46 +245,31 @@ def render_event(transaction: Json, *, event_id: str, event_type: str, occurred_
     }
 
 
-def _entries(row: Row, currency: str) -> list[Json]:
-    """The two legs, the debit first; none before the transaction is posted."""
-    if row["source_sequence"] is None:
-        return []
-    amount, source, destination = (
-        row["amount"],
-        row["source_balance_after"],
-        row["destination_balance_after"],
-    )
+def _entries(row: Row, source: str, destination: str, amount: str) -> list[Json]:
+    """The two legs of a posted transaction, the debit first."""
+    minor, currency, debit, source_after, credit, destination_after = _ENTRY_COLUMNS(row)
     return [
         {
-            "wallet_id": str(row["source_wallet_id"]),
-            "sequence": row["source_sequence"],
-            "amount": format_minor(-amount, currency),
-            "balance_before": format_minor(source + amount, currency),
-            "balance_after": format_minor(source, currency),
+            "wallet_id": source,
+            "sequence": debit,
+            "amount": f"-{amount}",
+            "balance_before": format_minor(source_after + minor, currency),
+            "balance_after": format_minor(source_after, currency),
         },
         {
-            "wallet_id": str(row["destination_wallet_id"]),
-            "sequence": row["destination_sequence"],
-            "amount": format_minor(amount, currency),
-            "balance_before": format_minor(destination - amount, currency),
-            "balance_after": format_minor(destination, currency),
+            "wallet_id": destination,
+            "sequence": credit,
+            "amount": amount,
+            "balance_before": format_minor(destination_after - minor, currency),
+            "balance_after": format_minor(destination_after, currency),
         },
     ]
-
-
-def _failure(row: Row) -> Json | None:
-    code = row["failure_code"]
-    return None if code is None else {"code": code, "detail": row["failure_detail"]}
 
 
 def _metadata(text: str | None) -> Json:
     return orjson.loads(text) if text else _EMPTY
 
 
-def _own_wallet(wallet_id: UUID | None, external: UUID) -> str | None:
-    """A deposit's source and a withdrawal's destination are outside: clients see none."""
-    return None if wallet_id == external else _text(wallet_id)
-
-
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)
+@functools.cache  # as many answers as currencies
+def _external(currency: str) -> str:
+    return str(external_wallet_id(currency))

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from contracts.topology import partition_queue
 from processor.circuit import Circuit
@@ -19,6 +20,9 @@ from runtime.lifecycle import Service, run_process
 from runtime.publisher import Publisher
 from runtime.settings import ProcessorSettings
 from runtime.status import Readiness, StatusServer
+
+BATCHES_IN_HAND: Final = 4
+"""Deliveries to hold, in batches of single messages: one is written, one read, others come."""
 
 
 async def serve(settings: ProcessorSettings) -> None:
@@ -38,7 +42,11 @@ async def serve(settings: ProcessorSettings) -> None:
     poster = Poster(pool, fault_points=fault_points)
     circuit = Circuit(pool)
     consumers = [
-        Consumer(settings.amqp_url, partition_queue(number), prefetch=2 * settings.batch_size)
+        Consumer(
+            settings.amqp_url,
+            partition_queue(number),
+            prefetch=BATCHES_IN_HAND * settings.batch_size,
+        )
         for number in range(settings.partitions)
     ]
     for number, consumer in enumerate(consumers):

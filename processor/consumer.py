@@ -3,11 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import structlog
-from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from contracts.messages import (
@@ -19,7 +17,17 @@ from contracts.messages import (
 )
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
 from processor.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
-from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
+from runtime.broker import (
+    CONNECT_TIMEOUT_S,
+    UNREACHABLE,
+    BrokerLink,
+    Channel,
+    loss_as_error,
+    user_of,
+)
+from runtime.delivering import Arrival, open_delivering_channel
+from runtime.properties import Properties
+from runtime.sifting import SiftedConnection
 from runtime.topology import TopologyError, check_queue
 
 CANCEL_TIMEOUT_S: Final = 2.0
@@ -30,26 +38,16 @@ log = structlog.get_logger()
 Content: TypeAlias = Recorded | Requested | PoisonMessageError
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A message in hand: what it asks for, and the channel that wants its ack."""
 
     channel: Channel
     tag: int
     body: bytes
-    properties: Basic.Properties
+    properties: Properties
     content: Content
-
-    @property
-    def transactions(self) -> int:
-        """How many transactions it stands for; a dead letter counts as one piece of work."""
-        match self.content:
-            case Recorded(transaction_ids):
-                return len(transaction_ids)
-            case Requested(commands=commands):
-                return len(commands)
-            case PoisonMessageError():
-                return 1
+    transactions: int
+    """How many it stands for; a dead letter counts as one piece of work."""
 
 
 class Consumer:
@@ -73,7 +71,13 @@ class Consumer:
         self._in_hand = 0
         self._is_paused = False
         self._is_stopping = False
-        self._link = BrokerLink(url, name=f"consume-{queue}", opened=self._consume, lost=self._lost)
+        self._link = BrokerLink(
+            url,
+            name=f"consume-{queue}",
+            opened=self._consume,
+            lost=self._lost,
+            opening=self._open,
+        )
         self._watchdog = ConsumerWatchdog(
             queue, consuming=self._consuming, rebuild=self._rebuild, quiet_max_s=quiet_max_s
         )
@@ -170,6 +174,11 @@ class Consumer:
             except UNREACHABLE as error:
                 log.info("cancel_failed", queue=self._queue, error=repr(error))
 
+    async def _open(self, connection: SiftedConnection) -> Channel:
+        return await open_delivering_channel(
+            connection, arrived=self._enqueue, timeout_s=CONNECT_TIMEOUT_S
+        )
+
     async def _consume(self, channel: Channel) -> None:
         """Begin on a new channel; while paused, only hold the connection ready."""
         if self._is_paused:
@@ -183,7 +192,7 @@ class Consumer:
         await channel.basic_qos(prefetch_count=self._prefetch)
         channel.on_consumer_cancel_callbacks.add(self._cancelled)
         self._channel = channel
-        consuming = await channel.basic_consume(self._queue, self._enqueue)
+        consuming = await channel.basic_consume(self._queue, _never_called)
         self._tag = consuming.consumer_tag
         log.info("consuming", queue=self._queue, waiting=waiting)
 
@@ -195,15 +204,12 @@ class Consumer:
         self._waiting.clear()
         WAITING_DELIVERIES.set(0)
 
-    async def _enqueue(self, message: DeliveredMessage) -> None:
-        channel = self._channel
-        if self._is_stopping or channel is None or message.channel is not channel:
-            return
-        if self._is_paused:
+    def _enqueue(self, message: Arrival) -> None:
+        if message.channel is not self._channel or self._is_stopping or self._is_paused:
             return
         self._arrivals += 1
         self._in_hand += 1
-        self._waiting.append(_delivery(channel, message, own_user=self._own_user))
+        self._waiting.append(_delivery(message, own_user=self._own_user))
         self._arrived.set()
 
     def _cancelled(self, _: Basic.Cancel) -> None:
@@ -221,16 +227,20 @@ class Consumer:
         return Consuming(self._channel, self._tag, arrived=self._arrivals, in_hand=self._in_hand)
 
 
-def _delivery(channel: Channel, message: DeliveredMessage, *, own_user: str) -> Delivery:
+async def _never_called(_: object) -> None:
+    """Stand for a consumer's callback in aiormq's table: deliveries take a shorter way."""
+
+
+def _delivery(message: Arrival, *, own_user: str) -> Delivery:
     """Decode at once: pure work, done while the database is waited for.
 
     Nothing that a message holds may raise out of here: a delivery that is not settled by itself
     would be acked with its neighbours, and lost.
     """
-    properties = message.header.properties
+    channel, tag, properties, body = message
     try:
         content: Content = decode_message(
-            message.body,
+            body,
             message_type=properties.message_type,
             content_type=properties.content_type,
             user_id=properties.user_id,
@@ -244,10 +254,14 @@ def _delivery(channel: Channel, message: DeliveredMessage, *, own_user: str) -> 
         content = error
     except Exception as error:  # noqa: BLE001  # a fault of ours, told by the dead letter
         content = PoisonMessageError(DeadLetterReason.UNKNOWN, repr(error))
-    return Delivery(
-        channel=channel,
-        tag=message.delivery_tag or 0,
-        body=message.body,
-        properties=properties,
-        content=content,
-    )
+    return Delivery(channel, tag, body, properties, content, _transactions(content))
+
+
+def _transactions(content: Content) -> int:
+    match content:
+        case Recorded(transaction_ids):
+            return len(transaction_ids)
+        case Requested(commands=commands):
+            return len(commands)
+        case PoisonMessageError():
+            return 1

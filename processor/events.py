@@ -1,15 +1,13 @@
 """What the relay publishes: the events of owed outbox rows; pure."""
 
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import orjson
-
+from contracts.event_bodies import event_body
 from contracts.identifiers import event_id
 from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER
 from contracts.topology import EVENTS_EXCHANGE
-from contracts.views import Row, format_moment, render_event, render_transaction
+from contracts.views import Row, format_moment
 from runtime.publisher import Outgoing
 
 
@@ -18,29 +16,28 @@ class OwedEvent(NamedTuple):
 
     outbox_id: UUID
     event_type: str
-    occurred_at: datetime
+    occurred_at: str
     transaction_id: UUID
 
 
 def owed_events(row: Row) -> list[OwedEvent]:
     """Return the events that an outbox row stands for, in the order of its transactions."""
-    outbox_id, event_type, at = row["id"], row["event_type"], row["created_at"]
+    outbox_id, event_type, at = row["id"], row["event_type"], format_moment(row["created_at"])
     return [OwedEvent(outbox_id, event_type, at, one) for one in row["transaction_ids"]]
 
 
 def event_message(owed: OwedEvent, transaction: Row) -> Outgoing:
     """Return an owed event as the message that tells of it, with the transaction as it is now."""
     event_type = owed.event_type
-    body = render_event(
-        render_transaction(transaction),
-        event_id=event_id(owed.outbox_id, owed.transaction_id),
-        event_type=f"transaction.{event_type}",
-        occurred_at=format_moment(owed.occurred_at),
-    )
     return Outgoing(
         exchange=EVENTS_EXCHANGE,
         routing_key=f"transaction.{event_type}.{transaction['type']}.{transaction['currency']}",
-        body=orjson.dumps(body),
+        body=event_body(
+            transaction,
+            event_id=event_id(owed.outbox_id, owed.transaction_id),
+            event_type=f"transaction.{event_type}",
+            occurred_at=owed.occurred_at,
+        ),
         type=f"transaction.{event_type}.v1",
         headers=_trace_headers(transaction),
         # Nobody has to listen: an event without a subscriber is not a failure.

@@ -18,6 +18,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
 from runtime.backoff import Backoff
+from runtime.sifting import SiftedConnection
 from runtime.tolerant_decoding import tolerate_undecodable_properties
 
 Channel: TypeAlias = AbstractChannel
@@ -68,7 +69,7 @@ class BrokerLink:
         name: str,
         opened: Callable[[Channel], Awaitable[None]],
         lost: Callable[[], None],
-        opening: Callable[[AbstractConnection], Awaitable[Channel]] | None = None,
+        opening: Callable[[SiftedConnection], Awaitable[Channel]] | None = None,
     ) -> None:
         """`name` shows in the broker's list of connections; `lost` runs when the channel ends.
 
@@ -104,6 +105,7 @@ class BrokerLink:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 channel = await self._opening(connection)
                 await self._opened(channel)
+            _heed_cancellation()
             self.is_up = True
             backoff.reset()
             log.info("broker_connected", connection=self._name)
@@ -125,6 +127,16 @@ class BrokerLink:
             closing.cancel()
 
 
+def _heed_cancellation() -> None:
+    """Raise a cancellation that came just as something else ended.
+
+    Until Python 3.12 `wait_for`, which the libraries use, drops it then and returns the result.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def _settled(future: Awaitable[object]) -> None:
     with suppress(*UNREACHABLE):
         await asyncio.shield(asyncio.ensure_future(future))
@@ -135,7 +147,7 @@ def user_of(url: str) -> str:
     return URL(url).user or "guest"
 
 
-async def connect(url: str, *, name: str) -> AbstractConnection:
+async def connect(url: str, *, name: str) -> SiftedConnection:
     """Return a plain connection; raises one of UNREACHABLE within CONNECT_TIMEOUT_S."""
     tolerate_undecodable_properties()
     try:
@@ -144,6 +156,7 @@ async def connect(url: str, *, name: str) -> AbstractConnection:
                 url,
                 timeout=CONNECT_TIMEOUT_S,
                 client_properties={"connection_name": f"ackledger-{name}"},
+                connection_class=SiftedConnection,
             )
     except StopAsyncIteration as error:
         # The library's word for an address that closes in the middle of the handshake, as a load

@@ -1,9 +1,9 @@
 """A channel that publishes many messages with one write, and counts their confirms.
 
 aiormq gives each message a future, a timer and two tables: 100 µs, when what is sent costs 10.
-What is used of its inside is all here: its channel's numbering of frames (`number`), the
-connection's `write_queue`, and the two methods that a channel's reader calls with what the broker
-says about publishes. Its own `basic_publish` is never called on such a channel, so the delivery
+What is used of its inside is all here: its channel's numbering of frames (`number`), and the
+connection's `channels` and `write_queue`. What the broker says about publishes comes through the
+connection's sieve. aiormq's own `basic_publish` is never called on such a channel, so the delivery
 tags are ours alone.
 """
 
@@ -12,21 +12,25 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final, Never
 
-from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractConnection as Transport
-from aiormq.abc import ChannelFrame, ConfirmationFrameType
+from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelInvalidStateError
 from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
 from runtime.framing import Outgoing, Route, publish_frames
+from runtime.properties import Properties
+from runtime.sieve import ACK, NACK, RETURN
+from runtime.sifting import SiftedConnection
 
 UNCONFIRMED_MAX: Final = 20_000
 """Messages without a confirm on one channel; a broker that owes more is not given another."""
 _TAG_DIGITS: Final = 12
+_CONFIRM: Final = Struct(">QB").unpack_from
+_MULTIPLE: Final = 1
 
 
 class NotConfirmedError(Exception):
@@ -128,10 +132,26 @@ class ConfirmChannel(Channel):
         """Refused: it would count delivery tags of its own."""
         raise NotImplementedError("a ConfirmChannel publishes with `write`")
 
-    async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
-        is_acked = isinstance(frame, Basic.Ack)
-        tag = frame.delivery_tag or 0
-        if not getattr(frame, "multiple", False):
+    def on_ack(self, arguments: bytes, _: bytes, __: bytes) -> None:
+        """Take the broker's word that it has a message, or all up to it."""
+        self._confirm(arguments, is_acked=True)
+
+    def on_nack(self, arguments: bytes, _: bytes, __: bytes) -> None:
+        """Take the broker's word that it does not have a message, or any up to it."""
+        self._confirm(arguments, is_acked=False)
+
+    def on_return(self, arguments: bytes, properties: bytes, _: bytes) -> None:
+        """Note a message that no queue took; its confirm comes behind it."""
+        returned = Basic.Return()
+        returned.unmarshal(arguments)
+        message_id = Properties(properties).message_id or ""
+        flight = self._flights.get(int(message_id[-_TAG_DIGITS:], 16))
+        if flight is not None:
+            flight.give_back(returned.exchange or returned.routing_key or "")
+
+    def _confirm(self, arguments: bytes, *, is_acked: bool) -> None:
+        tag, bits = _CONFIRM(arguments)
+        if not bits & _MULTIPLE:
             self._settle(tag, is_acked=is_acked)
             return
         while self._flights and (first := next(iter(self._flights))) <= tag:
@@ -142,19 +162,9 @@ class ConfirmChannel(Channel):
         if flight is not None:
             flight.settle(is_acked=is_acked)
 
-    async def _on_return_frame(self, frame: Basic.Return) -> None:
-        header = await self._get_frame()
-        if not isinstance(header, ContentHeader):
-            raise TypeError(f"a return without its content: {header!r}")
-        message = await self._read_content(frame, header)
-        message_id = message.header.properties.message_id or ""
-        flight = self._flights.get(int(message_id[-_TAG_DIGITS:], 16))
-        if flight is not None:
-            flight.give_back(frame.exchange or frame.routing_key or "")
-
 
 async def open_confirm_channel(
-    connection: AbstractConnection, *, user: str, timeout_s: float
+    connection: SiftedConnection, *, user: str, timeout_s: float
 ) -> ConfirmChannel:
     """Return the one channel of a connection that has no other."""
     if connection.transport is None:
@@ -162,5 +172,8 @@ async def open_confirm_channel(
     transport = connection.transport.connection
     channel = ConfirmChannel(transport, 1, user=user)
     transport.channels[channel.number] = channel
+    connection.sieve.take(
+        channel.number, {ACK: channel.on_ack, NACK: channel.on_nack, RETURN: channel.on_return}
+    )
     await channel.open(timeout=timeout_s)
     return channel

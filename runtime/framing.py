@@ -6,9 +6,10 @@ message to message is marshalled here once. The bytes are those of pamqp, and te
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from pamqp import commands, constants, encode, frame
 
@@ -24,16 +25,19 @@ _ALWAYS: Final = (
     | _FLAGS["user_id"]
     | _FLAGS["app_id"]
 )
-_FRAME_START: Final = Struct(">BHI")
-_CONTENT_START: Final = Struct(">HHQ")
+_FRAME_START: Final = Struct(">BHI").pack
+# The same, and what a content header begins with: class, weight, the body's size.
+_HEADER_START: Final = Struct(">BHIHHQ").pack
+_CONTENT_START_SIZE: Final = 12
 _TIMESTAMP: Final = Struct(">Q")
 _FLAGS_FIELD: Final = Struct(">H")
 _BASIC_CLASS: Final = commands.Basic.frame_id
+_LONG_TEXT_START: Final = Struct(">cI").pack
+_TABLE_START: Final = Struct(">I").pack
 _NO_HEADERS: Final = encode.field_table({})
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A message to publish, and where."""
 
     exchange: str
@@ -42,7 +46,7 @@ class Outgoing:
     type: str
     correlation_id: str | None = None
     content_type: str | None = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     is_mandatory: bool = True
 
 
@@ -71,51 +75,77 @@ def publish_frames(messages: Sequence[Outgoing], message_ids: Sequence[str], rou
                 is_mandatory=message.is_mandatory,
             )
         )
-        parts.extend(_content(message, message_id, route))
+        parts += _header(message, message_id, route)
+        parts += _body(message.body, route)
     return b"".join(parts)
 
 
-def _content(message: Outgoing, message_id: str, route: Route) -> Iterator[bytes]:
-    body, most = message.body, route.content_size_max
-    header = _CONTENT_START.pack(_BASIC_CLASS, 0, len(body)) + _properties(
-        message, message_id, route
+def _header(message: Outgoing, message_id: str, route: Route) -> tuple[bytes, ...]:
+    """The flags of what is set, then the values in the order of the protocol's table."""
+    correlation_id = message.correlation_id
+    before, after = _frame_of_properties(
+        message.type,
+        message.content_type,
+        route.user,
+        route.at_s,
+        has_correlation=bool(correlation_id),
     )
-    yield _FRAME_START.pack(constants.FRAME_HEADER, route.channel, len(header))
-    yield header
-    yield constants.FRAME_END_CHAR
-    for start in range(0, len(body), most):
-        piece = body[start : start + most]
-        yield _FRAME_START.pack(constants.FRAME_BODY, route.channel, len(piece))
+    headers = _table(message.headers) if message.headers else _NO_HEADERS
+    own = _own_short(message_id)
+    if correlation_id:
+        own = _own_short(correlation_id) + own
+    size = _CONTENT_START_SIZE + len(before) + len(headers) + 1 + len(own) + len(after)
+    start = _HEADER_START(
+        constants.FRAME_HEADER, route.channel, size, _BASIC_CLASS, 0, len(message.body)
+    )
+    return start, before, headers, _PERSISTENT, own, after, constants.FRAME_END_CHAR
+
+
+def _body(body: bytes, route: Route) -> Iterator[bytes]:
+    for start in range(0, len(body), route.content_size_max):
+        piece = body[start : start + route.content_size_max]
+        yield _FRAME_START(constants.FRAME_BODY, route.channel, len(piece))
         yield piece
         yield constants.FRAME_END_CHAR
 
 
-def _properties(message: Outgoing, message_id: str, route: Route) -> bytes:
-    """The flags of what is set, then the values in the order of the protocol's table."""
-    flags, content_type, correlation_id, kind = _ALWAYS, b"", b"", b""
-    if message.content_type:
+_PERSISTENT: Final = encode.octet(PERSISTENT)
+
+
+@functools.lru_cache(maxsize=256)  # kinds of message of one writing share theirs
+def _frame_of_properties(
+    kind: str, content_type: str | None, user: str, at_s: int, *, has_correlation: bool
+) -> tuple[bytes, bytes]:
+    """Return what stands before the headers, and what behind the message's id."""
+    flags = _ALWAYS
+    if content_type:
         flags |= _FLAGS["content_type"]
-        content_type = _short(message.content_type)
-    if message.correlation_id:
+    if has_correlation:
         flags |= _FLAGS["correlation_id"]
-        correlation_id = encode.short_string(message.correlation_id)
-    if message.type:
+    if kind:
         flags |= _FLAGS["message_type"]
-        kind = _short(message.type)
-    return b"".join(
-        (
-            _FLAGS_FIELD.pack(flags),
-            content_type,
-            encode.field_table(dict(message.headers)) if message.headers else _NO_HEADERS,
-            encode.octet(PERSISTENT),
-            correlation_id,
-            encode.short_string(message_id),
-            _TIMESTAMP.pack(route.at_s),
-            kind,
-            _short(route.user),
-            _short(_APPLICATION),
-        )
-    )
+    before = _FLAGS_FIELD.pack(flags) + (encode.short_string(content_type) if content_type else b"")
+    names = [kind, user, _APPLICATION] if kind else [user, _APPLICATION]
+    return before, _TIMESTAMP.pack(at_s) + b"".join(map(encode.short_string, names))
+
+
+def _table(headers: Mapping[str, str]) -> bytes:
+    """A table of texts, in the order of their names."""
+    parts: list[bytes] = []
+    for name, value in sorted(headers.items()):
+        text = value.encode()
+        parts += (_short(name), _LONG_TEXT_START(b"S", len(text)), text)
+    table = b"".join(parts)
+    return _TABLE_START(len(table)) + table
+
+
+def _own_short(text: str) -> bytes:
+    """A short string that no other message has."""
+    encoded = text.encode()
+    try:
+        return len(encoded).to_bytes(1, "big") + encoded
+    except OverflowError:
+        raise ValueError("a short string of more than 255 bytes in length") from None
 
 
 @functools.lru_cache(maxsize=1024)  # events have few routing keys; those of wallets come and go
@@ -126,6 +156,6 @@ def _method(exchange: str, routing_key: str, channel: int, *, is_mandatory: bool
     return frame.marshal(method, channel)
 
 
-@functools.lru_cache(maxsize=256)  # content types, message types, users
+@functools.lru_cache(maxsize=256)  # names of headers
 def _short(text: str) -> bytes:
     return encode.short_string(text)

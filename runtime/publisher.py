@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 
-from aio_pika.abc import AbstractConnection
-
 from runtime.broker import (
     CONNECT_TIMEOUT_S,
     UNREACHABLE,
@@ -20,6 +18,7 @@ from runtime.confirming import (
     open_confirm_channel,
 )
 from runtime.framing import Outgoing
+from runtime.sifting import SiftedConnection
 
 __all__ = ["NotConfirmedError", "Outgoing", "Publisher", "UnroutableError"]
 
@@ -76,7 +75,7 @@ class Publisher:
             raise NotConfirmedError(repr(error)) from error
         flight.check()
 
-    async def _open(self, connection: AbstractConnection) -> Channel:
+    async def _open(self, connection: SiftedConnection) -> Channel:
         channel = await open_confirm_channel(
             connection, user=self._user, timeout_s=CONNECT_TIMEOUT_S
         )

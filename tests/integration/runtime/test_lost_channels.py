@@ -1,13 +1,22 @@
 """A link to the broker outlives a connection that is lost while it is still being made."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
 from ops.chaos.proxy import Proxy
-from runtime.broker import UNREACHABLE, close, connect, loss_as_error, open_channel
+from runtime.broker import (
+    UNREACHABLE,
+    BrokerLink,
+    Channel,
+    close,
+    connect,
+    loss_as_error,
+    open_channel,
+)
 from tests.support import eventually
 
 
@@ -39,6 +48,24 @@ async def test_no_other_exception_is_taken_for_a_lost_connection() -> None:
         raise ZeroDivisionError from asyncio.CancelledError()
     with pytest.raises(Exception, match="mine"), loss_as_error():
         raise Exception("mine")  # noqa: TRY002  # what must pass through
+
+
+async def test_a_link_ends_though_its_cancellation_was_swallowed_while_it_opened(
+    vhost_url: str,
+) -> None:
+    """As `wait_for` does until Python 3.12, which the library opens a connection with."""
+
+    async def opened(_: Channel) -> None:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+    link = BrokerLink(vhost_url, name="test", opened=opened, lost=lambda: None)
+    running = asyncio.ensure_future(link.run())
+
+    await asyncio.wait({running}, timeout=10)
+
+    assert running.cancelled()
 
 
 async def _is_gone(connection: AbstractConnection) -> bool:

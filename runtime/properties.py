@@ -1,0 +1,114 @@
+"""A message's properties, read from the bytes that they came in; pure.
+
+pamqp reads all fourteen into an object, 12 µs a message; what nobody asks for is skipped here.
+"""
+
+from collections.abc import Mapping
+from struct import Struct, error
+from typing import Any, Final
+
+from pamqp import commands, decode
+
+_FLAGS: Final = commands.Basic.Properties.flags
+_CONTENT_TYPE: Final = _FLAGS["content_type"]
+_CONTENT_ENCODING: Final = _FLAGS["content_encoding"]
+_HEADERS: Final = _FLAGS["headers"]
+_CORRELATION_ID: Final = _FLAGS["correlation_id"]
+_REPLY_TO: Final = _FLAGS["reply_to"]
+_EXPIRATION: Final = _FLAGS["expiration"]
+_MESSAGE_ID: Final = _FLAGS["message_id"]
+_TIMESTAMP: Final = _FLAGS["timestamp"]
+_MESSAGE_TYPE: Final = _FLAGS["message_type"]
+_USER_ID: Final = _FLAGS["user_id"]
+
+_FLAGS_FIELD: Final = Struct(">H").unpack_from
+_TABLE_SIZE: Final = Struct(">I").unpack_from
+# The octets of delivery_mode and priority, whichever of the two are there.
+_OCTETS: Final = {
+    0: 0,
+    _FLAGS["delivery_mode"]: 1,
+    _FLAGS["priority"]: 1,
+    _FLAGS["delivery_mode"] | _FLAGS["priority"]: 2,
+}
+_OCTET_FLAGS: Final = _FLAGS["delivery_mode"] | _FLAGS["priority"]
+_UNREADABLE: Final = (IndexError, error)
+_UNREADABLE_TABLE: Final = (ValueError, OverflowError, OSError, RecursionError, LookupError, error)
+
+
+class Properties:
+    """What our consumers ask of a message's properties; None where it was not set.
+
+    Text that is no UTF-8 is shown escaped, and what cannot be read at all is absent: no message
+    may cost the connection.
+    """
+
+    __slots__ = (
+        "_table",
+        "content_type",
+        "correlation_id",
+        "message_id",
+        "message_type",
+        "reply_to",
+        "user_id",
+    )
+
+    def __init__(self, encoded: bytes) -> None:
+        """`encoded` is a content header's payload from its flags on."""
+        self.content_type: str | None = None
+        self.correlation_id: str | None = None
+        self.reply_to: str | None = None
+        self.message_id: str | None = None
+        self.message_type: str | None = None
+        self.user_id: str | None = None
+        self._table = b""
+        try:
+            self._read(encoded)
+        except _UNREADABLE:
+            return
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers, read when they are asked for; none if they cannot be read."""
+        if not self._table:
+            return {}
+        try:
+            return decode.field_table(self._table)[1]
+        except _UNREADABLE_TABLE:
+            return {}
+
+    def _read(self, encoded: bytes) -> None:
+        """Walk the values in the order of the protocol's table."""
+        (flags,) = _FLAGS_FIELD(encoded)
+        at = self._read_headers(encoded, flags)
+        at += _OCTETS[flags & _OCTET_FLAGS]
+        if flags & _CORRELATION_ID:
+            self.correlation_id, at = _text(encoded, at)
+        if flags & _REPLY_TO:
+            self.reply_to, at = _text(encoded, at)
+        if flags & _EXPIRATION:
+            at += 1 + encoded[at]
+        if flags & _MESSAGE_ID:
+            self.message_id, at = _text(encoded, at)
+        if flags & _TIMESTAMP:
+            at += 8
+        if flags & _MESSAGE_TYPE:
+            self.message_type, at = _text(encoded, at)
+        if flags & _USER_ID:
+            self.user_id, _ = _text(encoded, at)
+
+    def _read_headers(self, encoded: bytes, flags: int) -> int:
+        """Read what stands before the headers, keep them as they are, and return where they end."""
+        at = 2
+        if flags & _CONTENT_TYPE:
+            self.content_type, at = _text(encoded, at)
+        if flags & _CONTENT_ENCODING:
+            at += 1 + encoded[at]
+        if flags & _HEADERS:
+            start, at = at, at + 4 + _TABLE_SIZE(encoded, at)[0]
+            self._table = encoded[start:at]
+        return at
+
+
+def _text(encoded: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + encoded[at]
+    return encoded[at + 1 : end].decode("utf-8", "backslashreplace"), end

@@ -1,0 +1,84 @@
+"""A connection to RabbitMQ whose stream runs through a sieve before aiormq reads it.
+
+Of the libraries' insides it uses: aiormq's `transport_factory`, which makes the stream that its
+connection reads, and the keywords that aio-pika's connection hands to aiormq's.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final, SupportsIndex
+
+from aio_pika import Connection
+from aiormq.connection import SSLContextProvider, TransportFactory
+from aiormq.exceptions import AMQPConnectionError
+from pamqp import frame
+from pamqp.heartbeat import Heartbeat
+from yarl import URL
+
+from runtime.sieve import Sieve
+
+_HEARTBEAT: Final = frame.marshal(Heartbeat(), 0)
+ALIVE_EVERY_S: Final = 1.0
+"""How often taken frames are reported to aiormq as a sign of life."""
+
+
+class SiftedConnection(Connection):
+    """Ordinary in all respects; what its `sieve` is told to take never reaches aiormq."""
+
+    def __init__(self, url: URL, **settings: Any) -> None:
+        super().__init__(url, **settings)
+        self.sieve = Sieve()
+        self.kwargs["transport_factory"] = _SiftedTransport(self.sieve)
+
+
+class _SiftedTransport(TransportFactory):
+    """What aiormq's own factories do, with a reader of ours."""
+
+    def __init__(self, sieve: Sieve) -> None:
+        self._sieve = sieve
+
+    async def create(
+        self, url: URL, **settings: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect; raises AMQPConnectionError for what the operating system refuses."""
+        provider: SSLContextProvider = settings.pop("ssl_context_provider")
+        tls = await provider.get_context() if url.scheme == "amqps" else None
+        loop = asyncio.get_running_loop()
+        reader = SiftedReader(self._sieve)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: protocol, url.host or "", url.port or 0, ssl=tls, **settings
+            )
+        except OSError as error:
+            raise AMQPConnectionError(*error.args) from error
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class SiftedReader(asyncio.StreamReader):
+    """Sifts what the socket brings, as it comes: no task, no queue, nothing to wait for."""
+
+    def __init__(self, sieve: Sieve, *, alive_every_s: float = ALIVE_EVERY_S) -> None:
+        super().__init__()
+        self._sieve = sieve
+        self._alive_every_s = alive_every_s
+        self._clock = asyncio.get_running_loop().time
+        self._told_at = self._clock()
+
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None:
+        """Take what the sieve takes, and let aiormq read the rest."""
+        left = self._sieve.feed(bytes(data))
+        now = self._clock()
+        if not left and now - self._told_at >= self._alive_every_s:
+            # A broker that sends anything else sends no heartbeats, and aiormq gives up a
+            # connection on which it reads nothing for half a minute.
+            left = _HEARTBEAT
+        if left:
+            self._told_at = now
+            super().feed_data(left)
+
+    def feed_eof(self) -> None:
+        """Let aiormq see that the stream broke off within a frame."""
+        if rest := self._sieve.end():
+            super().feed_data(rest)
+        super().feed_eof()

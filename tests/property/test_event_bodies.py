@@ -1,0 +1,71 @@
+"""Events written out as text are the documents that a reader of the transaction gets."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.event_bodies import event_body
+from contracts.identifiers import external_wallet_id
+from contracts.views import render_event, render_transaction
+
+_MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+_TEXT = st.text(max_size=30)
+_METADATA = st.dictionaries(_TEXT, _TEXT | st.integers(-(2**53), 2**53) | st.booleans(), max_size=3)
+_BALANCES = st.integers(-(2**60), 2**60)
+_POSTED = {"COMPLETED": True, "REVERSED": True, "FAILED": False, "QUARANTINED": False}
+
+
+@st.composite
+def _rows(draw: st.DrawFn) -> dict[str, Any]:
+    """Return a row as the database's view has it, in any of the states that events tell of."""
+    currency = draw(st.sampled_from(["USD", "JPY", "KWD"]))
+    status = draw(st.sampled_from(list(_POSTED)))
+    is_posted = _POSTED[status]
+    wallets = st.uuids() | st.just(external_wallet_id(currency))
+    metadata = draw(st.none() | _METADATA)
+    entries = {
+        "source_sequence": draw(st.integers(1, 2**40)),
+        "source_balance_after": draw(_BALANCES),
+        "destination_sequence": draw(st.integers(1, 2**40)),
+        "destination_balance_after": draw(_BALANCES),
+    }
+    return {
+        "id": draw(st.uuids()),
+        "idempotency_key": draw(st.text(st.characters(min_codepoint=33, max_codepoint=126))),
+        "submitter": draw(_TEXT),
+        "channel": draw(st.sampled_from(["http", "amqp"])),
+        "type": draw(st.sampled_from(["deposit", "withdrawal", "transfer", "reversal"])),
+        "source_wallet_id": draw(wallets),
+        "destination_wallet_id": draw(wallets),
+        "amount": draw(st.integers(1, 2**60)),
+        "currency": currency,
+        "status": status,
+        "failure_code": "insufficient_funds" if status == "FAILED" else None,
+        "failure_detail": draw(st.none() | _TEXT) if status == "FAILED" else None,
+        "description": draw(st.none() | _TEXT),
+        "metadata": None
+        if metadata is None
+        else orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS).decode(),
+        "reverses": draw(st.none() | st.uuids()),
+        "reversed_by": draw(st.none() | st.uuids()),
+        **{name: value if is_posted else None for name, value in entries.items()},
+        "created_at": draw(_MOMENTS),
+        "completed_at": draw(_MOMENTS) if is_posted else draw(st.none() | _MOMENTS),
+    }
+
+
+@given(_rows(), st.uuids())
+def test_a_body_is_the_document_as_json(row: dict[str, Any], event_id: UUID) -> None:
+    event = {
+        "event_id": str(event_id),
+        "event_type": "transaction.completed",
+        "occurred_at": "2026-11-21T12:00:00.000000Z",
+    }
+
+    body = event_body(row, **event)
+
+    assert body == orjson.dumps(render_event(render_transaction(row), **event))
