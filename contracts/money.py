@@ -1,9 +1,8 @@
 """Money: an integer number of minor units and its currency. Text only at the edge, floats never."""
 
 import re
-from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact
-from typing import Final
+from typing import Final, NamedTuple
 
 from contracts.currencies import EXPONENTS
 
@@ -21,8 +20,7 @@ class AmountError(ValueError):
     """An amount or a currency that the contract does not allow; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Money:
+class Money(NamedTuple):
     """An amount in minor units (cents for USD, fils for KWD) of one ISO 4217 currency."""
 
     minor: int

@@ -1,13 +1,11 @@
 """Transactions: the words for them, and what a client may ask for."""
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-import orjson
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,19 +22,22 @@ from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError, FieldError
 from contracts.fingerprints import fingerprint_of
 from contracts.money import AmountError, Money, decimal_of, minor_units
+from contracts.plain import PlainRequest, plain_request
 from contracts.problems import ProblemCode
+from contracts.storable import (
+    DESCRIPTION_MAX,
+    METADATA_BYTES_MAX,
+    canonical_metadata,
+    storable_text,
+)
 
 IDEMPOTENCY_KEY_MAX: Final = 255
-DESCRIPTION_MAX: Final = 500
-METADATA_BYTES_MAX: Final = 4096
-"""The canonical JSON of one transaction's or wallet's metadata, in bytes."""
 BATCH_MAX: Final = 1000
 """The most transactions in one batch request and in one message."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
-_ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class TransactionType(StrEnum):
@@ -99,46 +100,6 @@ def decimal_amount(value: object) -> Decimal:
         return decimal_of(value)
     except AmountError as error:
         raise PydanticCustomError("amount", "{reason}", {"reason": str(error)}) from None
-
-
-def storable_text(value: object) -> str:
-    """Return a text that PostgreSQL can store, as a pydantic validator."""
-    if not isinstance(value, str):
-        raise PydanticCustomError("string_type", "Input should be a valid string")
-    if "\x00" in value or (not value.isascii() and _has_surrogate(value)):
-        raise PydanticCustomError(
-            "text", "text without NUL and without lone surrogates is expected"
-        )
-    if len(value) > DESCRIPTION_MAX:
-        raise PydanticCustomError("text", "at most {limit} characters", {"limit": DESCRIPTION_MAX})
-    return value
-
-
-def _has_surrogate(value: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def canonical_metadata(value: object) -> bytes:
-    """Return metadata as canonical JSON (sorted keys) of at most METADATA_BYTES_MAX bytes."""
-    if not isinstance(value, dict):
-        raise PydanticCustomError("metadata", "a JSON object is expected")
-    try:
-        text = orjson.dumps(value, default=_number, option=orjson.OPT_SORT_KEYS)
-    except (orjson.JSONEncodeError, RecursionError) as error:
-        raise PydanticCustomError("metadata", "not storable: {why}", {"why": str(error)}) from None
-    if len(text) > METADATA_BYTES_MAX:
-        raise PydanticCustomError(
-            "metadata", "at most {limit} bytes of JSON", {"limit": METADATA_BYTES_MAX}
-        )
-    if _ESCAPED_NUL.search(text):
-        raise PydanticCustomError("metadata", "NUL characters cannot be stored")
-    return text
-
-
-def _number(value: object) -> float:
-    if not isinstance(value, Decimal) or not Decimal(float(value)).is_finite():
-        raise TypeError("a number is out of range")
-    return float(value)
 
 
 def amount_schema(**number: int) -> dict[str, Any]:
@@ -212,8 +173,7 @@ class TransactionRequest(BaseModel):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionCommand:
+class TransactionCommand(NamedTuple):
     """A valid request: legs that fit the type, a positive amount, a key and its fingerprint."""
 
     idempotency_key: str
@@ -247,6 +207,14 @@ def command_of(body: object, *, header_key: str | None = None) -> TransactionCom
     `body` comes from a parser that keeps numbers as Decimal, so that no digit is lost before the
     amount is checked. The key comes from the body or from the header; both must agree.
     """
+    plain = plain_request(body)
+    if plain is None:
+        return judged_command(body, header_key=header_key)
+    return _command(plain, checked_key(_one_key(header_key, plain.idempotency_key)))
+
+
+def judged_command(body: object, *, header_key: str | None = None) -> TransactionCommand:
+    """Return what `command_of` returns, by the model alone; raises what it raises."""
     request = validated(TransactionRequest, body)
     key = checked_key(_one_key(header_key, request.idempotency_key))
     errors = _leg_errors(request)
@@ -260,21 +228,39 @@ def command_of(body: object, *, header_key: str | None = None) -> TransactionCom
             errors.append(FieldError("/amount", str(error)))
     if errors:
         raise ContractError.invalid_fields(errors)
-    return TransactionCommand(
-        idempotency_key=key,
-        fingerprint=fingerprint_of(
-            kind=request.type,
-            source_wallet_id=request.source_wallet_id,
-            destination_wallet_id=request.destination_wallet_id,
-            minor=minor,
-            currency=request.currency,
-            description=request.description,
-            metadata=request.metadata,
-        ),
-        type=TransactionType(request.type),
+    judged = PlainRequest(
+        type=request.type,
         source_wallet_id=request.source_wallet_id,
         destination_wallet_id=request.destination_wallet_id,
-        money=Money(minor, request.currency),
+        minor=minor,
+        currency=request.currency,
+        description=request.description,
+        metadata=request.metadata,
+        idempotency_key=request.idempotency_key,
+    )
+    return _command(judged, key)
+
+
+_TYPES: Final[dict[str, TransactionType]] = {one.value: one for one in TransactionType}
+
+
+def _command(request: PlainRequest, key: str) -> TransactionCommand:
+    fingerprint = fingerprint_of(
+        kind=request.type,
+        source_wallet_id=request.source_wallet_id,
+        destination_wallet_id=request.destination_wallet_id,
+        minor=request.minor,
+        currency=request.currency,
+        description=request.description,
+        metadata=request.metadata,
+    )
+    return TransactionCommand(
+        idempotency_key=key,
+        fingerprint=fingerprint,
+        type=_TYPES[request.type],
+        source_wallet_id=request.source_wallet_id,
+        destination_wallet_id=request.destination_wallet_id,
+        money=Money(request.minor, request.currency),
         description=request.description,
         metadata=request.metadata,
     )

@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJ
 from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError, FieldError
 from contracts.money import AmountError, minor_units
+from contracts.storable import storable_text
 from contracts.transactions import (
     CurrencyCode,
     Metadata,
     amount_schema,
     decimal_amount,
-    storable_text,
     validated,
 )
 

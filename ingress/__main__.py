@@ -13,6 +13,8 @@ from ingress.application import build_application
 from ingress.backlog import BacklogGauge
 from ingress.dead_letters import DeadLetterCalls
 from ingress.endpoints import Gate
+from ingress.express.calls import ExpressCalls, Parts
+from ingress.express.connection import ExpressLane
 from ingress.finality import FinalityWatch
 from ingress.rate_limit import RateLimiter, check_redis, connect_redis
 from ingress.transaction_store import TransactionStore
@@ -24,7 +26,7 @@ from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_process
-from runtime.listening import listen
+from runtime.listening import listen_shared
 from runtime.publisher import Publisher
 from runtime.settings import IngressSettings
 from runtime.status import Readiness, StatusServer
@@ -33,30 +35,46 @@ from runtime.status import Readiness, StatusServer
 class HttpServer:
     """Listens for clients; on a stop it lets the requests in hand finish."""
 
-    def __init__(self, app: web.Application, settings: IngressSettings) -> None:
+    def __init__(
+        self, app: web.Application, calls: ExpressCalls, settings: IngressSettings
+    ) -> None:
+        """`calls` are answered in the express lane, everything else by `app`."""
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=settings.shutdown_timeout_s
         )
+        self._lane = ExpressLane(calls, fallback=self._aiohttp)
         self._settings = settings
+        self._server: asyncio.Server | None = None
 
     async def run(self) -> None:
         """Serve until cancelled."""
         await self._runner.setup()
         try:
             # Several ingress processes may share one port: the kernel spreads the connections.
-            await listen(
-                self._runner,
-                host=self._settings.http_host,
-                port=self._settings.http_port,
-                is_shared=True,
+            self._server = await listen_shared(
+                self._lane, host=self._settings.http_host, port=self._settings.http_port
             )
-            await asyncio.Event().wait()
+            await self._lane.run()
         finally:
+            self._listen_no_more()
             await self._runner.cleanup()
 
     async def drain(self) -> None:
         """Take no more connections, and return when the requests in hand are answered."""
+        self._listen_no_more()
+        await self._lane.drain()
         await self._runner.cleanup()
+
+    def _listen_no_more(self) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    def _aiohttp(self) -> asyncio.Protocol:
+        """Return what serves a connection that leaves the express lane."""
+        server = self._runner.server
+        if server is None:
+            raise AssertionError("the lane is open only while the application is served")
+        return server()
 
 
 async def serve(settings: IngressSettings) -> None:
@@ -84,21 +102,21 @@ async def serve(settings: IngressSettings) -> None:
     service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
     service.add_loop("publisher", publisher)
     limiter = RateLimiter(redis, per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst)
-    keys = ApiKeys(pool)
-    service.add_loop("api-keys", keys)
     fault_points = fault_points_in(settings.fault_orders)
     announcer = Announcer(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", announcer)
+    parts = _parts(service, settings, pool, announcer, fault_points)
     app = build_application(
-        gate=Gate(keys=keys, limiter=limiter),
+        gate=Gate(keys=parts.keys, limiter=limiter),
         wallets=WalletCalls(WalletStore(pool)),
-        transactions=_transaction_calls(service, settings, pool, announcer, fault_points),
+        transactions=_transaction_calls(service, settings, parts, pool),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pool, publisher=publisher, partitions=settings.partitions)
         ),
         readiness=readiness,
     )
-    server = HttpServer(app, settings)
+    calls = ExpressCalls(parts, is_limited=settings.rate_limit_per_s > 0)
+    server = HttpServer(app, calls, settings)
     service.add_loop("http", server)
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
@@ -110,30 +128,46 @@ async def serve(settings: IngressSettings) -> None:
     await service.run()
 
 
-def _transaction_calls(
+def _parts(
     service: Service,
     settings: IngressSettings,
     pool: Pool,
     announcer: Announcer,
     fault_points: FaultPoints,
-) -> TransactionCalls:
-    acceptance = Acceptance(
-        pool=pool,
-        announcer=announcer,
-        partitions=settings.partitions,
-        group_size=settings.group_size,
-        flushers=settings.group_flushers,
-        confirm_timeout_s=settings.confirm_timeout_s,
-        fault_points=fault_points,
+) -> Parts:
+    """Build what both lanes work with, each with its loop."""
+    parts = Parts(
+        keys=ApiKeys(pool),
+        acceptance=Acceptance(
+            pool=pool,
+            announcer=announcer,
+            partitions=settings.partitions,
+            group_size=settings.group_size,
+            flushers=settings.group_flushers,
+            confirm_timeout_s=settings.confirm_timeout_s,
+            fault_points=fault_points,
+        ),
+        store=TransactionStore(pool),
+        backlog=BacklogGauge(pool, backlog_max=settings.backlog_max),
     )
-    store = TransactionStore(pool)
+    service.add_loop("api-keys", parts.keys)
+    service.add_loop("acceptance", parts.acceptance)
+    service.add_loop("reads", parts.store)
+    service.add_loop("backlog", parts.backlog)
+    return parts
+
+
+def _transaction_calls(
+    service: Service, settings: IngressSettings, parts: Parts, pool: Pool
+) -> TransactionCalls:
     finality = FinalityWatch(url=settings.database_url, pool=pool)
-    backlog = BacklogGauge(pool, backlog_max=settings.backlog_max)
-    service.add_loop("acceptance", acceptance)
-    service.add_loop("reads", store)
     service.add_loop("finality", finality)
-    service.add_loop("backlog", backlog)
-    return TransactionCalls(acceptance=acceptance, store=store, finality=finality, backlog=backlog)
+    return TransactionCalls(
+        acceptance=parts.acceptance,
+        store=parts.store,
+        finality=finality,
+        backlog=parts.backlog,
+    )
 
 
 def main() -> int:

@@ -3,8 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -26,13 +25,28 @@ WAITING_MAX: Final = 20_000
 _ROW_FAULTS: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """How a submission was recorded. NEW ones are durable, and announced as far as can be."""
+class Accepted(NamedTuple):
+    """How a submission was recorded. NEW ones are durable, and announced as far as can be.
+
+    `announced` is done when the broker has confirmed it, or need not be waited for any longer:
+    waiting for it keeps a client's accepted order. None where there is nothing to wait for.
+    """
 
     standing: Standing
     row: RecordedRow
-    announced: Confirmed | None = None
+    announced: asyncio.Future[None] | None = None
+
+
+Outcome = Accepted | Exception
+"""How a submission was recorded, or why it could not be."""
+
+
+_COUNTERS: Final = {one: SUBMISSIONS.labels(one) for one in Standing}
+
+
+def count_standing(standing: Standing) -> None:
+    """Count a submission by how it stands to its key, as it is answered."""
+    _COUNTERS[standing].inc()
 
 
 class Acceptance:
@@ -56,7 +70,7 @@ class Acceptance:
         self._confirm_timeout_s = confirm_timeout_s
         self._fault_points = fault_points
         self._sql = load_queries("ingress")
-        self._gatherer: Gatherer[Submission, Accepted | Exception] = Gatherer(
+        self._gatherer: Gatherer[Submission, Outcome] = Gatherer(
             self._accept_group, group_max=group_size, waiting_max=WAITING_MAX, workers=flushers
         )
 
@@ -68,28 +82,33 @@ class Acceptance:
         """Take nothing more; what waits is still accepted."""
         self._gatherer.close()
 
-    async def accept(self, submissions: Sequence[Submission]) -> list[Accepted | Exception]:
-        """Return how each submission was recorded, in their order, or why it could not be.
+    async def accept(self, submissions: Sequence[Submission]) -> Sequence[Outcome]:
+        """Return how each submission was recorded, in their order, once it is announced too.
 
         Raises GatheringFullError when too many wait; then nothing was recorded.
         """
-        futures = self._gatherer.submit(submissions)
-        accepted = list(await asyncio.gather(*futures, return_exceptions=True))
-        results = [_settled(one) for one in accepted]
-        await self._announced(results)
-        return results
-
-    async def _announced(self, results: Sequence[Accepted | Exception]) -> None:
-        """Wait for the broker to confirm what is new: this keeps a client's accepted order."""
+        recording = self.record_soon(submissions)
+        try:
+            outcomes = await recording
+        except Exception as error:  # noqa: BLE001  # each submission has it for its answer
+            return [error for _ in submissions]
         waiting = {
             one.announced
-            for one in results
+            for one in outcomes
             if isinstance(one, Accepted) and one.announced is not None and not one.announced.done()
         }
-        if waiting and self._announcer.is_up:
-            await asyncio.wait(waiting, timeout=self._confirm_timeout_s)
+        if waiting:
+            await asyncio.wait(waiting)
+        return outcomes
 
-    async def _accept_group(self, group: list[Submission]) -> Sequence[Accepted | Exception]:
+    def record_soon(self, submissions: Sequence[Submission]) -> "asyncio.Future[Sequence[Outcome]]":
+        """Return what will hold how each submission was recorded, or what went wrong for all.
+
+        Raises GatheringFullError when too many wait; then nothing was recorded.
+        """
+        return self._gatherer.submit(submissions)
+
+    async def _accept_group(self, group: list[Submission]) -> Sequence[Outcome]:
         """Record a group and put what is new in line; the next group need not wait for it."""
         await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
         rows = await self._record(group)
@@ -97,23 +116,40 @@ class Acceptance:
         GROUP_SUBMISSIONS.observe(len(group))
         announced = self._announce(group, rows)
         return [
-            row if isinstance(row, Exception) else _accepted(row, announced.get(row.id))
+            row
+            if isinstance(row, Exception)
+            else Accepted(standing_of(row), row, announced.get(row.id))
             for row in rows
         ]
 
     def _announce(
         self, group: Sequence[Submission], rows: Sequence[RecordedRow | Exception]
-    ) -> dict[UUID, Confirmed]:
-        """Put them in their partitions' lines, and return what confirms each of them."""
-        by_partition: dict[int, list[UUID]] = defaultdict(list)
+    ) -> dict[UUID, asyncio.Future[None]]:
+        """Put them in their partitions' lines, and return what to wait for with each of them."""
+        # Each once, in order: a key that stands twice in a group has one row.
+        by_partition: dict[int, dict[UUID, None]] = defaultdict(dict)
         for submission, row in zip(group, rows, strict=True):
             if isinstance(row, RecordedRow) and is_to_announce(row):
-                by_partition[self._partition(submission)].append(row.id)
-        announced: dict[UUID, Confirmed] = {}
+                by_partition[self._partition(submission)][row.id] = None
+        announced: dict[UUID, asyncio.Future[None]] = {}
         for partition, ids in by_partition.items():
-            distinct = list(dict.fromkeys(ids))
-            announced.update(dict.fromkeys(ids, self._announcer.announce(partition, distinct)))
+            confirmed = self._announcer.announce(partition, list(ids))
+            if not confirmed.done() and self._announcer.is_up:
+                announced.update(dict.fromkeys(ids, self._bounded(confirmed)))
         return announced
+
+    def _bounded(self, confirmed: Confirmed) -> asyncio.Future[None]:
+        """Done with the confirm, after the bound at the latest."""
+        loop = asyncio.get_running_loop()
+        waited: asyncio.Future[None] = loop.create_future()
+        bound = loop.call_later(self._confirm_timeout_s, _finish, waited)
+
+        def finish(_: Confirmed) -> None:
+            bound.cancel()
+            _finish(waited)
+
+        confirmed.add_done_callback(finish)
+        return waited
 
     async def _record(self, group: Sequence[Submission]) -> list[RecordedRow | Exception]:
         try:
@@ -128,6 +164,8 @@ class Acceptance:
         return list(recorded_rows(rows, len(group)))
 
     def _partition(self, submission: Submission) -> int:
+        if self._partitions == 1:
+            return 0
         command = submission.command
         wallet_id = command.source_wallet_id or command.destination_wallet_id
         if wallet_id is None:
@@ -135,13 +173,6 @@ class Acceptance:
         return partition_of(wallet_id, self._partitions)
 
 
-def _accepted(row: RecordedRow, announced: Confirmed | None) -> Accepted:
-    standing = standing_of(row)
-    SUBMISSIONS.labels(standing).inc()
-    return Accepted(standing, row, announced)
-
-
-def _settled(result: Accepted | Exception | BaseException) -> Accepted | Exception:
-    if isinstance(result, (Accepted, Exception)):
-        return result
-    raise result
+def _finish(waited: asyncio.Future[None]) -> None:
+    if not waited.done():
+        waited.set_result(None)

@@ -24,6 +24,9 @@ LOOKUP_MAX: Final = 200
 WAITING_MAX: Final = 10_000
 
 
+_NEVER: Final = (0.0, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """The caller: the submitter of what it submits, and its rights."""
@@ -39,6 +42,13 @@ class Client:
             )
 
 
+def unauthenticated() -> ContractError:
+    """Return what is wrong without a key that is known."""
+    return ContractError(
+        ProblemCode.UNAUTHENTICATED, "send a valid API key as 'Authorization: Bearer ack_…'"
+    )
+
+
 class ApiKeys:
     """Looks up API keys by their hash; remembers each answer for FRESH_S."""
 
@@ -49,7 +59,7 @@ class ApiKeys:
         self._lookups: Gatherer[str, Client | None] = Gatherer(
             self._look_up, group_max=LOOKUP_MAX, waiting_max=WAITING_MAX, workers=1
         )
-        self._under_way: dict[str, asyncio.Future[Client | None]] = {}
+        self._under_way: dict[str, asyncio.Future[Sequence[Client | None]]] = {}
 
     async def run(self) -> None:
         """Look up until cancelled."""
@@ -57,28 +67,40 @@ class ApiKeys:
 
     async def client_of(self, token: str | None) -> Client:
         """Return the caller behind a bearer token; raises ContractError for none or a bad one."""
-        client = None
-        if token and len(token) <= TOKEN_MAX and token.isascii():
-            remembered = self._remembered.get(token)
-            if remembered is not None and remembered[0] > time.monotonic():
-                client = remembered[1]
-            else:
-                client = await self._fresh(token)
+        client = self.known(token)
         if client is None:
-            raise ContractError(
-                ProblemCode.UNAUTHENTICATED,
-                "send a valid API key as 'Authorization: Bearer ack_…'",
-            )
+            [client] = await asyncio.shield(self.look_up(token))
+        if client is None:
+            raise unauthenticated()
         return client
 
-    async def _fresh(self, token: str) -> Client | None:
-        """Ask the database once, however many requests of this instant carry the token."""
+    def known(self, token: str | None) -> Client | None:
+        """Return the caller behind a token that was looked up a moment ago, None for any other."""
+        return self._fresh(token)[1]
+
+    def look_up(self, token: str | None) -> "asyncio.Future[Sequence[Client | None]]":
+        """Return what will hold the caller; what is known is not asked again.
+
+        However many requests of this instant carry the token, the database is asked once: the
+        future is shared, so await it shielded. Raises GatheringFullError.
+        """
+        is_known, client = self._fresh(token)
+        if is_known or token is None:
+            return self._lookups.answered([client])
         future = self._under_way.get(token)
         if future is None:
-            future = self._lookups.submit([token])[0]
+            future = self._lookups.submit([token])
             self._under_way[token] = future
             future.add_done_callback(lambda _: self._under_way.pop(token, None))
-        return await asyncio.shield(future)
+        return future
+
+    def _fresh(self, token: str | None) -> tuple[bool, Client | None]:
+        """Whether an answer for the token is known, and which."""
+        if token is None or len(token) > TOKEN_MAX or not token.isascii():
+            return True, None
+        until, client = self._remembered.get(token, _NEVER)
+        is_known = until > time.monotonic()
+        return is_known, client if is_known else None
 
     async def _look_up(self, tokens: list[str]) -> Sequence[Client | None]:
         hashes = [hashlib.sha256(token.encode()).digest() for token in tokens]

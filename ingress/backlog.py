@@ -8,7 +8,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from contracts.errors import ContractError
 from contracts.identifiers import first_id_at
+from contracts.problems import ProblemCode
 from ingress.metrics import BACKLOG
 from runtime.database import UNREACHABLE, Pool
 from runtime.queries import load_queries
@@ -36,6 +38,11 @@ class BacklogGauge:
         self._sql = load_queries("ingress")
         self._floor: UUID | None = None
         self.is_full = False
+
+    def refuse_beyond(self) -> None:
+        """Raise ContractError while as many wait as may wait."""
+        if self.is_full:
+            raise ContractError(ProblemCode.BACKLOG_FULL, "send it again after Retry-After")
 
     async def run(self) -> None:
         """Measure until cancelled; the last measure stands while the database is away."""

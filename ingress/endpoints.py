@@ -4,37 +4,35 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from random import SystemRandom
+from random import Random
 from typing import Any, Final
 
 import orjson
-import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
+from prometheus_client import Counter
 
 from contracts.errors import ContractError
-from contracts.operations import BODY_BYTES_MAX, Operation
-from contracts.problems import PROBLEMS, ProblemCode
+from contracts.operations import Operation
+from contracts.problems import ProblemCode
 from contracts.tracing import trace_id_of, valid_request_id, valid_traceparent
 from ingress.access import ApiKeys, Client
+from ingress.answers import Answer
 from ingress.metrics import RATE_LIMITED, REQUEST_SECONDS, REQUESTS
 from ingress.parsing import (
     Query,
-    bearer_of,
     check_content_type,
     json_of,
     known_parameters,
+    token_of,
 )
+from ingress.problems import RateLimitedError, problem_answer
 from ingress.rate_limit import RateLimiter
-from runtime.database import UNREACHABLE
-from runtime.gathering import GatheringFullError
 
-RETRY_AFTER_S: Final = 1
 BODY_TIMEOUT_S: Final = 30.0
 """A megabyte arrives in this time over the slowest line that is worth serving."""
-_RANDOM: Final = SystemRandom()
-
-log = structlog.get_logger()
+_TRACE_BITS: Final = 192
+"""Of a trace's id and its first span's; that all of one are zero never happens."""
+_NAMES: Final = Random()  # noqa: S311  # seeded by the system; names are no secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Call:
     @property
     def own_request_id(self) -> str | None:
         """The request id where it says more than the trace id does."""
-        return None if self.request_id == trace_id_of(self.traceparent) else self.request_id
+        return own_request_id(self.traceparent, self.request_id)
 
     async def json(self) -> Any:
         """Return the decoded body; raises ContractError."""
@@ -63,6 +61,24 @@ class Call:
                 ProblemCode.REQUEST_TIMEOUT, f"send the body within {BODY_TIMEOUT_S:g} s"
             ) from None
         return json_of(body)
+
+
+class Measure:
+    """Counts the answers of one operation and how long they took."""
+
+    def __init__(self, operation_id: str) -> None:
+        self._operation_id = operation_id
+        self._seconds = REQUEST_SECONDS.labels(operation_id)
+        # A label's child is looked up under a lock: once is enough.
+        self._by_status: dict[int, Counter] = {}
+
+    def count(self, status: int, *, started: float) -> None:
+        """Count an answer to a request whose head was there at `started` (perf_counter)."""
+        self._seconds.observe(time.perf_counter() - started)
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = REQUESTS.labels(self._operation_id, status)
+        counter.inc()
 
 
 Handler = Callable[[Call], Awaitable[web.Response]]
@@ -85,7 +101,7 @@ class Gate:
             raise AssertionError(f"{operation.operation_id} has no scope to guard")
 
         async def respond(request: web.Request) -> web.Response:
-            client = await self._keys.client_of(bearer_of(request.headers))
+            client = await self._keys.client_of(token_of(request.headers.get("Authorization", "")))
             client.require(scope)
             limits = await self._limited(client)
             traceparent = request["traceparent"]
@@ -99,7 +115,7 @@ class Gate:
 
     def observed(self, operation_id: str, handler: PlainHandler) -> PlainHandler:
         """Return a handler whose failures are problems and whose answers are counted."""
-        seconds = REQUEST_SECONDS.labels(operation_id)
+        measure = Measure(operation_id)
 
         async def respond(request: web.Request) -> web.StreamResponse:
             started = time.perf_counter()
@@ -107,8 +123,7 @@ class Gate:
                 response = await handler(request)
             except Exception as error:  # noqa: BLE001  # every failure has its problem
                 response = problem_response(request, error)
-            seconds.observe(time.perf_counter() - started)
-            REQUESTS.labels(operation_id, response.status).inc()
+            measure.count(response.status, started=started)
             return response
 
         return respond
@@ -123,22 +138,26 @@ class Gate:
         return allowance.headers()
 
 
-class RateLimitedError(ContractError):
-    """The client asks more often than it may."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__(ProblemCode.RATE_LIMITED, "ask again after Retry-After")
-        self.headers = headers
-
-
 def name_request(request: web.Request) -> None:
     """Give the request its trace and its id: the client's own where they are sane."""
-    traceparent = valid_traceparent(request.headers.get("traceparent")) or (
-        f"00-{_RANDOM.getrandbits(128) or 1:032x}-{_RANDOM.getrandbits(64) or 1:016x}-01"
+    headers = request.headers
+    request["traceparent"], request["request_id"] = names_of(
+        headers.get("traceparent"), headers.get("X-Request-Id")
     )
-    request["traceparent"] = traceparent
-    own = valid_request_id(request.headers.get("X-Request-Id"))
-    request["request_id"] = own or trace_id_of(traceparent)
+
+
+def names_of(traceparent: str | None, request_id: str | None) -> tuple[str, str]:
+    """Return a request's trace and its id: what the client sent where that is sane."""
+    trace = valid_traceparent(traceparent) if traceparent else None
+    if trace is None:
+        bits = f"{_NAMES.getrandbits(_TRACE_BITS):0{_TRACE_BITS // 4}x}"
+        trace = f"00-{bits[:32]}-{bits[32:]}-01"
+    return trace, valid_request_id(request_id) or trace_id_of(trace)
+
+
+def own_request_id(traceparent: str, request_id: str) -> str | None:
+    """Return the request id where it says more than the trace id does."""
+    return None if request_id == trace_id_of(traceparent) else request_id
 
 
 @web.middleware
@@ -159,74 +178,18 @@ async def name_and_answer(
 
 def problem_response(request: web.Request, error: Exception) -> web.Response:
     """Return the problem (RFC 9457) that an error is to the client."""
-    found = problem_of(error)
-    if found.code in {ProblemCode.INTERNAL_ERROR, ProblemCode.DATABASE_UNAVAILABLE}:
-        log.error(
-            "request_failed",
-            request_id=request["request_id"],
-            path=request.path,
-            error=repr(error),
-            exc_info=error if found.code is ProblemCode.INTERNAL_ERROR else None,
-        )
-    instance = request.rel_url.raw_path
-    body = problem_body(found, instance=instance, request_id=request["request_id"])
+    path, request_id = request.rel_url.raw_path, request["request_id"]
+    return response_of(problem_answer(error, path=path, request_id=request_id))
+
+
+def response_of(answer: Answer) -> web.Response:
+    """Return an answer as aiohttp sends it."""
     return web.Response(
-        body=orjson.dumps(body),
-        status=body["status"],
-        content_type="application/problem+json",
-        headers=_problem_headers(found),
+        body=answer.body,
+        status=answer.status,
+        content_type=answer.content_type,
+        headers=answer.headers,
     )
-
-
-def problem_of(error: Exception) -> ContractError:
-    """Return an error as one with a code."""
-    if isinstance(error, ContractError):
-        return error
-    if isinstance(error, GatheringFullError):
-        return ContractError(ProblemCode.BACKLOG_FULL, "send it again after Retry-After")
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return ContractError(
-            ProblemCode.BODY_TOO_LARGE, f"a body has at most {BODY_BYTES_MAX} bytes"
-        )
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        return ContractError(
-            ProblemCode.METHOD_NOT_ALLOWED, f"allowed: {', '.join(sorted(error.allowed_methods))}"
-        )
-    if isinstance(error, web.HTTPNotFound):
-        return ContractError(ProblemCode.NOT_FOUND, "see /docs for what there is")
-    if isinstance(error, (web.RequestPayloadError, ContentEncodingError)):
-        return ContractError(ProblemCode.MALFORMED_JSON, "the body is not encoded as it says")
-    if isinstance(error, UNREACHABLE):
-        return ContractError(
-            ProblemCode.DATABASE_UNAVAILABLE, "nothing was lost; send it again after Retry-After"
-        )
-    return ContractError(ProblemCode.INTERNAL_ERROR, "the request id names it in our logs")
-
-
-def problem_body(error: ContractError, *, instance: str, request_id: str) -> dict[str, Any]:
-    """Return the problem's JSON."""
-    kind = PROBLEMS[error.code]
-    return {
-        "type": f"/docs#problem-{error.code.value.replace('_', '-')}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": error.detail.encode("utf-8", "replace").decode(),
-        "instance": instance,
-        "code": error.code.value,
-        "request_id": request_id,
-        "errors": [{"pointer": one.pointer, "detail": one.detail} for one in error.errors],
-    }
-
-
-def _problem_headers(error: ContractError) -> Mapping[str, str]:
-    if isinstance(error, RateLimitedError):
-        return error.headers
-    status = PROBLEMS[error.code].status
-    if status == web.HTTPServiceUnavailable.status_code:
-        return {"Retry-After": str(RETRY_AFTER_S)}
-    if status == web.HTTPUnauthorized.status_code:
-        return {"WWW-Authenticate": 'Bearer realm="ackledger"'}
-    return {}
 
 
 def json_response(

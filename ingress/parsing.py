@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NoReturn, TypeVar
@@ -201,7 +201,7 @@ def _refuse(name: str, detail: str) -> NoReturn:
     raise ContractError(ProblemCode.INVALID_PARAMETER, f"{name} {detail}")
 
 
-def bearer_of(headers: Mapping[str, str]) -> str | None:
+def token_of(authorization: str) -> str | None:
     """Return the token of `Authorization: Bearer …`, None without one."""
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    scheme, _, token = authorization.partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

@@ -1,5 +1,6 @@
 """Reading transactions: by id (gathered), by key, and in bounded lists."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -48,8 +49,12 @@ class TransactionStore:
 
     async def read(self, transaction_id: UUID) -> Json | None:
         """Return one transaction; reads of one instant share a query."""
-        row = await self._reads.submit([transaction_id])[0]
+        [row] = await self._reads.submit([transaction_id])
         return None if row is None else render_transaction(row)
+
+    def read_soon(self, transaction_id: UUID) -> "asyncio.Future[Sequence[asyncpg.Record | None]]":
+        """Return what will hold the row of one transaction, for `render_transaction`."""
+        return self._reads.submit([transaction_id])
 
     async def read_many(self, ids: Sequence[UUID]) -> dict[UUID, Json]:
         """Return transactions by their ids."""

@@ -1,9 +1,11 @@
 """The calls on transactions."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 import structlog
 from aiohttp import web
 
@@ -11,12 +13,11 @@ from contracts.access import Scope
 from contracts.errors import ContractError, FieldError
 from contracts.identifiers import first_id_at, id_of_reference
 from contracts.problems import PROBLEMS, ProblemCode
-from contracts.recording import RecordedRow, Submission
+from contracts.recording import Submission
 from contracts.tracing import trace_id_of
 from contracts.transactions import (
     BATCH_MAX,
     FINAL_STATUSES,
-    Channel,
     TransactionCommand,
     TransactionStatus,
     TransactionType,
@@ -24,13 +25,24 @@ from contracts.transactions import (
     command_of,
     json_pointer,
 )
-from contracts.views import Json, render_transaction
-from ingress.acceptance import Acceptance, Accepted
+from contracts.views import Json
+from ingress.acceptance import Acceptance, Accepted, Outcome, count_standing
+from ingress.answers import (
+    RETRY,
+    Answer,
+    conflict,
+    new_answer,
+    pending_view,
+    read_answer,
+    replay_answer,
+    waited_answer,
+)
 from ingress.backlog import BacklogGauge
-from ingress.endpoints import RETRY_AFTER_S, Call, json_response, problem_body, problem_of
+from ingress.endpoints import Call, json_response, response_of
 from ingress.finality import FinalityWatch
 from ingress.idempotency import Standing
 from ingress.parsing import ID_BYTES, uuid_of, wait_s_of
+from ingress.problems import problem_body, problem_of
 from ingress.transaction_store import TransactionFilter, TransactionStore
 from runtime.windows import Window
 
@@ -38,7 +50,6 @@ log = structlog.get_logger()
 
 _LAST_ID: Final = UUID(int=2**128 - 1)
 _FIRST_ID: Final = UUID(int=0)
-_RETRY: Final = {"Retry-After": str(RETRY_AFTER_S)}
 
 
 class TransactionCalls:
@@ -61,33 +72,40 @@ class TransactionCalls:
         """POST /v1/transactions."""
         header_key = call.request.headers.get("Idempotency-Key")
         body = await call.json()
-        if header_key is not None:
-            checked_key(header_key)
-        submission = _submission(call, command_of(body, header_key=header_key))
-        self._refuse_beyond_backlog()
-        accepted = (await self._acceptance.accept([submission]))[0]
+        submission = submission_of(
+            body,
+            header_key=header_key,
+            submitter=call.client.name,
+            request_id=call.own_request_id,
+            traceparent=call.traceparent,
+        )
+        self._backlog.refuse_beyond()
+        [accepted] = await self._acceptance.accept([submission])
         if isinstance(accepted, Exception):
             raise accepted
-        return await self._accepted_response(call, submission, accepted)
+        return response_of(await self._submitted(call, submission, accepted))
 
     async def submit_batch(self, call: Call) -> web.Response:
         """POST /v1/transactions/batch."""
         items = _batch_items(await call.json())
         commands = [_command_or_problem(item) for item in items]
+        name, own_id, trace = call.client.name, call.own_request_id, call.traceparent
         submissions = [
-            _submission(call, command)
+            Submission(name, command, own_id, trace)
             for command in commands
             if isinstance(command, TransactionCommand)
         ]
-        self._refuse_beyond_backlog()
-        accepted = iter(await self._acceptance.accept(submissions))
-        outcomes = [
-            command if isinstance(command, Exception) else (command, next(accepted))
-            for command in commands
+        self._backlog.refuse_beyond()
+        accepted = await self._acceptance.accept(submissions)
+        for one in accepted:
+            if isinstance(one, Accepted):
+                count_standing(one.standing)
+        recorded = zip(submissions, accepted, strict=True)
+        outcomes: list[Exception | tuple[Submission, Outcome]] = [
+            command if isinstance(command, Exception) else next(recorded) for command in commands
         ]
-        return json_response(
-            {"items": await self._batch_results(call, outcomes)}, status=202, headers=_RETRY
-        )
+        body = await self._batch_body(call, outcomes)
+        return response_of(Answer(202, body, RETRY))
 
     async def read(self, call: Call) -> web.Response:
         """GET /v1/transactions/{transaction_id}."""
@@ -97,14 +115,7 @@ class TransactionCalls:
         if found is not None and wait_s and found["status"] not in FINAL_STATUSES:
             await self._finality.wait(transaction_id, timeout_s=wait_s)
             found = await self._store.read(transaction_id)
-        if found is None:
-            raise ContractError(
-                ProblemCode.TRANSACTION_NOT_FOUND, f"there is no transaction {transaction_id}"
-            )
-        headers = _preference_applied(wait_s)
-        if found["status"] == TransactionStatus.PENDING:
-            headers |= _RETRY
-        return json_response(found, headers=headers)
+        return response_of(read_answer(transaction_id, found, _preference_applied(wait_s)))
 
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/transactions."""
@@ -148,44 +159,28 @@ class TransactionCalls:
             named.add(_id_of(reference))
         return [one for one in named if one is not None] if len(named) == 1 else []
 
-    def _refuse_beyond_backlog(self) -> None:
-        if self._backlog.is_full:
-            raise ContractError(ProblemCode.BACKLOG_FULL, "send it again after Retry-After")
-
-    async def _accepted_response(
-        self, call: Call, submission: Submission, accepted: Accepted
-    ) -> web.Response:
+    async def _submitted(self, call: Call, submission: Submission, accepted: Accepted) -> Answer:
         transaction_id = accepted.row.id
-        headers = {"Location": f"/v1/transactions/{transaction_id}"}
+        count_standing(accepted.standing)
         wait_s = wait_s_of(call.request.headers.get("Prefer"))
         if accepted.standing is Standing.CONFLICT:
-            raise _conflict(submission.command)
-        log.debug(
-            "transaction_recorded",
-            transaction_id=str(transaction_id),
-            request_id=call.request_id,
-            trace_id=trace_id_of(call.traceparent),
-            standing=accepted.standing,
-        )
-        if wait_s:
-            headers |= _preference_applied(wait_s)
-            await self._finality.wait(transaction_id, timeout_s=wait_s)
+            raise conflict(submission.command)
+        log_recorded(accepted, request_id=call.request_id, traceparent=call.traceparent)
         if accepted.standing is Standing.NEW and not wait_s:
-            return json_response(
-                _pending_view(submission, accepted.row), status=202, headers={**headers, **_RETRY}
-            )
+            return new_answer(submission, accepted.row)
+        if wait_s:
+            await self._finality.wait(transaction_id, timeout_s=wait_s)
         found = await self._store.read(transaction_id)
         if found is None:
             raise AssertionError("a recorded transaction can be read")
+        applied = _preference_applied(wait_s)
         if accepted.standing is Standing.REPLAY:
-            return json_response(found, headers={**headers, "Idempotency-Replayed": "true"})
-        if found["status"] in FINAL_STATUSES:
-            return json_response(found, headers=headers)
-        return json_response(found, status=202, headers={**headers, **_RETRY})
+            return replay_answer(found, applied)
+        return waited_answer(found, applied)
 
-    async def _batch_results(
-        self, call: Call, outcomes: Sequence[Exception | tuple[TransactionCommand, Any]]
-    ) -> list[Json]:
+    async def _batch_body(
+        self, call: Call, outcomes: Sequence[Exception | tuple[Submission, Outcome]]
+    ) -> bytes:
         """Return an item for each outcome; the replays' transactions are read in one query."""
         replays = [
             one[1].row.id
@@ -195,16 +190,33 @@ class TransactionCalls:
             and one[1].standing is Standing.REPLAY
         ]
         views = await self._store.read_many(replays) if replays else {}
-        return [_batch_item(call, one, views) for one in outcomes]
+        return b'{"items":[%b]}' % b",".join([_batch_item(call, one, views) for one in outcomes])
 
 
-def _submission(call: Call, command: TransactionCommand) -> Submission:
-    return Submission(
-        submitter=call.client.name,
-        command=command,
-        request_id=call.own_request_id,
-        traceparent=call.traceparent,
-    )
+def submission_of(
+    body: object,
+    *,
+    header_key: str | None,
+    submitter: str,
+    request_id: str | None,
+    traceparent: str,
+) -> Submission:
+    """Return what a decoded body submits; raises ContractError."""
+    if header_key is not None:
+        checked_key(header_key)
+    return Submission(submitter, command_of(body, header_key=header_key), request_id, traceparent)
+
+
+def log_recorded(accepted: Accepted, *, request_id: str, traceparent: str) -> None:
+    """Say which transaction a request became, to whoever debugs."""
+    if log.is_enabled_for(logging.DEBUG):
+        log.debug(
+            "transaction_recorded",
+            transaction_id=str(accepted.row.id),
+            request_id=request_id,
+            trace_id=trace_id_of(traceparent),
+            standing=accepted.standing,
+        )
 
 
 def _batch_items(body: Any) -> list[Any]:
@@ -233,63 +245,24 @@ def _command_or_problem(item: Any) -> TransactionCommand | ContractError:
 
 
 def _batch_item(
-    call: Call,
-    outcome: Exception | tuple[TransactionCommand, Any],
-    replays: dict[UUID, Json],
-) -> Json:
+    call: Call, outcome: Exception | tuple[Submission, Outcome], replays: dict[UUID, Json]
+) -> bytes:
     if isinstance(outcome, Exception):
         return _problem_item(call, outcome)
-    command, accepted = outcome
+    submission, accepted = outcome
     if isinstance(accepted, Exception):
         return _problem_item(call, accepted)
+    if accepted.standing is Standing.NEW:
+        return b'{"status_code":202,"transaction":%b}' % pending_view(submission, accepted.row)
     if accepted.standing is Standing.CONFLICT:
-        return _problem_item(call, _conflict(command))
-    if accepted.standing is Standing.REPLAY:
-        return {"status_code": 200, "transaction": replays[accepted.row.id]}
-    return {
-        "status_code": 202,
-        "transaction": _pending_view(_submission(call, command), accepted.row),
-    }
+        return _problem_item(call, conflict(submission.command))
+    return orjson.dumps({"status_code": 200, "transaction": replays[accepted.row.id]})
 
 
-def _problem_item(call: Call, error: Exception) -> Json:
+def _problem_item(call: Call, error: Exception) -> bytes:
     found = problem_of(error)
     body = problem_body(found, instance=call.request.rel_url.raw_path, request_id=call.request_id)
-    return {"status_code": PROBLEMS[found.code].status, "problem": body}
-
-
-def _conflict(command: TransactionCommand) -> ContractError:
-    return ContractError(
-        ProblemCode.IDEMPOTENCY_KEY_REUSED,
-        f"the key '{command.idempotency_key}' stands for a request with other content",
-    )
-
-
-def _pending_view(submission: Submission, row: RecordedRow) -> Json:
-    """Return a new transaction as it would be read now, without reading it."""
-    command = submission.command
-    return render_transaction(
-        {
-            "id": row.id,
-            "idempotency_key": command.idempotency_key,
-            "submitter": submission.submitter,
-            "channel": Channel.HTTP,
-            "type": command.type,
-            "source_wallet_id": command.source_wallet_id,
-            "destination_wallet_id": command.destination_wallet_id,
-            "amount": command.money.minor,
-            "currency": command.money.currency,
-            "status": TransactionStatus.PENDING,
-            "failure_code": None,
-            "description": command.description,
-            "metadata": command.metadata,
-            "reverses": None,
-            "reversed_by": None,
-            "source_sequence": None,
-            "created_at": row.created_at,
-            "completed_at": None,
-        }
-    )
+    return orjson.dumps({"status_code": PROBLEMS[found.code].status, "problem": body})
 
 
 def _filter_of(call: Call) -> tuple[TransactionFilter, UUID]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -18,10 +19,13 @@ from ops.stack import (
     StackUnavailable,
     start_stack,
 )
+from ops.stack.ports import choose_ports
 from ops.stack.stack import uninterrupted
 from ops.stack.state import Owner
-from ops.system import CLIENT, System
-from runtime.settings import load_settings
+from ops.system import CLIENT, ONE_OF_EACH, Instance, Role, System
+from runtime.settings import IngressSettings, load_settings
+
+_HTTP: Final = "ACKLEDGER_HTTP_PORT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +47,28 @@ class Running:
 
 @contextmanager
 def everything(
-    environment: Mapping[str, str], *, say: Say, is_kept_up: bool = True, is_verbose: bool = False
+    environment: Mapping[str, str],
+    *,
+    say: Say,
+    ingresses: int = 1,
+    is_kept_up: bool = True,
+    is_verbose: bool = False,
 ) -> Iterator[Running]:
     """Start servers and processes, and stop at the end, in order, all that was started here.
 
-    While it lasts, `run.json` tells other terminals where. Raises CommandError.
+    Several `ingresses` share one port. While it lasts, `run.json` tells other terminals where.
+    Raises CommandError.
     """
     settings = load_settings(StackSettings, environment)
     directory = settings.directory.resolve()
     known = RunningState.load(directory)
     _refuse_second(known, directory)
     with _stack(settings, environment, say) as stack:
+        port = _shared_port(environment) if ingresses > 1 else {}
         system = System(
-            environment={**environment, **stack.urls},
+            environment={**environment, **port, **stack.urls},
             directory=directory,
+            instances=_instances(ingresses, port),
             known_api_key=known.api_key,
             is_kept_up=is_kept_up,
             is_verbose=is_verbose,
@@ -70,6 +82,26 @@ def everything(
         finally:
             uninterrupted(system.stop)
             RunningState(api_key=system.api_key or known.api_key).save(directory)
+
+
+def _shared_port(environment: Mapping[str, str]) -> dict[str, str]:
+    """The port of all ingresses, chosen before the first of them takes it."""
+    asked = environment.get(_HTTP, "")
+    if asked not in {"", "0"}:
+        return {_HTTP: asked}
+    usual = {} if asked else {_HTTP: IngressSettings.model_fields["http_port"].default}
+    return {_HTTP: str(choose_ports([_HTTP], previous=usual)[_HTTP])}
+
+
+def _instances(ingresses: int, port: Mapping[str, str]) -> list[Instance]:
+    """One of each role, and more ingresses behind the first: they stop before the others do."""
+    ingress, *others = ONE_OF_EACH
+    more = (f"ingress-{number}" for number in range(2, ingresses + 1))
+    return [
+        ingress,
+        *(Instance(role=Role.INGRESS, name=name, environment=port) for name in more),
+        *others,
+    ]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ class GatheringFullError(Exception):
 
 
 class Gatherer(Generic[Item, Result]):
-    """Turns single items into groups; each item gets its own result or the group's exception."""
+    """Turns submissions into groups; each gets its own items' results or the group's exception."""
 
     def __init__(
         self,
@@ -35,16 +35,17 @@ class Gatherer(Generic[Item, Result]):
         self._group_max = group_max
         self._waiting_max = waiting_max
         self._workers = workers
-        self._waiting: deque[list[tuple[Item, asyncio.Future[Result]]]] = deque()
+        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[Sequence[Result]]]] = deque()
         self._length = 0
         self._arrived = asyncio.Event()
         self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         """How many items wait for a group."""
         return self._length
 
-    def submit(self, items: Sequence[Item]) -> list["asyncio.Future[Result]"]:
+    def submit(self, items: Sequence[Item]) -> "asyncio.Future[Sequence[Result]]":
         """Queue items in their order; raises GatheringFullError, then none of them is queued.
 
         What is submitted together stays together: two groups at work may end in any order.
@@ -52,13 +53,23 @@ class Gatherer(Generic[Item, Result]):
         if self._closing or self._length + len(items) > self._waiting_max:
             raise GatheringFullError
         if not items:
-            return []
-        loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in items]
-        self._waiting.append(list(zip(items, futures, strict=True)))
+            return self.answered([])
+        future = self._new_future()
+        self._waiting.append((items, future))
         self._length += len(items)
         self._arrived.set()
-        return futures
+        return future
+
+    def answered(self, results: Sequence[Result]) -> "asyncio.Future[Sequence[Result]]":
+        """Return what `submit` would for items whose results are known already."""
+        future = self._new_future()
+        future.set_result(results)
+        return future
+
+    def _new_future(self) -> "asyncio.Future[Sequence[Result]]":
+        # To ask for the running loop is a system call, and this is asked for each request.
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        return loop.create_future()
 
     async def run(self) -> None:
         """Work until cancelled or closed; what waits at a close is finished first."""
@@ -79,22 +90,29 @@ class Gatherer(Generic[Item, Result]):
                 continue
             await self._finish(self._next_group())
 
-    def _next_group(self) -> list[tuple[Item, "asyncio.Future[Result]"]]:
+    def _next_group(self) -> list[tuple[Sequence[Item], "asyncio.Future[Sequence[Result]]"]]:
         """Take whole submissions as long as they fit, at least one."""
-        group = list(self._waiting.popleft())
-        while self._waiting and len(group) + len(self._waiting[0]) <= self._group_max:
-            group.extend(self._waiting.popleft())
-        self._length -= len(group)
+        group = [self._waiting.popleft()]
+        length = len(group[0][0])
+        while self._waiting and length + len(self._waiting[0][0]) <= self._group_max:
+            group.append(self._waiting.popleft())
+            length += len(group[-1][0])
+        self._length -= length
         return group
 
-    async def _finish(self, group: list[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+    async def _finish(
+        self, group: list[tuple[Sequence[Item], "asyncio.Future[Sequence[Result]]"]]
+    ) -> None:
         try:
-            results = await self._work([item for item, _ in group])
+            results = await self._work([item for items, _ in group for item in items])
         except Exception as error:  # noqa: BLE001  # handed to those who wait for it
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), result in zip(group, results, strict=True):
+        start = 0
+        for items, future in group:
+            end = start + len(items)
             if not future.done():
-                future.set_result(result)
+                future.set_result(results[start:end])
+            start = end

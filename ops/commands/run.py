@@ -30,6 +30,9 @@ def _run(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the processes' logs here.")
     ] = False,
+    ingresses: Annotated[
+        int, typer.Option(min=1, max=64, help="Ingress processes that share the HTTP port.")
+    ] = 1,
 ) -> None:
     """Start everything on this machine, until Ctrl-C.
 
@@ -44,7 +47,7 @@ def _run(
     try:
         from ops.running import everything
 
-        with everything(environment, say=say, is_verbose=verbose) as running:
+        with everything(environment, say=say, ingresses=ingresses, is_verbose=verbose) as running:
             _print(running, took_s=time.monotonic() - began)
             threading.Event().wait()
     except KeyboardInterrupt:

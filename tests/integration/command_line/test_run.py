@@ -78,10 +78,10 @@ class Run:
         return child
 
 
-async def run(directory: Path, **variables: str) -> Run:
+async def run(directory: Path, *options: str, **variables: str) -> Run:
     """Start `ackledger run` in a directory, on whatever ports are free."""
     ports = {"ACKLEDGER_HTTP_PORT": "0", "ACKLEDGER_STATUS_PORT": "0", **variables}
-    return Run(await started("run", directory=directory, variables=ports), directory)
+    return Run(await started("run", *options, directory=directory, variables=ports), directory)
 
 
 @pytest.fixture(scope="module")
@@ -163,22 +163,43 @@ async def test_a_second_run_in_the_same_directory_is_refused(running: Run) -> No
     assert f"process {running.process.pid}" in called.err
 
 
-async def test_a_port_that_was_asked_for_and_is_taken_is_named(
-    running: Run, tmp_path: Path
-) -> None:
-    state = json.loads((running.directory / "run.json").read_text())
-    port = state["http_url"].rpartition(":")[2]
+def _urls(running: Run) -> dict[str, str]:
+    """The servers of a run, for another one."""
     stack = json.loads((running.directory / "stack.json").read_text())["services"]
-    urls = {
+    return {
         "DATABASE_URL": stack["postgres"]["url"],
         "AMQP_URL": stack["rabbitmq"]["url"],
         "REDIS_URL": stack["redis"]["url"],
     }
 
-    called = await ended((await run(tmp_path / ".local", ACKLEDGER_HTTP_PORT=port, **urls)).process)
+
+async def test_a_port_that_was_asked_for_and_is_taken_is_named(
+    running: Run, tmp_path: Path
+) -> None:
+    state = json.loads((running.directory / "run.json").read_text())
+    port = state["http_url"].rpartition(":")[2]
+    variables = {"ACKLEDGER_HTTP_PORT": port, **_urls(running)}
+
+    called = await ended((await run(tmp_path / ".local", **variables)).process)
 
     assert called.code == 2
     assert f"ACKLEDGER_HTTP_PORT={port}" in called.err
+
+
+async def test_several_ingresses_serve_one_port(running: Run, tmp_path: Path) -> None:
+    system = await run(tmp_path / ".local", "--ingresses", "2", **_urls(running))
+    await system.ready(within_s=LATER_START_S)
+    listening = [
+        {one.laddr.port for one in child.net_connections() if one.status == psutil.CONN_LISTEN}
+        for child in psutil.Process(system.process.pid).children()
+        if child.cmdline()[-1:] == ["ingress"]
+    ]
+
+    system.process.send_signal(signal.SIGINT)
+    assert (await ended(system.process)).code == 0
+    [first, second] = listening
+    # Each has a status port of its own beside the one that they share.
+    assert (len(first), len(second), len(first & second)) == (2, 2, 1)
 
 
 async def test_a_process_that_dies_is_said_and_comes_back(running: Run) -> None:

@@ -1,0 +1,190 @@
+"""Connections of the express lane: one request after the other, until one is not for it."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+from ingress.express.wire import Request, Unread, read_request
+
+PATIENCE_S: Final = 1.0
+"""A request whose rest does not come in this time goes to aiohttp, which knows how long to wait."""
+IDLE_S: Final = 3630.0
+"""As long as aiohttp keeps a connection on which nothing happens: longer than proxies do."""
+LOOK_INTERVAL_S: Final = 0.5
+
+
+class Caller(Protocol):
+    """Where a call's answer goes."""
+
+    def answer(self, answer: bytes) -> None:
+        """Send the answer; nothing happens where the client is gone."""
+
+
+class Calls(Protocol):
+    """What the lane can do for a client."""
+
+    def is_known(self, request: Request) -> bool:
+        """Whether the request is for one of the lane's calls."""
+
+    def begin(self, request: Request, caller: Caller) -> None:
+        """Begin a known call; the caller gets one answer, whatever happens."""
+
+
+class ExpressLane:
+    """Makes the connections of a listening socket, and sees to their end."""
+
+    def __init__(self, calls: Calls, *, fallback: Callable[[], asyncio.Protocol]) -> None:
+        """`fallback` makes what serves the connections that leave the lane."""
+        self.is_known = calls.is_known
+        self.begin = calls.begin
+        self.fallback = fallback
+        self.connections: set[ExpressConnection] = set()
+        self.is_draining = False
+        self._noticed = asyncio.Event()
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        return ExpressConnection(self)
+
+    async def run(self) -> None:
+        """See to connections on which something is late, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL_S)
+            now = time.monotonic()
+            for connection in list(self.connections):
+                connection.look(now)
+
+    async def drain(self) -> None:
+        """Close connections as they fall idle; return when every request is answered."""
+        self.is_draining = True
+        for connection in list(self.connections):
+            connection.leave()
+        while any(connection.is_busy for connection in self.connections):
+            self._noticed.clear()
+            await self._noticed.wait()
+
+    def notice(self, connection: "ExpressConnection", *, is_gone: bool) -> None:
+        """Take note of an answered request, or forget a connection."""
+        if is_gone:
+            self.connections.discard(connection)
+        self._noticed.set()
+
+
+class ExpressConnection(asyncio.Protocol):
+    """One client. At most one request is at work; what comes behind it waits in the socket."""
+
+    def __init__(self, lane: ExpressLane) -> None:
+        self._lane = lane
+        self._transport: asyncio.Transport | None = None
+        self._received = b""
+        self._since = time.monotonic()
+        self._is_at_work = False
+        self._is_choked = False
+        self._is_paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        # uvloop's transports are asyncio's in all but their base class.
+        self._transport = cast(asyncio.Transport, transport)
+        connected = transport.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._lane.connections.add(self)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is at work or on its way."""
+        return self._is_at_work or bool(self._received)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a request, or a part of one."""
+        if self._received:
+            self._received += data
+        else:
+            self._received = data
+            self._since = time.monotonic()
+        if self._is_at_work or self._is_choked:
+            self._pause()
+        else:
+            self._take()
+
+    def pause_writing(self) -> None:
+        """Take nothing more from a client that does not read its answers."""
+        self._is_choked = True
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._is_choked = False
+        self._go_on()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Let the request at work end by itself; nobody hears of it."""
+        self._transport = None
+        self._received = b""
+        self._lane.notice(self, is_gone=True)
+
+    def answer(self, answer: bytes) -> None:
+        """Send the answer to the request at work, and go on."""
+        self._is_at_work = False
+        self._since = time.monotonic()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(answer)
+            self._go_on()
+
+    def look(self, now: float) -> None:
+        """Hand over what comes too slowly, and close what is idle for too long."""
+        if self._is_at_work or self._is_choked:
+            return
+        if self._received and now - self._since > PATIENCE_S:
+            self._hand_over()
+        elif now - self._since > IDLE_S:
+            self.leave()
+
+    def leave(self) -> None:
+        """Close unless a request is at work or on its way."""
+        if self._transport is not None and not self.is_busy:
+            self._transport.close()
+
+    def _take(self) -> None:
+        """Begin the call that has come; hand the connection over if it is not for the lane."""
+        request = read_request(self._received)
+        if request is Unread.INCOMPLETE:
+            return
+        if isinstance(request, Request) and self._lane.is_known(request):
+            self._received = b""
+            self._is_at_work = True
+            self._lane.begin(request, self)
+        else:
+            self._hand_over()
+
+    def _go_on(self) -> None:
+        """Turn to what has come in the meantime."""
+        if self._lane.is_draining:
+            self.leave()
+            self._lane.notice(self, is_gone=False)
+        if self._is_at_work or self._is_choked or self._transport is None:
+            return
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+        if self._received:
+            self._take()
+
+    def _pause(self) -> None:
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _hand_over(self) -> None:
+        """Let the fallback serve this connection from here on, beginning with what has come."""
+        transport, received = self._transport, self._received
+        if transport is None or transport.is_closing():
+            return
+        self._transport, self._received = None, b""
+        self._lane.notice(self, is_gone=True)
+        successor = self._lane.fallback()
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        successor.data_received(received)

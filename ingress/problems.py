@@ -1,0 +1,97 @@
+"""Problems: what a failure is to the client (RFC 9457)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
+
+from contracts.errors import ContractError
+from contracts.operations import BODY_BYTES_MAX
+from contracts.problems import PROBLEMS, ProblemCode
+from ingress.answers import RETRY, Answer
+from runtime.database import UNREACHABLE
+from runtime.gathering import GatheringFullError
+
+log = structlog.get_logger()
+
+
+class RateLimitedError(ContractError):
+    """The client asks more often than it may."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(ProblemCode.RATE_LIMITED, "ask again after Retry-After")
+        self.headers = headers
+
+
+def problem_answer(error: Exception, *, path: str, request_id: str) -> Answer:
+    """Return the problem that an error is to the client who asked for `path`; log ours."""
+    found = problem_of(error)
+    if found.code in {ProblemCode.INTERNAL_ERROR, ProblemCode.DATABASE_UNAVAILABLE}:
+        log.error(
+            "request_failed",
+            request_id=request_id,
+            path=path,
+            error=repr(error),
+            exc_info=error if found.code is ProblemCode.INTERNAL_ERROR else None,
+        )
+    body = problem_body(found, instance=path, request_id=request_id)
+    return Answer(
+        status=body["status"],
+        body=orjson.dumps(body),
+        headers=_headers(found),
+        content_type="application/problem+json",
+    )
+
+
+def problem_of(error: Exception) -> ContractError:
+    """Return an error as one with a code."""
+    if isinstance(error, ContractError):
+        return error
+    if isinstance(error, GatheringFullError):
+        return ContractError(ProblemCode.BACKLOG_FULL, "send it again after Retry-After")
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return ContractError(
+            ProblemCode.BODY_TOO_LARGE, f"a body has at most {BODY_BYTES_MAX} bytes"
+        )
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return ContractError(
+            ProblemCode.METHOD_NOT_ALLOWED, f"allowed: {', '.join(sorted(error.allowed_methods))}"
+        )
+    if isinstance(error, web.HTTPNotFound):
+        return ContractError(ProblemCode.NOT_FOUND, "see /docs for what there is")
+    if isinstance(error, (web.RequestPayloadError, ContentEncodingError)):
+        return ContractError(ProblemCode.MALFORMED_JSON, "the body is not encoded as it says")
+    if isinstance(error, UNREACHABLE):
+        return ContractError(
+            ProblemCode.DATABASE_UNAVAILABLE, "nothing was lost; send it again after Retry-After"
+        )
+    return ContractError(ProblemCode.INTERNAL_ERROR, "the request id names it in our logs")
+
+
+def problem_body(error: ContractError, *, instance: str, request_id: str) -> dict[str, Any]:
+    """Return the problem's JSON."""
+    kind = PROBLEMS[error.code]
+    return {
+        "type": f"/docs#problem-{error.code.value.replace('_', '-')}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": error.detail.encode("utf-8", "replace").decode(),
+        "instance": instance,
+        "code": error.code.value,
+        "request_id": request_id,
+        "errors": [{"pointer": one.pointer, "detail": one.detail} for one in error.errors],
+    }
+
+
+def _headers(error: ContractError) -> Mapping[str, str]:
+    if isinstance(error, RateLimitedError):
+        return error.headers
+    status = PROBLEMS[error.code].status
+    if status == web.HTTPServiceUnavailable.status_code:
+        return RETRY
+    if status == web.HTTPUnauthorized.status_code:
+        return {"WWW-Authenticate": 'Bearer realm="ackledger"'}
+    return {}

@@ -1,0 +1,179 @@
+"""The quick ways through a request lead where the thorough ones lead."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from contracts.currencies import EXPONENTS
+from contracts.errors import ContractError
+from contracts.identifiers import external_wallet_id
+from contracts.plain import plain_request
+from contracts.recording import RecordedRow, Submission
+from contracts.transactions import (
+    Channel,
+    TransactionCommand,
+    TransactionStatus,
+    command_of,
+    judged_command,
+)
+from contracts.views import render_transaction
+from ingress.answers import pending_view
+
+_ID: Final = "0197f0a4-55d1-7c1e-9d5d-0a3f0f5a7c10"
+_SCALARS: Final = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=12),
+    st.sampled_from(["\x00", "\ud800", "\\u0000", "é", '"', "x" * 501]),
+)
+_VALUES: Final = st.recursive(
+    _SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+_WALLETS: Final = st.one_of(
+    st.uuids().map(str),
+    st.sampled_from(
+        [
+            _ID,
+            _ID.upper(),
+            _ID.replace("-", ""),
+            f"{{{_ID}}}",
+            f"urn:uuid:{_ID}",
+            _ID[:-1],
+            str(external_wallet_id("USD")),
+        ]
+    ),
+)
+_AMOUNTS: Final = st.one_of(
+    st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,6})?", fullmatch=True),
+    st.decimals(min_value=0, max_value=10**18, places=2).map(str),
+    st.sampled_from(["1.00", "0", "0.00", "٣", "1.", ".5", "1e2", "-1", "+1", " 1", "1\n"]),
+)
+_FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "type": st.sampled_from(["deposit", "withdrawal", "transfer", "reversal"]),
+    "source_wallet_id": _WALLETS,
+    "destination_wallet_id": _WALLETS,
+    "amount": _AMOUNTS,
+    "currency": st.sampled_from(["USD", "JPY", "KWD", "CLF", "usd", "XXX", "USD\n"]),
+    "description": st.text(max_size=20),
+    "metadata": st.dictionaries(st.text(max_size=6), _VALUES, max_size=3),
+    "idempotency_key": st.text(max_size=8) | st.sampled_from(["k", "k" * 256]),
+    "surprise": _VALUES,
+}
+
+
+@st.composite
+def _bodies(draw: st.DrawFn) -> dict[str, Any]:
+    """Mostly valid requests: each field may be odd, absent or of another kind."""
+    kind = draw(st.sampled_from(["deposit", "withdrawal", "transfer"]))
+    body: dict[str, Any] = {"type": kind, "amount": "1.00", "currency": "USD"}
+    if kind != "deposit":
+        body["source_wallet_id"] = draw(_WALLETS)
+    if kind != "withdrawal":
+        body["destination_wallet_id"] = draw(_WALLETS)
+    for name in draw(st.sets(st.sampled_from(sorted(_FIELDS)), max_size=3)):
+        body[name] = draw(st.one_of(_FIELDS[name], _FIELDS[name], _VALUES))
+    for name in draw(st.sets(st.sampled_from(sorted(body)), max_size=1)):
+        if draw(st.integers(0, 5)) == 0:
+            del body[name]
+    return body
+
+
+def _outcome(decide: Any, *arguments: Any, **named: Any) -> Any:
+    try:
+        return decide(*arguments, **named)
+    except ContractError as error:
+        return (error.code, error.detail, error.errors)
+
+
+@given(_bodies(), st.sampled_from([None, "k", "other", "ö", ""]))
+def test_a_plain_request_is_what_the_model_makes_of_it(
+    body: dict[str, Any], header_key: str | None
+) -> None:
+    quick = _outcome(command_of, body, header_key=header_key)
+
+    assert quick == _outcome(judged_command, body, header_key=header_key)
+
+
+@given(st.sampled_from(sorted(EXPONENTS)), st.integers(1, 10**16), st.integers(0, 4))
+def test_every_exact_amount_of_a_plain_request_is_the_models(
+    currency: str, digits: int, decimals: int
+) -> None:
+    text = str(digits).rjust(decimals + 1, "0")
+    amount = f"{text[:-decimals]}.{text[-decimals:]}" if decimals else text
+    body = {
+        "type": "deposit",
+        "destination_wallet_id": _ID,
+        "amount": amount,
+        "currency": currency,
+        "idempotency_key": "k",
+    }
+
+    assert _outcome(command_of, body) == _outcome(judged_command, body)
+
+
+def test_the_usual_request_is_plain() -> None:
+    body = {
+        "type": "transfer",
+        "source_wallet_id": _ID,
+        "destination_wallet_id": _ID,
+        "amount": "10.50",
+        "currency": "USD",
+        "description": "Order 4711, naïve",
+        "metadata": {"order": 4711, "paid": True, "note": None, "by": "card"},
+    }
+
+    assert plain_request(body) is not None
+
+
+@given(_bodies(), st.text(max_size=20), st.uuids(), st.datetimes(timezones=st.just(UTC)))
+def test_a_new_transaction_is_answered_as_it_would_be_read(
+    body: dict[str, Any], submitter: str, transaction_id: UUID, created_at: datetime
+) -> None:
+    command = _outcome(command_of, {**body, "idempotency_key": '"k\\'})
+    assume(isinstance(command, TransactionCommand))
+    row = RecordedRow(
+        id=transaction_id, is_new=True, is_same=True, is_pending=True, created_at=created_at
+    )
+
+    written = pending_view(Submission(submitter, command), row)
+
+    assert written == orjson.dumps(render_transaction(_row(command, submitter, row)))
+
+
+def _row(command: TransactionCommand, submitter: str, row: RecordedRow) -> dict[str, Any]:
+    """The row of the view `transaction_views` that was recorded."""
+    external = external_wallet_id(command.money.currency)
+    return {
+        "id": row.id,
+        "idempotency_key": command.idempotency_key,
+        "submitter": submitter,
+        "channel": Channel.HTTP,
+        "type": command.type,
+        "source_wallet_id": command.source_wallet_id or external,
+        "destination_wallet_id": command.destination_wallet_id or external,
+        "amount": command.money.minor,
+        "currency": command.money.currency,
+        "status": TransactionStatus.PENDING,
+        "failure_code": None,
+        "failure_detail": None,
+        "description": command.description,
+        "metadata": None if command.metadata == b"{}" else command.metadata.decode(),
+        "reverses": None,
+        "reversed_by": None,
+        "source_sequence": None,
+        "destination_sequence": None,
+        "source_balance_after": None,
+        "destination_balance_after": None,
+        "created_at": row.created_at,
+        "completed_at": None,
+    }

@@ -1,0 +1,207 @@
+"""Connections of the express lane, over real sockets, with aiohttp behind it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from ingress.express.connection import Caller, ExpressLane
+from ingress.express.wire import Request
+from tests.support import eventually
+
+_BODY: Final = b'{"n": 1}'
+SUBMIT: Final = b"POST /v1/transactions HTTP/1.1\r\nHost: bank\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(_BODY),
+    _BODY,
+)
+OTHER: Final = b"GET /other HTTP/1.1\r\nHost: bank\r\n\r\n"
+
+
+@dataclass
+class Held:
+    """Calls that are answered when the test says so."""
+
+    callers: list[Caller] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def is_known(self, request: Request) -> bool:
+        return "x-unknown" not in request.headers
+
+    def begin(self, request: Request, caller: Caller) -> None:
+        self.bodies.append(request.body)
+        self.callers.append(caller)
+        self.arrived.set()
+
+    async def next_caller(self) -> Caller:
+        async with asyncio.timeout(5):
+            while not self.callers:
+                self.arrived.clear()
+                await self.arrived.wait()
+        return self.callers.pop(0)
+
+
+@dataclass
+class Place:
+    """A lane that listens, and the calls that wait for their answers."""
+
+    lane: ExpressLane
+    calls: Held
+    port: int
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def has_begun(self) -> bool:
+        """Whether something of a request has come."""
+        return any(one.is_busy for one in self.lane.connections)
+
+    async def is_left(self) -> bool:
+        """Whether no connection is in the lane."""
+        return not self.lane.connections
+
+
+@asynccontextmanager
+async def _place() -> AsyncIterator[Place]:
+    async def tell(request: web.Request) -> web.Response:
+        return web.Response(body=b"aiohttp:" + await request.read())
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", tell)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    calls = Held()
+
+    def fallback() -> asyncio.Protocol:
+        assert runner.server is not None
+        return runner.server()
+
+    lane = ExpressLane(calls, fallback=fallback)
+    server = await asyncio.get_running_loop().create_server(lane, "127.0.0.1", 0)
+    looking = asyncio.create_task(lane.run())
+    try:
+        yield Place(lane, calls, server.sockets[0].getsockname()[1])
+    finally:
+        looking.cancel()
+        server.close()
+        await runner.cleanup()
+
+
+async def _read_until(reader: asyncio.StreamReader, end: bytes) -> bytes:
+    async with asyncio.timeout(5):
+        return await reader.readuntil(end)
+
+
+async def test_a_request_in_pieces_is_one_request() -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        for piece in (SUBMIT[:40], SUBMIT[40:-3], SUBMIT[-3:]):
+            writer.write(piece)
+            await asyncio.sleep(0)
+        (await place.calls.next_caller()).answer(b"one;")
+
+        assert await _read_until(reader, b";") == b"one;"
+        assert place.calls.bodies == [_BODY]
+        writer.close()
+
+
+async def test_what_comes_behind_a_request_waits_for_its_answer() -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        writer.write(SUBMIT)
+        first = await place.calls.next_caller()
+        writer.write(SUBMIT + OTHER)
+        first.answer(b"one;")
+
+        assert await _read_until(reader, b";") == b"one;"
+        assert (await _read_until(reader, b"aiohttp:")).startswith(b"HTTP/1.1 200 OK")
+        assert await _read_until(reader, _BODY) == _BODY
+        assert await _read_until(reader, b"aiohttp:")
+        assert place.calls.bodies == [_BODY]
+        writer.close()
+
+
+async def test_a_connection_that_was_handed_over_stays_with_aiohttp() -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        for sent in (OTHER, SUBMIT):
+            writer.write(sent)
+            assert await _read_until(reader, b"aiohttp:")
+        assert not place.calls.bodies
+        assert not place.lane.connections
+        writer.close()
+
+
+async def test_an_unknown_call_is_aiohttps_with_all_that_was_sent() -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        writer.write(SUBMIT.replace(b"Host: bank", b"Host: bank\r\nX-Unknown: 1"))
+
+        assert await _read_until(reader, b"aiohttp:")
+        assert await _read_until(reader, _BODY) == _BODY
+        writer.close()
+
+
+async def test_a_request_that_is_slow_to_come_is_aiohttps() -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        writer.write(SUBMIT[:-1])
+        await eventually(place.has_begun, what="a part of the request is there")
+        await eventually(place.is_left, what="the connection is handed over")
+        writer.write(SUBMIT[-1:])
+
+        assert await _read_until(reader, b"aiohttp:")
+        assert await _read_until(reader, _BODY) == _BODY
+        writer.close()
+
+
+async def test_a_drain_answers_what_is_at_work_and_closes_what_is_idle() -> None:
+    async with _place() as place:
+        idle_reader, idle_writer = await place.connect()
+        reader, writer = await place.connect()
+        writer.write(SUBMIT)
+        caller = await place.calls.next_caller()
+        draining = asyncio.create_task(place.lane.drain())
+
+        assert await idle_reader.read() == b""
+        assert not draining.done()
+        caller.answer(b"one;")
+        async with asyncio.timeout(5):
+            assert await reader.read() == b"one;"
+            await draining
+        for one in (writer, idle_writer):
+            one.close()
+
+
+async def test_an_answer_to_a_client_that_is_gone_is_dropped() -> None:
+    async with _place() as place:
+        _, writer = await place.connect()
+        writer.write(SUBMIT)
+        caller = await place.calls.next_caller()
+        writer.close()
+        await writer.wait_closed()
+        await eventually(place.is_left, what="the connection is closed")
+        caller.answer(b"one;")
+
+
+async def test_a_client_that_does_not_read_is_not_served_any_further() -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        writer.write(SUBMIT)
+        # More than the buffers of two sockets hold.
+        (await place.calls.next_caller()).answer(b"x" * 16_000_000 + b";")
+        writer.write(SUBMIT)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not place.calls.callers
+
+        received = 0
+        async with asyncio.timeout(20):
+            while received < 16_000_001:
+                received += len(await reader.read(1_000_000))
+        (await place.calls.next_caller()).answer(b"two;")
+        assert await _read_until(reader, b";") == b"two;"
+        writer.close()
