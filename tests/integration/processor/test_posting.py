@@ -186,6 +186,21 @@ async def test_what_was_read_ahead_and_ended_by_somebody_else_meanwhile_is_left_
     assert await _balances(database, [alice, bob]) == [75, 125]
 
 
+async def test_a_refusal_that_was_read_ahead_and_expired_meanwhile_is_left_as_it_is(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(database, [transfer_command("too-much", alice, bob, 500)])
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool)
+        loaded = await poster.load(ids)
+        await poster.post(ids)
+        result = await poster.post(ids, loaded=loaded)
+
+    assert (result.posting.posted, result.posting.refused) == ([], [])
+    assert await database.fetchval("SELECT count(*) FROM exceptional_transactions") == 1
+
+
 async def test_submissions_that_are_read_ahead_are_recorded_before_their_turn(
     database: Connection, database_url: str
 ) -> None:
