@@ -30,6 +30,7 @@ HOLD_MAX_S: Final = 1.0
 """How long one try may take in all: the longest that traffic stands still."""
 OTHER_MIGRATOR_MAX_S: Final = 600.0
 """How long to wait for another process that migrates: as long as a large index takes to build."""
+_NO_LOCK: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 _HEADER: Final = re.compile(r"\A-- migrate:up(?P<alone> transaction:false)?\n")
 
 
@@ -179,7 +180,7 @@ class _Applying:
         for number in range(1, self._tries + 1):
             try:
                 await self._try(migration, hold_max_s)
-            except (asyncpg.LockNotAvailableError, TimeoutError) as error:
+            except (*_NO_LOCK, TimeoutError) as error:
                 reason = await self._reason(error)
                 if number == self._tries:
                     raise MigrationError(
@@ -216,6 +217,8 @@ class _Applying:
         """Say why a try failed, and which sessions have been in the way since before it began."""
         if isinstance(error, TimeoutError):
             return f"took longer than {HOLD_MAX_S:g} s"
+        if isinstance(error, asyncpg.DeadlockDetectedError):
+            return "made way for a session that locks the same tables in another order"
         rows = await self._connection.fetch(self._sql["read_lock_holders"], LOCK_WAIT_S)
         holders = "; ".join(_holder(row) for row in rows) or "short ones without a gap"
         return f"waits for a lock ({error}), held by: {holders}"

@@ -22,6 +22,10 @@ SELECT EXISTS (
     WHERE attrelid = $1::text::regclass AND attname = 'since_upgrade' AND NOT attisdropped
 )
 """
+_IS_LOCKED = """
+SELECT count(*) > 0 FROM pg_locks
+WHERE relation = $1::text::regclass AND mode = 'AccessExclusiveLock' AND granted
+"""
 _HAS_INDEX = "SELECT to_regclass('entries_by_moment') IS NOT NULL"
 _FEWEST_BETWEEN_TRIES = 20
 """Posted between two tries: a pause of a quarter of a second leaves room for hundreds."""
@@ -112,6 +116,36 @@ async def test_a_migration_that_waits_for_its_second_table_lets_go_of_the_first(
         await traffic.more(_FEWEST_BETWEEN_TRIES)
 
     assert not await migrating.fetchval(_HAS_COLUMN, "wallets")
+
+
+async def test_a_migration_that_meets_a_session_in_a_deadlock_is_undone_and_tried_again(
+    migrating: PlainConnection, foreign: PlainConnection, tmp_path: Path
+) -> None:
+    _written(
+        tmp_path,
+        "ALTER TABLE wallets ADD COLUMN since_upgrade text;\n"
+        "ALTER TABLE transactions ADD COLUMN since_upgrade text;",
+    )
+    said: list[str] = []
+    # Whoever looks first is undone; this session looks last.
+    await foreign.execute("SET lock_timeout = '20s'")
+    crossing = foreign.transaction()
+    await crossing.start()
+    await foreign.execute("SELECT id FROM transactions LIMIT 1")
+    upgrade = asyncio.ensure_future(
+        migrate(migrating, load_migrations(tmp_path), tries=10, say=said.append)
+    )
+
+    async def holds_wallets() -> bool:
+        return bool(await foreign.fetchval(_IS_LOCKED, "wallets"))
+
+    await eventually(holds_wallets, what="the migration at its second table")
+    await foreign.execute("SELECT id FROM wallets LIMIT 1")
+    await crossing.rollback()
+    await upgrade
+
+    assert await migrating.fetchval(_HAS_COLUMN, "transactions")
+    assert len(said) >= 1
 
 
 async def test_a_migration_that_would_hold_its_locks_for_long_is_undone(

@@ -74,8 +74,16 @@ class Traffic:
         accepted = await self.acceptance.accept([Submission("test", one) for one in commands])
         ids = [one.row.id for one in accepted if isinstance(one, Accepted)]
         assert len(ids) == BATCH, accepted
-        result = await self._poster.post(ids)
-        self.posted += len(result.posting.posted)
+        self.posted += await self._post(ids)
+
+    async def _post(self, ids: Sequence[UUID]) -> int:
+        """Post as a processor does: who loses a fight for locks does the same batch again."""
+        while True:
+            try:
+                result = await self._poster.post(ids)
+            except asyncpg.TransactionRollbackError:
+                continue
+            return len(result.posting.posted)
 
     def _command(self, key: str) -> TransactionCommand:
         source, destination = self._chance.sample(self._wallets, 2)
