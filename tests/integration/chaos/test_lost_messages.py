@@ -77,7 +77,7 @@ async def test_connections_cut_under_load_cost_neither_a_promise_nor_an_event(
             for _ in range(4):
                 await answered(run.journal, 100)
                 proxy.cut()
-            await answered(run.journal, 200)
+            await answered(run.journal, 60)
 
         run = await run_load(
             chaos_doors(doors, broker_port=proxy.port), tmp_path, seed=14, attack=cut
@@ -102,7 +102,7 @@ async def test_the_recorder_misses_no_event_that_was_told_while_it_was_away(
 
         async def keep_away(run: Run) -> None:
             with proxy.refusing():
-                await answered(run.journal, 200)
+                await answered(run.journal, 60)
                 assert await _waiting(doors, QUEUE) > 0
 
         run = await run_load(
