@@ -6,22 +6,11 @@ import sys
 from pathlib import Path
 
 import orjson
-import psutil
 
 from ops.launching import with_our_code
+from tests.integration.stack.starting import processes_of
 
 _BOUND_S = 300
-
-
-def _processes_below(directory: Path) -> list[str]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(directory) in process.cwd():
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
 
 
 async def _run(*arguments: str) -> tuple[int | None, str]:
@@ -52,7 +41,7 @@ async def test_a_quick_run_measures_verifies_and_writes_its_page(tmp_path: Path)
     assert "every one clean" in (tmp_path / "performance.md").read_text(encoding="utf-8")
     assert (tmp_path / "performance" / "growth.svg").exists()
     assert not directory.exists()
-    assert _processes_below(directory) == []
+    assert processes_of(directory) == []
 
 
 async def test_a_report_can_be_told_again_without_measuring(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import psutil
 import pytest
 
 from ops.launching import with_our_code
+from tests.integration.stack.starting import processes_of
 
 _SECONDS = 30
 _BOUND_S = 240
@@ -43,17 +43,6 @@ async def _run(
     return process.returncode, found, output.decode()
 
 
-def _processes_below(directory: Path) -> list[str]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(directory) in process.cwd():
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.fixture
 def environment() -> dict[str, str]:
     """A terminal's environment."""
@@ -77,4 +66,4 @@ async def test_every_promise_is_kept_through_a_short_chaos_run(
     assert report["promises"]["transfer.confirmed"] > 100
     assert (code, report["is_well"]) == (0, True), output
     assert not directory.exists()
-    assert _processes_below(directory) == []
+    assert processes_of(directory) == []
