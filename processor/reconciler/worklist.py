@@ -12,11 +12,11 @@ from contracts.transactions import TransactionType
 from processor.reconciler import metrics
 from processor.reconciler.expiry import Expiry
 from processor.reconciler.queue_depth import QueueDepth
-from processor.reconciler.republishing import PendingTransaction, recorded_messages
 from runtime.database import Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.queries import load_queries
+from runtime.republishing import PendingTransaction, recorded_messages
 
 FIRST_DELAY_S: Final = 10.0
 """When a republished transaction is due again: well after a healthy processor has posted it."""
