@@ -30,6 +30,14 @@ class SiftedConnection(Connection):
         self.sieve = Sieve()
         self.kwargs["transport_factory"] = _SiftedTransport(self.sieve)
 
+    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # aio-pika's
+        """Connect, or leave nothing: the library closes a failed one only when it is collected."""
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise
+
 
 class _SiftedTransport(TransportFactory):
     """What aiormq's own factories do, with a reader of ours."""

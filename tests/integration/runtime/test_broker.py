@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
+from yarl import URL
 
 from runtime.broker import UNREACHABLE, close, connect
+from runtime.sifting import SiftedConnection
 
 _TRIES = 100
 
@@ -54,3 +56,14 @@ async def test_an_address_that_hangs_up_at_once_is_an_unreachable_broker(hanging
     found = await asyncio.to_thread(uvloop.run, _outcomes(hanging_up))
 
     assert found == {"unreachable": _TRIES}
+
+
+async def test_a_connection_that_failed_is_closed_and_leaves_nothing_to_its_collection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = URL(f"amqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}/")
+    connection = SiftedConnection(nobody)
+
+    with pytest.raises(UNREACHABLE):
+        await connection.connect()
+
+    assert connection.is_closed
