@@ -1,14 +1,16 @@
 """A private RabbitMQ with an epmd, a cookie and ports of its own; loopback only."""
 
+import os
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from ops.stack import processes
-from ops.stack.erlang import RabbitTree, obtain_tree
+from ops.stack.erlang import RabbitTree, find_any, obtain_tree
 from ops.stack.management import UPSTREAM, Management
 from ops.stack.options import StackError, StackOptions
 from ops.stack.ports import HOST
@@ -22,9 +24,11 @@ _CONTROL_BOUND_S = 30.0
 _PLUGINS = "[rabbitmq_consistent_hash_exchange,rabbitmq_management,rabbitmq_prometheus].\n"
 
 # Schedulers that sleep when idle: on two cores, spinning would take them from the ledger.
-_ERLANG_ARGUMENTS = (
-    "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
-)
+_NODE = "ackledger@localhost"
+_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
+_ERLANG_ARGUMENTS = f"+sbwt none +sbwtdcpu none +sbwtdio none {_LOOPBACK}"
+_STATISTICS = "rabbit_event, rabbit_mgmt_db_handler"
+_DETACH_BOUND_S = 3.0
 
 
 class PrivateRabbitMQ(PrivateService):
@@ -37,7 +41,6 @@ class PrivateRabbitMQ(PrivateService):
         }
     )
     port_names = ("amqp", "management", "prometheus", "distribution", "epmd")
-    # The management agent alone takes 5 s to end, after everything durable is closed.
     stop_grace_s = 20.0
     start_bound_s = 90.0
 
@@ -180,7 +183,7 @@ class PrivateRabbitMQ(PrivateService):
             "ERL_CRASH_DUMP_SECONDS": "0",
             # The start script then becomes the broker instead of waiting for it.
             "detached": "true",
-            "RABBITMQ_NODENAME": "ackledger@localhost",
+            "RABBITMQ_NODENAME": _NODE,
             "RABBITMQ_NODE_PORT": str(ports["amqp"]),
             "RABBITMQ_DIST_PORT": str(ports["distribution"]),
             "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
@@ -192,6 +195,33 @@ class PrivateRabbitMQ(PrivateService):
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG_ARGUMENTS,
         }
+
+    def stop(self, *, graceful: bool = True) -> None:
+        if graceful and self.alive and self.answers():
+            self._detach_statistics()
+        super().stop(graceful=graceful)
+
+    def _detach_statistics(self) -> None:
+        """Let the management agent's handler go while all of the broker still runs.
+
+        In a shutdown it asks for what is no longer there, and the broker waits 5 s for it. A broker
+        that could not be told is stopped all the same, and takes those 5 s.
+        """
+        tree = self._tree or find_any(self.options)
+        if tree is None:
+            return
+        call = f"rpc:call('{_NODE}', gen_event, delete_handler, [{_STATISTICS}, []])"
+        arguments = ["-noinput", "-hidden", "-sname", f"stop-{os.getpid()}@localhost"]
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(
+                ["erl", *_LOOPBACK.split(), *arguments, "-eval", f"{call}, halt()."],
+                cwd=self.home,
+                env=self._environment(tree),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_DETACH_BOUND_S,
+            )
 
     def complete(self) -> None:
         for name in self.options.upstream_users:
