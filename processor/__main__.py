@@ -12,7 +12,9 @@ from processor.consumer import Consumer
 from processor.correspondence import Correspondence
 from processor.partition import PartitionProcessor
 from processor.posting import Poster
+from processor.recent import RecentPostings
 from processor.relay import OutboxRelay
+from processor.wallet_cache import WalletCache
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import fault_points_in
 from runtime.health import check_broker, check_circuit, check_database
@@ -28,27 +30,21 @@ BATCHES_IN_HAND: Final = 4
 async def serve(settings: ProcessorSettings) -> None:
     """Run the processor until a signal."""
     service = Service("processor", shutdown_timeout_s=settings.shutdown_timeout_s)
-    pool = create_pool(
-        settings.database_url,
-        name="processor",
-        size=settings.processor_database_connections + settings.partitions,
-        statement_timeout_s=settings.database_statement_timeout_s,
-        session={**KEYED_SESSION, "lock_timeout": f"{int(settings.lock_timeout_s * 1000)}"},
-    )
+    pool = _pool(settings)
     await pool
     publisher = Publisher(settings.amqp_url, name="processor-publish")
     posted = asyncio.Event()
     fault_points = fault_points_in(settings.fault_orders)
-    poster = Poster(pool, fault_points=fault_points)
+    recent = RecentPostings()
+    poster = Poster(
+        pool,
+        recent=recent,
+        # Partitions post side by side, and to the same wallets.
+        wallet_cache=WalletCache() if settings.partitions == 1 else None,
+        fault_points=fault_points,
+    )
     circuit = Circuit(pool)
-    consumers = [
-        Consumer(
-            settings.amqp_url,
-            partition_queue(number),
-            prefetch=BATCHES_IN_HAND * settings.batch_size,
-        )
-        for number in range(settings.partitions)
-    ]
+    consumers = _consumers(settings)
     for number, consumer in enumerate(consumers):
         partition = PartitionProcessor(
             consumer=consumer,
@@ -66,7 +62,9 @@ async def serve(settings: ProcessorSettings) -> None:
         service.add_drain(partition.drain)
     service.add_loop("circuit", circuit)
     service.add_loop("publisher", publisher)
-    relay = OutboxRelay(pool=pool, publisher=publisher, posted=posted, fault_points=fault_points)
+    relay = OutboxRelay(
+        pool=pool, publisher=publisher, posted=posted, recent=recent, fault_points=fault_points
+    )
     service.add_loop("relay", relay)
     readiness = _readiness(pool, circuit, publisher, consumers)
     service.add_loop(
@@ -74,6 +72,28 @@ async def serve(settings: ProcessorSettings) -> None:
     )
     service.add_close(pool.close)
     await service.run()
+
+
+def _pool(settings: ProcessorSettings) -> Pool:
+    return create_pool(
+        settings.database_url,
+        name="processor",
+        size=settings.processor_database_connections + settings.partitions,
+        statement_timeout_s=settings.database_statement_timeout_s,
+        session={**KEYED_SESSION, "lock_timeout": f"{int(settings.lock_timeout_s * 1000)}"},
+    )
+
+
+def _consumers(settings: ProcessorSettings) -> list[Consumer]:
+    """One for each partition."""
+    return [
+        Consumer(
+            settings.amqp_url,
+            partition_queue(number),
+            prefetch=BATCHES_IN_HAND * settings.batch_size,
+        )
+        for number in range(settings.partitions)
+    ]
 
 
 def _readiness(

@@ -18,6 +18,8 @@ from contracts.transactions import TransactionType
 from contracts.wallets import WalletKind, WalletStatus
 from processor.failures import InterruptedPostingError
 from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Posted, Posting, Wallet, post
+from processor.recent import RecentBatch, RecentPostings
+from processor.wallet_cache import WalletCache
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
@@ -53,7 +55,16 @@ class Loaded:
     """A batch as it was read, without locks: an outcome for each item, and what is PENDING."""
 
     outcomes: list[Outcome]
+    rows: dict[UUID, asyncpg.Record]
     pending: list[PendingTransaction]
+
+
+class _Wallets(NamedTuple):
+    """The wallets of a batch, the versions of their rows, and the latest change among them."""
+
+    wallets: list[Wallet]
+    row_versions: dict[UUID, int]
+    changed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +78,22 @@ class BatchResult:
 class Poster:
     """Posts batches of items, each batch in one commit, in the order of its items."""
 
-    def __init__(self, pool: Pool, *, fault_points: FaultPoints = NO_FAULTS) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        recent: RecentPostings | None = None,
+        wallet_cache: WalletCache | None = None,
+        fault_points: FaultPoints = NO_FAULTS,
+    ) -> None:
+        """`recent` is told of what was posted, for the relay.
+
+        A poster that has wallets in `wallet_cache` writes them without having locked them in id
+        order: of two that post to the same wallets at once, give it to neither, or they deadlock.
+        """
         self._pool = pool
+        self._recent = recent or RecentPostings()
+        self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
         self._sql = load_queries("processor")
         self._under_way: set[asyncio.Task[BatchResult]] = set()
@@ -144,8 +169,9 @@ class Poster:
         try:
             return await self._decide_and_write(items, loaded)
         except PostingMismatchError as error:
-            # Somebody ended one of them since it was read. With the rows locked nobody can.
+            # Somebody changed one of them since it was read. With the rows locked nobody can.
             log.info("batch_changed_meanwhile", error=str(error))
+            self._wallet_cache.clear()
             return await self._decide_and_write(items, None, query="lock_pending")
 
     async def _decide_and_write(
@@ -154,10 +180,11 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, query=query)
-            wallets, changed_at = await self._lock_wallets(connection, loaded.pending)
-            posting = post(wallets, loaded.pending)
-            await self._write(connection, posting, changed_at)
+            wallets = await self._wallets(connection, loaded.pending)
+            posting = post(wallets.wallets, loaded.pending)
+            written = await self._write(connection, posting, wallets)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
+        self._remember(loaded, posting, written)
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
         return BatchResult(outcomes=loaded.outcomes, posting=posting)
@@ -169,7 +196,7 @@ class Poster:
         rows = await connection.fetch(self._sql[query], list(order))
         by_id = {row[0]: row for row in rows}
         pending = [_pending_transaction(by_id[one]) for one in order if one in by_id]
-        return Loaded(outcomes, pending)
+        return Loaded(outcomes, by_id, pending)
 
     async def _record(self, connection: Connection, items: Sequence[Item]) -> list[Outcome]:
         """Give each submission its row, and each item its outcome."""
@@ -184,14 +211,35 @@ class Poster:
             Outcome(item) if isinstance(item, UUID) else _outcome(next(recorded)) for item in items
         ]
 
-    async def _lock_wallets(
+    async def _wallets(
         self, connection: Connection, pending: Sequence[PendingTransaction]
-    ) -> tuple[list[Wallet], datetime | None]:
-        """Lock the wallets of a batch, in id order; also return the latest change among them."""
-        ids = _wallet_ids(pending)
-        rows = await connection.fetch(self._sql["lock_wallets"], ids) if ids else []
-        latest = max((row["updated_at"] for row in rows), default=None)
-        return [_wallet(row) for row in rows], latest
+    ) -> _Wallets:
+        """Return those of a batch: as the last one left them, the others locked in id order."""
+        cached, missing = self._wallet_cache.find(_wallet_ids(pending))
+        wallets = [one.wallet for one in cached]
+        row_versions = {one.wallet.id: one.row_version for one in cached}
+        moments = [self._wallet_cache.changed_at] if cached else []
+        rows = await connection.fetch(self._sql["lock_wallets"], missing) if missing else []
+        for row in rows:
+            wallet, row_version, moment = _wallet(row)
+            wallets.append(wallet)
+            row_versions[wallet.id] = row_version
+            moments.append(moment)
+        changed_at = max((one for one in moments if one is not None), default=None)
+        return _Wallets(wallets, row_versions, changed_at)
+
+    def _remember(self, loaded: Loaded, posting: Posting, written: asyncpg.Record | None) -> None:
+        """Keep what a commit has left for the next batch and for the relay."""
+        if written is None:
+            return
+        moment = written["moment"]
+        self._wallet_cache.keep(
+            posting.wallets, row_version=written["row_version"], changed_at=moment
+        )
+        if posting.posted:
+            posted = {one.transaction_id: one for one in posting.posted}
+            batch = RecentBatch(loaded.rows, posted, moment)
+            self._recent.keep(written["completed_outbox_id"], batch)
 
     async def _tell_traces(self, pending: Sequence[PendingTransaction]) -> None:
         """Say what is committed, under the request and the trace id that each came with."""
@@ -200,12 +248,13 @@ class Poster:
             _tell_trace(row)
 
     async def _write(
-        self, connection: Connection, posting: Posting, changed_at: datetime | None
-    ) -> None:
+        self, connection: Connection, posting: Posting, wallets: _Wallets
+    ) -> asyncpg.Record | None:
+        """Write what was decided; None where that is nothing."""
         if not posting.posted and not posting.refused:
-            return
+            return None
         written = await connection.fetchrow(
-            self._sql["write_posting"], changed_at, *_writing_arguments(posting)
+            self._sql["write_posting"], wallets.changed_at, *_writing_arguments(posting, wallets)
         )
         expected = {
             "wallets": len(posting.wallets),
@@ -216,6 +265,7 @@ class Poster:
         found = {name: written[name] for name in expected} if written else {}
         if found != expected:
             raise PostingMismatchError(f"expected {expected}, the database changed {found}")
+        return written
 
 
 def _outcome(recorded: RecordedRow) -> Outcome:
@@ -232,13 +282,17 @@ def _wallet_ids(pending: Iterable[PendingTransaction]) -> list[UUID]:
 
 def _pending_transaction(row: asyncpg.Record) -> PendingTransaction:
     # By position: a name costs a lookup for each of six columns.
-    transaction_id, kind, source, destination, amount, currency = row
+    transaction_id, kind, source, destination, amount, currency = row[:6]
     return PendingTransaction(transaction_id, _TYPES[kind], source, destination, amount, currency)
 
 
-def _wallet(row: asyncpg.Record) -> Wallet:
-    wallet_id, kind, currency, status, balance, held, overdraft_limit, version, _ = row
-    return Wallet(
+def _wallet(row: asyncpg.Record) -> tuple[Wallet, int, datetime]:
+    """Return a wallet, its row's version, and when it was changed last."""
+    (
+        wallet_id, kind, currency, status, balance, held, overdraft_limit, version, row_version,
+        updated_at,
+    ) = row  # fmt: skip
+    wallet = Wallet(
         wallet_id,
         _KINDS[kind],
         currency,
@@ -248,6 +302,7 @@ def _wallet(row: asyncpg.Record) -> Wallet:
         overdraft_limit,
         version,
     )
+    return wallet, row_version, updated_at
 
 
 def _tell_trace(row: asyncpg.Record) -> None:
@@ -260,13 +315,14 @@ def _tell_trace(row: asyncpg.Record) -> None:
     )
 
 
-def _writing_arguments(posting: Posting) -> tuple[Sequence[Any], ...]:
+def _writing_arguments(posting: Posting, wallets: _Wallets) -> tuple[Sequence[Any], ...]:
     """Return the arrays of `write_posting` behind its first argument, in their order."""
-    wallets, refused = posting.wallets, posting.refused
+    changed, refused = posting.wallets, posting.refused
     return (
-        [wallet.id for wallet in wallets],
-        [wallet.balance for wallet in wallets],
-        [wallet.version for wallet in wallets],
+        [wallet.id for wallet in changed],
+        [wallet.balance for wallet in changed],
+        [wallet.version for wallet in changed],
+        [wallets.row_versions[wallet.id] for wallet in changed],
         *_columns(posting.posted),
         [refusal.transaction_id for refusal in refused],
         [refusal.code.value for refusal in refused],

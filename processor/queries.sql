@@ -4,8 +4,12 @@ SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_a
 FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: read_pending
--- What is still to be posted, without a lock: `write_posting` counts what it changed.
-SELECT t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency
+-- What is still to be posted, without a lock: `write_posting` counts what it changed. First what the
+-- ledger needs, then what the events tell.
+SELECT
+    t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
+    t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
+    t.traceparent, t.reverses, t.created_at
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN transactions AS t ON t.id = wanted.id
 WHERE t.status = 'PENDING';
@@ -13,7 +17,10 @@ WHERE t.status = 'PENDING';
 -- name: lock_pending
 -- The same, locked in id order, after somebody changed them between their reading and their
 -- writing. Joined, not `= ANY`: a conflicting row would recheck the whole array.
-SELECT t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency
+SELECT
+    t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
+    t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
+    t.traceparent, t.reverses, t.created_at
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN transactions AS t ON t.id = wanted.id
 WHERE t.status = 'PENDING'
@@ -25,11 +32,11 @@ FOR NO KEY UPDATE OF t;
 SELECT id, request_id, traceparent FROM transactions WHERE id = ANY ($1::uuid[]);
 
 -- name: lock_wallets
--- Every batch locks in id order, so two batches can never deadlock. The row that is returned is the
--- one that was locked: the newest.
+-- The wallets that no batch before left in memory. Every batch locks in id order, so two batches can
+-- never deadlock. The row that is returned is the one that was locked: the newest.
 SELECT
     w.id, w.kind::text, w.currency, w.status::text, w.balance, w.held, w.overdraft_limit,
-    w.version, w.updated_at
+    w.version, w.xmin AS row_version, w.updated_at
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN wallets AS w ON w.id = wanted.id
 ORDER BY w.id
@@ -37,8 +44,8 @@ FOR NO KEY UPDATE OF w;
 
 -- name: write_posting
 -- A batch in one statement; see migrations/0009.
-SELECT wallets, completed, failed, entries
-FROM write_posting($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
+SELECT wallets, completed, failed, entries, moment, row_version, completed_outbox_id
+FROM write_posting($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: quarantine
 -- Sets one PENDING transaction aside for an operator, and owes the event.

@@ -10,12 +10,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 import structlog
 
+from contracts.views import Row
 from processor.events import OwedEvent, event_message, owed_events
 from processor.metrics import EVENTS, RELAY_FAILURES
+from processor.recent import RecentPostings
 from runtime.backoff import Backoff
 from runtime.database import UNREACHABLE, Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -24,9 +27,9 @@ from runtime.queries import load_queries
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""
-FLIGHT_MAX: Final = 500
+FLIGHT_MAX: Final = 64
 """Events that are read, built and written together."""
-FLIGHTS_MAX: Final = 4
+FLIGHTS_MAX: Final = 8
 """Flights that wait for their confirms while the next is built."""
 CONFIRM_TIMEOUT_S: Final = 10.0
 IDLE_S: Final = 0.5
@@ -57,12 +60,17 @@ class OutboxRelay:
         pool: Pool,
         publisher: Publisher,
         posted: asyncio.Event,
+        recent: RecentPostings | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
-        """`posted` wakes the relay; another process's commits are found within IDLE_S."""
+        """`posted` wakes the relay; another process's commits are found within IDLE_S.
+
+        `recent` saves the reading of what this process posted itself.
+        """
         self._pool = pool
         self._publisher = publisher
         self._posted = posted
+        self._recent = recent or RecentPostings()
         self._fault_points = fault_points
         self._sql = load_queries("processor")
 
@@ -92,7 +100,9 @@ class OutboxRelay:
             owed = [event for row in rows for event in owed_events(row)]
             await self._publish(connection, owed)
             await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
-            await connection.execute(self._sql["delete_outbox"], [row["id"] for row in rows])
+            outbox_ids = [row["id"] for row in rows]
+            await connection.execute(self._sql["delete_outbox"], outbox_ids)
+        self._recent.forget(outbox_ids)
         for row in rows:
             EVENTS.labels(row["event_type"]).inc(len(row["transaction_ids"]))
         return Relayed(owed=len(rows), events=len(owed))
@@ -106,6 +116,8 @@ class OutboxRelay:
                 if len(flights) == FLIGHTS_MAX:
                     await flights.popleft()
                 flights.append(asyncio.ensure_future(self._fly(messages)))
+                # Posting goes first: it waits for no more than one flight to be built.
+                await asyncio.sleep(0)
             while flights:
                 await flights.popleft()
         finally:
@@ -114,9 +126,16 @@ class OutboxRelay:
             await asyncio.gather(*flights, return_exceptions=True)
 
     async def _messages(self, connection: Connection, owed: Sequence[OwedEvent]) -> list[Outgoing]:
-        ids = [event.transaction_id for event in owed]
-        rows = await connection.fetch(self._sql["read_transactions"], ids)
-        transactions = {row["id"]: row for row in rows}
+        transactions: dict[UUID, Row] = {}
+        unknown: list[UUID] = []
+        for event in owed:
+            batch = self._recent.get(event.outbox_id)
+            if batch is None:
+                unknown.append(event.transaction_id)
+            else:
+                transactions[event.transaction_id] = batch.row(event.transaction_id)
+        rows = await connection.fetch(self._sql["read_transactions"], unknown) if unknown else []
+        transactions.update((row["id"], row) for row in rows)
         return [event_message(event, transactions[event.transaction_id]) for event in owed]
 
     async def _fly(self, messages: Sequence[Outgoing]) -> None:

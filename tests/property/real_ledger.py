@@ -23,6 +23,7 @@ from processor.failures import Fate, classify
 from processor.posting import Item, Outcome, Poster
 from processor.reconciler.sweep import Sweep
 from processor.verification.verify import verify
+from processor.wallet_cache import WalletCache
 from runtime.database import Pool, connect
 from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoint, FaultPoints
@@ -122,7 +123,7 @@ async def _open(url: str) -> AsyncIterator[_Parts]:
         yield _Parts(
             pool=pool,
             admin=admin,
-            poster=Poster(pool, fault_points=crashes),
+            poster=Poster(pool, wallet_cache=WalletCache(), fault_points=crashes),
             crashes=crashes,
             dead_letters=DeadLetters(
                 pool=pool, publisher=Publisher(_NO_BROKER, name="machine"), partitions=1

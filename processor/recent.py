@@ -1,0 +1,61 @@
+"""What this process has just posted, so that the relay need not read it again to tell of it.
+
+The outbox row stays the promise: what is not here any more, or was posted by another process, is
+read from the database.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from contracts.views import Row
+from processor.ledger import Posted
+
+RECENT_MAX: Final = 16
+"""Batches; the relay takes as many at a time, and beyond them the oldest is forgotten."""
+
+
+class RecentBatch(NamedTuple):
+    """The posted transactions of one commit: as they were recorded, and what became of them."""
+
+    recorded: Mapping[UUID, asyncpg.Record]
+    posted: Mapping[UUID, Posted]
+    at: datetime
+
+    def row(self, transaction_id: UUID) -> Row:
+        """Return a transaction as `transaction_views` has it since the commit."""
+        one = self.posted[transaction_id]
+        row: dict[str, Any] = dict(self.recorded[transaction_id].items())
+        row["status"] = "COMPLETED"
+        row["source_sequence"] = one.source_sequence
+        row["source_balance_after"] = one.source_balance
+        row["destination_sequence"] = one.destination_sequence
+        row["destination_balance_after"] = one.destination_balance
+        row["completed_at"] = self.at
+        row["failure_code"] = row["reversed_by"] = None
+        return row
+
+
+class RecentPostings:
+    """The last batches that were committed here, by their rows in the outbox."""
+
+    def __init__(self) -> None:
+        self._batches: dict[UUID, RecentBatch] = {}
+
+    def keep(self, outbox_id: UUID, batch: RecentBatch) -> None:
+        """Remember a batch until it is told of, or many others came."""
+        self._batches[outbox_id] = batch
+        if len(self._batches) > RECENT_MAX:
+            del self._batches[next(iter(self._batches))]
+
+    def get(self, outbox_id: UUID) -> RecentBatch | None:
+        """Return a batch, if it is still known."""
+        return self._batches.get(outbox_id)
+
+    def forget(self, outbox_ids: Iterable[UUID]) -> None:
+        """Let go of what was told."""
+        for outbox_id in outbox_ids:
+            self._batches.pop(outbox_id, None)

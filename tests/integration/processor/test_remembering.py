@@ -1,0 +1,126 @@
+"""What a poster remembers of its last batches is never more than a short cut."""
+
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from contracts.event_bodies import event_body
+from processor.ledger import Posting
+from processor.posting import Poster
+from processor.recent import RecentPostings
+from processor.wallet_cache import WalletCache
+from runtime.database import Connection, Pool
+from runtime.queries import load_queries
+from tests.integration.processor.books import add_wallets, open_pool, record, transfer_command
+
+
+async def _post(
+    poster: Poster, database: Connection, key: str, source: UUID, destination: UUID, *, amount: int
+) -> Posting:
+    command = transfer_command(key, source, destination, amount)
+    [transaction_id] = await record(database, [command])
+    return (await poster.post([transaction_id])).posting
+
+
+async def _balances(database: Connection, ids: list[UUID]) -> list[int]:
+    rows = await database.fetch("SELECT id, balance FROM wallets WHERE id = ANY ($1)", ids)
+    by_id = {row["id"]: row["balance"] for row in rows}
+    return [by_id[one] for one in ids]
+
+
+async def test_wallets_of_the_last_batch_are_written_without_being_read(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    cache = WalletCache()
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool, wallet_cache=cache)
+        await _post(poster, database, "first", alice, bob, amount=10)
+        found, missing = cache.find([alice, bob])
+        await _post(poster, database, "second", bob, alice, amount=1)
+
+    assert ([one.wallet.balance for one in found], missing) == ([90, 110], [])
+    assert await _balances(database, [alice, bob]) == [91, 109]
+
+
+async def test_a_wallet_that_was_frozen_since_the_last_batch_is_frozen_in_the_next(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool, wallet_cache=WalletCache())
+        await _post(poster, database, "before", alice, bob, amount=10)
+        await database.execute("UPDATE wallets SET status = 'FROZEN' WHERE id = $1", bob)
+        frozen = await _post(poster, database, "after", alice, bob, amount=10)
+        await database.execute("UPDATE wallets SET status = 'ACTIVE' WHERE id = $1", bob)
+        thawed = await _post(poster, database, "thawed", alice, bob, amount=10)
+
+    assert [one.code for one in frozen.refused] == ["wallet_frozen"]
+    assert len(thawed.posted) == 1
+    assert await _balances(database, [alice, bob]) == [80, 120]
+
+
+async def test_what_another_poster_wrote_in_between_counts(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    async with open_pool(database_url) as pool:
+        posters = [Poster(pool, wallet_cache=WalletCache()) for _ in range(2)]
+        for number in range(6):
+            await _post(posters[number % 2], database, str(number), alice, bob, amount=25)
+
+    assert await _balances(database, [alice, bob]) == [0, 200]
+    assert await database.fetchval("SELECT count(*) FROM transactions WHERE status = 'FAILED'") == 2
+    assert await database.fetchval("SELECT max(sequence) FROM entries") == 4
+
+
+async def test_a_batch_that_was_undone_is_not_remembered(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool, wallet_cache=WalletCache())
+        await _post(poster, database, "first", alice, bob, amount=10)
+        await database.execute("ALTER TABLE entries ADD CHECK (amount <> 7)")
+        with pytest.raises(asyncpg.CheckViolationError):
+            await _post(poster, database, "undone", alice, bob, amount=7)
+        await _post(poster, database, "last", alice, bob, amount=10)
+
+    assert await _balances(database, [alice, bob]) == [80, 120]
+
+
+async def _bodies(pool: Pool, recent: RecentPostings, database: Connection) -> list[list[bytes]]:
+    """The events of the one owed row: of what is remembered, and of what is in the tables."""
+    owed = await database.fetchrow("SELECT id, transaction_ids FROM outbox")
+    assert owed is not None
+    batch = recent.get(owed["id"])
+    assert batch is not None
+    ids = owed["transaction_ids"]
+    read = await pool.fetch(load_queries("processor")["read_transactions"], ids)
+    by_id = {row["id"]: row for row in read}
+    names = {"event_id": "an id", "event_type": "a type", "occurred_at": "a moment"}
+    return [
+        [event_body(row, **names) for row in rows]
+        for rows in ([batch.row(one) for one in ids], [by_id[one] for one in ids])
+    ]
+
+
+async def test_an_event_from_memory_is_the_one_from_the_tables(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    commands = [transfer_command(str(n), alice, bob, 10) for n in range(3)]
+    ids = await record(database, commands)
+    await database.execute(
+        "UPDATE transactions SET description = 'Miete \"März\"', metadata = '{\"a\":1}', "
+        "request_id = 'r' WHERE id = $1",
+        ids[1],
+    )
+    recent = RecentPostings()
+    async with open_pool(database_url) as pool:
+        await Poster(pool, recent=recent).post(ids)
+        remembered, read = await _bodies(pool, recent, database)
+
+    assert len(remembered) == 3
+    assert remembered == read

@@ -1,0 +1,54 @@
+"""The cache of written wallets is bounded, and forgets the oldest first."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from contracts.wallets import WalletKind, WalletStatus
+from processor.ledger import Wallet
+from processor.wallet_cache import WalletCache
+
+_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _wallet(number: int) -> Wallet:
+    return Wallet(
+        UUID(int=number), WalletKind.CUSTOMER, "USD", WalletStatus.ACTIVE, number, 0, 0, 1
+    )
+
+
+def _cache(*, generation_max: int, wallets: int) -> WalletCache:
+    cache = WalletCache(generation_max=generation_max)
+    for number in range(wallets):
+        cache.keep([_wallet(number)], row_version=number, changed_at=_NOW)
+    return cache
+
+
+def test_two_generations_are_kept_and_the_oldest_are_missing() -> None:
+    cache = _cache(generation_max=10, wallets=25)
+
+    found, missing = cache.find([UUID(int=number) for number in range(25)])
+
+    assert [one.row_version for one in found] == list(range(10, 25))
+    assert [one.int for one in missing] == list(range(10))
+
+
+def test_the_newest_version_of_a_wallet_is_found() -> None:
+    cache = _cache(generation_max=2, wallets=3)
+    cache.keep([_wallet(0)], row_version=99, changed_at=_NOW)
+
+    [found], _ = cache.find([UUID(int=0)])
+
+    assert found.row_version == 99
+
+
+def test_a_cache_of_no_size_keeps_nothing() -> None:
+    cache = _cache(generation_max=0, wallets=3)
+
+    assert cache.find([UUID(int=0)]) == ([], [UUID(int=0)])
+
+
+def test_a_cleared_cache_keeps_nothing() -> None:
+    cache = _cache(generation_max=2, wallets=3)
+    cache.clear()
+
+    assert cache.find([UUID(int=0), UUID(int=2)]) == ([], [UUID(int=0), UUID(int=2)])
