@@ -195,7 +195,7 @@ class PrivatePostgres(PrivateService):
             "unix_socket_directories": "",
             "max_connections": 200,
             "password_encryption": "scram-sha-256",
-            "shared_buffers": "512MB" if roomy else "128MB",
+            "shared_buffers": "4GB" if roomy else "128MB",
             "effective_cache_size": "4GB" if roomy else "1GB",
             "maintenance_work_mem": "128MB" if roomy else "64MB",
             # The promise to callers rests on these three.
@@ -203,7 +203,7 @@ class PrivatePostgres(PrivateService):
             "synchronous_commit": "on",
             "full_page_writes": "on",
             # Full-page images are most of the WAL right after a checkpoint: fewer and smaller.
-            "wal_compression": "on",
+            "wal_compression": "off",
             "max_wal_size": "4GB",
             "checkpoint_timeout": "15min",
             "checkpoint_completion_target": 0.9,
