@@ -1,12 +1,12 @@
 """Recording: how submissions become the arguments of the database's `record_transactions`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
-from contracts.transactions import TransactionCommand
+from contracts.transactions import Channel, TransactionCommand
 
 
 class Submission(NamedTuple):
@@ -29,6 +29,35 @@ class RecordedRow(NamedTuple):
     is_same: bool
     is_pending: bool
     created_at: datetime
+
+
+class RecordedView(Protocol):
+    """What of `transaction_views` never changes: a dictionary, or a row that was read."""
+
+    def values(self) -> Iterable[Any]:
+        """The values, in the order of RECORDED_COLUMNS."""
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Names and values."""
+
+
+RECORDED_COLUMNS: Final = (
+    "id",
+    "type",
+    "source_wallet_id",
+    "destination_wallet_id",
+    "amount",
+    "currency",
+    "idempotency_key",
+    "submitter",
+    "channel",
+    "description",
+    "metadata",
+    "request_id",
+    "traceparent",
+    "reverses",
+    "created_at",
+)
 
 
 def recording_arguments(submissions: Sequence[Submission]) -> tuple[list[Any], ...]:
@@ -68,3 +97,23 @@ def recorded_rows(rows: Sequence[Any], count: int) -> list[RecordedRow]:
     if None in found:
         raise KeyError("record_transactions answered no row for a request")
     return cast(list[RecordedRow], found)
+
+
+def recorded_views(
+    arguments: Sequence[Sequence[Any]], recorded: Sequence[RecordedRow], *, channel: Channel
+) -> dict[UUID, RecordedView]:
+    """Return the rows that are new, by their ids, as if they had been read again."""
+    views: dict[UUID, RecordedView] = {}
+    for row, values in zip(recorded, zip(*arguments, strict=True), strict=True):
+        if not row.is_new:
+            continue
+        (
+            submitter, key, _, kind, source, destination, minor, currency, description, metadata,
+            request_id, traceparent,
+        ) = values  # fmt: skip
+        columns = (
+            row.id, kind, source, destination, minor, currency, key, submitter, channel,
+            description, metadata, request_id, traceparent, None, row.created_at,
+        )  # fmt: skip
+        views[row.id] = dict(zip(RECORDED_COLUMNS, columns, strict=True))
+    return views

@@ -1,9 +1,13 @@
-"""Processing one partition: take a batch, post it, tell of it, ack it; forever, in that order."""
+"""Processing one partition: take a batch, post it, tell of it, ack it; forever, in that order.
+
+The batch behind is read while one is written, and written while that one is told of and acked.
+"""
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Final, assert_never
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
 from uuid import UUID
 
 import structlog
@@ -37,16 +41,26 @@ log = structlog.get_logger()
 _Burial = tuple[Delivery, DeadLetter]
 
 
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """A batch that is committed: the deliveries that are no poison, and what became of them."""
+
+    deliveries: list[Delivery]
+    settled: list[Settled]
+
+
 class _Batch:
-    """Deliveries that are posted in one commit, and what was read of them ahead."""
+    """Deliveries that are posted in one commit, what was read of them ahead, and their posting."""
 
     def __init__(self, deliveries: list[Delivery], poster: Poster) -> None:
         self.deliveries = deliveries
         self.items = [item for delivery in deliveries for item in _items(delivery)]
+        self.began_at: float | None = None
         self._poster = poster
         self._loading: asyncio.Task[Loaded] | None = None
+        self._posting: asyncio.Task[_Posted] | None = None
 
-    def begin(self) -> None:
+    def begin_to_load(self) -> None:
         """Begin to read, unless that is done or under way."""
         if self._loading is None and self.items:
             self._loading = asyncio.create_task(self._poster.load(self.items))
@@ -62,16 +76,27 @@ class _Batch:
             log.info("read_ahead_failed", error=repr(error))
             return None
 
+    def begin_to_post(
+        self, post: "Callable[[_Batch], Coroutine[Any, Any, _Posted]]"
+    ) -> "asyncio.Task[_Posted]":
+        """Begin to post, unless that is done or under way."""
+        if self._posting is None:
+            self.began_at = time.perf_counter()
+            self._posting = asyncio.create_task(post(self))
+            self._posting.add_done_callback(_retrieve)
+        return self._posting
+
     def drop(self) -> None:
-        """Let go of a batch that will not be posted."""
-        if self._loading is not None:
-            self._loading.cancel()
+        """Let go of a batch whose deliveries are the broker's again; a commit goes on."""
+        for task in (self._loading, self._posting):
+            if task is not None:
+                task.cancel()
 
 
-def _retrieve(loading: "asyncio.Task[Loaded]") -> None:
+def _retrieve(task: "asyncio.Task[Any]") -> None:
     """Look at an error that nobody may be waiting for any more."""
-    if not loading.cancelled():
-        loading.exception()
+    if not task.cancelled():
+        task.exception()
 
 
 class PartitionProcessor:
@@ -103,15 +128,19 @@ class PartitionProcessor:
         """Process until stopped; then wait to be cancelled, as loops do."""
         batch = await self._take()
         while batch is not None:
-            following = await self._read_ahead(batch)
+            following: _Batch | None = None
             try:
-                await self._process(batch)
-            except GivenBackError as error:
-                log.warning("deliveries_given_back", count=len(batch.deliveries), reason=str(error))
+                following = await self._read_ahead(batch)
+                await self._process(batch, following)
+            except BaseException as error:
                 # Those behind are the broker's again too: they never overtake.
-                if following is not None:
-                    following.drop()
+                for dropped in (batch, following):
+                    if dropped is not None:
+                        dropped.drop()
                 following = None
+                if not isinstance(error, GivenBackError):
+                    raise
+                log.warning("deliveries_given_back", count=len(batch.deliveries), reason=str(error))
                 await self._rest()
             batch = following or await self._take()
         self._finished.set()
@@ -154,26 +183,37 @@ class PartitionProcessor:
         """
         if not self._consumer.has_waiting(self._batch_size):
             return None
-        batch.begin()
+        batch.begin_to_load()
         if await batch.loaded() is None or not self._consumer.has_waiting(self._batch_size):
             return None
         following = await self._take()
         if following is not None:
-            following.begin()
+            following.begin_to_load()
         return following
 
-    async def _process(self, batch: "_Batch") -> None:
-        started = time.perf_counter()
-        sound = await self._bury_poison(batch.deliveries)
-        if not sound:
+    async def _process(self, batch: "_Batch", following: "_Batch | None") -> None:
+        """Post a batch, tell of it, ack it; the one behind it is written meanwhile."""
+        posted = await batch.begin_to_post(self._post)
+        if not posted.deliveries:
             return
-        settled = await self._perseverance.post(batch.items, loaded=await batch.loaded())
         await self._fault_points.reach(FaultPoint.PROCESSOR_COMMITTED)
-        await self._answer(sound, settled)
-        await self._consumer.ack(sound)
+        if following is not None:
+            following.begin_to_post(self._post)
+        await self._answer(posted.deliveries, posted.settled)
+        await self._consumer.ack(posted.deliveries)
         metrics.BATCHES.inc()
         metrics.BATCH_TRANSACTIONS.observe(len(batch.items))
-        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+        if batch.began_at is not None:
+            metrics.BATCH_SECONDS.observe(time.perf_counter() - batch.began_at)
+
+    async def _post(self, batch: "_Batch") -> _Posted:
+        """Bury what is poison, and commit the rest."""
+        sound = await self._bury_poison(batch.deliveries)
+        if not sound:
+            return _Posted([], [])
+        return _Posted(
+            sound, await self._perseverance.post(batch.items, loaded=await batch.loaded())
+        )
 
     async def _bury_poison(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Return the deliveries that are left.

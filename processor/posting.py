@@ -2,19 +2,27 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import structlog
 
-from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.recording import (
+    RecordedRow,
+    RecordedView,
+    Submission,
+    recorded_rows,
+    recorded_views,
+    recording_arguments,
+)
 from contracts.tracing import trace_id_of
-from contracts.transactions import TransactionType
+from contracts.transactions import Channel, TransactionType
 from contracts.wallets import WalletKind, WalletStatus
 from processor.failures import InterruptedPostingError
 from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Posted, Posting, Wallet, post
@@ -55,7 +63,7 @@ class Loaded:
     """A batch as it was read, without locks: an outcome for each item, and what is PENDING."""
 
     outcomes: list[Outcome]
-    rows: dict[UUID, asyncpg.Record]
+    rows: Mapping[UUID, RecordedView]
     pending: list[PendingTransaction]
 
 
@@ -136,7 +144,7 @@ class Poster:
         the commit fails then, the letter comes twice.
         """
         async with self._database_transaction() as connection:
-            outcome = (await self._record(connection, [item]))[0]
+            [outcome], _ = await self._record(connection, [item])
             # A key that stands for other content names a transaction that did nothing wrong.
             is_quarantined = not outcome.is_key_reused and await connection.fetchval(
                 self._sql["quarantine"], outcome.transaction_id
@@ -191,25 +199,28 @@ class Poster:
 
     async def _load(self, connection: Connection, items: Sequence[Item], *, query: str) -> Loaded:
         """Return what is PENDING, in the items' order; each transaction once."""
-        outcomes = await self._record(connection, items)
+        outcomes, by_id = await self._record(connection, items)
         order = dict.fromkeys(one.transaction_id for one in outcomes if not one.is_key_reused)
-        rows = await connection.fetch(self._sql[query], list(order))
-        by_id = {row[0]: row for row in rows}
+        unread = [one for one in order if one not in by_id] if by_id else list(order)
+        rows = await connection.fetch(self._sql[query], unread) if unread else []
+        by_id.update((row[0], row) for row in rows)
         pending = [_pending_transaction(by_id[one]) for one in order if one in by_id]
         return Loaded(outcomes, by_id, pending)
 
-    async def _record(self, connection: Connection, items: Sequence[Item]) -> list[Outcome]:
-        """Give each submission its row, and each item its outcome."""
+    async def _record(
+        self, connection: Connection, items: Sequence[Item]
+    ) -> tuple[list[Outcome], dict[UUID, RecordedView]]:
+        """Give each submission its row, and each item its outcome; also return the new rows."""
         submissions = [item for item in items if isinstance(item, Submission)]
         if not submissions:
-            return [Outcome(item) for item in items if isinstance(item, UUID)]
-        rows = await connection.fetch(
-            self._sql["record_transactions"], *recording_arguments(submissions)
-        )
-        recorded = iter(recorded_rows(rows, len(submissions)))
+            return [Outcome(item) for item in items if isinstance(item, UUID)], {}
+        arguments = recording_arguments(submissions)
+        rows = await connection.fetch(self._sql["record_transactions"], *arguments)
+        recorded = recorded_rows(rows, len(submissions))
+        outcomes = iter(recorded)
         return [
-            Outcome(item) if isinstance(item, UUID) else _outcome(next(recorded)) for item in items
-        ]
+            Outcome(item) if isinstance(item, UUID) else _outcome(next(outcomes)) for item in items
+        ], recorded_views(arguments, recorded, channel=Channel.AMQP)
 
     async def _wallets(
         self, connection: Connection, pending: Sequence[PendingTransaction]
@@ -280,9 +291,9 @@ def _wallet_ids(pending: Iterable[PendingTransaction]) -> list[UUID]:
     return list(ids)
 
 
-def _pending_transaction(row: asyncpg.Record) -> PendingTransaction:
+def _pending_transaction(row: RecordedView) -> PendingTransaction:
     # By position: a name costs a lookup for each of six columns.
-    transaction_id, kind, source, destination, amount, currency = row[:6]
+    transaction_id, kind, source, destination, amount, currency = islice(row.values(), 6)
     return PendingTransaction(transaction_id, _TYPES[kind], source, destination, amount, currency)
 
 

@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import asyncpg
-
+from contracts.recording import RecordedView
 from contracts.views import Row
 from processor.ledger import Posted
 
@@ -21,7 +20,7 @@ RECENT_MAX: Final = 16
 class RecentBatch(NamedTuple):
     """The posted transactions of one commit: as they were recorded, and what became of them."""
 
-    recorded: Mapping[UUID, asyncpg.Record]
+    recorded: Mapping[UUID, RecordedView]
     posted: Mapping[UUID, Posted]
     at: datetime
 

@@ -27,7 +27,7 @@ def _json(value: Any) -> bytes:
 # name, body (KEY is made unique), properties, reason, a part of the detail
 _POISON: list[tuple[str, bytes, dict[str, Any], str, str]] = [
     ("empty", b"", {"headers": {"marker": "KEY"}}, "not_json", ""),
-    ("not JSON", b"KEY", {}, "not_json", ""),
+    ("not JSON", b"not JSON: KEY", {}, "not_json", ""),
     ("cut off", _json(_VALID)[:-1], {}, "not_json", ""),
     ("not UTF-8", b'{"version":1,"x":"KEY\xff"}', {}, "not_json", "utf-8"),
     ("NaN", b'{"version":1,"idempotency_key":"KEY","amount":NaN}', {}, "not_json", "NaN"),

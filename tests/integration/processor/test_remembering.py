@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from contracts.event_bodies import event_body
+from contracts.recording import Submission
 from processor.ledger import Posting
 from processor.posting import Poster
 from processor.recent import RecentPostings
@@ -124,3 +125,25 @@ async def test_an_event_from_memory_is_the_one_from_the_tables(
 
     assert len(remembered) == 3
     assert remembered == read
+
+
+async def test_a_row_that_was_just_recorded_is_what_reading_it_gives(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    commands = [transfer_command(str(n), alice, bob, 10) for n in range(3)]
+    described = commands[1]._replace(description="Miete", metadata=b'{"a":1}')
+    submissions = [Submission("shop", one, "request") for one in (commands[0], described)]
+    recent = RecentPostings()
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool, recent=recent)
+        loaded = await poster.load([*submissions, submissions[0]])
+        read = await pool.fetch(load_queries("processor")["read_pending"], list(loaded.rows))
+        await poster.post(submissions, loaded=loaded)
+        remembered, told = await _bodies(pool, recent, database)
+
+    assert len(loaded.outcomes) == 3
+    assert {row["id"]: tuple(row.items()) for row in read} == {
+        transaction_id: tuple(row.items()) for transaction_id, row in loaded.rows.items()
+    }
+    assert remembered == told
