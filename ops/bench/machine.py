@@ -1,7 +1,11 @@
 """The circumstances of a run: the machine, the versions, the settings, the date, the command."""
 
+import os
 import platform
+import statistics
 import subprocess
+import tempfile
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +33,7 @@ _PACKAGES: Final = (
     "uvloop",
 )
 _LOOK_S: Final = 2.0
+_WRITES: Final = 100
 
 
 async def circumstances(bench: Bench, *, command: str) -> dict[str, Any]:
@@ -44,12 +49,29 @@ async def circumstances(bench: Bench, *, command: str) -> dict[str, Any]:
             "memory_mb": round(psutil.virtual_memory().total / MB),
             "kernel": platform.release(),
             "busy_before": round(busy_share(_LOOK_S), 2),
+            "synchronous_write_ms": round(synchronous_write_ms(bench.directory), 2),
         },
         "versions": _versions(bench),
         "deployment": {"ingress": 1, "processor": bench.options.processors, "reconciler": 1},
         "settings_of_laid_backlogs": PATIENT,
         "postgres_settings": await _postgres_settings(bench),
     }
+
+
+def synchronous_write_ms(directory: Path) -> float:
+    """Return how long the disk takes to promise 4 KiB, the median of _WRITES.
+
+    A transaction waits for three such promises, one after the other: its row, its message and its
+    posting.
+    """
+    taken: list[float] = []
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        for _ in range(_WRITES):
+            began = time.perf_counter()
+            file.write(bytes(4096))
+            os.fsync(file.fileno())
+            taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
 
 
 def _processor() -> str:

@@ -59,6 +59,15 @@ def _plain(value: float) -> str:
     return f"{value:,.2f}".rstrip("0").rstrip(".")
 
 
+def _before(machine: dict[str, Any]) -> str:
+    """How busy the machine was, and what a promise of its disk takes; older reports did not ask."""
+    busy = f"the machine was {machine['busy_before']:.0%} busy before"
+    taken = machine.get("synchronous_write_ms")
+    return (
+        busy if taken is None else f"{busy}, a synchronous write of 4 KiB took {_plain(taken)} ms"
+    )
+
+
 def circumstance_lines(circumstances: dict[str, Any]) -> list[str]:
     """Return a sentence for each circumstance of a run."""
     machine, versions = circumstances["machine"], circumstances["versions"]
@@ -68,7 +77,7 @@ def circumstance_lines(circumstances: dict[str, Any]) -> list[str]:
         f"{circumstances['began_at']} to {circumstances.get('ended_at', 'now')}",
         f"`{circumstances['command']}`",
         f"{machine['cores']} cores of {machine['processor']}, {machine['memory_mb']:,} MB memory",
-        f"Linux {machine['kernel']}; the machine was {machine['busy_before']:.0%} busy before",
+        f"Linux {machine['kernel']}; {_before(machine)}",
         ", ".join(f"{name} {number}" for name, number in versions.items() if number),
         f"processes: {deployed}; {circumstances['runs']} samples of each, in turns",
         "PostgreSQL: " + ", ".join(f"`{name}={value}`" for name, value in settings.items()),

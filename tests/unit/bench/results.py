@@ -16,6 +16,7 @@ CIRCUMSTANCES: dict[str, Any] = {
         "memory_mb": 4096,
         "kernel": "6.1",
         "busy_before": 0.01,
+        "synchronous_write_ms": 1.5,
     },
     "versions": {"Python": "3.11", "PostgreSQL": "18.6"},
     "deployment": {"ingress": 1, "processor": 2, "reconciler": 1},
