@@ -64,7 +64,7 @@ def _before(machine: dict[str, Any]) -> str:
     busy = f"the machine was {machine['busy_before']:.0%} busy before"
     taken = machine.get("synchronous_write_ms")
     return (
-        busy if taken is None else f"{busy}, a synchronous write of 4 KiB took {_plain(taken)} ms"
+        busy if taken is None else f"{busy}, a synchronous 4 KiB write took {_plain(taken)} ms"
     )
 
 
