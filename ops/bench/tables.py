@@ -63,9 +63,7 @@ def _before(machine: dict[str, Any]) -> str:
     """How busy the machine was, and what a promise of its disk takes; older reports did not ask."""
     busy = f"the machine was {machine['busy_before']:.0%} busy before"
     taken = machine.get("synchronous_write_ms")
-    return (
-        busy if taken is None else f"{busy}, a synchronous 4 KiB write took {_plain(taken)} ms"
-    )
+    return busy if taken is None else f"{busy}, a synchronous 4 KiB write took {_plain(taken)} ms"
 
 
 def circumstance_lines(circumstances: dict[str, Any]) -> list[str]:
