@@ -19,7 +19,7 @@ from ops.dependencies import database_connection
 from ops.failures import UsageError
 from ops.migrating import Changes, MigrateSettings, bring_up_to_date
 from ops.output import say as say_on_terminal
-from ops.stack.ports import choose_ports, is_free
+from ops.stack.ports import PortClaims
 from ops.stack.probes import run_apart
 from runtime.settings import (
     IngressSettings,
@@ -96,7 +96,7 @@ class System:
         self._children: dict[str, Child] = {}
         self._http_urls: dict[str, str] = {}
         self._status_urls: dict[str, str] = {}
-        self._taken: set[int] = set()
+        self._ports = PortClaims()
         self.api_key = known_api_key or ""
         self.changes = Changes((), ())
 
@@ -131,7 +131,7 @@ class System:
         for instance in self._instances:
             load_settings(_settings_of(instance.role), self._environment_of(instance))
         end_leftovers(self._directory)
-        self._taken.clear()
+        self._ports.release()
         run_apart(self._prepare())
         self._children = {i.label: self._child(i) for i in self._instances}
         try:
@@ -147,6 +147,7 @@ class System:
         """Stop every instance, in the order in which they were given; each wait is bounded."""
         for child in self._children.values():
             child.stop()
+        self._ports.release()
 
     def kill(self, name: str) -> None:
         """End an instance with SIGKILL; it comes back by itself only in a system kept up."""
@@ -216,19 +217,19 @@ class System:
     def _port(self, instance: Instance, variable: str, wanted: int) -> int:
         """The wanted port, or a free one where nobody asked for a certain one; 0 asks for any."""
         own = bool(instance.environment.get(variable))
-        if variable == _HTTP and own and wanted in self._taken:
+        if variable == _HTTP and own and wanted in self._ports:
             # Asked for twice: ingress processes share a port, and the kernel spreads connections.
             return wanted
         port = wanted
-        if port == 0 or port in self._taken or not is_free(port):
+        if port == 0 or port in self._ports or not self._ports.claim(port):
             # One status port in the environment cannot be meant for every process.
             is_asked_for = own or (variable == _HTTP and bool(self._environment.get(variable)))
-            if is_asked_for and port not in {0, *self._taken}:
+            is_ours = port == 0 or port in self._ports
+            if is_asked_for and not is_ours:
                 raise UsageError(f"{variable}={port}: another program listens there")
-            port = choose_ports([variable], previous={})[variable]
-            if wanted not in {0, *self._taken}:
+            port = self._ports.claim_any()
+            if not is_ours:
                 self._say(f"port {wanted} is taken: {instance.label} uses {port} ({variable})")
-        self._taken.add(port)
         return port
 
 

@@ -29,6 +29,48 @@ def is_free(port: int) -> bool:
     return True
 
 
+class PortClaims:
+    """Ports that somebody has chosen and not taken yet: two who claim never choose the same.
+
+    A claim is a UDP socket of the same number. None of our servers speaks UDP, so it stands in
+    nobody's way, and the end of the process gives it back.
+    """
+
+    def __init__(self) -> None:
+        self._claims: dict[int, socket.socket] = {}
+
+    def __contains__(self, port: object) -> bool:
+        return port in self._claims
+
+    def claim(self, port: int) -> bool:
+        """Whether the port is free and nobody else has claimed it; then it is ours."""
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind((HOST, port))
+        except OSError:
+            claim.close()
+            return False
+        if not is_free(port):
+            claim.close()
+            return False
+        self._claims[port] = claim
+        return True
+
+    def claim_any(self) -> int:
+        """Return a port that is ours now; raises OSError as `choose_ports` does."""
+        for _ in range(_TRIES):
+            port = _random_port(exclude=self._claims)
+            if self.claim(port):
+                return port
+        raise OSError(f"no free port on {HOST} between {_LOWEST} and {_HIGHEST}")
+
+    def release(self) -> None:
+        """Give all back."""
+        for claim in self._claims.values():
+            claim.close()
+        self._claims.clear()
+
+
 def choose_ports(names: Iterable[str], *, previous: Mapping[str, int]) -> dict[str, int]:
     """A port for each name: the previous one if it is still free, else a random free one.
 

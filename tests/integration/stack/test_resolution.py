@@ -23,7 +23,7 @@ from ops.stack import (
 )
 from ops.stack.containers import engine_answers
 from ops.stack.erlang import find_any, find_tree, make_relocatable
-from ops.stack.ports import choose_ports, is_free
+from ops.stack.ports import PortClaims, choose_ports, is_free
 from ops.stack.postgres import find_postgres
 from ops.stack.processes import find, is_ours
 from ops.stack.resolution import ways
@@ -88,6 +88,25 @@ def test_ports_stay_the_same_unless_taken() -> None:
         second = choose_ports(["amqp", "management"], previous=first)
     assert second["amqp"] not in first.values()
     assert second["management"] == first["management"]
+
+
+def test_of_two_who_claim_a_free_port_one_has_it_until_it_gives_it_back() -> None:
+    ours, theirs = PortClaims(), PortClaims()
+    port = ours.claim_any()
+
+    assert is_free(port)
+    assert not theirs.claim(port)
+    ours.release()
+    assert theirs.claim(port)
+    theirs.release()
+
+
+def test_a_port_on_which_somebody_listens_cannot_be_claimed() -> None:
+    claims = PortClaims()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert not claims.claim(other.getsockname()[1])
 
 
 def test_a_process_is_ours_only_by_program_and_directory_together(tmp_path: Path) -> None:
