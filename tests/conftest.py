@@ -1,4 +1,4 @@
-"""One private stack for the whole run; a database and a virtual host for whoever asks for one."""
+"""A private stack for each worker; a database and a virtual host for whoever asks for one."""
 
 import asyncio
 import os
@@ -27,6 +27,8 @@ from tests.support import Api, Upstream
 _ROOT = Path(__file__).parent.parent
 _TEMPLATE = "ackledger_template"
 _SERVERS = pytest.StashKey[str]()
+_WORKER = "PYTEST_XDIST_WORKER"
+"""Set by pytest-xdist in the processes among which it divides the tests."""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -52,13 +54,27 @@ def private_stack(directory: Path, **wanted: Any) -> Stack:
 
 @pytest.fixture(scope="session")
 def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
-    """PostgreSQL, RabbitMQ and Redis of this run alone, started by the project itself."""
-    directory = _ROOT / ".local" / "test"
+    """PostgreSQL, RabbitMQ and Redis of this worker alone, started by the project itself."""
+    directory = _ROOT / ".local" / "-".join(filter(None, ("test", os.environ.get(_WORKER))))
     with private_stack(directory) as running:
         pytestconfig.stash[_SERVERS] = run_apart(_servers(running))
         yield running
     if running.owned:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let the process that divided the tests know which servers this worker used."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["servers"] = session.config.stash.get(_SERVERS, None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over which servers a worker used."""
+    if servers := getattr(node, "workeroutput", {}).get("servers"):
+        node.config.stash[_SERVERS] = servers
 
 
 async def _servers(stack: Stack) -> str:

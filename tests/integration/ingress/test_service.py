@@ -1,7 +1,7 @@
 """What needs no key, request ids, and requests that fit no operation."""
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -59,7 +59,7 @@ async def test_an_unknown_path_is_a_problem(api: CheckedApi, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("DELETE", "/v1/wallets", {"GET", "POST"}),
-        ("PUT", f"/v1/wallets/{uuid4()}", {"GET", "PATCH"}),
+        ("PUT", f"/v1/wallets/{UUID(int=1)}", {"GET", "PATCH"}),
         ("PATCH", "/v1/transactions", {"GET", "POST"}),
         ("DELETE", "/v1/transactions/batch", {"POST", "GET"}),
         ("POST", "/healthz", {"GET"}),
