@@ -13,9 +13,10 @@ from ingress.application import build_application
 from ingress.backlog import BacklogGauge
 from ingress.dead_letters import DeadLetterCalls
 from ingress.endpoints import Gate
-from ingress.express.calls import ExpressCalls, Parts
+from ingress.express.calls import ExpressCalls
 from ingress.express.connection import ExpressLane
 from ingress.finality import FinalityWatch
+from ingress.parts import Parts
 from ingress.rate_limit import RateLimiter, check_redis, connect_redis
 from ingress.transaction_store import TransactionStore
 from ingress.transactions import TransactionCalls
@@ -109,7 +110,7 @@ async def serve(settings: IngressSettings) -> None:
     app = build_application(
         gate=Gate(keys=parts.keys, limiter=limiter),
         wallets=WalletCalls(WalletStore(pool)),
-        transactions=_transaction_calls(service, settings, parts, pool),
+        transactions=TransactionCalls(parts),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pool, publisher=publisher, partitions=settings.partitions)
         ),
@@ -121,6 +122,7 @@ async def serve(settings: IngressSettings) -> None:
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
+    service.add_drain(parts.finality.drain)
     service.add_drain(server.drain)
     service.add_drain(announcer.drain)
     service.add_close(pool.close)
@@ -148,26 +150,15 @@ def _parts(
             fault_points=fault_points,
         ),
         store=TransactionStore(pool),
+        finality=FinalityWatch(url=settings.database_url, pool=pool),
         backlog=BacklogGauge(pool, backlog_max=settings.backlog_max),
     )
     service.add_loop("api-keys", parts.keys)
     service.add_loop("acceptance", parts.acceptance)
     service.add_loop("reads", parts.store)
+    service.add_loop("finality", parts.finality)
     service.add_loop("backlog", parts.backlog)
     return parts
-
-
-def _transaction_calls(
-    service: Service, settings: IngressSettings, parts: Parts, pool: Pool
-) -> TransactionCalls:
-    finality = FinalityWatch(url=settings.database_url, pool=pool)
-    service.add_loop("finality", finality)
-    return TransactionCalls(
-        acceptance=parts.acceptance,
-        store=parts.store,
-        finality=finality,
-        backlog=parts.backlog,
-    )
 
 
 def main() -> int:

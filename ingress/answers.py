@@ -13,6 +13,7 @@ from contracts.problems import ProblemCode
 from contracts.recording import RecordedRow, Submission
 from contracts.transactions import FINAL_STATUSES, TransactionCommand, TransactionStatus
 from contracts.views import Json, format_moment
+from ingress.idempotency import Standing
 
 RETRY_AFTER_S: Final = 1
 NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -38,30 +39,33 @@ def new_answer(submission: Submission, row: RecordedRow) -> Answer:
     )
 
 
-def replay_answer(found: Json, more: Mapping[str, str] = NO_HEADERS) -> Answer:
-    """Return what a submission is answered whose key stands for the same content already."""
-    headers = {"Location": _location(found), **more, "Idempotency-Replayed": "true"}
-    return Answer(200, orjson.dumps(found), headers)
+def submitted_answer(found: Json, standing: Standing, *, wait_s: int = 0) -> Answer:
+    """Return what a submission is answered that was recorded before, or whose end was awaited.
 
-
-def waited_answer(found: Json, more: Mapping[str, str]) -> Answer:
-    """Return what a submission is answered whose end was waited for: 202 if it did not come."""
-    headers = {"Location": _location(found), **more}
+    202 for a new one that did not end in time.
+    """
+    headers = {"Location": f"/v1/transactions/{found['id']}", **preference_applied(wait_s)}
+    if standing is Standing.REPLAY:
+        return Answer(200, orjson.dumps(found), {**headers, "Idempotency-Replayed": "true"})
     if found["status"] in FINAL_STATUSES:
         return Answer(200, orjson.dumps(found), headers)
     return Answer(202, orjson.dumps(found), {**headers, **RETRY})
 
 
-def read_answer(
-    transaction_id: UUID, found: Json | None, more: Mapping[str, str] = NO_HEADERS
-) -> Answer:
+def read_answer(transaction_id: UUID, found: Json | None, *, wait_s: int = 0) -> Answer:
     """Return what a reader is answered; raises ContractError where there is no such one."""
     if found is None:
         raise ContractError(
             ProblemCode.TRANSACTION_NOT_FOUND, f"there is no transaction {transaction_id}"
         )
+    headers = preference_applied(wait_s)
     is_pending = found["status"] == TransactionStatus.PENDING
-    return Answer(200, orjson.dumps(found), {**more, **RETRY} if is_pending else more)
+    return Answer(200, orjson.dumps(found), {**headers, **RETRY} if is_pending else headers)
+
+
+def preference_applied(wait_s: int) -> Mapping[str, str]:
+    """Return the header that says how long the client was made to wait at most (RFC 7240)."""
+    return {"Preference-Applied": f"wait={wait_s}"} if wait_s else NO_HEADERS
 
 
 def conflict(command: TransactionCommand) -> ContractError:
@@ -106,7 +110,3 @@ def _wallet(wallet_id: UUID | None, external: UUID) -> bytes:
     if wallet_id is None or wallet_id == external:
         return b"null"
     return b'"%b"' % str(wallet_id).encode()
-
-
-def _location(found: Json) -> str:
-    return f"/v1/transactions/{found['id']}"

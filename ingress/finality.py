@@ -1,10 +1,11 @@
-"""Waiting for the final state: `Prefer: wait=N`, without a query for each request that waits.
+"""Waiting for the final state: `Prefer: wait=N`, with one query for all that ended together.
 
-The processor nudges after each commit (NOTIFY); one query then asks for all that is awaited. A lost
-nudge costs at most LOOK_INTERVAL_S.
+The processor nudges after each commit (NOTIFY) and says which transactions ended, where they are
+few; one query then reads those that are awaited. A lost nudge costs at most LOOK_INTERVAL_S.
 """
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -25,32 +26,58 @@ _PASSING: Final[tuple[type[BaseException], ...]] = (asyncpg.PostgresError, *UNRE
 log = structlog.get_logger()
 
 
+Ending = asyncio.Future[asyncpg.Record | None]
+"""Holds the row of an ended transaction, for `render_transaction`; None where time is up."""
+
+
 class FinalityWatch:
-    """Tells when awaited transactions have reached their end."""
+    """Reads awaited transactions when they have reached their end."""
 
     def __init__(self, *, url: str, pool: Pool) -> None:
         self._url = url
         self._pool = pool
         self._sql = load_queries("ingress")
-        self._awaited: dict[UUID, set[asyncio.Future[None]]] = {}
+        self._awaited: dict[UUID, set[Ending]] = {}
+        self._to_read: set[UUID] = set()
         self._nudged = asyncio.Event()
         self._anyone = asyncio.Event()
+        self._is_draining = False
 
-    async def wait(self, transaction_id: UUID, *, timeout_s: float) -> None:
-        """Return when the transaction is final, after `timeout_s` at the latest."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._awaited.setdefault(transaction_id, set()).add(future)
+    def expect(self, transaction_id: UUID, *, timeout_s: float) -> Ending:
+        """Return what will hold a transaction that is new, or not final for all one knows."""
+        loop = asyncio.get_running_loop()
+        ending: Ending = loop.create_future()
+        if self._is_draining:
+            ending.set_result(None)
+            return ending
+        self._awaited.setdefault(transaction_id, set()).add(ending)
         self._anyone.set()
-        # It may have ended before we came: look once without a nudge.
+        bound = loop.call_later(timeout_s, _give_up, ending)
+
+        def forget(_: Ending) -> None:
+            bound.cancel()
+            self._forget(transaction_id, ending)
+
+        ending.add_done_callback(forget)
+        return ending
+
+    def look(self, transaction_id: UUID) -> None:
+        """Ask for an awaited transaction without a nudge: it may have ended before."""
+        self._to_read.add(transaction_id)
         self._nudged.set()
-        try:
-            await asyncio.wait({future}, timeout=timeout_s)
-        finally:
-            waiting = self._awaited.get(transaction_id)
-            if waiting is not None:
-                waiting.discard(future)
-                if not waiting:
-                    del self._awaited[transaction_id]
+
+    async def drain(self) -> None:
+        """Let nobody wait any longer: they are told how far it is."""
+        self._is_draining = True
+        for endings in list(self._awaited.values()):
+            for ending in list(endings):
+                _give_up(ending)
+
+    def _forget(self, transaction_id: UUID, ending: Ending) -> None:
+        waiting = self._awaited.get(transaction_id, set())
+        waiting.discard(ending)
+        if not waiting:
+            self._awaited.pop(transaction_id, None)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -75,25 +102,42 @@ class FinalityWatch:
                 log.info("listener_lost", error=repr(error))
             await asyncio.sleep(backoff.next_delay_s())
 
-    def _nudge(self, *_: Any) -> None:
-        self._nudged.set()
+    def _nudge(self, *notification: Any) -> None:
+        """Take note of which of the awaited ended: of those that are named, or perhaps of all."""
+        *_, named = notification
+        ended: Iterable[UUID] = map(UUID, named.split()) if named else self._awaited
+        self._to_read.update(one for one in ended if one in self._awaited)
+        if self._to_read:
+            self._nudged.set()
 
     async def _look(self) -> None:
-        """Ask for all that is awaited, at each nudge and at a slow beat."""
+        """Read what may have ended, at each nudge; all that is awaited, at a slow beat."""
+        clock = asyncio.get_running_loop().time
+        beat_at = clock()
         while True:
             if not self._awaited:
                 self._anyone.clear()
                 await self._anyone.wait()
-            self._nudged.clear()
-            with suppress(*_PASSING):
-                await self._look_once()
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_INTERVAL_S):
+                async with asyncio.timeout_at(beat_at):
                     await self._nudged.wait()
+            self._nudged.clear()
+            if clock() >= beat_at:
+                self._to_read.update(self._awaited)
+                beat_at = clock() + LOOK_INTERVAL_S
+            ids = [one for one in self._to_read if one in self._awaited]
+            self._to_read.clear()
+            with suppress(*_PASSING):
+                await self._look_at(ids)
 
-    async def _look_once(self) -> None:
-        rows = await self._pool.fetch(self._sql["read_final"], list(self._awaited))
+    async def _look_at(self, ids: list[UUID]) -> None:
+        rows = await self._pool.fetch(self._sql["read_final"], ids) if ids else []
         for row in rows:
-            for future in self._awaited.get(row["id"], ()):
-                if not future.done():
-                    future.set_result(None)
+            for ending in list(self._awaited.get(row["id"], ())):
+                if not ending.done():
+                    ending.set_result(row)
+
+
+def _give_up(ending: Ending) -> None:
+    if not ending.done():
+        ending.set_result(None)

@@ -9,7 +9,7 @@ SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);
 
 -- name: read_final
 -- Those of the awaited transactions that have reached their end.
-SELECT id FROM transactions
+SELECT * FROM transaction_views
 WHERE id = ANY ($1::uuid[]) AND status IN ('COMPLETED', 'FAILED', 'REVERSED');
 
 -- name: find_transaction_by_key

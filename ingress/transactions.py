@@ -1,10 +1,12 @@
 """The calls on transactions."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+import asyncpg
 import orjson
 import structlog
 from aiohttp import web
@@ -25,8 +27,8 @@ from contracts.transactions import (
     command_of,
     json_pointer,
 )
-from contracts.views import Json
-from ingress.acceptance import Acceptance, Accepted, Outcome, count_standing
+from contracts.views import Json, render_transaction
+from ingress.acceptance import Accepted, Outcome, count_standing
 from ingress.answers import (
     RETRY,
     Answer,
@@ -34,16 +36,14 @@ from ingress.answers import (
     new_answer,
     pending_view,
     read_answer,
-    replay_answer,
-    waited_answer,
+    submitted_answer,
 )
-from ingress.backlog import BacklogGauge
 from ingress.endpoints import Call, json_response, response_of
-from ingress.finality import FinalityWatch
 from ingress.idempotency import Standing
 from ingress.parsing import ID_BYTES, uuid_of, wait_s_of
+from ingress.parts import Parts
 from ingress.problems import problem_body, problem_of
-from ingress.transaction_store import TransactionFilter, TransactionStore
+from ingress.transaction_store import TransactionFilter
 from runtime.windows import Window
 
 log = structlog.get_logger()
@@ -55,18 +55,11 @@ _FIRST_ID: Final = UUID(int=0)
 class TransactionCalls:
     """Submit, read and list transactions."""
 
-    def __init__(
-        self,
-        *,
-        acceptance: Acceptance,
-        store: TransactionStore,
-        finality: FinalityWatch,
-        backlog: BacklogGauge,
-    ) -> None:
-        self._acceptance = acceptance
-        self._store = store
-        self._finality = finality
-        self._backlog = backlog
+    def __init__(self, parts: Parts) -> None:
+        self._acceptance = parts.acceptance
+        self._store = parts.store
+        self._finality = parts.finality
+        self._backlog = parts.backlog
 
     async def submit(self, call: Call) -> web.Response:
         """POST /v1/transactions."""
@@ -80,7 +73,7 @@ class TransactionCalls:
             traceparent=call.traceparent,
         )
         self._backlog.refuse_beyond()
-        [accepted] = await self._acceptance.accept([submission])
+        [accepted] = await self._acceptance.record_soon([submission])
         if isinstance(accepted, Exception):
             raise accepted
         return response_of(await self._submitted(call, submission, accepted))
@@ -113,9 +106,12 @@ class TransactionCalls:
         found = await self._store.read(transaction_id)
         wait_s = wait_s_of(call.request.headers.get("Prefer"))
         if found is not None and wait_s and found["status"] not in FINAL_STATUSES:
-            await self._finality.wait(transaction_id, timeout_s=wait_s)
-            found = await self._store.read(transaction_id)
-        return response_of(read_answer(transaction_id, found, _preference_applied(wait_s)))
+            ending = self._finality.expect(transaction_id, timeout_s=wait_s)
+            # It may have ended since it was read.
+            self._finality.look(transaction_id)
+            row = await ending
+            found = found if row is None else render_transaction(row)
+        return response_of(read_answer(transaction_id, found, wait_s=wait_s))
 
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/transactions."""
@@ -160,23 +156,27 @@ class TransactionCalls:
         return [one for one in named if one is not None] if len(named) == 1 else []
 
     async def _submitted(self, call: Call, submission: Submission, accepted: Accepted) -> Answer:
-        transaction_id = accepted.row.id
         count_standing(accepted.standing)
-        wait_s = wait_s_of(call.request.headers.get("Prefer"))
         if accepted.standing is Standing.CONFLICT:
             raise conflict(submission.command)
         log_recorded(accepted, request_id=call.request_id, traceparent=call.traceparent)
+        wait_s = wait_s_of(call.request.headers.get("Prefer"))
+        row = await self._awaited(accepted, wait_s) if wait_s else None
+        if row is None and accepted.announced is not None:
+            await asyncio.wait({accepted.announced})
         if accepted.standing is Standing.NEW and not wait_s:
             return new_answer(submission, accepted.row)
-        if wait_s:
-            await self._finality.wait(transaction_id, timeout_s=wait_s)
-        found = await self._store.read(transaction_id)
+        found = await self._store.read(accepted.row.id) if row is None else render_transaction(row)
         if found is None:
             raise AssertionError("a recorded transaction can be read")
-        applied = _preference_applied(wait_s)
-        if accepted.standing is Standing.REPLAY:
-            return replay_answer(found, applied)
-        return waited_answer(found, applied)
+        return submitted_answer(found, accepted.standing, wait_s=wait_s)
+
+    async def _awaited(self, accepted: Accepted, wait_s: int) -> asyncpg.Record | None:
+        """Return the transaction's row once it is final; None where that takes too long."""
+        ending = self._finality.expect(accepted.row.id, timeout_s=wait_s)
+        if accepted.standing is not Standing.NEW:
+            self._finality.look(accepted.row.id)
+        return await ending
 
     async def _batch_body(
         self, call: Call, outcomes: Sequence[Exception | tuple[Submission, Outcome]]
@@ -303,7 +303,3 @@ def _id_of(reference: str) -> UUID | None:
         return id_of_reference(reference)
     except ValueError as error:
         raise ContractError(ProblemCode.INVALID_PARAMETER, f"reference: {error}") from None
-
-
-def _preference_applied(wait_s: int) -> dict[str, str]:
-    return {"Preference-Applied": f"wait={wait_s}"} if wait_s else {}

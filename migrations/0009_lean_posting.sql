@@ -1,10 +1,53 @@
 -- migrate:up
 
+-- Raises AL001 where a statement changed another number of rows than it had to.
+CREATE FUNCTION expect_rows(of_what text, expected bigint, changed bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF changed <> expected THEN
+        RAISE EXCEPTION 'expected % %, changed %', expected, of_what, changed
+            USING ERRCODE = 'AL001';
+    END IF;
+END
+$$;
+
+-- What the nudge to whoever waits says: which transactions ended, or nothing where they are many.
+CREATE FUNCTION nudge_of(ids uuid[]) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN cardinality(ids) <= 32 THEN array_to_string(ids, ' ') ELSE '' END
+$$;
+
+-- Writes what a batch refuses.
+CREATE FUNCTION write_refusals(
+    moment timestamptz, refused_ids uuid[], codes text[], details text[]
+) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    changed bigint;
+BEGIN
+    UPDATE transactions AS t
+    SET
+        status = 'FAILED',
+        failure_code = r.code::failure_code,
+        failure_detail = r.detail,
+        completed_at = moment
+    FROM unnest(refused_ids, codes, details) AS r (id, code, detail)
+    WHERE t.id = r.id AND t.status = 'PENDING';
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    PERFORM expect_rows('failed', cardinality(refused_ids), changed);
+
+    INSERT INTO exceptional_transactions (status, transaction_id)
+    SELECT 'FAILED', r.id FROM unnest(refused_ids) AS r (id);
+    INSERT INTO outbox (id, event_type, transaction_ids, created_at)
+    VALUES (uuid_v7(clock_us(), 2), 'failed', refused_ids, moment);
+END
+$$;
+
 -- Writes a batch: balances, entries, statuses, the events owed, and a nudge to whoever waits.
 -- A wallet is written only over the version of its row (xmin) that the batch was decided on.
--- Returns how many rows of each it changed; the caller undoes it all where that is not what it
--- decided. Counted as they are written: statements that return their rows to one another cost a
--- tenth more of the server's time. The rest of what it returns is what the rows have now.
+-- All of it or nothing: where the rows are not those that the batch was decided on, it raises AL001.
+-- Counted as they are written: statements that return their rows to one another cost a tenth more
+-- of the server's time. Returns what the rows have now.
 CREATE FUNCTION write_posting(
     latest_change timestamptz,
     wallet_ids uuid[],
@@ -23,16 +66,16 @@ CREATE FUNCTION write_posting(
     codes text[],
     details text[]
 ) RETURNS TABLE (
-    wallets bigint,
-    completed bigint,
-    failed bigint,
-    entries bigint,
     moment timestamptz,
     row_version xid,
     completed_outbox_id uuid
 )
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    changed bigint;
+    posted CONSTANT int := cardinality(posted_ids);
+    refused CONSTANT int := cardinality(refused_ids);
 BEGIN
     -- Never before a wallet's last change, so entries stay in time order.
     moment := greatest(clock_timestamp(), latest_change);
@@ -43,12 +86,8 @@ BEGIN
     FROM unnest(wallet_ids, balances, versions, row_versions)
         AS c (id, balance, version, row_version)
     WHERE w.id = c.id AND w.xmin = c.row_version;
-    GET DIAGNOSTICS wallets = ROW_COUNT;
-    -- The caller undoes what was decided on other rows; their entries may be there already.
-    IF wallets <> cardinality(wallet_ids) THEN
-        RETURN NEXT;
-        RETURN;
-    END IF;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    PERFORM expect_rows('wallets', cardinality(wallet_ids), changed);
 
     UPDATE transactions AS t
     SET
@@ -59,7 +98,8 @@ BEGIN
     FROM unnest(posted_ids, source_sequences, destination_sequences)
         AS p (id, source_sequence, destination_sequence)
     WHERE t.id = p.id AND t.status = 'PENDING';
-    GET DIAGNOSTICS completed = ROW_COUNT;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    PERFORM expect_rows('completed', posted, changed);
 
     INSERT INTO entries (wallet_id, sequence, transaction_id, amount, balance_after, created_at)
     SELECT d.wallet_id, d.sequence, d.id, -d.amount, d.balance_after, moment
@@ -69,35 +109,19 @@ BEGIN
     SELECT d.wallet_id, d.sequence, d.id, d.amount, d.balance_after, moment
     FROM unnest(posted_ids, destinations, amounts, destination_sequences, destination_balances)
         AS d (id, wallet_id, amount, sequence, balance_after);
-    GET DIAGNOSTICS entries = ROW_COUNT;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    PERFORM expect_rows('entries', 2 * posted, changed);
 
-    UPDATE transactions AS t
-    SET
-        status = 'FAILED',
-        failure_code = r.code::failure_code,
-        failure_detail = r.detail,
-        completed_at = moment
-    FROM unnest(refused_ids, codes, details) AS r (id, code, detail)
-    WHERE t.id = r.id AND t.status = 'PENDING';
-    GET DIAGNOSTICS failed = ROW_COUNT;
-
-    -- Where somebody else ended one of them the caller undoes this, and the list has it already.
-    IF failed = cardinality(refused_ids) THEN
-        INSERT INTO exceptional_transactions (status, transaction_id)
-        SELECT 'FAILED', r.id FROM unnest(refused_ids) AS r (id);
-    END IF;
-
-    IF completed > 0 THEN
+    IF posted > 0 THEN
         completed_outbox_id := uuid_v7(clock_us(), 1);
         INSERT INTO outbox (id, event_type, transaction_ids, created_at)
         VALUES (completed_outbox_id, 'completed', posted_ids, moment);
     END IF;
-    IF failed > 0 THEN
-        INSERT INTO outbox (id, event_type, transaction_ids, created_at)
-        VALUES (uuid_v7(clock_us(), 2), 'failed', refused_ids, moment);
+    IF refused > 0 THEN
+        PERFORM write_refusals(moment, refused_ids, codes, details);
     END IF;
 
-    PERFORM pg_notify('ackledger_posted', '');
+    PERFORM pg_notify('ackledger_posted', nudge_of(posted_ids || refused_ids));
     RETURN NEXT;
 END
 $$;

@@ -4,7 +4,7 @@ SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_a
 FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: read_pending
--- What is still to be posted, without a lock: `write_posting` counts what it changed. First what the
+-- What is still to be posted, without a lock: `write_posting` counts what it changes. First what the
 -- ledger needs, then what the events tell.
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
@@ -44,7 +44,7 @@ FOR NO KEY UPDATE OF w;
 
 -- name: write_posting
 -- A batch in one statement; see migrations/0009.
-SELECT wallets, completed, failed, entries, moment, row_version, completed_outbox_id
+SELECT moment, row_version, completed_outbox_id
 FROM write_posting($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: quarantine

@@ -13,8 +13,8 @@ from contracts.recording import RecordedView
 from contracts.views import Row
 from processor.ledger import Posted
 
-RECENT_MAX: Final = 16
-"""Batches; the relay takes as many at a time, and beyond them the oldest is forgotten."""
+RECENT_MAX: Final = 8_192
+"""Transactions; beyond them the oldest batch is forgotten."""
 
 
 class RecentBatch(NamedTuple):
@@ -43,12 +43,14 @@ class RecentPostings:
 
     def __init__(self) -> None:
         self._batches: dict[UUID, RecentBatch] = {}
+        self._size = 0
 
     def keep(self, outbox_id: UUID, batch: RecentBatch) -> None:
         """Remember a batch until it is told of, or many others came."""
         self._batches[outbox_id] = batch
-        if len(self._batches) > RECENT_MAX:
-            del self._batches[next(iter(self._batches))]
+        self._size += len(batch.posted)
+        while self._size > RECENT_MAX:
+            self.forget([next(iter(self._batches))])
 
     def get(self, outbox_id: UUID) -> RecentBatch | None:
         """Return a batch, if it is still known."""
@@ -57,4 +59,5 @@ class RecentPostings:
     def forget(self, outbox_ids: Iterable[UUID]) -> None:
         """Let go of what was told."""
         for outbox_id in outbox_ids:
-            self._batches.pop(outbox_id, None)
+            if batch := self._batches.pop(outbox_id, None):
+                self._size -= len(batch.posted)

@@ -33,6 +33,8 @@ FLIGHTS_MAX: Final = 8
 """Flights that wait for their confirms while the next is built."""
 CONFIRM_TIMEOUT_S: Final = 10.0
 IDLE_S: Final = 0.5
+GATHER_S: Final = 0.02
+"""After the first commit of a quiet time: what is committed meanwhile is told of in one round."""
 
 _PASSING: Final[tuple[type[BaseException], ...]] = (
     NotConfirmedError,
@@ -88,7 +90,7 @@ class OutboxRelay:
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
             backoff.reset()
-            if relayed.owed == 0:
+            if relayed.owed < OWED_MAX:
                 await self._wait_for_work()
 
     async def run_once(self) -> Relayed:
@@ -147,3 +149,4 @@ class OutboxRelay:
                 await self._posted.wait()
         except TimeoutError:
             return
+        await asyncio.sleep(GATHER_S)

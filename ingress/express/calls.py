@@ -8,7 +8,6 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final
 from uuid import UUID
@@ -17,33 +16,24 @@ import asyncpg
 
 from contracts.access import Scope
 from contracts.recording import Submission
+from contracts.transactions import FINAL_STATUSES
 from contracts.views import render_transaction
-from ingress.acceptance import Acceptance, Accepted, Outcome, count_standing
-from ingress.access import ApiKeys, Client, unauthenticated
-from ingress.answers import Answer, conflict, new_answer, read_answer, replay_answer
-from ingress.backlog import BacklogGauge
+from ingress.acceptance import Accepted, Outcome, count_standing
+from ingress.access import Client, unauthenticated
+from ingress.answers import Answer, conflict, new_answer, read_answer, submitted_answer
 from ingress.endpoints import Measure, names_of, own_request_id
 from ingress.express.connection import Caller
 from ingress.express.wire import Request, write_answer
+from ingress.finality import Ending
 from ingress.idempotency import Standing
-from ingress.parsing import json_of, token_of, uuid_of
+from ingress.parsing import json_of, token_of, uuid_of, wait_s_of
+from ingress.parts import Parts
 from ingress.problems import problem_answer
-from ingress.transaction_store import TransactionStore
 from ingress.transactions import log_recorded, submission_of
 
 _SUBMIT_PATH: Final = "/v1/transactions"
 _READ_PATH: Final = re.compile(r"/v1/transactions/[0-9a-f-]{36}")
 _JSON: Final = frozenset({"application/json", "application/json;charset=utf-8"})
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the calls work with."""
-
-    keys: ApiKeys
-    acceptance: Acceptance
-    store: TransactionStore
-    backlog: BacklogGauge
 
 
 class ExpressCalls:
@@ -86,6 +76,7 @@ class _Call(ABC):
         self._started = time.perf_counter()
         self._is_answered = False
         headers = request.headers
+        self._wait_s = wait_s_of(headers.get("prefer"))
         self._traceparent, self._request_id = names_of(
             headers.get("traceparent"), headers.get("x-request-id")
         )
@@ -158,42 +149,72 @@ class _Submitting(_Call):
         if isinstance(outcome, Exception):
             raise outcome
         self._accepted = outcome
-        if outcome.announced is None or outcome.announced.done():
+        count_standing(outcome.standing)
+        if outcome.standing is Standing.CONFLICT:
+            raise conflict(self._submission.command)
+        log_recorded(outcome, request_id=self._request_id, traceparent=self._traceparent)
+        if not self._wait_s:
+            self._await_announced()
+            return
+        ending = self._parts.finality.expect(outcome.row.id, timeout_s=self._wait_s)
+        if outcome.standing is not Standing.NEW:
+            self._parts.finality.look(outcome.row.id)
+        self._then(ending, self._ended)
+
+    def _ended(self, ending: Ending) -> None:
+        row = ending.result()
+        if row is None:
+            self._await_announced()
+        else:
+            self._answer_with(row)
+
+    def _await_announced(self) -> None:
+        announced = self._accepted.announced
+        if announced is None or announced.done():
             self._announced()
         else:
-            self._then(outcome.announced, self._announced)
+            self._then(announced, self._announced)
 
     def _announced(self, *_: object) -> None:
-        standing, row = self._accepted.standing, self._accepted.row
-        count_standing(standing)
-        if standing is Standing.CONFLICT:
-            raise conflict(self._submission.command)
-        log_recorded(self._accepted, request_id=self._request_id, traceparent=self._traceparent)
-        if standing is Standing.NEW:
-            self._answer(new_answer(self._submission, row))
+        if self._accepted.standing is Standing.NEW and not self._wait_s:
+            self._answer(new_answer(self._submission, self._accepted.row))
         else:
-            self._then(self._parts.store.read_soon(row.id), self._replayed)
+            self._then(self._parts.store.read_soon(self._accepted.row.id), self._read)
 
-    def _replayed(self, read: "asyncio.Future[Sequence[asyncpg.Record | None]]") -> None:
+    def _read(self, read: "asyncio.Future[Sequence[asyncpg.Record | None]]") -> None:
         [row] = read.result()
         if row is None:
             raise AssertionError("a recorded transaction can be read")
-        self._answer(replay_answer(render_transaction(row)))
+        self._answer_with(row)
+
+    def _answer_with(self, row: asyncpg.Record) -> None:
+        found = render_transaction(row)
+        self._answer(submitted_answer(found, self._accepted.standing, wait_s=self._wait_s))
 
 
 class _Reading(_Call):
     """GET /v1/transactions/{transaction_id}."""
 
     scope = Scope.TRANSACTIONS_READ
+    _id: UUID
 
     def _run(self, client: Client) -> None:  # noqa: ARG002  # every reader sees the same
-        transaction_id = uuid_of("transaction_id", self._request.path.rpartition("/")[2])
-        found = self._parts.store.read_soon(transaction_id)
-        self._then(found, partial(self._found, transaction_id))
+        self._id = uuid_of("transaction_id", self._request.path.rpartition("/")[2])
+        self._then(self._parts.store.read_soon(self._id), self._read)
 
-    def _found(
-        self, transaction_id: UUID, read: "asyncio.Future[Sequence[asyncpg.Record | None]]"
-    ) -> None:
+    def _read(self, read: "asyncio.Future[Sequence[asyncpg.Record | None]]") -> None:
         [row] = read.result()
+        if row is None or not self._wait_s or row["status"] in FINAL_STATUSES:
+            self._answer_with(row)
+            return
+        ending = self._parts.finality.expect(self._id, timeout_s=self._wait_s)
+        # It may have ended since it was read.
+        self._parts.finality.look(self._id)
+        self._then(ending, partial(self._ended, row))
+
+    def _ended(self, pending: asyncpg.Record, ending: Ending) -> None:
+        self._answer_with(ending.result() or pending)
+
+    def _answer_with(self, row: asyncpg.Record | None) -> None:
         found = None if row is None else render_transaction(row)
-        self._answer(read_answer(transaction_id, found))
+        self._answer(read_answer(self._id, found, wait_s=self._wait_s))

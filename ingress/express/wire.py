@@ -44,7 +44,6 @@ _NOT_PLAIN: Final = frozenset(
     {
         "content-encoding",
         "expect",
-        "prefer",
         "sec-websocket-key1",
         "te",
         "trailer",

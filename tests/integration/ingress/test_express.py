@@ -172,6 +172,39 @@ async def test_access_is_refused_alike(
             assert _shape(express) == _shape(aiohttp)
 
 
+async def test_a_wait_for_the_end_is_answered_alike(doors: CheckedDoors) -> None:
+    token, wait = doors.system.api_key, "Prefer: wait=20\r\n"
+
+    async def calls(lane: str) -> list[bytes]:
+        source, destination = await doors.api.create_wallet(), await doors.api.create_wallet()
+        await doors.api.deposit(source, "10.00")
+        async with _wire(doors) as wire:
+
+            async def submit(amount: str, key: str) -> bytes:
+                body = orjson.dumps(transfer(source, destination, amount))
+                return await wire.ask(_submit(body, lane=lane, key=key, token=token, more=wait))
+
+            key = f"key-{uuid4().hex}"
+            completed = await submit("10.00", key)
+            return [
+                completed,
+                await submit("10.00", key),
+                await submit("10.01", f"key-{uuid4().hex}"),
+                await wire.ask(_read(_id_in(completed), lane=wait + lane, token=token)),
+            ]
+
+    answers = [await calls(EXPRESS), await calls(AIOHTTP)]
+    completed, replayed, failed, read = answers[0]
+    assert completed.startswith(b"HTTP/1.1 200 OK\r\nLocation: /v1/transactions/")
+    assert b"Preference-Applied: wait=20" in completed
+    assert b'"status":"COMPLETED"' in completed
+    assert b"Idempotency-Replayed: true" in replayed
+    assert b'"status":"FAILED"' in failed
+    assert b"Preference-Applied: wait=20" in read
+    for express, aiohttp in zip(*answers, strict=True):
+        assert _shape(express) == _shape(aiohttp)
+
+
 async def test_a_replay_and_a_conflict_are_answered_alike(doors: CheckedDoors, wallet: str) -> None:
     token, key = doors.system.api_key, f"key-{uuid4().hex}"
     body = orjson.dumps(deposit(wallet, "3.00"))
