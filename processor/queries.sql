@@ -80,10 +80,11 @@ SELECT
 SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);
 
 -- name: lock_outbox
--- The oldest owed events that no other relay has in hand. Never by `id > last`: they commit out of
--- order.
+-- The oldest owed events that no other relay has in hand, from an age of $2 seconds. Never by
+-- `id > last`: they commit out of order.
 SELECT id, event_type, transaction_ids, created_at
 FROM outbox
+WHERE created_at <= clock_timestamp() - make_interval(secs => $2)
 ORDER BY id
 LIMIT $1
 FOR UPDATE SKIP LOCKED;

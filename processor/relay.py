@@ -33,6 +33,8 @@ FLIGHTS_MAX: Final = 8
 """Flights that wait for their confirms while the next is built."""
 CONFIRM_TIMEOUT_S: Final = 10.0
 IDLE_S: Final = 0.5
+LEFT_BEHIND_S: Final = 1.0
+"""What another process posted is its own to tell of for so long: it need not read it."""
 GATHER_S: Final = 0.02
 """After the first commit of a quiet time: what is committed meanwhile is told of in one round."""
 
@@ -65,7 +67,7 @@ class OutboxRelay:
         recent: RecentPostings | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
-        """`posted` wakes the relay; another process's commits are found within IDLE_S.
+        """`posted` wakes the relay; what another process left is found within IDLE_S.
 
         `recent` saves the reading of what this process posted itself.
         """
@@ -79,11 +81,12 @@ class OutboxRelay:
     async def run(self) -> None:
         """Relay until cancelled."""
         backoff = Backoff(first_s=0.2, most_s=5.0)
+        least_age_s = LEFT_BEHIND_S
         while True:
             self._posted.clear()
             try:
                 await self._publisher.wait_until_up()
-                relayed = await self.run_once()
+                relayed = await self.run_once(least_age_s=least_age_s)
             except _PASSING as error:
                 RELAY_FAILURES.inc()
                 log.warning("relay_failed", error=repr(error))
@@ -91,12 +94,12 @@ class OutboxRelay:
                 continue
             backoff.reset()
             if relayed.owed < OWED_MAX:
-                await self._wait_for_work()
+                least_age_s = 0.0 if await self._has_posted() else LEFT_BEHIND_S
 
-    async def run_once(self) -> Relayed:
+    async def run_once(self, *, least_age_s: float = 0.0) -> Relayed:
         """Relay the oldest owed events; they stay owed unless every one is confirmed."""
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(self._sql["lock_outbox"], OWED_MAX)
+            rows = await connection.fetch(self._sql["lock_outbox"], OWED_MAX, least_age_s)
             if not rows:
                 return Relayed(owed=0, events=0)
             owed = [event for row in rows for event in owed_events(row)]
@@ -143,10 +146,12 @@ class OutboxRelay:
     async def _fly(self, messages: Sequence[Outgoing]) -> None:
         await self._publisher.publish_all(messages, timeout_s=CONFIRM_TIMEOUT_S)
 
-    async def _wait_for_work(self) -> None:
+    async def _has_posted(self) -> bool:
+        """Whether this process has posted something; no later than IDLE_S."""
         try:
             async with asyncio.timeout(IDLE_S):
                 await self._posted.wait()
         except TimeoutError:
-            return
+            return False
         await asyncio.sleep(GATHER_S)
+        return True

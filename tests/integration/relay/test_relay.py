@@ -14,7 +14,7 @@ from contracts.topology import EVENTS_EXCHANGE
 from ops.stack import Stack
 from ops.stack.rabbitmq import PrivateRabbitMQ
 from processor.posting import Poster
-from processor.relay import FLIGHT_MAX, FLIGHTS_MAX, OWED_MAX, OutboxRelay
+from processor.relay import FLIGHT_MAX, FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX, OutboxRelay
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, Fault, FaultPoint, FaultPoints, OrderedFaultPoints
@@ -186,6 +186,21 @@ async def test_a_relay_that_ends_between_confirm_and_delete_tells_it_again_under
     arrived = await emptied(channel, _QUEUE)
     assert (owed, await _owed(database), len(arrived)) == (2, 0, 40)
     _assert_each_has_one_event(arrived, ids)
+
+
+async def test_what_another_process_posted_is_left_to_it_for_a_second(
+    pool: Pool, database: Connection, publisher: Publisher, channel: Channel
+) -> None:
+    await bind_queue(channel, _QUEUE)
+    ids = await _post(pool, database, batches=2)
+
+    async with running(_relay(pool, publisher)):
+        await at_least(channel, _QUEUE, len(ids))
+        told_after_s = await database.fetchval(
+            "SELECT extract(epoch FROM clock_timestamp() - min(completed_at)) FROM transactions"
+        )
+
+    assert told_after_s >= LEFT_BEHIND_S
 
 
 async def test_two_relays_share_the_outbox_and_tell_each_event_once(
