@@ -74,3 +74,10 @@ def random_transfers(
         amount = chance.randint(1, 50)
         made.append(transfer_command(f"{prefix}-{number}", source, destination, amount))
     return made
+
+
+async def balances_of(connection: Connection, wallets: Sequence[UUID]) -> list[int]:
+    """Return the balances of wallets, in minor units and in their order."""
+    rows = await connection.fetch("SELECT id, balance FROM wallets WHERE id = ANY ($1)", wallets)
+    by_id = {row["id"]: row["balance"] for row in rows}
+    return [by_id[one] for one in wallets]

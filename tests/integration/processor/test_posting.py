@@ -12,16 +12,11 @@ from runtime.database import Connection
 from runtime.queries import load_queries
 from tests.integration.processor.books import (
     add_wallets,
+    balances_of,
     open_pool,
     record,
     transfer_command,
 )
-
-
-async def _balances(database: Connection, ids: list[UUID]) -> list[int]:
-    rows = await database.fetch("SELECT id, balance FROM wallets WHERE id = ANY ($1)", ids)
-    by_id = {row["id"]: row["balance"] for row in rows}
-    return [by_id[one] for one in ids]
 
 
 async def _status(database: Connection, transaction_id: UUID) -> str:
@@ -48,7 +43,7 @@ async def test_a_batch_is_posted_in_its_order_with_its_refusals(
 
     assert [len(result.posting.posted), len(result.posting.refused)] == [2, 1]
     assert [await _status(database, one) for one in ids] == ["COMPLETED", "FAILED", "COMPLETED"]
-    assert await _balances(database, [alice, bob]) == [170, 30]
+    assert await balances_of(database, [alice, bob]) == [170, 30]
 
 
 async def test_posting_the_same_ids_again_changes_nothing(
@@ -60,7 +55,7 @@ async def test_posting_the_same_ids_again_changes_nothing(
         poster = Poster(pool)
         await asyncio.gather(*(poster.post([*ids, *ids]) for _ in range(8)))
 
-    assert await _balances(database, [alice, bob]) == [70, 130]
+    assert await balances_of(database, [alice, bob]) == [70, 130]
     assert await database.fetchval("SELECT count(*) FROM entries") == 2
     assert await database.fetchval("SELECT count(*) FROM outbox") == 1
 
@@ -86,7 +81,7 @@ async def test_upstream_submissions_are_recorded_and_posted_in_one_commit(
 
     assert [one.is_key_reused for one in result.outcomes] == [False, False, True]
     assert len({one.transaction_id for one in result.outcomes}) == 1
-    assert await _balances(database, [alice, bob]) == [70, 130]
+    assert await balances_of(database, [alice, bob]) == [70, 130]
 
 
 async def test_a_failing_write_undoes_the_whole_batch(
@@ -101,7 +96,7 @@ async def test_a_failing_write_undoes_the_whole_batch(
             await Poster(pool).post(ids)
 
     assert await _status(database, ids[0]) == "PENDING"
-    assert await _balances(database, [alice, bob]) == [100, 100]
+    assert await balances_of(database, [alice, bob]) == [100, 100]
 
 
 async def test_a_wallets_entries_stay_in_time_order_though_the_clock_stepped_back(
@@ -134,7 +129,7 @@ async def test_a_commit_under_way_survives_the_cancellation_of_whoever_waits(
         await asyncio.wait({waiting})
         await Poster(pool).post(ids)
 
-    assert await _balances(database, [alice, bob]) == [70, 130]
+    assert await balances_of(database, [alice, bob]) == [70, 130]
 
 
 async def test_a_reused_key_that_is_quarantined_leaves_the_first_transaction_alone(
@@ -183,7 +178,7 @@ async def test_what_was_read_ahead_and_ended_by_somebody_else_meanwhile_is_left_
         result = await poster.post(ids, loaded=loaded)
 
     assert [one.transaction_id for one in result.posting.posted] == ids[1:]
-    assert await _balances(database, [alice, bob]) == [75, 125]
+    assert await balances_of(database, [alice, bob]) == [75, 125]
 
 
 async def test_a_refusal_that_was_read_ahead_and_expired_meanwhile_is_left_as_it_is(

@@ -13,7 +13,13 @@ from processor.recent import RecentPostings
 from processor.wallet_cache import WalletCache
 from runtime.database import Connection, Pool
 from runtime.queries import load_queries
-from tests.integration.processor.books import add_wallets, open_pool, record, transfer_command
+from tests.integration.processor.books import (
+    add_wallets,
+    balances_of,
+    open_pool,
+    record,
+    transfer_command,
+)
 
 
 async def _post(
@@ -22,12 +28,6 @@ async def _post(
     command = transfer_command(key, source, destination, amount)
     [transaction_id] = await record(database, [command])
     return (await poster.post([transaction_id])).posting
-
-
-async def _balances(database: Connection, ids: list[UUID]) -> list[int]:
-    rows = await database.fetch("SELECT id, balance FROM wallets WHERE id = ANY ($1)", ids)
-    by_id = {row["id"]: row["balance"] for row in rows}
-    return [by_id[one] for one in ids]
 
 
 async def test_wallets_of_the_last_batch_are_written_without_being_read(
@@ -42,7 +42,7 @@ async def test_wallets_of_the_last_batch_are_written_without_being_read(
         await _post(poster, database, "second", bob, alice, amount=1)
 
     assert ([one.wallet.balance for one in found], missing) == ([90, 110], [])
-    assert await _balances(database, [alice, bob]) == [91, 109]
+    assert await balances_of(database, [alice, bob]) == [91, 109]
 
 
 async def test_a_wallet_that_was_frozen_since_the_last_batch_is_frozen_in_the_next(
@@ -59,7 +59,7 @@ async def test_a_wallet_that_was_frozen_since_the_last_batch_is_frozen_in_the_ne
 
     assert [one.code for one in frozen.refused] == ["wallet_frozen"]
     assert len(thawed.posted) == 1
-    assert await _balances(database, [alice, bob]) == [80, 120]
+    assert await balances_of(database, [alice, bob]) == [80, 120]
 
 
 async def test_what_another_poster_wrote_in_between_counts(
@@ -71,7 +71,7 @@ async def test_what_another_poster_wrote_in_between_counts(
         for number in range(6):
             await _post(posters[number % 2], database, str(number), alice, bob, amount=25)
 
-    assert await _balances(database, [alice, bob]) == [0, 200]
+    assert await balances_of(database, [alice, bob]) == [0, 200]
     assert await database.fetchval("SELECT count(*) FROM transactions WHERE status = 'FAILED'") == 2
     assert await database.fetchval("SELECT max(sequence) FROM entries") == 4
 
@@ -88,7 +88,7 @@ async def test_a_batch_that_was_undone_is_not_remembered(
             await _post(poster, database, "undone", alice, bob, amount=7)
         await _post(poster, database, "last", alice, bob, amount=10)
 
-    assert await _balances(database, [alice, bob]) == [80, 120]
+    assert await balances_of(database, [alice, bob]) == [80, 120]
 
 
 async def _bodies(pool: Pool, recent: RecentPostings, database: Connection) -> list[list[bytes]]:
