@@ -44,7 +44,7 @@ def submitted_answer(found: Json, standing: Standing, *, wait_s: int = 0) -> Ans
 
     202 for a new one that did not end in time.
     """
-    headers = {"Location": f"/v1/transactions/{found['id']}", **preference_applied(wait_s)}
+    headers = {"Location": f"/v1/transactions/{found['id']}", **_preference_applied(wait_s)}
     if standing is Standing.REPLAY:
         return Answer(200, orjson.dumps(found), {**headers, "Idempotency-Replayed": "true"})
     if found["status"] in FINAL_STATUSES:
@@ -58,12 +58,12 @@ def read_answer(transaction_id: UUID, found: Json | None, *, wait_s: int = 0) ->
         raise ContractError(
             ProblemCode.TRANSACTION_NOT_FOUND, f"there is no transaction {transaction_id}"
         )
-    headers = preference_applied(wait_s)
+    headers = _preference_applied(wait_s)
     is_pending = found["status"] == TransactionStatus.PENDING
     return Answer(200, orjson.dumps(found), {**headers, **RETRY} if is_pending else headers)
 
 
-def preference_applied(wait_s: int) -> Mapping[str, str]:
+def _preference_applied(wait_s: int) -> Mapping[str, str]:
     """Return the header that says how long the client was made to wait at most (RFC 7240)."""
     return {"Preference-Applied": f"wait={wait_s}"} if wait_s else NO_HEADERS
 

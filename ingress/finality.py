@@ -43,8 +43,11 @@ class FinalityWatch:
         self._anyone = asyncio.Event()
         self._is_draining = False
 
-    def expect(self, transaction_id: UUID, *, timeout_s: float) -> Ending:
-        """Return what will hold a transaction that is new, or not final for all one knows."""
+    def expect(self, transaction_id: UUID, *, timeout_s: float, is_new: bool = False) -> Ending:
+        """Return what will hold a transaction that was not final when it was recorded or read.
+
+        One that is not new may have ended since, so it is asked for without a nudge too.
+        """
         loop = asyncio.get_running_loop()
         ending: Ending = loop.create_future()
         if self._is_draining:
@@ -52,6 +55,9 @@ class FinalityWatch:
             return ending
         self._awaited.setdefault(transaction_id, set()).add(ending)
         self._anyone.set()
+        if not is_new:
+            self._to_read.add(transaction_id)
+            self._nudged.set()
         bound = loop.call_later(timeout_s, _give_up, ending)
 
         def forget(_: Ending) -> None:
@@ -60,11 +66,6 @@ class FinalityWatch:
 
         ending.add_done_callback(forget)
         return ending
-
-    def look(self, transaction_id: UUID) -> None:
-        """Ask for an awaited transaction without a nudge: it may have ended before."""
-        self._to_read.add(transaction_id)
-        self._nudged.set()
 
     async def drain(self) -> None:
         """Let nobody wait any longer: they are told how far it is."""

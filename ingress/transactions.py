@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import orjson
 import structlog
 from aiohttp import web
@@ -106,10 +105,7 @@ class TransactionCalls:
         found = await self._store.read(transaction_id)
         wait_s = wait_s_of(call.request.headers.get("Prefer"))
         if found is not None and wait_s and found["status"] not in FINAL_STATUSES:
-            ending = self._finality.expect(transaction_id, timeout_s=wait_s)
-            # It may have ended since it was read.
-            self._finality.look(transaction_id)
-            row = await ending
+            row = await self._finality.expect(transaction_id, timeout_s=wait_s)
             found = found if row is None else render_transaction(row)
         return response_of(read_answer(transaction_id, found, wait_s=wait_s))
 
@@ -161,22 +157,18 @@ class TransactionCalls:
             raise conflict(submission.command)
         log_recorded(accepted, request_id=call.request_id, traceparent=call.traceparent)
         wait_s = wait_s_of(call.request.headers.get("Prefer"))
-        row = await self._awaited(accepted, wait_s) if wait_s else None
+        is_new = accepted.standing is Standing.NEW
+        row = None
+        if wait_s:
+            row = await self._finality.expect(accepted.row.id, timeout_s=wait_s, is_new=is_new)
         if row is None and accepted.announced is not None:
             await asyncio.wait({accepted.announced})
-        if accepted.standing is Standing.NEW and not wait_s:
+        if is_new and not wait_s:
             return new_answer(submission, accepted.row)
         found = await self._store.read(accepted.row.id) if row is None else render_transaction(row)
         if found is None:
             raise AssertionError("a recorded transaction can be read")
         return submitted_answer(found, accepted.standing, wait_s=wait_s)
-
-    async def _awaited(self, accepted: Accepted, wait_s: int) -> asyncpg.Record | None:
-        """Return the transaction's row once it is final; None where that takes too long."""
-        ending = self._finality.expect(accepted.row.id, timeout_s=wait_s)
-        if accepted.standing is not Standing.NEW:
-            self._finality.look(accepted.row.id)
-        return await ending
 
     async def _batch_body(
         self, call: Call, outcomes: Sequence[Exception | tuple[Submission, Outcome]]

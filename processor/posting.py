@@ -2,14 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,16 +35,15 @@ from runtime.queries import load_queries
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
 
+_MISMATCH: Final = "AL001"
+"""What `write_posting` raises where the rows are not those that were read."""
+
 # A dictionary answers ten times faster than an enumeration's call.
 _TYPES: Final = {one.value: one for one in TransactionType}
 _KINDS: Final = {one.value: one for one in WalletKind}
 _STATUSES: Final = {one.value: one for one in WalletStatus}
 
 log = structlog.get_logger()
-
-
-_MISMATCH: Final = "AL001"
-"""What `write_posting` raises where the rows are not those that were read."""
 
 
 class PostingMismatchError(Exception):

@@ -156,9 +156,9 @@ class _Submitting(_Call):
         if not self._wait_s:
             self._await_announced()
             return
-        ending = self._parts.finality.expect(outcome.row.id, timeout_s=self._wait_s)
-        if outcome.standing is not Standing.NEW:
-            self._parts.finality.look(outcome.row.id)
+        is_new = outcome.standing is Standing.NEW
+        finality = self._parts.finality
+        ending = finality.expect(outcome.row.id, timeout_s=self._wait_s, is_new=is_new)
         self._then(ending, self._ended)
 
     def _ended(self, ending: Ending) -> None:
@@ -208,8 +208,6 @@ class _Reading(_Call):
             self._answer_with(row)
             return
         ending = self._parts.finality.expect(self._id, timeout_s=self._wait_s)
-        # It may have ended since it was read.
-        self._parts.finality.look(self._id)
         self._then(ending, partial(self._ended, row))
 
     def _ended(self, pending: asyncpg.Record, ending: Ending) -> None:

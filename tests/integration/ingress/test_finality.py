@@ -56,7 +56,7 @@ async def test_all_of_a_batch_are_read_when_it_is_posted(
     watch: FinalityWatch, database: Connection, pool: Pool, count: int
 ) -> None:
     ids = await _record(database, count)
-    endings = [watch.expect(one, timeout_s=LONG_S) for one in ids]
+    endings = [watch.expect(one, timeout_s=LONG_S, is_new=True) for one in ids]
     await Poster(pool).post(ids)
 
     assert await _statuses(endings) == ["COMPLETED"] * count
@@ -64,7 +64,7 @@ async def test_all_of_a_batch_are_read_when_it_is_posted(
 
 async def test_two_may_wait_for_one(watch: FinalityWatch, database: Connection, pool: Pool) -> None:
     ids = await _record(database, 1)
-    endings = [watch.expect(ids[0], timeout_s=LONG_S) for _ in range(2)]
+    endings = [watch.expect(ids[0], timeout_s=LONG_S, is_new=True) for _ in range(2)]
     await Poster(pool).post(ids)
 
     assert await _statuses(endings) == ["COMPLETED"] * 2
@@ -76,7 +76,6 @@ async def test_what_ended_before_is_found_by_looking(
     ids = await _record(database, 1)
     await Poster(pool).post(ids)
     ending = watch.expect(ids[0], timeout_s=LONG_S)
-    watch.look(ids[0])
 
     assert await _statuses([ending]) == ["COMPLETED"]
 
@@ -86,11 +85,11 @@ async def test_a_nudge_that_was_lost_costs_a_beat_however_many_others_come(
 ) -> None:
     lost, *others = await _record(database, 200)
     await Poster(pool).post([lost])
-    ending = watch.expect(lost, timeout_s=LONG_S)
+    ending = watch.expect(lost, timeout_s=LONG_S, is_new=True)
 
     async def post_others() -> None:
         for one in others:
-            waited = watch.expect(one, timeout_s=LONG_S)
+            waited = watch.expect(one, timeout_s=LONG_S, is_new=True)
             await Poster(pool).post([one])
             await waited
 
@@ -106,15 +105,15 @@ async def test_time_runs_out_for_what_does_not_end(
 ) -> None:
     ids = await _record(database, 1)
 
-    assert await watch.expect(ids[0], timeout_s=2 * LOOK_INTERVAL_S) is None
+    assert await watch.expect(ids[0], timeout_s=2 * LOOK_INTERVAL_S, is_new=True) is None
 
 
 async def test_nobody_is_kept_waiting_by_a_watch_that_drains(
     watch: FinalityWatch, database: Connection
 ) -> None:
     ids = await _record(database, 1)
-    before = watch.expect(ids[0], timeout_s=LONG_S)
+    before = watch.expect(ids[0], timeout_s=LONG_S, is_new=True)
     await watch.drain()
 
     assert await before is None
-    assert await watch.expect(ids[0], timeout_s=LONG_S) is None
+    assert await watch.expect(ids[0], timeout_s=LONG_S, is_new=True) is None
