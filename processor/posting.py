@@ -2,8 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -35,15 +43,16 @@ from runtime.queries import load_queries
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
 
-_MISMATCH: Final = "AL001"
-"""What `write_posting` raises where the rows are not those that were read."""
-
 # A dictionary answers ten times faster than an enumeration's call.
 _TYPES: Final = {one.value: one for one in TransactionType}
 _KINDS: Final = {one.value: one for one in WalletKind}
 _STATUSES: Final = {one.value: one for one in WalletStatus}
 
 log = structlog.get_logger()
+
+
+_MISMATCH: Final = "AL001"
+"""What `write_posting` raises where the rows are not those that were read."""
 
 
 class PostingMismatchError(Exception):
@@ -115,7 +124,7 @@ class Poster:
         It does not wait for the batches before, nor hold any lock: `post` finds out if something
         changed. So the database reads one batch while it writes another.
         """
-        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+        async with self._connection() as connection:
             return await self._load(connection, items, query="read_pending")
 
     async def post(self, items: Sequence[Item], *, loaded: Loaded | None = None) -> BatchResult:
@@ -163,29 +172,47 @@ class Poster:
             log.debug("posting_failed", error=repr(error))
 
     @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """A connection, given up if its server falls silent."""
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            with _given_up_in_silence(connection):
+                yield connection
+
+    @asynccontextmanager
     async def _database_transaction(self) -> AsyncIterator[Connection]:
-        """A database transaction, on a connection that is given up if its server falls silent."""
+        """A database transaction on such a connection."""
         async with (
             self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
             connection.transaction(),
         ):
-            try:
+            with _given_up_in_silence(connection):
                 yield connection
-            except TimeoutError:
-                # Undoing the work politely would wait for the silent server a second time.
-                connection.terminate()
-                raise
 
     async def _post(self, items: Sequence[Item], loaded: Loaded | None) -> BatchResult:
         try:
-            return await self._decide_and_write(items, loaded)
+            if loaded is None and not any(isinstance(item, Submission) for item in items):
+                loaded = await self.load(items)
+            return await self._post_cached(loaded) or await self._post_locked(items, loaded)
         except PostingMismatchError as error:
             # Somebody changed one of them since it was read. With the rows locked nobody can.
             log.info("batch_changed_meanwhile", error=str(error))
             self._wallet_cache.clear()
-            return await self._decide_and_write(items, None, query="lock_pending")
+            return await self._post_locked(items, None, query="lock_pending")
 
-    async def _decide_and_write(
+    async def _post_cached(self, loaded: Loaded | None) -> BatchResult | None:
+        """Commit with one statement where all is known that it rests on; None where it is not."""
+        if loaded is None or not loaded.pending:
+            return None
+        wallets, missing = self._cached_wallets(loaded.pending)
+        if missing:
+            return None
+        posting = post(wallets.wallets, loaded.pending)
+        async with self._connection() as connection:
+            await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
+            written = await self._write(connection, posting, wallets)
+        return await self._committed(loaded, posting, written)
+
+    async def _post_locked(
         self, items: Sequence[Item], loaded: Loaded | None, *, query: str = "read_pending"
     ) -> BatchResult:
         async with self._database_transaction() as connection:
@@ -195,6 +222,11 @@ class Poster:
             posting = post(wallets.wallets, loaded.pending)
             written = await self._write(connection, posting, wallets)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
+        return await self._committed(loaded, posting, written)
+
+    async def _committed(
+        self, loaded: Loaded, posting: Posting, written: asyncpg.Record | None
+    ) -> BatchResult:
         self._remember(loaded, posting, written)
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
@@ -225,22 +257,28 @@ class Poster:
             Outcome(item) if isinstance(item, UUID) else _outcome(next(outcomes)) for item in items
         ], recorded_views(arguments, recorded, channel=Channel.AMQP)
 
+    def _cached_wallets(self, pending: Sequence[PendingTransaction]) -> tuple[_Wallets, list[UUID]]:
+        """Return those of a batch that the last ones left in memory, and the others' ids."""
+        cached, missing = self._wallet_cache.find(_wallet_ids(pending))
+        wallets = [one.wallet for one in cached]
+        row_versions = {one.wallet.id: one.row_version for one in cached}
+        changed_at = self._wallet_cache.changed_at if cached else None
+        return _Wallets(wallets, row_versions, changed_at), missing
+
     async def _wallets(
         self, connection: Connection, pending: Sequence[PendingTransaction]
     ) -> _Wallets:
         """Return those of a batch: as the last one left them, the others locked in id order."""
-        cached, missing = self._wallet_cache.find(_wallet_ids(pending))
-        wallets = [one.wallet for one in cached]
-        row_versions = {one.wallet.id: one.row_version for one in cached}
-        moments = [self._wallet_cache.changed_at] if cached else []
+        found, missing = self._cached_wallets(pending)
+        moments = [found.changed_at]
         rows = await connection.fetch(self._sql["lock_wallets"], missing) if missing else []
         for row in rows:
             wallet, row_version, moment = _wallet(row)
-            wallets.append(wallet)
-            row_versions[wallet.id] = row_version
+            found.wallets.append(wallet)
+            found.row_versions[wallet.id] = row_version
             moments.append(moment)
         changed_at = max((one for one in moments if one is not None), default=None)
-        return _Wallets(wallets, row_versions, changed_at)
+        return found._replace(changed_at=changed_at)
 
     def _remember(self, loaded: Loaded, posting: Posting, written: asyncpg.Record | None) -> None:
         """Keep what a commit has left for the next batch and for the relay."""
@@ -276,6 +314,16 @@ class Poster:
             if error.sqlstate == _MISMATCH:
                 raise PostingMismatchError(str(error)) from error
             raise
+
+
+@contextmanager
+def _given_up_in_silence(connection: Connection) -> Iterator[None]:
+    """Undoing the work politely would wait for the silent server a second time."""
+    try:
+        yield
+    except TimeoutError:
+        connection.terminate()
+        raise
 
 
 def _outcome(recorded: RecordedRow) -> Outcome:

@@ -27,7 +27,7 @@ class FaultPoint(StrEnum):
     INGRESS_ANNOUNCED = "ingress.announced"
     """The broker has confirmed an announcement; whoever waits for it has no answer yet."""
     PROCESSOR_BEFORE_COMMIT = "processor.before_commit"
-    """A batch is written, and its COMMIT is what comes next."""
+    """A batch is decided, and written if that takes a step of its own; its commit comes next."""
     PROCESSOR_COMMITTED = "processor.committed"
     """A batch is committed; nothing of it is acked."""
     RELAY_PUBLISHED = "relay.published"

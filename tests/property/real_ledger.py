@@ -56,21 +56,23 @@ SELECT t.idempotency_key, o.event_type
 FROM outbox AS o, unnest(o.transaction_ids) AS owed (id), transactions AS t
 WHERE t.id = owed.id AND t.submitter = $1
 """
+# Whoever used its session last, as pools hand out the one that was given back last.
 _END_POSTER = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-WHERE datname = current_database() AND state = 'idle in transaction'
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+ORDER BY state_change DESC NULLS LAST LIMIT 1
 """
 
 
 class Crash(StrEnum):
-    """How a poster comes to grief behind its writes, just before COMMIT."""
+    """How a poster comes to grief, its connection in hand, just before it commits."""
 
     ERROR = "error"
     """The network says no."""
     SESSION_ENDED = "session ended"
     """PostgreSQL ends the session: the server goes down."""
     CANCELLED = "cancelled"
-    """The posting is cancelled in the middle of COMMIT: nobody knows whether it happened."""
+    """The posting is cancelled in the middle of its commit: nobody knows whether it happened."""
 
 
 class _Crashes(FaultPoints):

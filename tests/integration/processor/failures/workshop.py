@@ -15,6 +15,7 @@ from processor.consumer import Consumer
 from processor.correspondence import Correspondence
 from processor.partition import PartitionProcessor
 from processor.posting import Poster
+from processor.wallet_cache import WalletCache
 from processor.watchdog import QUIET_MAX_S
 from runtime.broker import Channel
 from runtime.database import KEYED_SESSION, Connection, create_pool
@@ -77,7 +78,7 @@ async def processing(
     circuit = Circuit(pool)
     partition = PartitionProcessor(
         consumer=consumer,
-        poster=Poster(pool, fault_points=fault_points),
+        poster=Poster(pool, wallet_cache=WalletCache(), fault_points=fault_points),
         circuit=circuit,
         correspondence=Correspondence(publisher=publisher, pool=pool, queue=QUEUE),
         posted=asyncio.Event(),
