@@ -93,7 +93,7 @@ class OutboxRelay:
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
             backoff.reset()
-            if relayed.owed < OWED_MAX:
+            if relayed.events < FLIGHT_MAX:
                 least_age_s = 0.0 if await self._has_posted() else LEFT_BEHIND_S
 
     async def run_once(self, *, least_age_s: float = 0.0) -> Relayed:
