@@ -1,6 +1,7 @@
 """Processing one partition: take a batch, post it, tell of it, ack it; forever, in that order.
 
-The batch behind is read while one is written, and written while that one is told of and acked.
+The batch behind is read and decided while one is written, and written while that one is told of
+and acked.
 """
 
 import asyncio
@@ -85,6 +86,15 @@ class _Batch:
             self._posting = asyncio.create_task(post(self))
             self._posting.add_done_callback(_retrieve)
         return self._posting
+
+    async def decide_ahead(self, before: "asyncio.Task[_Posted]") -> None:
+        """Decide once it is read, if the batch before is still being written by then."""
+        if self._loading is None:
+            return
+        await asyncio.wait({before, self._loading}, return_when=asyncio.FIRST_COMPLETED)
+        loaded = await self.loaded() if self._loading.done() and not before.done() else None
+        if loaded is not None:
+            self._poster.decide_ahead(loaded)
 
     def drop(self) -> None:
         """Let go of a batch whose deliveries are the broker's again; a commit goes on."""
@@ -193,7 +203,10 @@ class PartitionProcessor:
 
     async def _process(self, batch: "_Batch", following: "_Batch | None") -> None:
         """Post a batch, tell of it, ack it; the one behind it is written meanwhile."""
-        posted = await batch.begin_to_post(self._post)
+        posting = batch.begin_to_post(self._post)
+        if following is not None:
+            await following.decide_ahead(posting)
+        posted = await posting
         if not posted.deliveries:
             return
         await self._fault_points.reach(FaultPoint.PROCESSOR_COMMITTED)

@@ -6,16 +6,15 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -32,16 +31,19 @@ from contracts.recording import (
 from contracts.tracing import trace_id_of
 from contracts.transactions import Channel, TransactionType
 from contracts.wallets import WalletKind, WalletStatus
+from processor.deciding import Decided, decide, wallet_ids_of, writing_arguments
 from processor.failures import InterruptedPostingError
-from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Posted, Posting, Wallet, post
+from processor.ledger import PendingTransaction, Posting, Wallet
 from processor.recent import RecentBatch, RecentPostings
-from processor.wallet_cache import WalletCache
+from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
+
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # A dictionary answers ten times faster than an enumeration's call.
 _TYPES: Final = {one.value: one for one in TransactionType}
@@ -70,21 +72,15 @@ Item: TypeAlias = UUID | Submission
 """What is to be posted: a recorded row by its id, or a submission that is not recorded yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loaded:
     """A batch as it was read, without locks: an outcome for each item, and what is PENDING."""
 
     outcomes: list[Outcome]
     rows: Mapping[UUID, RecordedView]
     pending: list[PendingTransaction]
-
-
-class _Wallets(NamedTuple):
-    """The wallets of a batch, the versions of their rows, and the latest change among them."""
-
-    wallets: list[Wallet]
-    row_versions: dict[UUID, int]
-    changed_at: datetime | None
+    decided: Decided | None = None
+    """What it comes to, where that was decided ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +112,7 @@ class Poster:
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
         self._sql = load_queries("processor")
+        self._changed_at = _LONG_AGO
         self._under_way: set[asyncio.Task[BatchResult]] = set()
 
     async def load(self, items: Sequence[Item]) -> Loaded:
@@ -126,6 +123,14 @@ class Poster:
         """
         async with self._connection() as connection:
             return await self._load(connection, items, query="read_pending")
+
+    def decide_ahead(self, loaded: Loaded) -> None:
+        """Decide the batch behind the one that is being written, on the wallets that it leaves.
+
+        If that one is not written after all, this one is decided again when its turn comes.
+        """
+        if self._wallet_cache.is_ahead:
+            loaded.decided = self._decide(loaded)
 
     async def post(self, items: Sequence[Item], *, loaded: Loaded | None = None) -> BatchResult:
         """Commit the effect of all items at once; raises what the database raises, then nothing is.
@@ -138,7 +143,7 @@ class Poster:
         # A task of its own: whoever waits may be cancelled, a commit under way may not.
         posting = asyncio.ensure_future(self._post(items, loaded))
         self._under_way.add(posting)
-        posting.add_done_callback(self._forget)
+        posting.add_done_callback(self._settle)
         try:
             return await asyncio.shield(posting)
         except asyncio.CancelledError:
@@ -165,11 +170,15 @@ class Poster:
             await bury(transaction_id)
         return transaction_id
 
-    def _forget(self, posting: "asyncio.Task[BatchResult]") -> None:
+    def _settle(self, posting: "asyncio.Task[BatchResult]") -> None:
         """Let go of a posting, which nobody may have waited for to its end."""
         self._under_way.discard(posting)
-        if not posting.cancelled() and (error := posting.exception()) is not None:
+        error = None if posting.cancelled() else posting.exception()
+        if error is not None:
             log.debug("posting_failed", error=repr(error))
+        if error is not None or posting.cancelled():
+            # As far as anybody knows it was not written, and the next one must not rest on it.
+            self._wallet_cache.clear()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -192,25 +201,22 @@ class Poster:
         try:
             if loaded is None and not any(isinstance(item, Submission) for item in items):
                 loaded = await self.load(items)
-            return await self._post_cached(loaded) or await self._post_locked(items, loaded)
+            return await self._post_known(loaded) or await self._post_locked(items, loaded)
         except PostingMismatchError as error:
             # Somebody changed one of them since it was read. With the rows locked nobody can.
             log.info("batch_changed_meanwhile", error=str(error))
             self._wallet_cache.clear()
             return await self._post_locked(items, None, query="lock_pending")
 
-    async def _post_cached(self, loaded: Loaded | None) -> BatchResult | None:
+    async def _post_known(self, loaded: Loaded | None) -> BatchResult | None:
         """Commit with one statement where all is known that it rests on; None where it is not."""
-        if loaded is None or not loaded.pending:
+        decided = None if loaded is None else loaded.decided or self._decide(loaded)
+        if loaded is None or decided is None:
             return None
-        wallets, missing = self._cached_wallets(loaded.pending)
-        if missing:
-            return None
-        posting = post(wallets.wallets, loaded.pending)
         async with self._connection() as connection:
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
-            written = await self._write(connection, posting, wallets)
-        return await self._committed(loaded, posting, written)
+            written = await self._write(connection, decided)
+        return await self._committed(loaded, decided, written)
 
     async def _post_locked(
         self, items: Sequence[Item], loaded: Loaded | None, *, query: str = "read_pending"
@@ -218,16 +224,31 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, query=query)
-            wallets = await self._wallets(connection, loaded.pending)
-            posting = post(wallets.wallets, loaded.pending)
-            written = await self._write(connection, posting, wallets)
+            known, missing = self._wallet_cache.find(wallet_ids_of(loaded.pending))
+            known |= await self._lock_wallets(connection, missing)
+            decided = self._decide_on(known, loaded)
+            written = await self._write(connection, decided)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
-        return await self._committed(loaded, posting, written)
+        return await self._committed(loaded, decided, written)
+
+    def _decide(self, loaded: Loaded) -> Decided | None:
+        """Decide on remembered wallets; None where one is not known, or there is nothing to do."""
+        if not loaded.pending:
+            return None
+        known, missing = self._wallet_cache.find(wallet_ids_of(loaded.pending))
+        return None if missing else self._decide_on(known, loaded)
+
+    def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided:
+        decided = decide(known, loaded.pending)
+        self._wallet_cache.keep(decided.posting.wallets, decided.writing)
+        return decided
 
     async def _committed(
-        self, loaded: Loaded, posting: Posting, written: asyncpg.Record | None
+        self, loaded: Loaded, decided: Decided, written: asyncpg.Record | None
     ) -> BatchResult:
-        self._remember(loaded, posting, written)
+        posting = decided.posting
+        if written is not None:
+            self._remember(loaded, decided, written)
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
         return BatchResult(outcomes=loaded.outcomes, posting=posting)
@@ -257,40 +278,24 @@ class Poster:
             Outcome(item) if isinstance(item, UUID) else _outcome(next(outcomes)) for item in items
         ], recorded_views(arguments, recorded, channel=Channel.AMQP)
 
-    def _cached_wallets(self, pending: Sequence[PendingTransaction]) -> tuple[_Wallets, list[UUID]]:
-        """Return those of a batch that the last ones left in memory, and the others' ids."""
-        cached, missing = self._wallet_cache.find(_wallet_ids(pending))
-        wallets = [one.wallet for one in cached]
-        row_versions = {one.wallet.id: one.row_version for one in cached}
-        changed_at = self._wallet_cache.changed_at if cached else None
-        return _Wallets(wallets, row_versions, changed_at), missing
-
-    async def _wallets(
-        self, connection: Connection, pending: Sequence[PendingTransaction]
-    ) -> _Wallets:
-        """Return those of a batch: as the last one left them, the others locked in id order."""
-        found, missing = self._cached_wallets(pending)
-        moments = [found.changed_at]
-        rows = await connection.fetch(self._sql["lock_wallets"], missing) if missing else []
+    async def _lock_wallets(
+        self, connection: Connection, wallet_ids: Sequence[UUID]
+    ) -> dict[UUID, VersionedWallet]:
+        """Return wallets that no batch before has left in memory, locked in id order."""
+        rows = await connection.fetch(self._sql["lock_wallets"], wallet_ids) if wallet_ids else []
+        locked: dict[UUID, VersionedWallet] = {}
         for row in rows:
-            wallet, row_version, moment = _wallet(row)
-            found.wallets.append(wallet)
-            found.row_versions[wallet.id] = row_version
-            moments.append(moment)
-        changed_at = max((one for one in moments if one is not None), default=None)
-        return found._replace(changed_at=changed_at)
+            wallet, row_version, changed_at = _wallet(row)
+            locked[wallet.id] = VersionedWallet(wallet, Writing(row_version))
+            self._changed_at = max(self._changed_at, changed_at)
+        return locked
 
-    def _remember(self, loaded: Loaded, posting: Posting, written: asyncpg.Record | None) -> None:
+    def _remember(self, loaded: Loaded, decided: Decided, written: asyncpg.Record) -> None:
         """Keep what a commit has left for the next batch and for the relay."""
-        if written is None:
-            return
-        moment = written["moment"]
-        self._wallet_cache.keep(
-            posting.wallets, row_version=written["row_version"], changed_at=moment
-        )
-        if posting.posted:
-            posted = {one.transaction_id: one for one in posting.posted}
-            batch = RecentBatch(loaded.rows, posted, moment)
+        decided.writing.row_version = written["row_version"]
+        self._changed_at = written["moment"]
+        if decided.posting.posted:
+            batch = RecentBatch(loaded.rows, decided.posting.posted, self._changed_at)
             self._recent.keep(written["completed_outbox_id"], batch)
 
     async def _tell_traces(self, pending: Sequence[PendingTransaction]) -> None:
@@ -299,16 +304,14 @@ class Poster:
         for row in rows:
             _tell_trace(row)
 
-    async def _write(
-        self, connection: Connection, posting: Posting, wallets: _Wallets
-    ) -> asyncpg.Record | None:
+    async def _write(self, connection: Connection, decided: Decided) -> asyncpg.Record | None:
         """Write what was decided; None where that is nothing."""
-        if not posting.posted and not posting.refused:
+        if not decided.posting.posted and not decided.posting.refused:
             return None
-        arguments = _writing_arguments(posting, wallets)
+        arguments = writing_arguments(decided)
         try:
             return await connection.fetchrow(
-                self._sql["write_posting"], wallets.changed_at, *arguments
+                self._sql["write_posting"], self._changed_at, *arguments
             )
         except asyncpg.PostgresError as error:
             if error.sqlstate == _MISMATCH:
@@ -328,14 +331,6 @@ def _given_up_in_silence(connection: Connection) -> Iterator[None]:
 
 def _outcome(recorded: RecordedRow) -> Outcome:
     return Outcome(recorded.id, is_key_reused=not recorded.is_same)
-
-
-def _wallet_ids(pending: Iterable[PendingTransaction]) -> list[UUID]:
-    ids: set[UUID] = set()
-    for transaction in pending:
-        ids.add(transaction.source_wallet_id)
-        ids.add(transaction.destination_wallet_id)
-    return list(ids)
 
 
 def _pending_transaction(row: RecordedView) -> PendingTransaction:
@@ -371,23 +366,3 @@ def _tell_trace(row: asyncpg.Record) -> None:
         request_id=row["request_id"] or trace_id,
         trace_id=trace_id,
     )
-
-
-def _writing_arguments(posting: Posting, wallets: _Wallets) -> tuple[Sequence[Any], ...]:
-    """Return the arrays of `write_posting` behind its first argument, in their order."""
-    changed, refused = posting.wallets, posting.refused
-    return (
-        [wallet.id for wallet in changed],
-        [wallet.balance for wallet in changed],
-        [wallet.version for wallet in changed],
-        [wallets.row_versions[wallet.id] for wallet in changed],
-        *_columns(posting.posted),
-        [refusal.transaction_id for refusal in refused],
-        [refusal.code.value for refusal in refused],
-        [REFUSAL_DETAILS[refusal.code] for refusal in refused],
-    )
-
-
-def _columns(posted: Sequence[Posted]) -> Sequence[Sequence[Any]]:
-    """Return the fields of what was posted, an array each."""
-    return list(zip(*posted, strict=True)) or [()] * len(Posted._fields)

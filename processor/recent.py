@@ -4,9 +4,10 @@ The outbox row stays the promise: what is not here any more, or was posted by an
 read from the database.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from functools import cached_property
+from typing import Any, Final
 from uuid import UUID
 
 from contracts.recording import RecordedView
@@ -17,23 +18,35 @@ RECENT_MAX: Final = 8_192
 """Transactions; beyond them the oldest batch is forgotten."""
 
 
-class RecentBatch(NamedTuple):
+class RecentBatch:
     """The posted transactions of one commit: as they were recorded, and what became of them."""
 
-    recorded: Mapping[UUID, RecordedView]
-    posted: Mapping[UUID, Posted]
-    at: datetime
+    def __init__(
+        self, recorded: Mapping[UUID, RecordedView], posted: Sequence[Posted], at: datetime
+    ) -> None:
+        self._recorded = recorded
+        self._posted = posted
+        self._at = at
+
+    def __len__(self) -> int:
+        """How many transactions were posted."""
+        return len(self._posted)
+
+    # Made when the relay comes to it: while a batch is kept, the next one waits to be written.
+    @cached_property
+    def _by_id(self) -> dict[UUID, Posted]:
+        return {one.transaction_id: one for one in self._posted}
 
     def row(self, transaction_id: UUID) -> Row:
         """Return a transaction as `transaction_views` has it since the commit."""
-        one = self.posted[transaction_id]
-        row: dict[str, Any] = dict(self.recorded[transaction_id].items())
+        one = self._by_id[transaction_id]
+        row: dict[str, Any] = dict(self._recorded[transaction_id].items())
         row["status"] = "COMPLETED"
         row["source_sequence"] = one.source_sequence
         row["source_balance_after"] = one.source_balance
         row["destination_sequence"] = one.destination_sequence
         row["destination_balance_after"] = one.destination_balance
-        row["completed_at"] = self.at
+        row["completed_at"] = self._at
         row["failure_code"] = row["reversed_by"] = None
         return row
 
@@ -48,7 +61,7 @@ class RecentPostings:
     def keep(self, outbox_id: UUID, batch: RecentBatch) -> None:
         """Remember a batch until it is told of, or many others came."""
         self._batches[outbox_id] = batch
-        self._size += len(batch.posted)
+        self._size += len(batch)
         while self._size > RECENT_MAX:
             self.forget([next(iter(self._batches))])
 
@@ -59,5 +72,6 @@ class RecentPostings:
     def forget(self, outbox_ids: Iterable[UUID]) -> None:
         """Let go of what was told."""
         for outbox_id in outbox_ids:
-            if batch := self._batches.pop(outbox_id, None):
-                self._size -= len(batch.posted)
+            batch = self._batches.pop(outbox_id, None)
+            if batch is not None:
+                self._size -= len(batch)

@@ -1,12 +1,11 @@
-"""Wallets as this process's own commits left them, so that the next batch need not read them.
+"""Wallets as this process's own batches leave them, so that the next one need not read them.
 
-Nothing rests on it being right: each wallet comes with the version of its row (PostgreSQL's xmin,
-the transaction that wrote it), a write names the version that it was decided on, and where any
-other row is found the batch is undone and decided again on locked rows.
+Nothing rests on it being right: each wallet comes with what wrote its row (PostgreSQL's xmin, the
+transaction's id), a write names the version that it was decided on, and where any other row is
+found the batch is undone and decided again on locked rows.
 """
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -16,47 +15,62 @@ GENERATION_MAX: Final = 16_384
 """Wallets in a generation; two are kept, some 10 MB in all."""
 
 
+class Writing:
+    """What writes rows of wallets: a batch, from its decision on, or whoever did so before."""
+
+    __slots__ = ("row_version",)
+
+    def __init__(self, row_version: int | None = None) -> None:
+        """`row_version` is None until it is committed."""
+        self.row_version = row_version
+
+
 class VersionedWallet(NamedTuple):
-    """A wallet, and the transaction that wrote its row."""
+    """A wallet, and what writes its row."""
 
     wallet: Wallet
-    row_version: int
+    writing: Writing
 
 
 class WalletCache:
-    """The wallets that were written last: at least one generation of them, at most two."""
+    """The wallets that were decided last: at least one generation of them, at most two."""
 
     def __init__(self, *, generation_max: int = GENERATION_MAX) -> None:
         """`generation_max` 0 keeps none."""
         self._generation_max = generation_max
         self._young: dict[UUID, VersionedWallet] = {}
         self._old: dict[UUID, VersionedWallet] = {}
-        self.changed_at: datetime | None = None
-        """The latest moment at which any of them was written."""
+        self._latest = Writing(0)
 
-    def find(self, wallet_ids: Iterable[UUID]) -> tuple[list[VersionedWallet], list[UUID]]:
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the last batch that was kept is decided, and not committed yet."""
+        return self._latest.row_version is None
+
+    def find(self, wallet_ids: Iterable[UUID]) -> tuple[dict[UUID, VersionedWallet], list[UUID]]:
         """Return those that are here, and the ids of the others."""
         young, old = self._young, self._old
-        found: list[VersionedWallet] = []
+        found: dict[UUID, VersionedWallet] = {}
         missing: list[UUID] = []
         for wallet_id in wallet_ids:
             cached = young.get(wallet_id) or old.get(wallet_id)
             if cached is None:
                 missing.append(wallet_id)
             else:
-                found.append(cached)
+                found[wallet_id] = cached
         return found, missing
 
-    def keep(self, wallets: Iterable[Wallet], *, row_version: int, changed_at: datetime) -> None:
-        """Remember what one commit wrote."""
+    def keep(self, wallets: Iterable[Wallet], writing: Writing) -> None:
+        """Remember wallets as a batch will leave them."""
         if not self._generation_max:
             return
         for wallet in wallets:
-            self._young[wallet.id] = VersionedWallet(wallet, row_version)
-        self.changed_at = changed_at
+            self._young[wallet.id] = VersionedWallet(wallet, writing)
+            self._latest = writing
         if len(self._young) >= self._generation_max:
             self._old, self._young = self._young, {}
 
     def clear(self) -> None:
-        """Forget all: somebody else wrote one of them, and perhaps more."""
+        """Forget all: a batch was not written, or somebody else wrote a wallet, perhaps more."""
         self._young, self._old = {}, {}
+        self._latest = Writing(0)

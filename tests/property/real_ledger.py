@@ -180,6 +180,32 @@ class RealLedger:
             self.post(items)
         assert classify(raised.value) is Fate.TRANSIENT, repr(raised.value)
 
+    def post_in_a_row(
+        self, first: Sequence[Item], second: Sequence[Item], crash: Crash | None
+    ) -> None:
+        """Post two batches, the second decided while the first is written.
+
+        The first may crash; then it is posted again before the second.
+        """
+        poster = self._parts.poster
+
+        async def both() -> None:
+            self._parts.crashes.next = crash
+            ahead = await poster.load(first)
+            behind = await poster.load(second)
+            posting = asyncio.ensure_future(poster.post(first, loaded=ahead))
+            while not posting.done():
+                await asyncio.sleep(0)
+                if behind.decided is None:
+                    poster.decide_ahead(behind)
+            if (error := posting.exception()) is not None:
+                assert isinstance(error, Exception)
+                assert classify(error) is Fate.TRANSIENT, repr(error)
+                await poster.post(first, loaded=ahead)
+            await poster.post(second, loaded=behind)
+
+        self._run(both())
+
     def quarantine(self, item: Item, submission: Submission) -> tuple[UUID | None, UUID]:
         """Set an item aside; return its transaction and its dead letter."""
         letters: list[UUID] = []

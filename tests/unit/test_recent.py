@@ -7,10 +7,9 @@ from processor.ledger import Posted
 from processor.recent import RECENT_MAX, RecentBatch, RecentPostings
 
 _SIZE = 512
-_POSTED = {
-    UUID(int=number): Posted(UUID(int=number), UUID(int=1), UUID(int=2), 1, 1, 1, 0, 0)
-    for number in range(_SIZE)
-}
+_POSTED = [
+    Posted(UUID(int=number), UUID(int=1), UUID(int=2), 1, 1, 1, 0, 0) for number in range(_SIZE)
+]
 _BATCH = RecentBatch({}, _POSTED, datetime(2026, 1, 1, tzinfo=UTC))
 
 

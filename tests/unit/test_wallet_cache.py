@@ -1,13 +1,10 @@
 """The cache of written wallets is bounded, and forgets the oldest first."""
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 from contracts.wallets import WalletKind, WalletStatus
 from processor.ledger import Wallet
-from processor.wallet_cache import WalletCache
-
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+from processor.wallet_cache import WalletCache, Writing
 
 
 def _wallet(number: int) -> Wallet:
@@ -19,7 +16,7 @@ def _wallet(number: int) -> Wallet:
 def _cache(*, generation_max: int, wallets: int) -> WalletCache:
     cache = WalletCache(generation_max=generation_max)
     for number in range(wallets):
-        cache.keep([_wallet(number)], row_version=number, changed_at=_NOW)
+        cache.keep([_wallet(number)], Writing(number))
     return cache
 
 
@@ -28,27 +25,38 @@ def test_two_generations_are_kept_and_the_oldest_are_missing() -> None:
 
     found, missing = cache.find([UUID(int=number) for number in range(25)])
 
-    assert [one.row_version for one in found] == list(range(10, 25))
+    assert [one.writing.row_version for one in found.values()] == list(range(10, 25))
     assert [one.int for one in missing] == list(range(10))
 
 
 def test_the_newest_version_of_a_wallet_is_found() -> None:
     cache = _cache(generation_max=2, wallets=3)
-    cache.keep([_wallet(0)], row_version=99, changed_at=_NOW)
+    cache.keep([_wallet(0)], Writing(99))
 
-    [found], _ = cache.find([UUID(int=0)])
+    found, _ = cache.find([UUID(int=0)])
 
-    assert found.row_version == 99
+    assert found[UUID(int=0)].writing.row_version == 99
 
 
 def test_a_cache_of_no_size_keeps_nothing() -> None:
     cache = _cache(generation_max=0, wallets=3)
 
-    assert cache.find([UUID(int=0)]) == ([], [UUID(int=0)])
+    assert cache.find([UUID(int=0)]) == ({}, [UUID(int=0)])
 
 
 def test_a_cleared_cache_keeps_nothing() -> None:
     cache = _cache(generation_max=2, wallets=3)
     cache.clear()
 
-    assert cache.find([UUID(int=0), UUID(int=2)]) == ([], [UUID(int=0), UUID(int=2)])
+    assert cache.find([UUID(int=0), UUID(int=2)]) == ({}, [UUID(int=0), UUID(int=2)])
+
+
+def test_a_batch_that_is_kept_before_its_commit_is_ahead_until_then() -> None:
+    cache = _cache(generation_max=2, wallets=1)
+    writing = Writing()
+    before = cache.is_ahead
+    cache.keep([_wallet(1)], writing)
+    meanwhile = cache.is_ahead
+    writing.row_version = 7
+
+    assert (before, meanwhile, cache.is_ahead) == (False, True, False)

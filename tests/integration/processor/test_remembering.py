@@ -1,5 +1,7 @@
 """What a poster remembers of its last batches is never more than a short cut."""
 
+import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
@@ -8,10 +10,11 @@ import pytest
 from contracts.event_bodies import event_body
 from contracts.recording import Submission
 from processor.ledger import Posting
-from processor.posting import Poster
+from processor.posting import BatchResult, Loaded, Poster
 from processor.recent import RecentPostings
 from processor.wallet_cache import WalletCache
 from runtime.database import Connection, Pool
+from runtime.fault_points import FaultPoint, FaultPoints
 from runtime.queries import load_queries
 from tests.integration.processor.books import (
     add_wallets,
@@ -41,7 +44,7 @@ async def test_wallets_of_the_last_batch_are_written_without_being_read(
         found, missing = cache.find([alice, bob])
         await _post(poster, database, "second", bob, alice, amount=1)
 
-    assert ([one.wallet.balance for one in found], missing) == ([90, 110], [])
+    assert ([found[one].wallet.balance for one in (alice, bob)], missing) == ([90, 110], [])
     assert await balances_of(database, [alice, bob]) == [91, 109]
 
 
@@ -76,6 +79,22 @@ async def test_what_another_poster_wrote_in_between_counts(
     assert await database.fetchval("SELECT max(sequence) FROM entries") == 4
 
 
+async def test_nothing_is_refused_because_of_what_a_wallet_had_before(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool, wallet_cache=WalletCache())
+        await _post(poster, database, "before", alice, bob, amount=100)
+        await database.execute("UPDATE wallets SET overdraft_limit = 50 WHERE id = $1", alice)
+        raised = await _post(poster, database, "raised", alice, bob, amount=50)
+        await _post(Poster(pool), database, "another's", bob, alice, amount=200)
+        paid = await _post(poster, database, "paid", alice, bob, amount=150)
+
+    assert (len(raised.posted), len(paid.posted)) == (1, 1)
+    assert await balances_of(database, [alice, bob]) == [0, 200]
+
+
 async def test_a_batch_that_was_undone_is_not_remembered(
     database: Connection, database_url: str
 ) -> None:
@@ -89,6 +108,90 @@ async def test_a_batch_that_was_undone_is_not_remembered(
         await _post(poster, database, "last", alice, bob, amount=10)
 
     assert await balances_of(database, [alice, bob]) == [80, 120]
+
+
+class _Held(FaultPoints):
+    """Holds a batch that is decided, until it is let go or fails."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.reached = asyncio.Event()
+        self.is_let_go = asyncio.Event()
+        self._error = error
+
+    async def reach(self, point: FaultPoint) -> None:
+        """Wait, the first time."""
+        assert point is FaultPoint.PROCESSOR_BEFORE_COMMIT
+        if self.reached.is_set():
+            return
+        self.reached.set()
+        await self.is_let_go.wait()
+        if self._error is not None:
+            raise self._error
+
+
+async def _decided_ahead(
+    pool: Pool, held: _Held, ids: Sequence[UUID], cache: WalletCache
+) -> tuple["asyncio.Task[BatchResult]", Poster, Loaded]:
+    """Post the second of three transfers and decide the third on it; the first makes them known."""
+    await Poster(pool, wallet_cache=cache).post(ids[:1])
+    poster = Poster(pool, wallet_cache=cache, fault_points=held)
+    posting = asyncio.create_task(poster.post(ids[1:2]))
+    await held.reached.wait()
+    loaded = await poster.load(ids[2:])
+    poster.decide_ahead(loaded)
+    held.is_let_go.set()
+    return posting, poster, loaded
+
+
+async def test_a_batch_is_decided_on_what_the_one_that_is_being_written_leaves(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    commands = [transfer_command(str(n), alice, bob, 50) for n in range(3)]
+    ids = await record(database, commands)
+    async with open_pool(database_url) as pool:
+        posting, poster, loaded = await _decided_ahead(pool, _Held(), ids, WalletCache())
+        await posting
+        assert loaded.decided is not None
+        result = await poster.post(ids[2:], loaded=loaded)
+
+    assert result.posting is loaded.decided.posting
+    assert [one.code for one in result.posting.refused] == ["insufficient_funds"]
+    assert await balances_of(database, [alice, bob]) == [0, 200]
+
+
+async def test_what_was_decided_on_a_batch_that_failed_is_decided_again(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    commands = [transfer_command(str(n), alice, bob, 50) for n in range(3)]
+    ids = await record(database, commands)
+    async with open_pool(database_url) as pool:
+        held = _Held(ConnectionResetError("the network says no"))
+        posting, poster, loaded = await _decided_ahead(pool, held, ids, WalletCache())
+        with pytest.raises(ConnectionResetError):
+            await posting
+        assert loaded.decided is not None
+        result = await poster.post(ids[2:], loaded=loaded)
+
+    assert len(loaded.decided.posting.refused) == len(result.posting.posted) == 1
+    assert await balances_of(database, [alice, bob]) == [0, 200]
+
+
+async def test_nothing_is_decided_ahead_while_nothing_is_written(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(database, [transfer_command(str(n), alice, bob, 50) for n in range(2)])
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool, wallet_cache=WalletCache())
+        loaded = await poster.load(ids[1:])
+        poster.decide_ahead(loaded)
+        before = loaded.decided
+        await poster.post(ids[:1])
+        poster.decide_ahead(loaded)
+
+    assert (before, loaded.decided) == (None, None)
 
 
 async def _bodies(pool: Pool, recent: RecentPostings, database: Connection) -> list[list[bytes]]:
