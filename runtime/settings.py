@@ -126,7 +126,7 @@ class ProcessorSettings(ServiceSettings):
 
     status_port: Port = 9102
     processor_database_connections: Annotated[int, Field(ge=2, le=100)] = 4
-    batch_size: Annotated[int, Field(ge=1, le=1000)] = 512
+    batch_size: Annotated[int, Field(ge=1, le=1000)] = 1000
     lock_timeout_s: Seconds = 5.0
 
 
