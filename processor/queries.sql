@@ -5,13 +5,14 @@ FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $
 
 -- name: read_pending
 -- What is still to be posted, without a lock: `write_posting` counts what it changes. First what the
--- ledger needs, then what the events tell.
+-- ledger needs, then what the events tell. OFFSET 0 keeps the lookup by key: a plan that was made
+-- while the table was small would read all of it.
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
     t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
     t.traceparent, t.reverses, t.created_at
 FROM unnest($1::uuid[]) AS wanted (id)
-INNER JOIN transactions AS t ON t.id = wanted.id
+CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
 WHERE t.status = 'PENDING';
 
 -- name: lock_pending

@@ -40,12 +40,6 @@ KEYED_SESSION: Final = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    # A scan along an index is still a scan: of a table that had two pages when it was analysed it
-    # costs less than a batch's lookups, and goes on when the table has grown. With the rows' own
-    # cost counted in, 30 rows are enough to look them up.
-    "cpu_tuple_cost": "1",
-    # The ids of a batch differ: to remember what each one led to is for nothing.
-    "enable_memoize": "off",
 }
 """Session settings of the processes: index lookups, whatever the statistics say."""
 
