@@ -246,12 +246,11 @@ class Poster:
     async def _committed(
         self, loaded: Loaded, decided: Decided, written: asyncpg.Record | None
     ) -> BatchResult:
-        posting = decided.posting
         if written is not None:
             self._remember(loaded, decided, written)
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
-        return BatchResult(outcomes=loaded.outcomes, posting=posting)
+        return BatchResult(outcomes=loaded.outcomes, posting=decided.posting)
 
     async def _load(self, connection: Connection, items: Sequence[Item], *, query: str) -> Loaded:
         """Return what is PENDING, in the items' order; each transaction once."""

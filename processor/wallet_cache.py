@@ -64,9 +64,11 @@ class WalletCache:
         """Remember wallets as a batch will leave them."""
         if not self._generation_max:
             return
-        for wallet in wallets:
-            self._young[wallet.id] = VersionedWallet(wallet, writing)
-            self._latest = writing
+        kept = {wallet.id: VersionedWallet(wallet, writing) for wallet in wallets}
+        if not kept:
+            return
+        self._young.update(kept)
+        self._latest = writing
         if len(self._young) >= self._generation_max:
             self._old, self._young = self._young, {}
 
