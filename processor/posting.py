@@ -79,6 +79,8 @@ class Loaded:
     outcomes: list[Outcome]
     rows: Mapping[UUID, RecordedView]
     pending: list[PendingTransaction]
+    wallets: Mapping[UUID, VersionedWallet]
+    """Those of their wallets that no batch before had left in memory."""
     decided: Decided | None = None
     """What it comes to, where that was decided ahead."""
 
@@ -116,13 +118,17 @@ class Poster:
         self._under_way: set[asyncio.Task[BatchResult]] = set()
 
     async def load(self, items: Sequence[Item]) -> Loaded:
-        """Record what is not recorded, and read what is PENDING, before its turn has come.
+        """Record what is not recorded, and read what it rests on, before its turn has come.
 
         It does not wait for the batches before, nor hold any lock: `post` finds out if something
         changed. So the database reads one batch while it writes another.
         """
         async with self._connection() as connection:
-            return await self._load(connection, items, query="read_pending")
+            loaded = await self._load(connection, items, query="read_pending")
+            if self._wallet_cache.is_on:
+                _, unknown = self._wallet_cache.find(wallet_ids_of(loaded.pending))
+                loaded.wallets = await self._wallets(connection, unknown, query="read_wallets")
+            return loaded
 
     def decide_ahead(self, loaded: Loaded) -> None:
         """Decide the batch behind the one that is being written, on the wallets that it leaves.
@@ -225,18 +231,26 @@ class Poster:
             if loaded is None:
                 loaded = await self._load(connection, items, query=query)
             known, missing = self._wallet_cache.find(wallet_ids_of(loaded.pending))
-            known |= await self._lock_wallets(connection, missing)
+            known |= await self._wallets(connection, missing, query="lock_wallets")
             decided = self._decide_on(known, loaded)
             written = await self._write(connection, decided)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
         return await self._committed(loaded, decided, written)
 
     def _decide(self, loaded: Loaded) -> Decided | None:
-        """Decide on remembered wallets; None where one is not known, or there is nothing to do."""
+        """Decide without locks; None where a wallet is not known, or there is nothing to do.
+
+        A wallet that was not there when it was looked for may have come since, and a refusal could
+        not name the row that it rests on: with a lock it is looked for again.
+        """
         if not loaded.pending:
             return None
         known, missing = self._wallet_cache.find(wallet_ids_of(loaded.pending))
-        return None if missing else self._decide_on(known, loaded)
+        # What a batch before has left since is newer than what was read.
+        read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
+        if len(read) < len(missing):
+            return None
+        return self._decide_on(known | read, loaded)
 
     def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided:
         decided = decide(known, loaded.pending)
@@ -260,7 +274,7 @@ class Poster:
         rows = await connection.fetch(self._sql[query], unread) if unread else []
         by_id.update((row[0], row) for row in rows)
         pending = [_pending_transaction(by_id[one]) for one in order if one in by_id]
-        return Loaded(outcomes, by_id, pending)
+        return Loaded(outcomes, by_id, pending, wallets={})
 
     async def _record(
         self, connection: Connection, items: Sequence[Item]
@@ -277,17 +291,17 @@ class Poster:
             Outcome(item) if isinstance(item, UUID) else _outcome(next(outcomes)) for item in items
         ], recorded_views(arguments, recorded, channel=Channel.AMQP)
 
-    async def _lock_wallets(
-        self, connection: Connection, wallet_ids: Sequence[UUID]
+    async def _wallets(
+        self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str
     ) -> dict[UUID, VersionedWallet]:
-        """Return wallets that no batch before has left in memory, locked in id order."""
-        rows = await connection.fetch(self._sql["lock_wallets"], wallet_ids) if wallet_ids else []
-        locked: dict[UUID, VersionedWallet] = {}
+        """Return those that exist of wallets that no batch before has left in memory."""
+        rows = await connection.fetch(self._sql[query], wallet_ids) if wallet_ids else []
+        found: dict[UUID, VersionedWallet] = {}
         for row in rows:
             wallet, row_version, changed_at = _wallet(row)
-            locked[wallet.id] = VersionedWallet(wallet, Writing(row_version))
+            found[wallet.id] = VersionedWallet(wallet, Writing(row_version))
             self._changed_at = max(self._changed_at, changed_at)
-        return locked
+        return found
 
     def _remember(self, loaded: Loaded, decided: Decided, written: asyncpg.Record) -> None:
         """Keep what a commit has left for the next batch and for the relay."""

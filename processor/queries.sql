@@ -32,9 +32,19 @@ FOR NO KEY UPDATE OF t;
 -- What the requests of transactions were called.
 SELECT id, request_id, traceparent FROM transactions WHERE id = ANY ($1::uuid[]);
 
+-- name: read_wallets
+-- The wallets that no batch before left in memory, without a lock: `write_posting` writes over no
+-- other row than the one that was read.
+SELECT
+    w.id, w.kind::text, w.currency, w.status::text, w.balance, w.held, w.overdraft_limit,
+    w.version, w.row_version, w.updated_at
+FROM unnest($1::uuid[]) AS wanted (id)
+CROSS JOIN LATERAL (
+    SELECT one.*, one.xmin AS row_version FROM wallets AS one WHERE one.id = wanted.id OFFSET 0
+) AS w;
+
 -- name: lock_wallets
--- The wallets that no batch before left in memory. Every batch locks in id order, so two batches can
--- never deadlock. The row that is returned is the one that was locked: the newest.
+-- The same, locked. Every batch locks in id order, so two batches can never deadlock. The row that is returned is the one that was locked: the newest.
 SELECT
     w.id, w.kind::text, w.currency, w.status::text, w.balance, w.held, w.overdraft_limit,
     w.version, w.xmin AS row_version, w.updated_at

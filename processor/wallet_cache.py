@@ -43,6 +43,11 @@ class WalletCache:
         self._latest = Writing(0)
 
     @property
+    def is_on(self) -> bool:
+        """Whether it keeps any."""
+        return self._generation_max > 0
+
+    @property
     def is_ahead(self) -> bool:
         """Whether the last batch that was kept is decided, and not committed yet."""
         return self._latest.row_version is None
@@ -62,7 +67,7 @@ class WalletCache:
 
     def keep(self, wallets: Iterable[Wallet], writing: Writing) -> None:
         """Remember wallets as a batch will leave them."""
-        if not self._generation_max:
+        if not self.is_on:
             return
         kept = {wallet.id: VersionedWallet(wallet, writing) for wallet in wallets}
         if not kept:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -192,6 +192,53 @@ async def test_nothing_is_decided_ahead_while_nothing_is_written(
         poster.decide_ahead(loaded)
 
     assert (before, loaded.decided) == (None, None)
+
+
+async def test_a_batch_whose_wallets_nobody_posted_to_yet_is_decided_ahead_too(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob, carol, dave = await add_wallets(database, 4, balance=100)
+    pairs = [(alice, bob), (alice, bob), (carol, dave)]
+    ids = await record(database, [transfer_command(uuid4().hex, a, b, 50) for a, b in pairs])
+    async with open_pool(database_url) as pool:
+        posting, poster, loaded = await _decided_ahead(pool, _Held(), ids, WalletCache())
+        await posting
+        result = await poster.post(ids[2:], loaded=loaded)
+
+    assert loaded.decided is not None
+    assert result.posting is loaded.decided.posting
+    assert await balances_of(database, [carol, dave]) == [50, 150]
+
+
+async def test_a_wallet_that_was_frozen_since_it_was_read_ahead_is_frozen(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await record(database, [transfer_command("key", alice, bob, 50)])
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool, wallet_cache=WalletCache())
+        loaded = await poster.load(ids)
+        await database.execute("UPDATE wallets SET status = 'FROZEN' WHERE id = $1", bob)
+        result = await poster.post(ids, loaded=loaded)
+
+    assert [one.code for one in result.posting.refused] == ["wallet_frozen"]
+    assert await balances_of(database, [alice, bob]) == [100, 100]
+
+
+async def test_a_wallet_that_came_since_it_was_looked_for_is_found(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    newcomer = uuid4()
+    ids = await record(database, [transfer_command("key", alice, newcomer, 50)])
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool, wallet_cache=WalletCache())
+        loaded = await poster.load(ids)
+        await database.execute("UPDATE wallets SET id = $1 WHERE id = $2", newcomer, bob)
+        result = await poster.post(ids, loaded=loaded)
+
+    assert len(result.posting.posted) == 1
+    assert await balances_of(database, [alice, newcomer]) == [50, 150]
 
 
 async def _bodies(pool: Pool, recent: RecentPostings, database: Connection) -> list[list[bytes]]:
