@@ -104,13 +104,13 @@ class Poster:
         wallet_cache: WalletCache | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
-        """`recent` is told of what was posted, for the relay.
+        """`recent` is told of what was posted, for a relay that makes room in it.
 
         A poster that has wallets in `wallet_cache` writes them without having locked them in id
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
         """
         self._pool = pool
-        self._recent = recent or RecentPostings()
+        self._recent = recent
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
         self._sql = load_queries("processor")
@@ -204,6 +204,8 @@ class Poster:
                 yield connection
 
     async def _post(self, items: Sequence[Item], loaded: Loaded | None) -> BatchResult:
+        if self._recent is not None:
+            await self._recent.room()
         try:
             if loaded is None and not any(isinstance(item, Submission) for item in items):
                 loaded = await self.load(items)
@@ -307,7 +309,7 @@ class Poster:
         """Keep what a commit has left for the next batch and for the relay."""
         decided.writing.row_version = written["row_version"]
         self._changed_at = written["moment"]
-        if decided.posting.posted:
+        if self._recent is not None and decided.posting.posted:
             batch = RecentBatch(loaded.rows, decided.posting.posted, self._changed_at)
             self._recent.keep(written["completed_outbox_id"], batch)
 

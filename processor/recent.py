@@ -4,18 +4,24 @@ The outbox row stays the promise: what is not here any more, or was posted by an
 read from the database.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
+import structlog
+
+from contracts.event_bodies import PostedRow
 from contracts.recording import RecordedView
-from contracts.views import Row
 from processor.ledger import Posted
 
 RECENT_MAX: Final = 8_192
-"""Transactions; beyond them the oldest batch is forgotten."""
+"""Transactions; beyond them posting waits for the relay."""
+PATIENCE_S: Final = 1.0
+"""A relay that has told of nothing for so long is not waited for."""
+
+log = structlog.get_logger()
 
 
 class RecentBatch:
@@ -32,23 +38,12 @@ class RecentBatch:
         """How many transactions were posted."""
         return len(self._posted)
 
-    # Made when the relay comes to it: while a batch is kept, the next one waits to be written.
-    @cached_property
-    def _by_id(self) -> dict[UUID, Posted]:
-        return {one.transaction_id: one for one in self._posted}
-
-    def row(self, transaction_id: UUID) -> Row:
-        """Return a transaction as `transaction_views` has it since the commit."""
-        one = self._by_id[transaction_id]
-        row: dict[str, Any] = dict(self._recorded[transaction_id].items())
-        row["status"] = "COMPLETED"
-        row["source_sequence"] = one.source_sequence
-        row["source_balance_after"] = one.source_balance
-        row["destination_sequence"] = one.destination_sequence
-        row["destination_balance_after"] = one.destination_balance
-        row["completed_at"] = self._at
-        row["failure_code"] = row["reversed_by"] = None
-        return row
+    def rows(self, start: int, stop: int) -> list[PostedRow]:
+        """Return a part as `transaction_views` has it since the commit, in the order of posting."""
+        recorded, at = self._recorded, self._at
+        return [
+            _posted_row(recorded[one.transaction_id], one, at) for one in self._posted[start:stop]
+        ]
 
 
 class RecentPostings:
@@ -57,21 +52,53 @@ class RecentPostings:
     def __init__(self) -> None:
         self._batches: dict[UUID, RecentBatch] = {}
         self._size = 0
+        self._told = asyncio.Event()
 
     def keep(self, outbox_id: UUID, batch: RecentBatch) -> None:
-        """Remember a batch until it is told of, or many others came."""
+        """Remember a batch until it is told of."""
         self._batches[outbox_id] = batch
         self._size += len(batch)
-        while self._size > RECENT_MAX:
-            self.forget([next(iter(self._batches))])
 
     def get(self, outbox_id: UUID) -> RecentBatch | None:
         """Return a batch, if it is still known."""
         return self._batches.get(outbox_id)
 
-    def forget(self, outbox_ids: Iterable[UUID]) -> None:
-        """Let go of what was told."""
-        for outbox_id in outbox_ids:
-            batch = self._batches.pop(outbox_id, None)
-            if batch is not None:
-                self._size -= len(batch)
+    def forget(self, outbox_id: UUID) -> None:
+        """Let go of what is told, and of what was posted before it: others tell of that."""
+        if outbox_id not in self._batches:
+            return
+        while True:
+            oldest = next(iter(self._batches))
+            self._size -= len(self._batches.pop(oldest))
+            if oldest == outbox_id:
+                break
+        self._told.set()
+
+    async def room(self) -> None:
+        """Wait for the relay while there is much to tell: posting never runs away from its events.
+
+        Read again from the tables, an event costs twice as much. Where the relay stands still, what
+        is kept is forgotten, and posting goes on.
+        """
+        while self._size >= RECENT_MAX:
+            self._told.clear()
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._told.wait()
+            except TimeoutError:
+                log.info("events_left_behind", count=self._size)
+                self._batches.clear()
+                self._size = 0
+
+
+def _posted_row(recorded: RecordedView, posted: Posted, at: datetime) -> PostedRow:
+    (
+        transaction_id, kind, source, destination, amount, currency, key, submitter, channel,
+        description, metadata, request_id, traceparent, _, created_at,
+    ) = recorded.values()  # fmt: skip
+    return PostedRow(
+        transaction_id, key, submitter, channel, kind, source, destination, amount, currency,
+        "COMPLETED", description, metadata, posted.source_sequence, posted.source_balance,
+        posted.destination_sequence, posted.destination_balance, created_at, at, request_id,
+        traceparent,
+    )  # fmt: skip

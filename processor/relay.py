@@ -10,13 +10,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 import asyncpg
 import structlog
 
-from contracts.views import Row
-from processor.events import OwedEvent, event_message, owed_events
+from processor.events import Owed, event_message, flights, owed_by, posted_message
 from processor.metrics import EVENTS, RELAY_FAILURES
 from processor.recent import RecentPostings
 from runtime.backoff import Backoff
@@ -29,7 +27,7 @@ OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""
 FLIGHT_MAX: Final = 64
 """Events that are read, built and written together."""
-FLIGHTS_MAX: Final = 8
+FLIGHTS_MAX: Final = 32
 """Flights that wait for their confirms while the next is built."""
 CONFIRM_TIMEOUT_S: Final = 10.0
 IDLE_S: Final = 0.5
@@ -102,46 +100,54 @@ class OutboxRelay:
             rows = await connection.fetch(self._sql["lock_outbox"], OWED_MAX, least_age_s)
             if not rows:
                 return Relayed(owed=0, events=0)
-            owed = [event for row in rows for event in owed_events(row)]
+            owed = [owed_by(row) for row in rows]
             await self._publish(connection, owed)
             await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
             outbox_ids = [row["id"] for row in rows]
             await connection.execute(self._sql["delete_outbox"], outbox_ids)
-        self._recent.forget(outbox_ids)
-        for row in rows:
-            EVENTS.labels(row["event_type"]).inc(len(row["transaction_ids"]))
-        return Relayed(owed=len(rows), events=len(owed))
+        for one in owed:
+            EVENTS.labels(one.event_type).inc(len(one.transaction_ids))
+        return Relayed(owed=len(rows), events=sum(len(one.transaction_ids) for one in owed))
 
-    async def _publish(self, connection: Connection, owed: Sequence[OwedEvent]) -> None:
+    async def _publish(self, connection: Connection, owed: Sequence[Owed]) -> None:
         """Return when every event is confirmed; the next flight is built while others travel."""
-        flights: deque[asyncio.Task[None]] = deque()
+        under_way: deque[asyncio.Task[None]] = deque()
         try:
-            for start in range(0, len(owed), FLIGHT_MAX):
-                messages = await self._messages(connection, owed[start : start + FLIGHT_MAX])
-                if len(flights) == FLIGHTS_MAX:
-                    await flights.popleft()
-                flights.append(asyncio.ensure_future(self._fly(messages)))
+            for flight in flights(owed, FLIGHT_MAX):
+                messages = await self._messages(connection, flight)
+                if len(under_way) == FLIGHTS_MAX:
+                    await under_way.popleft()
+                under_way.append(asyncio.ensure_future(self._fly(messages)))
                 # Posting goes first: it waits for no more than one flight to be built.
                 await asyncio.sleep(0)
-            while flights:
-                await flights.popleft()
+            while under_way:
+                await under_way.popleft()
         finally:
-            for flight in flights:
-                flight.cancel()
-            await asyncio.gather(*flights, return_exceptions=True)
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _messages(self, connection: Connection, owed: Sequence[OwedEvent]) -> list[Outgoing]:
-        transactions: dict[UUID, Row] = {}
-        unknown: list[UUID] = []
-        for event in owed:
-            batch = self._recent.get(event.outbox_id)
-            if batch is None:
-                unknown.append(event.transaction_id)
-            else:
-                transactions[event.transaction_id] = batch.row(event.transaction_id)
+    async def _messages(self, connection: Connection, flight: Sequence[Owed]) -> list[Outgoing]:
+        """Build a flight's messages; what is built of a recent batch need not be kept any more."""
+        batches = [self._recent.get(owed.outbox_id) for owed in flight]
+        unknown = [
+            one
+            for owed, batch in zip(flight, batches, strict=True)
+            if batch is None
+            for one in owed.transaction_ids
+        ]
         rows = await connection.fetch(self._sql["read_transactions"], unknown) if unknown else []
-        transactions.update((row["id"], row) for row in rows)
-        return [event_message(event, transactions[event.transaction_id]) for event in owed]
+        read = {row["id"]: row for row in rows}
+        messages: list[Outgoing] = []
+        for owed, batch in zip(flight, batches, strict=True):
+            if batch is None:
+                messages += [event_message(owed, read[one]) for one in owed.transaction_ids]
+                continue
+            posted = batch.rows(owed.start, owed.start + len(owed.transaction_ids))
+            messages += [posted_message(owed, row) for row in posted]
+            if owed.is_last:
+                self._recent.forget(owed.outbox_id)
+        return messages
 
     async def _fly(self, messages: Sequence[Outgoing]) -> None:
         await self._publisher.publish_all(messages, timeout_s=CONFIRM_TIMEOUT_S)

@@ -55,6 +55,8 @@ def _rows(draw: st.DrawFn) -> dict[str, Any]:
         **{name: value if is_posted else None for name, value in entries.items()},
         "created_at": draw(_MOMENTS),
         "completed_at": draw(_MOMENTS) if is_posted else draw(st.none() | _MOMENTS),
+        "request_id": None,
+        "traceparent": None,
     }
 
 

@@ -58,7 +58,7 @@ def _measuring(position: int) -> Measure:
         name = names.at_rate(rate)
         async with bench.open_field() as field, field.ground.books() as connection:
             wallets = await bench.wallets(connection)
-            await connection.execute(load_queries("ops.bench")["settle_tables"])
+            await connection.execute(load_queries("ops.bench")["settle_wallets"])
             figures = await _load(bench, field, wallets.rich, rate)
             await await_posted(connection)
             await bench.prove(connection, f"{names.LATENCY}, {name}")

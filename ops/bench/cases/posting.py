@@ -46,7 +46,7 @@ async def _load(
     """Run wrk; `transfers` is how many one request carries."""
     sql = load_queries("ops.bench")
     wallets = await bench.wallets(connection)
-    await connection.execute(sql["settle_tables"])
+    await connection.execute(sql["settle_wallets"])
     text = script(wallets.rich, field.system.api_key, bench.next_seed())
     meter = CpuMeter(field.cpu_pids)
     began: datetime = await connection.fetchval(sql["read_clock"])

@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 from processor.posting import Poster
 from runtime.database import Connection, Pool
+from runtime.queries import load_queries
 from tests.integration.processor.books import add_wallets, open_pool, record, transfer_command
 from tests.support import eventually
 
@@ -19,11 +20,11 @@ async def _transfers(database: Connection, count: int) -> list[list[UUID]]:
     return [[one] for one in await record(database, commands)]
 
 
-async def _rows_read(database: Connection, pool: Pool) -> int:
-    """Return how many index entries of transactions all sessions have read so far."""
+async def _rows_read(database: Connection, pool: Pool, *, table: str = "transactions") -> int:
+    """Return how many index entries of a table all sessions have read so far."""
     await pool.execute("SELECT pg_stat_force_next_flush()")
     read: int = await database.fetchval(
-        "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'transactions'"
+        "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = $1", table
     )
     return read
 
@@ -50,3 +51,26 @@ async def test_a_batch_that_was_planned_on_a_small_table_does_not_scan_the_grown
         read = await eventually(counted, what="the last batch's reads")
 
     assert read < _FEW
+
+
+async def test_a_transaction_s_entries_are_looked_up_however_few_there_were_when_it_was_planned(
+    database: Connection, database_url: str
+) -> None:
+    read = load_queries("processor")["read_transactions"]
+    await database.execute("ANALYZE entries")
+    async with open_pool(database_url) as reading, open_pool(database_url) as posting:
+        [first], *grown = await _transfers(database, _GROWN)
+        await reading.fetch(read, [first])
+        poster = Poster(posting)
+        for start in range(0, len(grown), 500):
+            await poster.post([one for [one] in grown[start : start + 500]])
+        before = await _rows_read(database, reading, table="entries")
+        [row] = await reading.fetch(read, grown[-1])
+
+        async def counted() -> int:
+            return await _rows_read(database, reading, table="entries") - before
+
+        looked_at = await eventually(counted, what="the entries that were read")
+
+    assert row["destination_balance_after"] is not None
+    assert looked_at < _FEW

@@ -7,14 +7,15 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from contracts.event_bodies import event_body
 from contracts.recording import Submission
+from processor.events import event_message, owed_by, posted_message
 from processor.ledger import Posting
 from processor.posting import BatchResult, Loaded, Poster
 from processor.recent import RecentPostings
 from processor.wallet_cache import WalletCache
 from runtime.database import Connection, Pool
 from runtime.fault_points import FaultPoint, FaultPoints
+from runtime.publisher import Outgoing
 from runtime.queries import load_queries
 from tests.integration.processor.books import (
     add_wallets,
@@ -241,19 +242,21 @@ async def test_a_wallet_that_came_since_it_was_looked_for_is_found(
     assert await balances_of(database, [alice, newcomer]) == [50, 150]
 
 
-async def _bodies(pool: Pool, recent: RecentPostings, database: Connection) -> list[list[bytes]]:
+async def _messages(
+    pool: Pool, recent: RecentPostings, database: Connection
+) -> list[list[Outgoing]]:
     """The events of the one owed row: of what is remembered, and of what is in the tables."""
-    owed = await database.fetchrow("SELECT id, transaction_ids FROM outbox")
-    assert owed is not None
-    batch = recent.get(owed["id"])
+    row = await database.fetchrow("SELECT * FROM outbox")
+    assert row is not None
+    owed = owed_by(row)
+    batch = recent.get(owed.outbox_id)
     assert batch is not None
-    ids = owed["transaction_ids"]
+    ids = owed.transaction_ids
     read = await pool.fetch(load_queries("processor")["read_transactions"], ids)
     by_id = {row["id"]: row for row in read}
-    names = {"event_id": "an id", "event_type": "a type", "occurred_at": "a moment"}
     return [
-        [event_body(row, **names) for row in rows]
-        for rows in ([batch.row(one) for one in ids], [by_id[one] for one in ids])
+        [posted_message(owed, one) for one in batch.rows(0, len(ids))],
+        [event_message(owed, by_id[one]) for one in ids],
     ]
 
 
@@ -271,7 +274,7 @@ async def test_an_event_from_memory_is_the_one_from_the_tables(
     recent = RecentPostings()
     async with open_pool(database_url) as pool:
         await Poster(pool, recent=recent).post(ids)
-        remembered, read = await _bodies(pool, recent, database)
+        remembered, read = await _messages(pool, recent, database)
 
     assert len(remembered) == 3
     assert remembered == read
@@ -290,7 +293,7 @@ async def test_a_row_that_was_just_recorded_is_what_reading_it_gives(
         loaded = await poster.load([*submissions, submissions[0]])
         read = await pool.fetch(load_queries("processor")["read_pending"], list(loaded.rows))
         await poster.post(submissions, loaded=loaded)
-        remembered, told = await _bodies(pool, recent, database)
+        remembered, told = await _messages(pool, recent, database)
 
     assert len(loaded.outcomes) == 3
     assert {row["id"]: tuple(row.items()) for row in read} == {
