@@ -48,7 +48,13 @@ def python_files(*folders: str) -> list[Path]:
 @cache
 def tree_of(path: Path) -> ast.Module:
     """Return a Python file's syntax tree."""
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    text, name = path.read_text(encoding="utf-8"), str(path)
+    try:
+        return ast.parse(text, filename=name)
+    except SystemError:
+        # CPython 3.11 miscounts its depth now and then, and counts anew the next time
+        # (python/cpython#106905).
+        return ast.parse(text, filename=name)
 
 
 def strings_of(path: Path) -> Iterator[tuple[int, str]]:
