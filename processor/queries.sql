@@ -54,7 +54,7 @@ ORDER BY w.id
 FOR NO KEY UPDATE OF w;
 
 -- name: write_posting
--- A batch in one statement; see migrations/0009 and 0010.
+-- A batch in one statement; see migrations/0009 to 0011.
 SELECT p.moment, p.row_version, p.completed_outbox_id
 FROM
     write_posting($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS p,

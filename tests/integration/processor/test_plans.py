@@ -20,6 +20,12 @@ async def _transfers(database: Connection, count: int) -> list[list[UUID]]:
     return [[one] for one in await record(database, commands)]
 
 
+async def _post_all(poster: Poster, batches: list[list[UUID]]) -> None:
+    """Post batches of one, five hundred in a commit."""
+    for start in range(0, len(batches), 500):
+        await poster.post([one for [one] in batches[start : start + 500]])
+
+
 async def _rows_read(database: Connection, pool: Pool, *, table: str = "transactions") -> int:
     """Return how many index entries of a table all sessions have read so far."""
     await pool.execute("SELECT pg_stat_force_next_flush()")
@@ -40,8 +46,7 @@ async def test_a_batch_that_was_planned_on_a_small_table_does_not_scan_the_grown
         for batch in await _transfers(database, 3):
             await poster.post(batch)
         *grown, last = await _transfers(database, _GROWN)
-        for start in range(0, len(grown), 500):
-            await poster.post([one for [one] in grown[start : start + 500]])
+        await _post_all(poster, grown)
         before = await _rows_read(database, pool)
         await poster.post(last)
 
@@ -62,8 +67,7 @@ async def test_a_transaction_s_entries_are_looked_up_however_few_there_were_when
         [first], *grown = await _transfers(database, _GROWN)
         await reading.fetch(read, [first])
         poster = Poster(posting)
-        for start in range(0, len(grown), 500):
-            await poster.post([one for [one] in grown[start : start + 500]])
+        await _post_all(poster, grown)
         before = await _rows_read(database, reading, table="entries")
         [row] = await reading.fetch(read, grown[-1])
 
