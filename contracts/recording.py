@@ -35,10 +35,13 @@ class RecordedView(Protocol):
     """What of `transaction_views` never changes: a dictionary, or a row that was read."""
 
     def values(self) -> Iterable[Any]:
-        """The values, in the order of RECORDED_COLUMNS."""
+        """The values, in the order of RECORDED_COLUMNS; others may stand behind them."""
 
     def items(self) -> Iterable[tuple[str, Any]]:
         """Names and values."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """One value by its name."""
 
 
 RECORDED_COLUMNS: Final = (
@@ -90,10 +93,13 @@ def _arguments(submission: Submission) -> tuple[Any, ...]:
 
 
 def recorded_rows(rows: Sequence[Any], count: int) -> list[RecordedRow]:
-    """Return what the function answered, in the order of the submissions."""
+    """Return what the function answered, in the order of the submissions.
+
+    A query may tell more, behind the columns of RecordedRow.
+    """
     found: list[RecordedRow | None] = [None] * count
-    for request, *row in rows:
-        found[request] = RecordedRow(*row)
+    for request, transaction_id, is_new, is_same, is_pending, created_at, *_ in rows:
+        found[request] = RecordedRow(transaction_id, is_new, is_same, is_pending, created_at)
     if None in found:
         raise KeyError("record_transactions answered no row for a request")
     return cast(list[RecordedRow], found)

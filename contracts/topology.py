@@ -3,10 +3,8 @@
 Every argument here works on RabbitMQ 3.10 and on 4.x.
 """
 
-import zlib
 from dataclasses import dataclass, field
 from typing import Final, Literal
-from uuid import UUID
 
 TRANSACTIONS_EXCHANGE: Final = "ackledger.transactions"
 EVENTS_EXCHANGE: Final = "ackledger.events"
@@ -82,8 +80,3 @@ def _partition(number: int) -> Queue:
             "x-overflow": "reject-publish",
         },
     )
-
-
-def partition_of(wallet_id: UUID, partitions: int) -> int:
-    """Return the partition to which the ingress sends what debits (or only credits) a wallet."""
-    return zlib.crc32(wallet_id.bytes) % partitions

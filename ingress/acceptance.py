@@ -1,25 +1,32 @@
-"""Acceptance: submissions of the same few milliseconds become one insert and one message."""
+"""Acceptance: submissions of the same few milliseconds become one insert and one message.
+
+What the broker does not confirm in time is marked in the database before it is answered: posting
+looks there, so that nothing that the client sends later overtakes it (docs/decisions/0029).
+"""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
 
+from contracts.partitions import posting_partition
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
-from contracts.topology import partition_of
 from ingress.announcing import Announcer, Confirmed
 from ingress.idempotency import Standing, is_to_announce, standing_of
-from ingress.metrics import GROUP_SUBMISSIONS, SUBMISSIONS
+from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from runtime.database import Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.gathering import Gatherer
+from runtime.gathering import Gatherer, GatheringFullError
 from runtime.queries import load_queries
 
 WAITING_MAX: Final = 20_000
 """Submissions that wait for their insert; more are refused with 503 backlog_full."""
+
+MARKS_MAX: Final = 1_000
+"""Marks of one insert."""
 
 # What one row may have wrong that no check foresaw; the group is then recorded one by one.
 _ROW_FAULTS: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
@@ -28,8 +35,9 @@ _ROW_FAULTS: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationErr
 class Accepted(NamedTuple):
     """How a submission was recorded. NEW ones are durable, and announced as far as can be.
 
-    `announced` is done when the broker has confirmed it, or need not be waited for any longer:
-    waiting for it keeps a client's accepted order. None where there is nothing to wait for.
+    `announced` is done when the broker has confirmed it, or it is marked as unannounced: waiting
+    for it keeps a client's accepted order. It fails where neither can be had. None where there is
+    nothing to wait for.
     """
 
     standing: Standing
@@ -39,6 +47,14 @@ class Accepted(NamedTuple):
 
 Outcome = Accepted | Exception
 """How a submission was recorded, or why it could not be."""
+
+
+class _Mark(NamedTuple):
+    """What posting has to know of a transaction that the broker has not confirmed."""
+
+    partition: int
+    submitter: str
+    transaction_id: UUID
 
 
 _COUNTERS: Final = {one: SUBMISSIONS.labels(one) for one in Standing}
@@ -63,7 +79,7 @@ class Acceptance:
         confirm_timeout_s: float,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
-        """`confirm_timeout_s` bounds the wait for the broker: after it, accepted all the same."""
+        """`confirm_timeout_s` bounds the wait for the broker; after it, a transaction is marked."""
         self._pool = pool
         self._announcer = announcer
         self._partitions = partitions
@@ -73,19 +89,22 @@ class Acceptance:
         self._gatherer: Gatherer[Submission, Outcome] = Gatherer(
             self._accept_group, group_max=group_size, waiting_max=WAITING_MAX, workers=flushers
         )
+        self._marker: Gatherer[_Mark, None] = Gatherer(
+            self._write_marks, group_max=MARKS_MAX, waiting_max=WAITING_MAX, workers=1
+        )
 
     async def run(self) -> None:
         """Accept until cancelled."""
-        await self._gatherer.run()
-
-    def close(self) -> None:
-        """Take nothing more; what waits is still accepted."""
-        self._gatherer.close()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._gatherer.run())
+            group.create_task(self._marker.run())
 
     async def accept(self, submissions: Sequence[Submission]) -> Sequence[Outcome]:
         """Return how each submission was recorded, in their order, once it is announced too.
 
-        Raises GatheringFullError when too many wait; then nothing was recorded.
+        One that was recorded, and could be neither announced nor marked, has the error for its
+        answer: its client sends it again. Raises GatheringFullError when too many wait; then
+        nothing was recorded.
         """
         recording = self.record_soon(submissions)
         try:
@@ -99,7 +118,7 @@ class Acceptance:
         }
         if waiting:
             await asyncio.wait(waiting)
-        return outcomes
+        return [_in_the_end(one) for one in outcomes]
 
     def record_soon(self, submissions: Sequence[Submission]) -> "asyncio.Future[Sequence[Outcome]]":
         """Return what will hold how each submission was recorded, or what went wrong for all.
@@ -127,29 +146,56 @@ class Acceptance:
     ) -> dict[UUID, asyncio.Future[None]]:
         """Put them in their partitions' lines, and return what to wait for with each of them."""
         # Each once, in order: a key that stands twice in a group has one row.
-        by_partition: dict[int, dict[UUID, None]] = defaultdict(dict)
+        by_partition: dict[int, dict[UUID, _Mark]] = defaultdict(dict)
         for submission, row in zip(group, rows, strict=True):
             if isinstance(row, RecordedRow) and is_to_announce(row):
-                by_partition[self._partition(submission)][row.id] = None
+                partition = self._partition(submission)
+                by_partition[partition][row.id] = _Mark(partition, submission.submitter, row.id)
         announced: dict[UUID, asyncio.Future[None]] = {}
-        for partition, ids in by_partition.items():
-            confirmed = self._announcer.announce(partition, list(ids))
-            if not confirmed.done() and self._announcer.is_up:
-                announced.update(dict.fromkeys(ids, self._bounded(confirmed)))
+        for partition, marks in by_partition.items():
+            confirmed = self._announcer.announce(partition, list(marks))
+            announced.update(dict.fromkeys(marks, self._announced(confirmed, marks.values())))
         return announced
 
-    def _bounded(self, confirmed: Confirmed) -> asyncio.Future[None]:
-        """Done with the confirm, after the bound at the latest."""
+    def _announced(self, confirmed: Confirmed, marks: Collection[_Mark]) -> asyncio.Future[None]:
+        """Done with the confirm or, where it does not come within the bound, with the marks."""
         loop = asyncio.get_running_loop()
-        waited: asyncio.Future[None] = loop.create_future()
-        bound = loop.call_later(self._confirm_timeout_s, _finish, waited)
+        announced: asyncio.Future[None] = loop.create_future()
+        announced.add_done_callback(_retrieve)
+        if confirmed.done() or not self._announcer.is_up:
+            self._mark(marks, announced)
+            return announced
+        bound = loop.call_later(self._confirm_timeout_s, self._mark, marks, announced)
 
         def finish(_: Confirmed) -> None:
             bound.cancel()
-            _finish(waited)
+            _finish(announced)
 
         confirmed.add_done_callback(finish)
-        return waited
+        return announced
+
+    def _mark(self, marks: Collection[_Mark], announced: asyncio.Future[None]) -> None:
+        """Mark what is not confirmed; `announced` is done with that, or fails like it."""
+        try:
+            marked = self._marker.submit(tuple(marks))
+        except GatheringFullError as error:
+            announced.set_exception(error)
+            return
+
+        def finish(_: object) -> None:
+            error = marked.exception()
+            if error is None:
+                _finish(announced)
+            elif not announced.done():
+                announced.set_exception(error)
+
+        marked.add_done_callback(finish)
+
+    async def _write_marks(self, marks: list[_Mark]) -> Sequence[None]:
+        columns = [list(column) for column in zip(*marks, strict=True)]
+        await self._pool.execute(self._sql["mark_unannounced"], *columns)
+        MARKED.inc(len(marks))
+        return [None] * len(marks)
 
     async def _record(self, group: Sequence[Submission]) -> list[RecordedRow | Exception]:
         try:
@@ -164,13 +210,27 @@ class Acceptance:
         return list(recorded_rows(rows, len(group)))
 
     def _partition(self, submission: Submission) -> int:
-        if self._partitions == 1:
-            return 0
         command = submission.command
-        wallet_id = command.source_wallet_id or command.destination_wallet_id
-        if wallet_id is None:
-            raise AssertionError("a command names at least one wallet")
-        return partition_of(wallet_id, self._partitions)
+        return posting_partition(
+            command.source_wallet_id,
+            command.destination_wallet_id,
+            command.money.currency,
+            count=self._partitions,
+        )
+
+
+def _in_the_end(outcome: Outcome) -> Outcome:
+    """Return an outcome whose announcement was waited for, or what that came to."""
+    if isinstance(outcome, Exception) or outcome.announced is None:
+        return outcome
+    error = outcome.announced.exception()
+    return error if isinstance(error, Exception) else outcome
+
+
+def _retrieve(announced: asyncio.Future[None]) -> None:
+    """Look at an error that nobody may be waiting for: its client is gone, or has its answer."""
+    if not announced.cancelled():
+        announced.exception()
 
 
 def _finish(waited: asyncio.Future[None]) -> None:

@@ -27,6 +27,10 @@ ANNOUNCED: Final = Counter(
 UNANNOUNCED: Final = Gauge(
     "ackledger_ingress_unannounced", "Recorded transactions that wait for the broker"
 )
+MARKED: Final = Counter(
+    "ackledger_ingress_marked_unannounced",
+    "Transactions accepted without the broker's confirm, and marked so that none overtakes them",
+)
 LEFT_TO_RECONCILER: Final = Counter(
     "ackledger_ingress_left_to_reconciler",
     "Recorded transactions that this process will not announce any more",

@@ -3,6 +3,17 @@
 SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
 FROM record_transactions('http', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
+-- name: mark_unannounced
+-- Remembers, where posting looks, what is accepted without the broker's confirm. What is posted
+-- already needs no mark: the announcement had arrived.
+INSERT INTO unannounced_transactions (partition, submitter, transaction_id)
+SELECT m.partition, m.submitter, m.transaction_id
+FROM unnest($1::integer[], $2::text[], $3::uuid[]) AS m (partition, submitter, transaction_id)
+INNER JOIN transactions AS t ON t.id = m.transaction_id
+WHERE t.status = 'PENDING'
+ORDER BY m.partition, m.submitter, m.transaction_id
+ON CONFLICT (partition, submitter, transaction_id) DO NOTHING;
+
 -- name: read_transactions
 -- Whole transactions by id; many readers of one instant share one query.
 SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);

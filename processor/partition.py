@@ -224,9 +224,14 @@ class PartitionProcessor:
         sound = await self._bury_poison(batch.deliveries)
         if not sound:
             return _Posted([], [])
-        return _Posted(
-            sound, await self._perseverance.post(batch.items, loaded=await batch.loaded())
+
+        async def set_aside(failed: Failed) -> None:
+            await self._set_aside(sound[0], failed)
+
+        settled = await self._perseverance.post(
+            batch.items, set_aside=set_aside, loaded=await batch.loaded()
         )
+        return _Posted(sound, settled)
 
     async def _bury_poison(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Return the deliveries that are left.

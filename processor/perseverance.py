@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Final, TypeAlias, TypeVar, assert_never
 
@@ -38,6 +39,7 @@ class Failed:
 
 
 Settled: TypeAlias = Outcome | Failed
+SetAside: TypeAlias = Callable[[Failed], Awaitable[None]]
 
 
 class PerseveringPoster:
@@ -61,14 +63,19 @@ class PerseveringPoster:
         """Persevere no more: a try that fails from now on is the last one."""
         self._is_stopping = True
 
-    async def post(self, items: Sequence[Item], *, loaded: Loaded | None = None) -> list[Settled]:
+    async def post(
+        self, items: Sequence[Item], *, set_aside: SetAside, loaded: Loaded | None = None
+    ) -> list[Settled]:
         """Return what became of each item, in their order; `loaded` is what was read of them.
+
+        `set_aside` takes what is no item and failed alone: it was accepted earlier (unannounced),
+        and what comes after it must not wait for ever.
 
         Raises GivenBackError when the database cannot be reached. Some of the items may be posted
         by then; that shows when they come again.
         """
         try:
-            return await self._post(items, loaded)
+            return await self._post(items, set_aside, loaded)
         finally:
             self._tell_stuck(is_stuck=False)
 
@@ -87,33 +94,56 @@ class PerseveringPoster:
         finally:
             self._tell_stuck(is_stuck=False)
 
-    async def _post(self, items: Sequence[Item], loaded: Loaded | None = None) -> list[Settled]:
+    async def _post(
+        self, items: Sequence[Item], set_aside: SetAside, loaded: Loaded | None = None
+    ) -> list[Settled]:
         backoff = _backoff()
+        is_first = True
         while True:
             try:
-                result = await self._try(lambda: self._poster.post(items, loaded=loaded), backoff)
+                post = partial(self._poster.post, items, loaded=loaded)
+                result = await self._try(post, backoff)
             except GivenBackError:
                 raise
             except _StuckError as error:
                 self._tell_stuck(is_stuck=True)
                 if len(items) > 1:
-                    return await self._post_halves(items, error.__cause__)
+                    return await self._post_halves(items, set_aside, error.__cause__)
             except Exception as error:  # noqa: BLE001  # of unknown cause: look where it sits
                 if len(items) > 1:
-                    return await self._post_halves(items, error)
-                return [Failed(items[0], error)]
+                    return await self._post_halves(items, set_aside, error)
+                if not is_first or not await self._post_earlier(items[0], set_aside):
+                    return [Failed(items[0], error)]
+                is_first = False
             else:
                 self._tell(result)
-                return list(result.outcomes)
+                if not result.is_partial:
+                    return list(result.outcomes)
+            loaded = None
+
+    async def _post_earlier(self, item: Item, set_aside: SetAside) -> bool:
+        """Post what goes before an item, each alone; return whether there was any."""
+        try:
+            earlier = await self.insist(lambda: self._poster.earlier_than(item))
+        except GivenBackError:
+            raise
+        except Exception as error:  # noqa: BLE001  # then it is the item's own trouble
+            log.info("earlier_not_read", error=repr(error))
+            return False
+        for one in earlier:
+            for settled in await self._post([one], set_aside):
+                if isinstance(settled, Failed):
+                    await set_aside(settled)
+        return bool(earlier)
 
     async def _post_halves(
-        self, items: Sequence[Item], cause: BaseException | None
+        self, items: Sequence[Item], set_aside: SetAside, cause: BaseException | None
     ) -> list[Settled]:
         metrics.BISECTIONS.inc()
         log.warning("batch_bisected", transactions=len(items), error=repr(cause))
         middle = len(items) // 2
-        first = await self._post(items[:middle])
-        return first + await self._post(items[middle:])
+        first = await self._post(items[:middle], set_aside)
+        return first + await self._post(items[middle:], set_aside)
 
     async def _try(self, call: Callable[[], Awaitable[Result]], backoff: Backoff) -> Result:
         """Return what a call returns within TRIES_MAX tries; raises _StuckError after them."""

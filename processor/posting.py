@@ -35,6 +35,7 @@ from processor.deciding import Decided, decide, wallet_ids_of, writing_arguments
 from processor.failures import InterruptedPostingError
 from processor.ledger import PendingTransaction, Posting, Wallet
 from processor.recent import RecentBatch, RecentPostings
+from processor.unannounced import UnannouncedReader
 from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -83,6 +84,10 @@ class Loaded:
     """Those of their wallets that no batch before had left in memory."""
     decided: Decided | None = None
     """What it comes to, where that was decided ahead."""
+    earlier: Sequence[UUID] = ()
+    """Those of what is PENDING that are no item: they were accepted earlier, without a confirm."""
+    is_partial: bool = False
+    """Whether items have to wait for more of such ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,8 @@ class BatchResult:
 
     outcomes: list[Outcome]
     posting: Posting
+    is_partial: bool = False
+    """Whether some items are still to be posted: other transactions went first. Post again."""
 
 
 class Poster:
@@ -100,16 +107,22 @@ class Poster:
         self,
         pool: Pool,
         *,
+        partition: int = 0,
         recent: RecentPostings | None = None,
         wallet_cache: WalletCache | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
-        """`recent` is told of what was posted, for a relay that makes room in it.
+        """Post what belongs to a partition.
+
+        `recent` is told of what was posted, for a relay that makes room in it.
 
         A poster that has wallets in `wallet_cache` writes them without having locked them in id
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
         """
         self._pool = pool
+        self._partition = partition
+        self._unannounced = UnannouncedReader(partition)
+        self._to_forget: list[UUID] = []
         self._recent = recent
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
@@ -124,7 +137,10 @@ class Poster:
         changed. So the database reads one batch while it writes another.
         """
         async with self._connection() as connection:
-            loaded = await self._load(connection, items, query="read_pending")
+            loaded = await self._load(connection, items)
+            if loaded.earlier and self._to_forget:
+                await self._unannounced.forget(connection, self._to_forget)
+                self._to_forget.clear()
             if self._wallet_cache.is_on:
                 _, unknown = self._wallet_cache.find(wallet_ids_of(loaded.pending))
                 loaded.wallets = await self._wallets(connection, unknown, query="read_wallets")
@@ -158,6 +174,11 @@ class Poster:
                 raise
             raise InterruptedPostingError("posting was cancelled, perhaps in its commit") from None
 
+    async def earlier_than(self, item: Item) -> Sequence[UUID]:
+        """Return what is posted with an item because it was accepted before it, by their ids."""
+        async with self._connection() as connection:
+            return (await self._load(connection, [item])).earlier
+
     async def quarantine(
         self, item: Item, *, bury: Callable[[UUID | None], Awaitable[None]]
     ) -> UUID | None:
@@ -167,7 +188,7 @@ class Poster:
         the commit fails then, the letter comes twice.
         """
         async with self._database_transaction() as connection:
-            [outcome], _ = await self._record(connection, [item])
+            [outcome], *_ = await self._record(connection, [item])
             # A key that stands for other content names a transaction that did nothing wrong.
             is_quarantined = not outcome.is_key_reused and await connection.fetchval(
                 self._sql["quarantine"], outcome.transaction_id
@@ -214,7 +235,7 @@ class Poster:
             # Somebody changed one of them since it was read. With the rows locked nobody can.
             log.info("batch_changed_meanwhile", error=str(error))
             self._wallet_cache.clear()
-            return await self._post_locked(items, None, query="lock_pending")
+            return await self._post_locked(items, None, is_locked=True)
 
     async def _post_known(self, loaded: Loaded | None) -> BatchResult | None:
         """Commit with one statement where all is known that it rests on; None where it is not."""
@@ -227,11 +248,11 @@ class Poster:
         return await self._committed(loaded, decided, written)
 
     async def _post_locked(
-        self, items: Sequence[Item], loaded: Loaded | None, *, query: str = "read_pending"
+        self, items: Sequence[Item], loaded: Loaded | None, *, is_locked: bool = False
     ) -> BatchResult:
         async with self._database_transaction() as connection:
             if loaded is None:
-                loaded = await self._load(connection, items, query=query)
+                loaded = await self._load(connection, items, is_locked=is_locked)
             known, missing = self._wallet_cache.find(wallet_ids_of(loaded.pending))
             known |= await self._wallets(connection, missing, query="lock_wallets")
             decided = self._decide_on(known, loaded)
@@ -266,32 +287,47 @@ class Poster:
             self._remember(loaded, decided, written)
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
-        return BatchResult(outcomes=loaded.outcomes, posting=decided.posting)
+        self._to_forget.extend(loaded.earlier)
+        return BatchResult(loaded.outcomes, decided.posting, loaded.is_partial)
 
-    async def _load(self, connection: Connection, items: Sequence[Item], *, query: str) -> Loaded:
-        """Return what is PENDING, in the items' order; each transaction once."""
-        outcomes, by_id = await self._record(connection, items)
+    async def _load(
+        self, connection: Connection, items: Sequence[Item], *, is_locked: bool = False
+    ) -> Loaded:
+        """Return what is PENDING, in the items' order and each once, and what goes before it."""
+        outcomes, by_id, is_any_unannounced = await self._record(connection, items)
         order = dict.fromkeys(one.transaction_id for one in outcomes if not one.is_key_reused)
         unread = [one for one in order if one not in by_id] if by_id else list(order)
-        rows = await connection.fetch(self._sql[query], unread) if unread else []
+        query = self._sql["lock_pending" if is_locked else "read_pending"]
+        rows = await connection.fetch(query, unread, self._partition) if unread else []
         by_id.update((row[0], row) for row in rows)
+        if is_any_unannounced or (rows and rows[0][-1]):
+            found = [by_id[one] for one in order if one in by_id]
+            put = await self._unannounced.put_in_order(connection, found, is_locked=is_locked)
+            pending = [_pending_transaction(row) for row in put.rows]
+            by_id.update((row["id"], row) for row in put.rows)
+            return Loaded(outcomes, by_id, pending, {}, None, put.earlier, put.is_partial)
         pending = [_pending_transaction(by_id[one]) for one in order if one in by_id]
         return Loaded(outcomes, by_id, pending, wallets={})
 
     async def _record(
         self, connection: Connection, items: Sequence[Item]
-    ) -> tuple[list[Outcome], dict[UUID, RecordedView]]:
-        """Give each submission its row, and each item its outcome; also return the new rows."""
+    ) -> tuple[list[Outcome], dict[UUID, RecordedView], bool]:
+        """Give each submission its row, and each item its outcome; also return the new rows.
+
+        And whether any transaction of the partition is unannounced, as far as this has looked.
+        """
         submissions = [item for item in items if isinstance(item, Submission)]
         if not submissions:
-            return [Outcome(item) for item in items if isinstance(item, UUID)], {}
+            return [Outcome(item) for item in items if isinstance(item, UUID)], {}, False
         arguments = recording_arguments(submissions)
-        rows = await connection.fetch(self._sql["record_transactions"], *arguments)
+        rows = await connection.fetch(self._sql["record_transactions"], *arguments, self._partition)
         recorded = recorded_rows(rows, len(submissions))
         outcomes = iter(recorded)
-        return [
-            Outcome(item) if isinstance(item, UUID) else _outcome(next(outcomes)) for item in items
-        ], recorded_views(arguments, recorded, channel=Channel.AMQP)
+        return (
+            [Outcome(one) if isinstance(one, UUID) else _outcome(next(outcomes)) for one in items],
+            recorded_views(arguments, recorded, channel=Channel.AMQP),
+            rows[0][-1],
+        )
 
     async def _wallets(
         self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str
@@ -308,7 +344,7 @@ class Poster:
     def _remember(self, loaded: Loaded, decided: Decided, written: asyncpg.Record) -> None:
         """Keep what a commit has left for the next batch and for the relay."""
         decided.writing.row_version = written["row_version"]
-        self._changed_at = written["moment"]
+        self._changed_at = max(self._changed_at, written["moment"])
         if self._recent is not None and decided.posting.posted:
             batch = RecentBatch(loaded.rows, decided.posting.posted, self._changed_at)
             self._recent.keep(written["completed_outbox_id"], batch)

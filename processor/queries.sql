@@ -1,6 +1,8 @@
 -- name: record_transactions
 -- Upstream's requests become PENDING rows, by the same function as the ingress's.
-SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
+SELECT
+    request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at,
+    EXISTS (SELECT FROM unannounced_transactions WHERE partition = $13) AS is_any_unannounced
 FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: read_pending
@@ -10,7 +12,8 @@ FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
     t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
-    t.traceparent, t.reverses, t.created_at
+    t.traceparent, t.reverses, t.created_at,
+    EXISTS (SELECT FROM unannounced_transactions WHERE partition = $2) AS is_any_unannounced
 FROM unnest($1::uuid[]) AS wanted (id)
 CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
 WHERE t.status = 'PENDING';
@@ -21,12 +24,41 @@ WHERE t.status = 'PENDING';
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
     t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
-    t.traceparent, t.reverses, t.created_at
+    t.traceparent, t.reverses, t.created_at,
+    EXISTS (SELECT FROM unannounced_transactions WHERE partition = $2) AS is_any_unannounced
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN transactions AS t ON t.id = wanted.id
 WHERE t.status = 'PENDING'
 ORDER BY t.id
 FOR NO KEY UPDATE OF t;
+
+-- name: read_unannounced
+-- What these submitters had accepted before some transaction of theirs ($3: the highest id) and no
+-- queue may hold yet: the oldest $4 of each that are still to be posted.
+SELECT
+    t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
+    t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
+    t.traceparent, t.reverses, t.created_at, true AS is_any_unannounced
+FROM unnest($2::text[], $3::uuid[]) AS before (submitter, id)
+CROSS JOIN LATERAL (
+    SELECT one.*
+    FROM unannounced_transactions AS u
+    CROSS JOIN LATERAL (
+        SELECT found.* FROM transactions AS found WHERE found.id = u.transaction_id OFFSET 0
+    ) AS one
+    WHERE
+        u.partition = $1
+        AND u.submitter = before.submitter
+        AND u.transaction_id < before.id
+        AND one.status = 'PENDING'
+    ORDER BY u.transaction_id
+    LIMIT $4
+) AS t;
+
+-- name: forget_unannounced
+-- What was posted needs no mark any more.
+DELETE FROM unannounced_transactions
+WHERE partition = $1 AND transaction_id = ANY ($2::uuid[]);
 
 -- name: read_traces
 -- What the requests of transactions were called.

@@ -94,7 +94,7 @@ class RecentPostings:
 def _posted_row(recorded: RecordedView, posted: Posted, at: datetime) -> PostedRow:
     (
         transaction_id, kind, source, destination, amount, currency, key, submitter, channel,
-        description, metadata, request_id, traceparent, _, created_at,
+        description, metadata, request_id, traceparent, _, created_at, *_,
     ) = recorded.values()  # fmt: skip
     return PostedRow(
         transaction_id, key, submitter, channel, kind, source, destination, amount, currency,

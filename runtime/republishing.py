@@ -3,36 +3,27 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
+import asyncpg
+
 from contracts.messages import RECORDED_TYPE, encode_recorded
-from contracts.topology import partition_of, partition_queue
-from contracts.transactions import TransactionType
+from contracts.partitions import posting_partition
+from contracts.topology import partition_queue
 from runtime.publisher import Outgoing
 
 IDS_PER_MESSAGE_MAX: Final = 256
 """As many as a group of the ingress holds: one message is at most half a batch of the processor."""
 
 
-@dataclass(frozen=True, slots=True)
-class PendingTransaction:
-    """What decides to which queue a recorded transaction goes."""
+class RecordedTransaction(NamedTuple):
+    """What decides to which queue a recorded transaction goes; the columns of a query."""
 
     id: UUID
-    type: TransactionType
     source_wallet_id: UUID
     destination_wallet_id: UUID
-
-    @property
-    def ordering_wallet_id(self) -> UUID:
-        """The wallet whose order it keeps: the debited one, but for a deposit the credited one.
-
-        A deposit's source is the external wallet, which would send all deposits to one queue.
-        """
-        if self.type is TransactionType.DEPOSIT:
-            return self.destination_wallet_id
-        return self.source_wallet_id
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +35,24 @@ class RecordedGroup:
 
 
 def recorded_messages(
-    transactions: Iterable[PendingTransaction], partitions: int
+    transactions: Iterable[RecordedTransaction], partitions: int
 ) -> list[RecordedGroup]:
     """Return the messages that ask for their posting: each queue's in id order."""
     queues: dict[str, list[UUID]] = defaultdict(list)
     for transaction in sorted(transactions, key=lambda one: one.id):
-        partition = partition_of(transaction.ordering_wallet_id, partitions)
-        queues[partition_queue(partition)].append(transaction.id)
+        transaction_id, source, destination, currency = transaction
+        partition = posting_partition(source, destination, currency, count=partitions)
+        queues[partition_queue(partition)].append(transaction_id)
     return [
         _group(queue, ids[start : start + IDS_PER_MESSAGE_MAX])
         for queue, ids in queues.items()
         for start in range(0, len(ids), IDS_PER_MESSAGE_MAX)
     ]
+
+
+def recorded_transaction(row: asyncpg.Record) -> RecordedTransaction:
+    """Return the transaction of a row that has the columns by name, beside others perhaps."""
+    return RecordedTransaction(*(row[name] for name in RecordedTransaction._fields))
 
 
 def _group(queue: str, ids: Sequence[UUID]) -> RecordedGroup:

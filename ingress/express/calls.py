@@ -171,11 +171,13 @@ class _Submitting(_Call):
     def _await_announced(self) -> None:
         announced = self._accepted.announced
         if announced is None or announced.done():
-            self._announced()
+            self._announced(announced)
         else:
             self._then(announced, self._announced)
 
-    def _announced(self, *_: object) -> None:
+    def _announced(self, announced: "asyncio.Future[None] | None") -> None:
+        if announced is not None:
+            announced.result()  # raises where the broker did not confirm it and it is not marked
         if self._accepted.standing is Standing.NEW and not self._wait_s:
             self._answer(new_answer(self._submission, self._accepted.row))
         else:

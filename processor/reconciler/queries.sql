@@ -120,7 +120,7 @@ WITH due AS MATERIALIZED (
 
 looked_up AS MATERIALIZED (
     SELECT
-        due.transaction_id, t.status, t.type, t.source_wallet_id, t.destination_wallet_id,
+        due.transaction_id, t.status, t.source_wallet_id, t.destination_wallet_id, t.currency,
         coalesce(
             t.created_at < statement_timestamp() - make_interval(secs => $4::double precision),
             false
@@ -165,8 +165,8 @@ claimed AS (
 )
 
 SELECT
-    l.transaction_id AS id, l.status = 'PENDING' AS is_pending, l.type::text AS type,
-    l.source_wallet_id, l.destination_wallet_id, l.is_too_old, c.last_calls
+    l.transaction_id AS id, l.status = 'PENDING' AS is_pending, l.source_wallet_id,
+    l.destination_wallet_id, l.currency, l.is_too_old, c.last_calls
 FROM looked_up AS l
 LEFT JOIN claimed AS c ON c.transaction_id = l.transaction_id
 ORDER BY l.transaction_id;
@@ -267,3 +267,18 @@ RETURNING check_name, subject, detail;
 -- name: count_findings
 -- How many findings are kept, counted up to a bound.
 SELECT count(*) FROM (SELECT FROM integrity_findings LIMIT $1) AS counted;
+
+-- name: forget_announced
+-- Takes the marks of at most $1 transactions that are PENDING no longer.
+DELETE FROM unannounced_transactions AS u
+USING (
+    SELECT m.partition, m.submitter, m.transaction_id
+    FROM unannounced_transactions AS m
+    INNER JOIN transactions AS t ON t.id = m.transaction_id
+    WHERE t.status <> 'PENDING'
+    LIMIT $1
+) AS ended
+WHERE
+    u.partition = ended.partition
+    AND u.submitter = ended.submitter
+    AND u.transaction_id = ended.transaction_id;

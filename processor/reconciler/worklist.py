@@ -8,7 +8,6 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from contracts.transactions import TransactionType
 from processor.reconciler import metrics
 from processor.reconciler.expiry import Expiry
 from processor.reconciler.queue_depth import QueueDepth
@@ -16,7 +15,7 @@ from runtime.database import Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.queries import load_queries
-from runtime.republishing import PendingTransaction, recorded_messages
+from runtime.republishing import RecordedTransaction, recorded_messages, recorded_transaction
 
 FIRST_DELAY_S: Final = 10.0
 """When a republished transaction is due again: well after a healthy processor has posted it."""
@@ -25,6 +24,8 @@ DELAY_MAX_S: Final = 600.0
 QUEUE_DEPTH_MAX: Final = 1_000
 """Messages in a queue above which nothing is added: most likely what is stale waits in it."""
 CONFIRM_TIMEOUT_S: Final = 5.0
+FORGOTTEN_MAX: Final = 10_000
+"""Marks of unannounced transactions that one pass takes: some tens of milliseconds."""
 CLAIM_LOCK_KEY: Final = 0x61636B63
 """Any number, the same for every process of Ackledger: 'ackc' in ASCII."""
 COUNTED_MAX: Final = 100_000
@@ -49,7 +50,7 @@ class _Due:
     """Claimed transactions, by what is to be done with them."""
 
     ended: int
-    to_publish: list[PendingTransaction]
+    to_publish: list[RecordedTransaction]
     last_calls: list[UUID]
     """Those of them that are past their age."""
     to_expire: list[UUID]
@@ -81,6 +82,7 @@ class Worklist:
     async def run_once(self) -> WorklistCounts:
         """Publish what is due, confirmed; raises what keeps the broker from confirming."""
         ended = await self._pool.fetchval(self._sql["forget_ended"])
+        await self._pool.execute(self._sql["forget_announced"], FORGOTTEN_MAX)
         queues = await self._depth.look()
         is_paused = queues.deepest > QUEUE_DEPTH_MAX
         metrics.PAUSED.set(is_paused)
@@ -112,7 +114,7 @@ class Worklist:
             if self._expiry.is_due(is_too_old=row["is_too_old"], last_calls=row["last_calls"]):
                 due.to_expire.append(row["id"])
                 continue
-            due.to_publish.append(_pending_transaction(row))
+            due.to_publish.append(recorded_transaction(row))
             if row["is_too_old"]:
                 due.last_calls.append(row["id"])
         return due
@@ -135,7 +137,7 @@ class Worklist:
                 are_served,
             )
 
-    async def _republish(self, pending: Sequence[PendingTransaction]) -> None:
+    async def _republish(self, pending: Sequence[RecordedTransaction]) -> None:
         """Publish queue by queue in id order; what is not confirmed is due again at once."""
         unconfirmed = {transaction.id for transaction in pending}
         try:
@@ -151,12 +153,3 @@ class Worklist:
 
     async def _give_back(self, transaction_ids: set[UUID]) -> None:
         await self._pool.execute(self._sql["give_back"], list(transaction_ids))
-
-
-def _pending_transaction(row: asyncpg.Record) -> PendingTransaction:
-    return PendingTransaction(
-        id=row["id"],
-        type=TransactionType(row["type"]),
-        source_wallet_id=row["source_wallet_id"],
-        destination_wallet_id=row["destination_wallet_id"],
-    )

@@ -12,7 +12,6 @@ import structlog
 from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
 from contracts.pages import PAGE_LIMIT_MAX, DeadLetterFate
 from contracts.recording import RecordedRow, recorded_rows, recording_arguments
-from contracts.transactions import TransactionType
 from runtime.database import Connection, Pool
 from runtime.dead_letters import metrics
 from runtime.dead_letters.replay import (
@@ -35,7 +34,7 @@ from runtime.dead_letters.views import (
 )
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.queries import load_queries
-from runtime.republishing import PendingTransaction, recorded_messages
+from runtime.republishing import RecordedTransaction, recorded_messages, recorded_transaction
 from runtime.windows import Examined, Window, examine
 
 COUNTED_MAX: Final = 100_000
@@ -47,7 +46,7 @@ FALLBACK_AFTER_S: Final = 10.0
 BEFORE_ALL: Final = UUID(int=0)
 _BEHIND_ALL: Final = UUID(int=2**128 - 1)
 
-Acted: TypeAlias = tuple[Outcome, list[PendingTransaction]]
+Acted: TypeAlias = tuple[Outcome, list[RecordedTransaction]]
 """What became of a dead letter, and what is to be posted."""
 Act: TypeAlias = Callable[[Connection, DeadLetter], Awaitable[Acted]]
 """What is done with an open dead letter."""
@@ -257,24 +256,16 @@ class DeadLetters:
 
     async def _pending(
         self, connection: Connection, transaction_ids: Sequence[UUID]
-    ) -> list[PendingTransaction]:
+    ) -> list[RecordedTransaction]:
         """Put what is still to be posted on the reconciler's worklist, and return it."""
         if not transaction_ids:
             return []
         rows = await connection.fetch(self._sql["read_pending"], transaction_ids)
         ids = [row["id"] for row in rows]
         await connection.execute(self._sql["insert_stale"], ids, FALLBACK_AFTER_S)
-        return [
-            PendingTransaction(
-                id=row["id"],
-                type=TransactionType(row["type"]),
-                source_wallet_id=row["source_wallet_id"],
-                destination_wallet_id=row["destination_wallet_id"],
-            )
-            for row in rows
-        ]
+        return [recorded_transaction(row) for row in rows]
 
-    async def _publish(self, pending: Sequence[PendingTransaction]) -> None:
+    async def _publish(self, pending: Sequence[RecordedTransaction]) -> None:
         try:
             for group in recorded_messages(pending, self._partitions):
                 await self._publisher.publish(group.outgoing, timeout_s=CONFIRM_TIMEOUT_S)

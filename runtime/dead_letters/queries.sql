@@ -106,7 +106,7 @@ WHERE x.status = 'QUARANTINED' AND x.transaction_id = released.id;
 
 -- name: read_pending
 -- What of these is still to be posted.
-SELECT id, type::text AS type, source_wallet_id, destination_wallet_id
+SELECT id, source_wallet_id, destination_wallet_id, currency
 FROM transactions
 WHERE id = ANY ($1::uuid[]) AND status = 'PENDING';
 

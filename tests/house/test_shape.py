@@ -9,7 +9,7 @@ from typing import Final
 from tests.house.source_tree import place, python_files, relative, tree_of
 
 FUNCTION_LINES_MAX: Final = 50
-MODULE_LINES_MAX: Final = 400
+MODULE_LINES_MAX: Final = 600
 
 # 'file:function' -> why it cannot be split. None is needed so far.
 LONG_FUNCTIONS: Final[dict[str, str]] = {}

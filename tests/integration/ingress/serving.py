@@ -1,7 +1,7 @@
 """A system that several modules share, and clients with keys of their own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,22 +45,32 @@ async def open_doors(
     template: str,
     directory: Path,
     *,
-    instances: Sequence[Instance] = ONE_OF_EACH,
+    instances: Sequence[Instance] | Callable[[str], Sequence[Instance]] = ONE_OF_EACH,
+    partitions: int = 1,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[CheckedDoors]:
-    """Run a system on a database and a virtual host of its own."""
+    """Run a system on a database and a virtual host of its own.
+
+    `instances` may be made of the URL of that host; `settings` win over what tests usually have.
+    """
     name = f"test_{uuid4().hex[:12]}"
     amqp_url = await asyncio.to_thread(add_vhost, stack, name)
     database_url = await create_database(stack, template)
-    await declare_topology(amqp_url, partitions=1)
+    await declare_topology(amqp_url, partitions=partitions)
     environment = {
         "DATABASE_URL": database_url,
         "AMQP_URL": amqp_url,
         "REDIS_URL": stack.redis.url,
         "ACKLEDGER_STALE_AFTER_S": "2",
         "ACKLEDGER_RECONCILE_INTERVAL_S": "0.5",
+        "ACKLEDGER_PARTITIONS": str(partitions),
+        **(settings or {}),
     }
     system = System(
-        environment=environment, directory=directory, instances=instances, say=lambda _: None
+        environment=environment,
+        directory=directory,
+        instances=instances(amqp_url) if callable(instances) else instances,
+        say=lambda _: None,
     )
     password = f"demo-{urlsplit(stack.rabbitmq.url).port}"
     upstream_url = await asyncio.to_thread(add_upstream_user, stack, "demo", password, vhost=name)

@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.messages import encode_recorded
-from contracts.topology import partition_of, partition_queue
+from contracts.partitions import partition_of_wallet
+from contracts.topology import partition_queue
 from processor.reconciler.expiry import Expiry
 from processor.reconciler.queue_depth import QueueDepth
 from processor.reconciler.sweep import Sweep
@@ -32,7 +33,7 @@ async def _make_due(database: Connection) -> None:
 def _wallet_of(partition: int) -> UUID:
     while True:
         wallet_id = uuid4()
-        if partition_of(wallet_id, PARTITIONS) == partition:
+        if partition_of_wallet(wallet_id, PARTITIONS) == partition:
             return wallet_id
 
 
@@ -131,6 +132,21 @@ async def test_what_was_posted_after_it_was_published_leaves_the_worklist(
     counts = await worklist.run_once()
 
     assert (counts.ended, counts.republished, counts.waiting) == (3, 0, 0)
+
+
+async def test_marks_of_unannounced_transactions_are_kept_while_those_are_pending(
+    database: Connection, worklist: Worklist
+) -> None:
+    ids = await record_pending(database, 3)
+    await database.executemany(
+        "INSERT INTO unannounced_transactions VALUES (0, 'test', $1)", [(one,) for one in ids]
+    )
+    await database.execute("UPDATE transactions SET status = 'FAILED' WHERE id = $1", ids[1])
+
+    await worklist.run_once()
+
+    rows = await database.fetch("SELECT transaction_id FROM unannounced_transactions ORDER BY 1")
+    assert [row["transaction_id"] for row in rows] == [ids[0], ids[2]]
 
 
 async def test_never_more_than_the_bound_is_in_flight(

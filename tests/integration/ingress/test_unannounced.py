@@ -1,0 +1,105 @@
+"""What is accepted while the broker confirms nothing is marked before it is answered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from contracts.identifiers import external_wallet_id
+from contracts.recording import Submission
+from contracts.transactions import command_of
+from ingress.acceptance import Acceptance, Accepted
+from ingress.announcing import Announcer
+from runtime.database import Connection, Pool, create_pool
+from runtime.publisher import Publisher
+from tests.integration.reconciler.serving import running
+
+_NO_BROKER = "amqp://guest:guest@127.0.0.1:1/"
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """A pool whose server may be asked to refuse."""
+    async with create_pool(database_url, name="test", size=4, statement_timeout_s=5) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def acceptance(pool: Pool) -> AsyncIterator[Acceptance]:
+    """Acceptance of an ingress that never reached its broker; four partitions."""
+    announcer = Announcer(Publisher(_NO_BROKER, name="test"), partitions=4)
+    made = Acceptance(
+        pool=pool,
+        announcer=announcer,
+        partitions=4,
+        group_size=256,
+        flushers=1,
+        confirm_timeout_s=0.1,
+    )
+    async with running(made):
+        yield made
+
+
+def _submission(wallet_id: UUID, *, key: str | None = None) -> Submission:
+    body = {
+        "type": "deposit",
+        "destination_wallet_id": str(wallet_id),
+        "amount": "1.00",
+        "currency": "EUR",
+    }
+    return Submission("shop", command_of(body, header_key=key or uuid4().hex))
+
+
+async def _marks(database: Connection) -> list[tuple[int, str, UUID]]:
+    rows = await database.fetch("SELECT * FROM unannounced_transactions ORDER BY transaction_id")
+    return [tuple(row) for row in rows]
+
+
+async def test_it_is_marked_with_its_partition_and_its_submitter(
+    acceptance: Acceptance, database: Connection
+) -> None:
+    wallets = [uuid4() for _ in range(8)]
+    outcomes = await acceptance.accept([_submission(one) for one in wallets])
+
+    marks = await _marks(database)
+    assert [one.row.id for one in outcomes if isinstance(one, Accepted)] == [
+        row[2] for row in marks
+    ]
+    assert {row[1] for row in marks} == {"shop"}
+    assert len({row[0] for row in marks}) > 1
+    assert external_wallet_id("EUR") not in wallets
+
+
+async def test_a_replay_of_what_is_still_pending_is_marked_once(
+    acceptance: Acceptance, database: Connection
+) -> None:
+    one = _submission(uuid4(), key="same")
+    await acceptance.accept([one])
+    await acceptance.accept([one])
+
+    assert len(await _marks(database)) == 1
+
+
+async def test_where_it_can_be_neither_announced_nor_marked_the_client_is_told_to_try_again(
+    acceptance: Acceptance, database: Connection
+) -> None:
+    await database.execute("ALTER TABLE unannounced_transactions RENAME TO away")
+    one = _submission(uuid4(), key="again")
+    [refused] = await acceptance.accept([one])
+    await database.execute("ALTER TABLE away RENAME TO unannounced_transactions")
+    [accepted] = await acceptance.accept([one])
+
+    assert isinstance(refused, asyncpg.UndefinedTableError)
+    assert isinstance(accepted, Accepted)
+    assert [row[2] for row in await _marks(database)] == [accepted.row.id]
+
+
+async def test_marks_of_many_groups_share_an_insert_and_lose_none(
+    acceptance: Acceptance, database: Connection
+) -> None:
+    groups = [[_submission(uuid4()) for _ in range(20)] for _ in range(20)]
+    await asyncio.gather(*(acceptance.accept(group) for group in groups))
+
+    assert len(await _marks(database)) == 400

@@ -1,0 +1,186 @@
+"""Transactions that were accepted without the broker's confirm keep their place."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+
+from contracts.recording import Submission, recording_arguments
+from processor.posting import Poster
+from processor.unannounced import EARLIER_MAX
+from runtime.database import Connection
+from tests.integration.processor.books import (
+    add_wallets,
+    balances_of,
+    open_pool,
+    record,
+    transfer_command,
+)
+
+
+async def _mark(
+    database: Connection, ids: Sequence[UUID], *, submitter: str = "test", partition: int = 0
+) -> None:
+    await database.executemany(
+        "INSERT INTO unannounced_transactions VALUES ($1, $2, $3)",
+        [(partition, submitter, one) for one in ids],
+    )
+
+
+async def _posted(database: Connection, wallet_id: UUID) -> list[UUID]:
+    rows = await database.fetch(
+        "SELECT transaction_id FROM entries WHERE wallet_id = $1 ORDER BY sequence", wallet_id
+    )
+    return [row["transaction_id"] for row in rows]
+
+
+async def _transfers(
+    database: Connection, source: UUID, destination: UUID, count: int, *, prefix: str = "t"
+) -> list[UUID]:
+    """Record transfers one after the other, as one client does that waits for each 202."""
+    return [
+        one
+        for number in range(count)
+        for one in await record(
+            database, [transfer_command(f"{prefix}-{number}", source, destination, 1)]
+        )
+    ]
+
+
+@pytest.mark.parametrize("delivered", [[2], [1, 2], [2, 1]])
+async def test_what_was_accepted_earlier_and_not_announced_is_posted_first(
+    database: Connection, database_url: str, delivered: list[int]
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await _transfers(database, alice, bob, 3)
+    await _mark(database, [ids[0]])
+    async with open_pool(database_url) as pool:
+        result = await Poster(pool).post([ids[number] for number in delivered])
+
+    expected = [ids[0], *sorted(ids[number] for number in delivered)]
+    assert await _posted(database, alice) == expected
+    assert [one.transaction_id for one in result.outcomes] == [ids[one] for one in delivered]
+
+
+async def test_what_was_accepted_later_waits_for_its_own_announcement(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await _transfers(database, alice, bob, 3)
+    await _mark(database, [ids[2]])
+    async with open_pool(database_url) as pool:
+        await Poster(pool).post([ids[0]])
+
+    # The one in the middle may still be on its way: the last one must not overtake it.
+    assert await _posted(database, alice) == [ids[0]]
+
+
+@pytest.mark.parametrize(("submitter", "partition"), [("another", 0), ("test", 1)])
+async def test_another_submitters_and_another_partitions_marks_are_left_alone(
+    database: Connection, database_url: str, submitter: str, partition: int
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await _transfers(database, alice, bob, 2)
+    await _mark(database, [ids[0]], submitter=submitter, partition=partition)
+    async with open_pool(database_url) as pool:
+        await Poster(pool).post([ids[1]])
+
+    assert await _posted(database, alice) == [ids[1]]
+
+
+async def test_an_upstream_message_comes_after_what_its_sender_had_accepted_over_http(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    [first] = await _transfers(database, alice, bob, 1)
+    await _mark(database, [first])
+    second = Submission("test", transfer_command("over-amqp", alice, bob, 1))
+    async with open_pool(database_url) as pool:
+        result = await Poster(pool).post([second])
+
+    assert await _posted(database, alice) == [first, result.outcomes[0].transaction_id]
+
+
+async def test_more_than_a_batch_of_unannounced_ones_goes_first_in_several_commits(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=10_000)
+    count = 2 * EARLIER_MAX + EARLIER_MAX // 2
+    commands = [transfer_command(f"t-{number}", alice, bob, 1) for number in range(count)]
+    ids = [
+        one
+        for start in range(0, count, EARLIER_MAX)
+        for one in await record(database, commands[start : start + EARLIER_MAX])
+    ]
+    [last] = await record(database, [transfer_command("last", alice, bob, 1)])
+    await _mark(database, ids)
+    sizes = []
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool)
+        while (result := await poster.post([last])).is_partial:
+            sizes.append(len(result.posting.posted))
+
+    assert sizes == [EARLIER_MAX, EARLIER_MAX]
+    assert await _posted(database, alice) == [*ids, last]
+
+
+async def test_the_marks_of_what_was_posted_are_taken_with_the_next_ones(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await _transfers(database, alice, bob, 4)
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool)
+        await _mark(database, [ids[0]])
+        await poster.post([ids[1]])
+        await _mark(database, [ids[2]])
+        await poster.post([ids[3]])
+
+    rows = await database.fetch("SELECT transaction_id FROM unannounced_transactions")
+    assert [row["transaction_id"] for row in rows] == [ids[2]]
+    assert await _posted(database, alice) == ids
+
+
+async def test_two_that_post_the_same_unannounced_one_post_it_once(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await _transfers(database, alice, bob, 3)
+    await _mark(database, [ids[0]])
+    async with open_pool(database_url) as pool:
+        first, second = Poster(pool), Poster(pool)
+        # Both have read it before either writes it.
+        loaded = await first.load([ids[1]]), await second.load([ids[2]])
+        await first.post([ids[1]], loaded=loaded[0])
+        await second.post([ids[2]], loaded=loaded[1])
+
+    assert await _posted(database, alice) == ids
+    assert await balances_of(database, [alice, bob]) == [97, 103]
+
+
+async def test_marks_without_a_pending_transaction_change_nothing(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    ids = await _transfers(database, alice, bob, 2)
+    async with open_pool(database_url) as pool:
+        await Poster(pool).post([ids[0]])
+        await _mark(database, [ids[0]])
+        await Poster(pool).post([ids[1]])
+
+    assert await _posted(database, alice) == ids
+
+
+async def test_recording_keeps_the_order_of_one_group(
+    database: Connection,
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    commands = [transfer_command(f"z-{9 - number}", alice, bob, 1) for number in range(9)]
+    arguments = recording_arguments([Submission("test", one) for one in commands])
+    rows = await database.fetch(
+        "SELECT request, id FROM record_transactions("
+        "'http', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        *arguments,
+    )
+    ids = [row["id"] for row in sorted(rows, key=lambda row: row["request"])]
+    assert ids == sorted(ids)
