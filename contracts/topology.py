@@ -31,7 +31,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue, bound to one exchange."""
+    """A durable queue, bound to one exchange, or to none where that is empty."""
 
     name: str
     exchange: str
@@ -54,6 +54,12 @@ _DEAD_LETTER_QUEUE: Final = Queue(
 )
 
 
+BINDING_WEIGHT: Final = "1"
+"""A consistent-hash binding's key is its weight."""
+INTAKE_PARTITION: Final = 0
+"""Its queue takes what upstream systems publish, and announces to others what those post."""
+
+
 def partition_queue(partition: int) -> str:
     """Return the queue's name of one partition, counted from 0."""
     return f"{TRANSACTIONS_EXCHANGE}.{partition}"
@@ -67,9 +73,10 @@ def queues(partitions: int) -> list[Queue]:
 def _partition(number: int) -> Queue:
     return Queue(
         name=partition_queue(number),
-        exchange=TRANSACTIONS_EXCHANGE,
-        # A consistent-hash binding's key is its weight.
-        binding_key="1",
+        # All of upstream's messages come in by the first queue, in their order: which one a hash
+        # exchange chooses may change whenever the broker restarts (3.10 to 4.2).
+        exchange=TRANSACTIONS_EXCHANGE if number == INTAKE_PARTITION else "",
+        binding_key=BINDING_WEIGHT,
         arguments={
             "x-queue-type": "quorum",
             "x-single-active-consumer": True,

@@ -28,6 +28,7 @@ from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_process
 from runtime.listening import listen_shared
+from runtime.partition_layout import PartitionLayoutCheck
 from runtime.publisher import Publisher
 from runtime.settings import IngressSettings
 from runtime.status import Readiness, StatusServer
@@ -153,6 +154,7 @@ def _parts(
         finality=FinalityWatch(url=settings.database_url, pool=pool),
         backlog=BacklogGauge(pool, backlog_max=settings.backlog_max),
     )
+    service.add_loop("partition-layout", PartitionLayoutCheck(pool, settings.partitions))
     service.add_loop("api-keys", parts.keys)
     service.add_loop("acceptance", parts.acceptance)
     service.add_loop("reads", parts.store)

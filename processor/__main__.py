@@ -19,6 +19,7 @@ from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import fault_points_in
 from runtime.health import check_broker, check_circuit, check_database
 from runtime.lifecycle import Service, run_process
+from runtime.partition_layout import PartitionLayoutCheck
 from runtime.publisher import Publisher
 from runtime.settings import ProcessorSettings
 from runtime.status import Readiness, StatusServer
@@ -60,6 +61,7 @@ async def serve(settings: ProcessorSettings) -> None:
         service.add_loop(f"consumer-{number}", consumer)
         service.add_loop(f"partition-{number}", partition)
         service.add_drain(partition.drain)
+    service.add_loop("partition-layout", PartitionLayoutCheck(pool, settings.partitions))
     service.add_loop("circuit", circuit)
     service.add_loop("publisher", publisher)
     relay = OutboxRelay(

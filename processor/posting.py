@@ -20,6 +20,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from contracts.partitions import posting_partition
 from contracts.recording import (
     RecordedRow,
     RecordedView,
@@ -67,6 +68,8 @@ class Outcome(NamedTuple):
 
     transaction_id: UUID
     is_key_reused: bool = False
+    partition: int | None = None
+    """Which other partition posts it; it is recorded, and still to be announced there."""
 
 
 Item: TypeAlias = UUID | Submission
@@ -108,11 +111,12 @@ class Poster:
         pool: Pool,
         *,
         partition: int = 0,
+        partitions: int = 1,
         recent: RecentPostings | None = None,
         wallet_cache: WalletCache | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
-        """Post what belongs to a partition.
+        """Post what belongs to a partition, and record what belongs to another of so many.
 
         `recent` is told of what was posted, for a relay that makes room in it.
 
@@ -121,6 +125,7 @@ class Poster:
         """
         self._pool = pool
         self._partition = partition
+        self._partitions = partitions
         self._unannounced = UnannouncedReader(partition)
         self._to_forget: list[UUID] = []
         self._recent = recent
@@ -295,7 +300,11 @@ class Poster:
     ) -> Loaded:
         """Return what is PENDING, in the items' order and each once, and what goes before it."""
         outcomes, by_id, is_any_unannounced = await self._record(connection, items)
-        order = dict.fromkeys(one.transaction_id for one in outcomes if not one.is_key_reused)
+        order = dict.fromkeys(
+            one.transaction_id
+            for one in outcomes
+            if not one.is_key_reused and one.partition is None
+        )
         unread = [one for one in order if one not in by_id] if by_id else list(order)
         query = self._sql["lock_pending" if is_locked else "read_pending"]
         rows = await connection.fetch(query, unread, self._partition) if unread else []
@@ -322,12 +331,26 @@ class Poster:
         arguments = recording_arguments(submissions)
         rows = await connection.fetch(self._sql["record_transactions"], *arguments, self._partition)
         recorded = recorded_rows(rows, len(submissions))
-        outcomes = iter(recorded)
+        outcomes = iter(map(self._outcome, submissions, recorded))
         return (
-            [Outcome(one) if isinstance(one, UUID) else _outcome(next(outcomes)) for one in items],
+            [Outcome(one) if isinstance(one, UUID) else next(outcomes) for one in items],
             recorded_views(arguments, recorded, channel=Channel.AMQP),
             rows[0][-1],
         )
+
+    def _outcome(self, submission: Submission, recorded: RecordedRow) -> Outcome:
+        if not recorded.is_same:
+            return Outcome(recorded.id, is_key_reused=True)
+        if self._partitions == 1 or not recorded.is_pending:
+            return Outcome(recorded.id)
+        command = submission.command
+        partition = posting_partition(
+            command.source_wallet_id,
+            command.destination_wallet_id,
+            command.money.currency,
+            count=self._partitions,
+        )
+        return Outcome(recorded.id, partition=None if partition == self._partition else partition)
 
     async def _wallets(
         self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str
@@ -378,10 +401,6 @@ def _given_up_in_silence(connection: Connection) -> Iterator[None]:
     except TimeoutError:
         connection.terminate()
         raise
-
-
-def _outcome(recorded: RecordedRow) -> Outcome:
-    return Outcome(recorded.id, is_key_reused=not recorded.is_same)
 
 
 def _pending_transaction(row: RecordedView) -> PendingTransaction:

@@ -63,3 +63,22 @@ LIMIT 1;
 -- name: insert_applied
 -- Notes a migration in the same commit as its effect.
 INSERT INTO schema_migrations (version, checksum) VALUES ($1, $2);
+
+-- name: read_partition_layout
+-- For how many partitions the queues are laid out.
+SELECT partitions FROM partition_layout;
+
+-- name: write_partition_layout
+-- Notes it, once the broker has them.
+INSERT INTO partition_layout (partitions) VALUES ($1)
+ON CONFLICT (only_row) DO UPDATE SET partitions = excluded.partitions
+WHERE partition_layout.partitions <> excluded.partitions;
+
+-- name: has_pending
+-- Whether any transaction is still to be posted. Those that the sweep has passed are on the worklist.
+SELECT
+    EXISTS (SELECT FROM stale_transactions)
+    OR EXISTS (
+        SELECT FROM transactions
+        WHERE id >= (SELECT swept_until FROM sweep_progress) AND status = 'PENDING'
+    );

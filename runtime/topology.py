@@ -10,7 +10,14 @@ from aiormq.exceptions import (
     ConnectionCommandInvalid,
 )
 
-from contracts.topology import EXCHANGES, Exchange, Queue, queues
+from contracts.topology import (
+    BINDING_WEIGHT,
+    EXCHANGES,
+    TRANSACTIONS_EXCHANGE,
+    Exchange,
+    Queue,
+    queues,
+)
 from runtime.broker import CONNECT_TIMEOUT_S, Channel, close, connect, open_channel
 
 
@@ -70,5 +77,9 @@ async def _declare(
         await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
     for queue in wanted:
         await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
-        await channel.queue_bind(queue.name, queue.exchange, queue.binding_key)
+        if queue.exchange:
+            await channel.queue_bind(queue.name, queue.exchange, queue.binding_key)
+        else:
+            # Releases before bound every partition; to unbind what is not bound changes nothing.
+            await channel.queue_unbind(queue.name, TRANSACTIONS_EXCHANGE, BINDING_WEIGHT)
     return [exchange.name for exchange in exchanges] + [queue.name for queue in wanted]

@@ -18,6 +18,7 @@ from runtime.database import Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service
+from runtime.partition_layout import PartitionLayoutCheck
 from runtime.publisher import Publisher
 from runtime.settings import ReconcilerSettings
 from runtime.status import Readiness, StatusServer
@@ -43,6 +44,7 @@ async def serve(settings: ReconcilerSettings) -> None:
     collector = DeadLetterCollector(
         settings.amqp_url, pool=parts.pool, fault_points=parts.fault_points
     )
+    service.add_loop("partition-layout", PartitionLayoutCheck(parts.pool, settings.partitions))
     service.add_loop("publisher", parts.publisher)
     service.add_loop("queue-depth", parts.depth)
     service.add_loop("reconciler", parts.reconciler)

@@ -96,6 +96,53 @@ async def test_more_partitions_declare_the_queues_that_are_new(
     ]
 
 
+async def test_another_number_of_partitions_is_refused_until_the_queues_are_drained(
+    directory: Path, empty_servers: dict[str, str]
+) -> None:
+    four = {**empty_servers, "ACKLEDGER_PARTITIONS": "4"}
+    two = {**empty_servers, "ACKLEDGER_PARTITIONS": "2"}
+    await ackledger("migrate", directory=directory, variables=four)
+    connection = await broker.connect(empty_servers["AMQP_URL"], name="test")
+    channel = await broker.open_channel(connection)
+    await channel.basic_publish(b"waits", routing_key=partition_queue(3))
+
+    refused = await ackledger("migrate", directory=directory, variables=two)
+    await channel.queue_purge(partition_queue(3))
+    called = await ackledger("migrate", "--json", directory=directory, variables=two)
+    again = await ackledger("migrate", "--json", directory=directory, variables=two)
+    await broker.close(connection)
+
+    assert refused.code == 1
+    assert f"{partition_queue(3)} has 1 messages" in refused.err
+    assert called.json["declared_topology"] == [
+        f"queue {partition_queue(number)} (deleted)" for number in (2, 3)
+    ]
+    assert again.json["current"]
+
+
+@pytest.mark.parametrize("process", ["ingress", "processor", "reconciler"])
+async def test_a_process_with_another_number_of_partitions_does_not_run(
+    directory: Path, empty_servers: dict[str, str], process: str
+) -> None:
+    await ackledger("migrate", directory=directory, variables=empty_servers)
+
+    called = await ackledger(
+        "serve",
+        process,
+        directory=directory,
+        variables={
+            **empty_servers,
+            "REDIS_URL": "redis://127.0.0.1:1/",
+            "ACKLEDGER_PARTITIONS": "4",
+            "ACKLEDGER_HTTP_PORT": "0",
+            "ACKLEDGER_STATUS_PORT": "0",
+        },
+    )
+
+    assert called.code == 2
+    assert "ACKLEDGER_PARTITIONS=4: the queues are laid out for 1" in called.err
+
+
 async def test_a_lock_that_is_held_for_a_moment_is_waited_for(
     directory: Path, empty_servers: dict[str, str]
 ) -> None:
