@@ -78,10 +78,6 @@ class Acceptance:
         """Accept until cancelled."""
         await self._gatherer.run()
 
-    def close(self) -> None:
-        """Take nothing more; what waits is still accepted."""
-        self._gatherer.close()
-
     async def accept(self, submissions: Sequence[Submission]) -> Sequence[Outcome]:
         """Return how each submission was recorded, in their order, once it is announced too.
 

@@ -1,6 +1,6 @@
 """PostgreSQL: pools with pinned session settings, and what counts as 'cannot be reached'."""
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
@@ -127,11 +127,3 @@ def _server_settings(
         "idle_in_transaction_session_timeout": "30000",
         **(session or {}),
     }
-
-
-def rows_changed(status: str) -> int:
-    """Return the count in a command status such as 'UPDATE 3'."""
-    return int(status.rsplit(" ", 1)[-1])
-
-
-Parameters: TypeAlias = tuple[Any, ...]
