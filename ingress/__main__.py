@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -79,21 +80,21 @@ class HttpServer:
         return server()
 
 
+class _Pools(NamedTuple):
+    """Submissions have one of their own: what may wait long never holds a submission back."""
+
+    submissions: Pool
+    lists: Pool
+
+
 async def serve(settings: IngressSettings) -> None:
     """Run the ingress until a signal."""
-    pool = create_pool(
-        settings.database_url,
-        name="ingress",
-        size=settings.ingress_database_connections,
-        statement_timeout_s=settings.database_statement_timeout_s,
-        session=KEYED_SESSION,
-    )
-    await pool
+    pools = await _open_pools(settings)
     redis = connect_redis(settings.redis_url)
     publisher = Publisher(settings.amqp_url, name="ingress-publish")
     readiness = Readiness(
         {
-            "database": check_database(pool),
+            "database": check_database(pools.submissions),
             "broker": check_broker(lambda: publisher.is_up),
             "redis": check_redis(redis),
         },
@@ -107,13 +108,13 @@ async def serve(settings: IngressSettings) -> None:
     fault_points = fault_points_in(settings.fault_orders)
     announcer = Announcer(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", announcer)
-    parts = _parts(service, settings, pool, announcer, fault_points)
+    parts = _parts(service, settings, pools, announcer, fault_points)
     app = build_application(
         gate=Gate(keys=parts.keys, limiter=limiter),
-        wallets=WalletCalls(WalletStore(pool)),
+        wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
         transactions=TransactionCalls(parts),
         dead_letters=DeadLetterCalls(
-            DeadLetters(pool=pool, publisher=publisher, partitions=settings.partitions)
+            DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),
         readiness=readiness,
     )
@@ -126,23 +127,42 @@ async def serve(settings: IngressSettings) -> None:
     service.add_drain(parts.finality.drain)
     service.add_drain(server.drain)
     service.add_drain(announcer.drain)
-    service.add_close(pool.close)
+    service.add_close(pools.submissions.close)
+    service.add_close(pools.lists.close)
     service.add_close(redis.aclose)
     await service.run()
+
+
+async def _open_pools(settings: IngressSettings) -> _Pools:
+    async def opened(name: str, *, size: int) -> Pool:
+        pool = create_pool(
+            settings.database_url,
+            name=name,
+            size=size,
+            statement_timeout_s=settings.database_statement_timeout_s,
+            session=KEYED_SESSION,
+        )
+        await pool
+        return pool
+
+    return _Pools(
+        submissions=await opened("ingress", size=settings.ingress_database_connections),
+        lists=await opened("ingress-lists", size=settings.ingress_list_connections),
+    )
 
 
 def _parts(
     service: Service,
     settings: IngressSettings,
-    pool: Pool,
+    pools: _Pools,
     announcer: Announcer,
     fault_points: FaultPoints,
 ) -> Parts:
     """Build what both lanes work with, each with its loop."""
     parts = Parts(
-        keys=ApiKeys(pool),
+        keys=ApiKeys(pools.submissions),
         acceptance=Acceptance(
-            pool=pool,
+            pool=pools.submissions,
             announcer=announcer,
             partitions=settings.partitions,
             group_size=settings.group_size,
@@ -150,9 +170,9 @@ def _parts(
             confirm_timeout_s=settings.confirm_timeout_s,
             fault_points=fault_points,
         ),
-        store=TransactionStore(pool),
-        finality=FinalityWatch(url=settings.database_url, pool=pool),
-        backlog=BacklogGauge(pool, backlog_max=settings.backlog_max),
+        store=TransactionStore(pools.submissions, lists=pools.lists),
+        finality=FinalityWatch(url=settings.database_url, pool=pools.submissions),
+        backlog=BacklogGauge(pools.submissions, backlog_max=settings.backlog_max),
     )
     service.add_loop("partition-layout", PartitionLayoutCheck(pool, settings.partitions))
     service.add_loop("api-keys", parts.keys)

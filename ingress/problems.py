@@ -1,7 +1,7 @@
 """Problems: what a failure is to the client (RFC 9457)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -14,8 +14,11 @@ from contracts.problems import PROBLEMS, ProblemCode
 from ingress.answers import RETRY, Answer
 from runtime.database import UNREACHABLE
 from runtime.gathering import GatheringFullError
+from runtime.malformed import LineBound
 
 log = structlog.get_logger()
+
+_lines: Final = LineBound()
 
 
 class RateLimitedError(ContractError):
@@ -30,13 +33,7 @@ def problem_answer(error: Exception, *, path: str, request_id: str) -> Answer:
     """Return the problem that an error is to the client who asked for `path`; log ours."""
     found = problem_of(error)
     if found.code in {ProblemCode.INTERNAL_ERROR, ProblemCode.DATABASE_UNAVAILABLE}:
-        log.error(
-            "request_failed",
-            request_id=request_id,
-            path=path,
-            error=repr(error),
-            exc_info=error if found.code is ProblemCode.INTERNAL_ERROR else None,
-        )
+        _log_failure(error, found, path=path, request_id=request_id)
     body = problem_body(found, instance=path, request_id=request_id)
     return Answer(
         status=body["status"],
@@ -44,6 +41,20 @@ def problem_answer(error: Exception, *, path: str, request_id: str) -> Answer:
         headers=_headers(found),
         content_type="application/problem+json",
     )
+
+
+def _log_failure(error: Exception, found: ContractError, *, path: str, request_id: str) -> None:
+    """Tell of a failure of ours; a few a second, since nobody needs a key to cause one."""
+    left_out = _lines.take()
+    if left_out is not None:
+        log.error(
+            "request_failed",
+            request_id=request_id,
+            path=path,
+            error=repr(error),
+            left_out=left_out,
+            exc_info=error if found.code is ProblemCode.INTERNAL_ERROR else None,
+        )
 
 
 def problem_of(error: Exception) -> ContractError:

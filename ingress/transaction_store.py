@@ -36,8 +36,10 @@ class TransactionFilter:
 class TransactionStore:
     """Transactions as clients read them."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, lists: Pool) -> None:
+        """`lists` serves the lists alone: slow ones never take a submission's connection."""
         self._pool = pool
+        self._lists = lists
         self._sql = load_queries("ingress")
         self._reads: Gatherer[UUID, asyncpg.Record | None] = Gatherer(
             self._read_group, group_max=READ_MAX, waiting_max=WAITING_MAX, workers=2
@@ -56,9 +58,10 @@ class TransactionStore:
         """Return what will hold the row of one transaction, for `render_transaction`."""
         return self._reads.submit([transaction_id])
 
-    async def read_many(self, ids: Sequence[UUID]) -> dict[UUID, Json]:
-        """Return transactions by their ids."""
-        rows = await self._pool.fetch(self._sql["read_transactions"], ids)
+    async def read_many(self, ids: Sequence[UUID], *, is_listed: bool = False) -> dict[UUID, Json]:
+        """Return transactions by their ids; `is_listed`: for a page of a list."""
+        pool = self._lists if is_listed else self._pool
+        rows = await pool.fetch(self._sql["read_transactions"], ids)
         return {row["id"]: render_transaction(row) for row in rows}
 
     async def find(self, *, submitter: str, idempotency_key: str) -> UUID | None:
@@ -75,7 +78,7 @@ class TransactionStore:
         name, subject = _walk(wanted)
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
-            rows = await self._pool.fetch(
+            rows = await self._lists.fetch(
                 self._sql[name], start, wanted.first_id, count, wanted.status, wanted.type, *subject
             )
             return [(row["id"], row["is_match"]) for row in rows]

@@ -122,7 +122,7 @@ class TransactionCalls:
             window = await self._store.list_page(wanted, before=before, limit=limit)
         else:
             window = Window(only, None)
-        views = await self._store.read_many(window.matches)
+        views = await self._store.read_many(window.matches, is_listed=only is None)
         items = [views[one] for one in window.matches if one in views]
         if only is not None:
             items = [item for item in items if _passes(item, wanted, before)]

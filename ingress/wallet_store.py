@@ -50,8 +50,10 @@ class EntryFilter:
 class WalletStore:
     """Wallets as clients read and change them."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, lists: Pool) -> None:
+        """`lists` serves lists and changes: what may wait never takes a submission's connection."""
         self._pool = pool
+        self._lists = lists
         self._sql = load_queries("ingress")
 
     async def create(
@@ -112,13 +114,13 @@ class WalletStore:
         owner = () if wanted.owner_id is None else (wanted.owner_id,)
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
-            rows = await self._pool.fetch(
+            rows = await self._lists.fetch(
                 self._sql[name], start, count, wanted.currency, wanted.status, *owner
             )
             return [(row["id"], row["is_match"]) for row in rows]
 
         window = await examine(step, start=after, limit=limit)
-        rows = await self._pool.fetch(self._sql["read_wallets"], window.matches)
+        rows = await self._lists.fetch(self._sql["read_wallets"], window.matches)
         by_id = {row["id"]: row for row in rows}
         return [by_id[one] for one in window.matches if one in by_id], window.next_start
 
@@ -131,13 +133,13 @@ class WalletStore:
             before = await self._sequence_before(wallet_id, wanted.end, default=2**63 - 2) + 1
 
         async def step(start: int, count: int) -> Examined[int]:
-            rows = await self._pool.fetch(
+            rows = await self._lists.fetch(
                 self._sql["examine_entries"], wallet_id, start, floor, count, wanted.type
             )
             return [(row["sequence"], row["is_match"]) for row in rows]
 
         window: Window[int] = await examine(step, start=before, limit=limit)
-        rows = await self._pool.fetch(self._sql["read_entries"], wallet_id, window.matches)
+        rows = await self._lists.fetch(self._sql["read_entries"], wallet_id, window.matches)
         by_sequence = {row["sequence"]: row for row in rows}
         return [by_sequence[one] for one in window.matches], window.next_start
 
@@ -152,8 +154,8 @@ class WalletStore:
         return now
 
     def acquire(self) -> "asyncpg.pool.PoolAcquireContext[asyncpg.Record]":
-        """Return a connection for a change of several steps."""
-        return self._pool.acquire()
+        """Return a connection for a change of several steps, which waits for the wallet's lock."""
+        return self._lists.acquire()
 
     async def _insert(
         self, connection: Connection, wallet_id: UUID | None, wanted: ValidWalletRequest
@@ -176,7 +178,7 @@ class WalletStore:
         """Return the last sequence before a moment."""
         if moment is None:
             return default
-        found: int = await self._pool.fetchval(
+        found: int = await self._lists.fetchval(
             self._sql["read_last_sequence"], wallet_id, moment - _MICROSECOND
         )
         return found

@@ -16,6 +16,12 @@ import psutil
 from ops.failures import CommandError, RefusedError, UnreachableError, UsageError
 from ops.launching import MODULES, command_of, with_our_code
 from ops.stack import processes
+from ops.stack.private_files import (
+    UMASK,
+    make_private_folder,
+    make_state_folder,
+    open_private,
+)
 from runtime.backoff import Backoff
 
 READY_BOUND_S: Final = 30.0
@@ -156,11 +162,13 @@ class Child:
         return self._is_kept_up and self._has_served and not self._leaving.is_set()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        self._home.mkdir(parents=True, exist_ok=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        make_state_folder(self.log.parent.parent)
+        make_private_folder(self._home.parent)
+        make_private_folder(self._home)
+        make_private_folder(self.log.parent)
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES_MAX:
             self.log.replace(self.log.with_suffix(".1.log"))
-        with self.log.open("ab") as output:
+        with open_private(self.log) as output:
             return subprocess.Popen(
                 self._command,
                 cwd=self._home,
@@ -170,6 +178,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 # A terminal's Ctrl-C must not reach it: we stop all of them, in order.
                 start_new_session=True,
+                umask=UMASK,
             )
 
     def _keep(self) -> None:

@@ -22,7 +22,7 @@ from ops.commands import (
     verify,
     watch,
 )
-from ops.failures import expected_failure
+from ops.failures import CommandError, expected_failure
 from ops.invocation import Invocation
 
 # In the order in which help lists them.
@@ -51,13 +51,25 @@ def run_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -
         app(args=list(arguments), obj=Invocation(environment), prog_name="ackledger")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # none may be printed as the interpreter would
         failure = expected_failure(error)
-        if failure is None:
-            raise
-        sys.stderr.write(f"ackledger: {failure}\n")
-        return failure.exit_code
+        sys.stderr.write(_fault(error) if failure is None else _sentence(failure))
+        return 1 if failure is None else failure.exit_code
     return 0
+
+
+def _sentence(failure: CommandError) -> str:
+    from runtime.redaction import redact
+
+    # Line by line: what is hidden in one must not hide the next.
+    return "\n".join(map(redact, f"ackledger: {failure}".split("\n"))) + "\n"
+
+
+def _fault(error: Exception) -> str:
+    """Return a fault of ours with its traceback, which the interpreter would print as it is."""
+    from runtime.logs import traceback_of
+
+    return f"ackledger: a fault of its own; please report it\n{traceback_of(error)}\n"
 
 
 def build_app() -> typer.Typer:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ops.stack.private_files import make_state_folder
+
 NAME: Final = "run.json"
 
 
@@ -35,7 +37,7 @@ class RunningState:
 
     def save(self, directory: Path) -> None:
         """Replace the file as a whole: it holds a key and passwords, so only its owner reads it."""
-        directory.mkdir(parents=True, exist_ok=True)
+        make_state_folder(directory)
         draft = directory / f"{NAME}.new"
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,8 +1,15 @@
 """PostgreSQL: pools with pinned session settings, and what counts as 'cannot be reached'."""
 
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
+
+if TYPE_CHECKING:
+    _AnyPool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    _Acquired: TypeAlias = asyncpg.pool.PoolAcquireContext[asyncpg.Record]
+else:
+    # Only their stubs are generic.
+    _AnyPool = asyncpg.Pool
 
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 Connection: TypeAlias = (
@@ -10,6 +17,10 @@ Connection: TypeAlias = (
 )
 
 CONNECT_TIMEOUT_S: Final = 5.0
+ACQUIRE_TIMEOUT_S: Final = 5.0
+"""For a connection of a pool to be free, or made: by then a client is better told to come again."""
+QUERIES_MAX: Final = 50_000
+"""A connection is replaced after so many, as asyncpg does by default: servers keep some of each."""
 
 UNREACHABLE: Final[tuple[type[BaseException], ...]] = (
     OSError,
@@ -55,11 +66,16 @@ def create_pool(
     """Return a pool that connects when it is first used, so a process starts without its database.
 
     `name` shows in pg_stat_activity; `session` sets more PostgreSQL settings for each connection.
+    Every use of it waits ACQUIRE_TIMEOUT_S at most for a connection, then raises TimeoutError.
     """
-    return asyncpg.create_pool(
+    return _BoundedPool(
         url,
         min_size=0,
         max_size=size,
+        max_queries=QUERIES_MAX,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        loop=None,
         timeout=CONNECT_TIMEOUT_S,
         # The server ends the statement first; this bound is for a server that answers nothing.
         command_timeout=statement_timeout_s + 1,
@@ -67,6 +83,18 @@ def create_pool(
         reset=_leave,
         server_settings=_server_settings(name, statement_timeout_s, session),
     )
+
+
+class _BoundedPool(_AnyPool):
+    """A pool whose `fetch`, `execute` and `acquire` never wait without an end for a connection.
+
+    asyncpg's own time-outs begin when there is one: behind a few statements that wait for a lock,
+    everybody else would wait for as long as those do.
+    """
+
+    def acquire(self, *, timeout: float | None = ACQUIRE_TIMEOUT_S) -> "_Acquired":
+        """Return what acquires a connection within `timeout` seconds; `fetch` and all go here."""
+        return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
 
 
 async def _leave(_: object) -> None:
@@ -99,11 +127,3 @@ def _server_settings(
         "idle_in_transaction_session_timeout": "30000",
         **(session or {}),
     }
-
-
-def rows_changed(status: str) -> int:
-    """Return the count in a command status such as 'UPDATE 3'."""
-    return int(status.rsplit(" ", 1)[-1])
-
-
-Parameters: TypeAlias = tuple[Any, ...]

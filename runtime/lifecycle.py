@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from runtime.logs import configure_logging
+from runtime.redaction import redact
 from runtime.settings import ConfigurationError, ServiceSettings, load_settings
 
 CANCELLATION_S: Final = 1.0
@@ -137,6 +138,10 @@ def run_process(
         gc.set_threshold(*GARBAGE_THRESHOLDS)
         uvloop.run(serve(settings))
     except ConfigurationError as error:
-        sys.stderr.write(f"ackledger: {error}\n")
+        sys.stderr.write(f"ackledger: {redact(str(error))}\n")
         return 2
+    except Exception as error:
+        # Left to the interpreter, the text of any error would be printed as it is.
+        log.critical("process_failed", exc_info=error)
+        return 1
     return 0

@@ -1,13 +1,28 @@
-"""Logs: structured events on standard error, JSON for machines, columns for people."""
+"""Logs: structured events on standard error, JSON for machines, columns for people.
+
+Every event, a library's too, passes the redactor: see runtime/redaction.py. A traceback holds
+places in the code and no values.
+"""
 
 import logging
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import orjson
 import structlog
 
+from runtime.malformed import MalformedRequests
+from runtime.redaction import Redactor, passwords_of
 from runtime.settings import LogFormat, LogSettings
+
+TRACEBACK_FRAMES_MAX: Final = 30
+"""The outermost and the innermost halves: aiohttp, a call of ours and asyncpg are twenty."""
+
+_PLACES: Final = structlog.tracebacks.ExceptionDictTransformer(
+    show_locals=False, max_frames=TRACEBACK_FRAMES_MAX
+)
+"""A traceback as data: files, lines and functions. With values it would hold requests' heads."""
 
 
 def configure_logging(settings: LogSettings, *, service: str) -> None:
@@ -19,13 +34,14 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    renderers: list[structlog.typing.Processor] = [
+        structlog.processors.ExceptionRenderer(_PLACES),
+        Redactor(passwords_of(_urls_of(settings))),
+    ]
     if settings.log_format is LogFormat.JSON:
-        renderers: list[structlog.typing.Processor] = [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(serializer=_to_json),
-        ]
+        renderers += [structlog.processors.JSONRenderer(serializer=_to_json)]
     else:
-        renderers = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        renderers += [_traceback_as_text, _console()]
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -34,6 +50,19 @@ def configure_logging(settings: LogSettings, *, service: str) -> None:
     )
     structlog.contextvars.bind_contextvars(service=service)
     _adopt_library_logs(level, shared, renderers)
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an error with its places in the code, redacted, as a command prints it."""
+    exceptions = _PLACES((type(error), error, error.__traceback__))
+    redacted = Redactor()(None, "", {"exception": exceptions})["exception"]
+    return "\n".join(_lines_of(redacted))
+
+
+def _urls_of(settings: LogSettings) -> list[str]:
+    """The URLs that the process was given: their passwords are hidden wherever they stand."""
+    values = settings.model_dump()
+    return [value for name, value in values.items() if name.endswith("_url") and value]
 
 
 def _adopt_library_logs(
@@ -53,6 +82,34 @@ def _adopt_library_logs(
     # Both tell of every lost connection with a traceback; our own loops tell it in one event.
     for name in ("aio_pika", "aiormq"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    MalformedRequests().install()
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    # The formatter sees no traceback, but a fancy one would have it said that it should.
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def _traceback_as_text(
+    _: Any, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """For people: the redacted exceptions as Python shows them, the innermost first."""
+    if isinstance(event.get("exception"), list):
+        event["exception"] = "\n".join(_lines_of(event["exception"]))
+    return event
+
+
+def _lines_of(exceptions: Sequence[Any]) -> Iterator[str]:
+    for one in reversed(exceptions):
+        if not isinstance(one, dict):  # pragma: no cover  # the mark of a chain that was cut
+            continue
+        for frame in one["frames"]:
+            yield f'  File "{frame["filename"]}", line {frame["lineno"]}, in {frame["name"]}'
+        yield f"{one['exc_type']}: {one['exc_value']}"
+        for group in one.get("exceptions", ()):
+            yield from (f"  | {line}" for line in _lines_of(group))
 
 
 def _to_json(event: Any, **options: Any) -> str:

@@ -113,6 +113,7 @@ class IngressSettings(ServiceSettings):
     http_port: Port = 8080
     status_port: Port = 9101
     ingress_database_connections: Annotated[int, Field(ge=2, le=100)] = 10
+    ingress_list_connections: Annotated[int, Field(ge=1, le=100)] = 4
     group_size: Annotated[int, Field(ge=1, le=1000)] = 256
     group_flushers: Annotated[int, Field(ge=1, le=16)] = 2
     confirm_timeout_s: Seconds = 1.0

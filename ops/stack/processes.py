@@ -15,6 +15,8 @@ from signal import SIGCONT, SIGKILL, Signals
 
 import psutil
 
+from ops.stack.private_files import UMASK, open_private
+
 _POLL_S = 0.02
 # A process killed with SIGKILL is gone at once unless the kernel waits for a disk.
 _KILL_BOUND_S = 5.0
@@ -27,7 +29,7 @@ def spawn(
 
     A terminal's Ctrl-C does not reach it. A thread waits for its end, so it leaves no zombie.
     """
-    with log.open("ab") as output:
+    with open_private(log) as output:
         process = subprocess.Popen(
             command,
             cwd=home,
@@ -36,6 +38,7 @@ def spawn(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=UMASK,
         )
     threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
     return process

@@ -18,6 +18,7 @@ import psutil
 from ops.stack import processes
 from ops.stack.options import ServiceKind, StackCancelled, StackError, StackOptions
 from ops.stack.ports import choose_ports, is_free
+from ops.stack.private_files import make_private_folder, make_state_folder
 
 _POLL_S = 0.03
 # A start that lost its port to another program tries again with another port.
@@ -201,8 +202,9 @@ class PrivateService(Service):
             return
         self.stop()
         began = time.monotonic()
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        make_state_folder(self.options.directory.resolve())
+        make_private_folder(self.home)
+        make_private_folder(self.log.parent)
         for attempt in range(1, _START_ATTEMPTS + 1):
             self._settle_ports(keep=keep_ports)
             if self._try_start(last=keep_ports or attempt == _START_ATTEMPTS):

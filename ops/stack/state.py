@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from ops.stack.options import StackError
+from ops.stack.private_files import make_state_folder, open_private
 from ops.stack.service import write_private
 
 # A first start downloads RabbitMQ; whoever waits for it waits no longer than this.
@@ -72,9 +73,9 @@ class StackState:
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold the directory against other starts and stops; waits a bounded time for them."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_state_folder(directory)
     deadline = time.monotonic() + _LOCK_BOUND_S
-    with (directory / "stack.lock").open("w") as file:
+    with open_private(directory / "stack.lock") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

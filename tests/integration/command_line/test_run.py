@@ -7,7 +7,8 @@ import re
 import shutil
 import signal
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -151,9 +152,55 @@ async def test_the_local_key_is_never_sent_to_another_address(running: Run) -> N
     assert "no API key for http://127.0.0.1:1" in called.err
 
 
-async def test_key_and_passwords_are_for_the_owner_s_eyes_only(running: Run) -> None:
-    for name in ("run.json", "stack.json"):
-        assert stat.filemode((running.directory / name).stat().st_mode) == "-rw-------"
+def _modes(directory: Path) -> Iterator[tuple[str, str]]:
+    """Every file's name and mode; servers take some away while one looks."""
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            with suppress(FileNotFoundError):
+                yield name, stat.filemode((Path(folder) / name).lstat().st_mode)
+
+
+async def test_every_file_is_for_the_owner_s_eyes_only(running: Run) -> None:
+    modes = dict(_modes(running.directory))
+
+    assert {"run.json", "stack.json", "ingress.log", "postgres.log", "rabbitmq.log"} <= set(modes)
+    assert {name: mode for name, mode in modes.items() if not mode.endswith("------")} == {}
+
+
+async def test_what_an_earlier_release_left_open_is_closed(running: Run, tmp_path: Path) -> None:
+    directory = tmp_path / ".local"
+    (directory / "logs").mkdir(parents=True)
+    log = directory / "logs" / "ingress.log"
+    log.touch(mode=0o644)
+    second = await run(directory, **_urls(running))
+    await second.ready(within_s=LATER_START_S)
+    second.process.send_signal(signal.SIGINT)
+    await ended(second.process)
+
+    assert stat.filemode(log.stat().st_mode) == "-rw-------"
+    assert log.stat().st_size > 0
+
+
+async def test_no_command_line_holds_a_password(running: Run) -> None:
+    passwords = {
+        password
+        for path in running.directory.glob("*/endpoint.json")
+        for password in json.loads(path.read_text())["passwords"].values()
+    }
+    # Whoever may read the list of processes reads these, of all programs on the machine.
+    lines = [Path(f"/proc/{pid}/cmdline") for pid in psutil.pids()]
+    shown = "\n".join(_text_of(path) for path in lines)
+
+    assert len(passwords) >= 4
+    assert "beam.smp" in shown
+    assert [one for one in (*passwords, running.api_key) if one in shown] == []
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 async def test_a_second_run_in_the_same_directory_is_refused(running: Run) -> None:

@@ -73,7 +73,7 @@ async def _rows_read(pool: Pool) -> int:
 
 
 async def test_no_filter_reads_more_than_its_bound(pool: Pool) -> None:
-    store, wallets = TransactionStore(pool), WalletStore(pool)
+    store, wallets = TransactionStore(pool, lists=pool), WalletStore(pool, lists=pool)
     filters = [
         TransactionFilter(wallet_id, status, kind, UUID(int=0))
         for wallet_id in (None, _HOT, uuid4())
@@ -102,7 +102,7 @@ async def test_no_filter_reads_more_than_its_bound(pool: Pool) -> None:
 
 
 async def test_a_filter_that_nothing_passes_still_comes_to_the_end(pool: Pool) -> None:
-    store = TransactionStore(pool)
+    store = TransactionStore(pool, lists=pool)
     wanted = TransactionFilter(None, None, TransactionType.DEPOSIT, UUID(int=0))
     start, pages = _LAST, 0
     while True:
@@ -118,7 +118,7 @@ async def test_a_filter_that_nothing_passes_still_comes_to_the_end(pool: Pool) -
 
 async def test_a_plain_page_reads_little_more_than_itself(pool: Pool) -> None:
     before = await _rows_read(pool)
-    window = await TransactionStore(pool).list_page(
+    window = await TransactionStore(pool, lists=pool).list_page(
         TransactionFilter(None, None, None, UUID(int=0)), before=_LAST, limit=50
     )
 
@@ -127,7 +127,7 @@ async def test_a_plain_page_reads_little_more_than_itself(pool: Pool) -> None:
 
 
 async def test_a_balance_at_a_time_reads_a_logarithm_of_the_history(pool: Pool) -> None:
-    wallets = WalletStore(pool)
+    wallets = WalletStore(pool, lists=pool)
     now = await wallets.read_clock()
     before = await _rows_read(pool)
     await wallets.read_balance(_HOT, now)

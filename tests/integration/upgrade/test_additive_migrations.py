@@ -51,7 +51,7 @@ async def _upgrade(database_url: str, folder: Path) -> None:
 
 async def _use(pool: Pool, wallet_ids: Sequence[UUID]) -> None:
     """Do what the processes do beside accepting and posting, on every connection of the pool."""
-    store = WalletStore(pool)
+    store = WalletStore(pool, lists=pool)
     queries = load_queries("ingress")
 
     async def use_one() -> None:
@@ -78,7 +78,7 @@ async def test_statements_that_were_prepared_before_serve_after(
     database_url: str, tmp_path: Path
 ) -> None:
     async with open_pool(database_url) as pool:
-        created = await WalletStore(pool).create(
+        created = await WalletStore(pool, lists=pool).create(
             _wallet_request(), submitter="test", idempotency_key=None
         )
         wallet_ids = [created.row["id"]]
