@@ -27,9 +27,10 @@ Each field comes from the column of its name, or of the one that --map names. Th
 idempotency_key, type, amount, currency, source_wallet_id, destination_wallet_id, wallet (the
 customer's side of deposits and withdrawals), description, metadata.
 
-A wallet's transactions keep the order of the file. Running it again changes nothing: the keys are
-the same. A bad row is listed and left out. Exit code: 0 when every row is accepted (with --wait:
-COMPLETED), 1 when one is not, 2 for wrong usage, 3 when a door does not answer.
+Every wallet that a row names, debited or credited, gets the file's order. Running it again changes
+nothing: the keys are the same. A bad row is listed and left out. Exit code: 0 when every row is
+accepted (with --wait: COMPLETED), 1 when one is not, 2 for wrong usage (a required column is
+missing, say), 3 when a door does not answer.
 """
 
 

@@ -82,8 +82,8 @@ class Draft:
     body: Mapping[str, Any]
 
     @property
-    def ordered_by(self) -> str:
-        """The account whose order counts: the debited one, the credited one for a deposit."""
+    def counted_with(self) -> str:
+        """The account that it is counted with: the debited one, or a deposit's credited one."""
         return self.source or self.destination or ""
 
     @property
@@ -125,6 +125,9 @@ def draft_of(record: Record, mapping: ColumnMapping) -> Draft:
     if metadata is not None:
         body["metadata"] = metadata
     command = _checked(body, source, destination, mapping)
+    if not mapping.makes_wallets:
+        # One spelling for each id: rows of a wallet are told by it.
+        source, destination = _id(command.source_wallet_id), _id(command.destination_wallet_id)
     if metadata is not None:
         # Its canonical form: numbers are plain again.
         body["metadata"] = orjson.loads(command.metadata)
@@ -149,6 +152,10 @@ def _checked(
         _check_account(source)
         _check_account(destination)
     return command
+
+
+def _id(wallet_id: UUID | None) -> str | None:
+    return None if wallet_id is None else str(wallet_id)
 
 
 def _check_account(name: str | None) -> None:

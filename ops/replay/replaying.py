@@ -10,9 +10,10 @@ from typing import Final
 
 from contracts.views import format_moment
 from ops.clients.http import OK, ApiClient
-from ops.replay.doors import Door, Item, encoded
+from ops.replay.doors import Door, encoded
 from ops.replay.feed import Rows, chunks_of
 from ops.replay.mapping import ColumnMapping, Draft, RowError, draft_of
+from ops.replay.ordering import Item
 from ops.replay.reading import BadRow, Source
 from ops.replay.tally import Tally
 from ops.replay.wallets import AccountWallets
@@ -122,9 +123,11 @@ async def _service_time(client: ApiClient, wallet_id: str) -> str:
 
 
 def _item(draft: Draft, wallets: Mapping[str, str]) -> Item:
+    key = draft.body["idempotency_key"]
     return Item(
         line=draft.line,
-        wallet=wallets[draft.ordered_by].lower(),
-        key=draft.body["idempotency_key"],
+        wallet=wallets[draft.counted_with],
+        key=key,
         body=encoded(draft.request(wallets)),
+        names=(*(wallets[name] for name in draft.accounts), key),
     )

@@ -108,7 +108,7 @@ def _door(
         return AmqpDoor(publisher, tally, batch=options.batch)
     if client is None:
         raise AssertionError("one of the doors is open")
-    return HttpDoor(client, tally, workers=options.connections, batch=options.batch)
+    return HttpDoor(client, tally, connections=options.connections, batch=options.batch)
 
 
 def _wallets(options: ReplayOptions, client: ApiClient | None, tally: Tally) -> Wallets:

@@ -59,6 +59,47 @@ async def test_every_wallet_s_rows_are_posted_in_the_order_of_the_file(
 
 
 @BOTH
+async def test_a_wallet_that_a_transfer_credits_sees_the_file_s_order(
+    via: Via, tmp_path: Path, replay: Replay
+) -> None:
+    rows = []
+    for step in range(10):
+        # Bob is never paid before he asks for less: in any other order he is refused at times.
+        rows += [
+            row(f"{step}-in", "deposit", "4.00", wallet="alice"),
+            row(f"{step}-over", "transfer", "4.00", wallet="alice", destination_wallet_id="bob"),
+            row(f"{step}-bob", "withdrawal", "3.50", wallet="bob"),
+            row(f"{step}-alice", "withdrawal", "1.00", wallet="alice"),
+        ]
+    file = ledger_file(tmp_path / "credits.jsonl", rows)
+
+    # Over HTTP one run in six was wrong while only the debited wallet's order was kept.
+    for _ in range(25 if via == "http" else 3):
+        tally = await replay(file, via, mapping=world())
+
+        assert (tally.completed, tally.refused) == (30, {"insufficient_funds": 10})
+
+
+@BOTH
+async def test_a_wallet_is_not_paid_by_a_transfer_that_comes_later_in_the_file(
+    via: Via, tmp_path: Path, replay: Replay
+) -> None:
+    file = ledger_file(
+        tmp_path / "later.jsonl",
+        [
+            row("in", "deposit", "4.00", wallet="alice"),
+            row("bob", "withdrawal", "3.50", wallet="bob"),
+            row("over", "transfer", "4.00", wallet="alice", destination_wallet_id="bob"),
+        ],
+    )
+
+    for batch in (1, 100):
+        tally = await replay(file, via, mapping=world(), batch=batch)
+
+        assert (tally.completed, tally.refused) == (2, {"insufficient_funds": 1})
+
+
+@BOTH
 async def test_transfers_between_accounts_move_money_between_their_wallets(
     via: Via, tmp_path: Path, replay: Replay, doors: Doors
 ) -> None:

@@ -66,7 +66,7 @@ def test_columns_of_the_fields_names_need_no_mapping() -> None:
 def test_a_credit_of_the_bank_is_a_deposit_and_a_debit_a_withdrawal(word: str, side: str) -> None:
     made = draft_of(Record(2, {**BANK_ROW, "type": word}), PRESETS["berka"])
 
-    assert made.ordered_by == "2378"
+    assert made.counted_with == "2378"
     assert made.request({"2378": WALLET}) == {
         "idempotency_key": "berka-695247",
         "type": "deposit" if side.startswith("destination") else "withdrawal",
@@ -80,7 +80,7 @@ def test_a_credit_of_the_bank_is_a_deposit_and_a_debit_a_withdrawal(word: str, s
 def test_a_transfer_is_ordered_by_the_wallet_that_is_debited() -> None:
     made = draft(type="transfer", source_wallet_id=OTHER)
 
-    assert (made.source, made.destination, made.ordered_by) == (OTHER, WALLET, OTHER)
+    assert (made.source, made.destination, made.counted_with) == (OTHER, WALLET, OTHER)
 
 
 def test_the_wallet_column_is_the_source_of_a_transfer_that_names_none() -> None:
