@@ -115,17 +115,23 @@ class HttpDoor:
         return later
 
     async def _answers(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        if self._batch > 1:
+        if len(items) > 1:
             body = b'{"transactions":[%s]}' % b",".join(item.body for item in items)
             answer = await self._client.call("POST", "/v1/transactions/batch", data=body)
-            answers: list[dict[str, Any]] = answer.expect(ACCEPTED)["items"]
-            return answers
-        answer = await self._client.call("POST", "/v1/transactions", data=items[0].body)
+            if answer.status not in _ROW_PROBLEMS:
+                answers: list[dict[str, Any]] = answer.expect(ACCEPTED)["items"]
+                return answers
+        # One by one also when a single row spoils a whole request: that row is to be named.
+        return [await self._answer(item) for item in items]
+
+    async def _answer(self, item: Item) -> dict[str, Any]:
+        answer = await self._client.call("POST", "/v1/transactions", data=item.body)
         if answer.status in _ROW_PROBLEMS:
-            return [{"status_code": answer.status, "problem": answer.body}]
+            problem = answer.body if isinstance(answer.body, dict) else {"detail": answer.body}
+            return {"status_code": answer.status, "problem": problem}
         transaction = answer.expect(OK, ACCEPTED)
         status = OK if answer.is_replay else ACCEPTED
-        return [{"status_code": status, "transaction": transaction}]
+        return {"status_code": status, "transaction": transaction}
 
     def _note(self, item: Item, answer: dict[str, Any]) -> None:
         tally = self._tally
