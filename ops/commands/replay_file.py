@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ops.failures import UsageError
+from ops.failures import CommandError, UsageError
 from ops.invocation import invocation_of
 from ops.output import AsJson, console, print_json, say
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ops.replay.mapping import ColumnMapping
     from ops.replay.options import ReplayOptions
     from ops.replay.reading import FileFormat
+    from ops.replay.tally import Tally
 
 INTERRUPTED: Final = 130
 """What shells see of a program that Ctrl-C ended."""
@@ -27,9 +28,10 @@ Each field comes from the column of its name, or of the one that --map names. Th
 idempotency_key, type, amount, currency, source_wallet_id, destination_wallet_id, wallet (the
 customer's side of deposits and withdrawals), description, metadata.
 
-A wallet's transactions keep the order of the file. Running it again changes nothing: the keys are
-the same. A bad row is listed and left out. Exit code: 0 when every row is accepted (with --wait:
-COMPLETED), 1 when one is not, 2 for wrong usage, 3 when a door does not answer.
+Every wallet that a row names, debited or credited, gets the file's order. Running it again changes
+nothing: the keys are the same. A bad row is listed and left out. Exit code: 0 when every row is
+accepted (with --wait: COMPLETED), 1 when one is not, 2 for wrong usage (a required column is
+missing, say), 3 when a door does not answer.
 """
 
 
@@ -200,16 +202,15 @@ def _file_format(name: FormatName | None) -> "FileFormat | None":
 
 def _one_character(delimiter: str) -> str:
     character = "\t" if delimiter == "\\t" else delimiter
-    if len(character) != 1:
-        raise UsageError("--delimiter: one character is expected (or \\t)")
+    if len(character) != 1 or character in '"\r\n':
+        raise UsageError("--delimiter: one character that is no quote is expected (or \\t)")
     return character
 
 
 def _replay(options: "ReplayOptions", *, allow_refusals: bool, as_json: bool) -> int:
-    """Run it, print what it came to, even when it was interrupted, and return the exit code."""
+    """Run it, print what it came to, even when it was cut short, and return the exit code."""
     import uvloop
 
-    from ops.replay.report import print_summary, summary_of
     from ops.replay.session import run_replay
     from ops.replay.tally import Tally
 
@@ -220,10 +221,20 @@ def _replay(options: "ReplayOptions", *, allow_refusals: bool, as_json: bool) ->
     except KeyboardInterrupt:
         say("interrupted; run it again to go on: what was sent is not sent twice")
         exit_code = INTERRUPTED
+    except CommandError:
+        if tally.sent:
+            _print(tally, options, as_json=as_json)
+        raise
+    _print(tally, options, as_json=as_json)
+    if exit_code is None:
+        exit_code = 0 if tally.is_well(allow_refusals=allow_refusals) else 1
+    return exit_code
+
+
+def _print(tally: "Tally", options: "ReplayOptions", *, as_json: bool) -> None:
+    from ops.replay.report import print_summary, summary_of
+
     if as_json:
         print_json(summary_of(tally, file=options.file, via=options.via))
     else:
         print_summary(tally, console(), via=options.via)
-    if exit_code is None:
-        exit_code = 0 if tally.is_well(allow_refusals=allow_refusals) else 1
-    return exit_code

@@ -1,9 +1,7 @@
-"""The two doors a replay can go through. Each keeps the order of a wallet's transactions."""
+"""The two doors a replay can go through. Each keeps the file's order for every wallet."""
 
 import asyncio
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import orjson
@@ -12,27 +10,18 @@ from contracts.transactions import FINAL_STATUSES
 from ops.clients.amqp import UpstreamMessage, UpstreamPublisher
 from ops.clients.http import ACCEPTED, OK, PASSING, ApiClient
 from ops.replay.finality import await_final
+from ops.replay.ordering import FileOrder, Item
 from ops.replay.tally import Tally, Trail
 from runtime.backoff import Backoff
 
 BATCH_BYTES_MAX: Final = 900 * 1024
 """The body of a batch: below the one mebibyte that both doors take."""
-_SHARDS: Final = 8
-"""AMQP batches are gathered in so many places; a wallet always falls into the same one."""
+_BATCHES_AHEAD: Final = 2
+"""Rows wait for so many batches of each connection: enough to find some that need not wait."""
 _POSTED_IN_S: Final = 120.0
 """The reconciler finds a transaction that lost its place within half a minute."""
 _ROW_PROBLEMS: Final = frozenset({400, 413, 422})
 """Statuses that speak of the one request; any other would meet every row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A transaction to send: the wallet whose order counts, and the encoded request."""
-
-    line: int
-    wallet: str
-    key: str
-    body: bytes
 
 
 class Door(Protocol):
@@ -48,46 +37,63 @@ class Door(Protocol):
         """Say that no more items come."""
 
 
-def shard_of(wallet: str, shards: int) -> int:
-    """Return the worker or the batch of a wallet: always the same one."""
-    return zlib.crc32(wallet.encode()) % shards
-
-
 class HttpDoor:
-    """Workers with a wallet's rows in one hand: the next are sent when these are answered."""
+    """Requests at once, each with rows that need not wait for those of another."""
 
-    def __init__(self, client: ApiClient, tally: Tally, *, workers: int, batch: int) -> None:
+    def __init__(self, client: ApiClient, tally: Tally, *, connections: int, batch: int) -> None:
         """`batch` 1 sends single requests; more sends what waits, up to so many, as one."""
         self._client = client
         self._tally = tally
         self._batch = batch
-        self._queues: list[asyncio.Queue[Item | None]] = [
-            asyncio.Queue(maxsize=2 * batch) for _ in range(workers)
-        ]
+        self._connections = connections
+        self._waiting_max = _BATCHES_AHEAD * batch * connections
+        self._order = FileOrder()
+        self._requests = 0
+        self._is_finished = False
+        self._has_changed = asyncio.Event()
+        self._has_room = asyncio.Event()
         tally.new, tally.replays = 0, 0
 
     async def run(self) -> None:
-        """Work until everything is answered."""
+        """Send what may be sent, until everything is answered."""
         async with asyncio.TaskGroup() as group:
-            for queue in self._queues:
-                group.create_task(self._work(queue))
+            while not self._is_finished or self._requests or self._order:
+                self._start_requests(group)
+                await self._has_changed.wait()
+                self._has_changed.clear()
 
     async def send(self, item: Item) -> None:
-        """Hand the item to its wallet's worker."""
-        await self._queues[shard_of(item.wallet, len(self._queues))].put(item)
+        """Let an item wait for its turn."""
+        while len(self._order) >= self._waiting_max:
+            self._has_room.clear()
+            await self._has_room.wait()
+        self._order.add(item)
+        self._has_changed.set()
 
     async def finish(self) -> None:
-        """Let every worker end when its queue is empty."""
-        for queue in self._queues:
-            await queue.put(None)
+        """Let it end when everything is answered."""
+        self._is_finished = True
+        self._has_changed.set()
 
-    async def _work(self, queue: "asyncio.Queue[Item | None]") -> None:
-        while items := await _take(queue, self._batch):
-            backoff = Backoff(first_s=0.1, most_s=5.0)
-            later = await self._submit(items)
-            while later:
-                await asyncio.sleep(backoff.next_delay_s())
-                later = await self._submit(later)
+    def _start_requests(self, group: asyncio.TaskGroup) -> None:
+        while self._requests < self._connections:
+            items = self._order.take(self._batch, size=BATCH_BYTES_MAX)
+            if not items:
+                return
+            self._requests += 1
+            group.create_task(self._request(items))
+            self._has_room.set()
+
+    async def _request(self, items: Sequence[Item]) -> None:
+        """Send items until each is accepted or refused; only then others may follow them."""
+        backoff = Backoff(first_s=0.1, most_s=5.0)
+        later = await self._submit(items)
+        while later:
+            await asyncio.sleep(backoff.next_delay_s())
+            later = await self._submit(later)
+        self._order.release(items)
+        self._requests -= 1
+        self._has_changed.set()
 
     async def _submit(self, items: Sequence[Item]) -> list[Item]:
         """Send items and note their answers; return those that are to be sent again.
@@ -109,17 +115,23 @@ class HttpDoor:
         return later
 
     async def _answers(self, items: Sequence[Item]) -> list[dict[str, Any]]:
-        if self._batch > 1:
+        if len(items) > 1:
             body = b'{"transactions":[%s]}' % b",".join(item.body for item in items)
             answer = await self._client.call("POST", "/v1/transactions/batch", data=body)
-            answers: list[dict[str, Any]] = answer.expect(ACCEPTED)["items"]
-            return answers
-        answer = await self._client.call("POST", "/v1/transactions", data=items[0].body)
+            if answer.status not in _ROW_PROBLEMS:
+                answers: list[dict[str, Any]] = answer.expect(ACCEPTED)["items"]
+                return answers
+        # One by one also when a single row spoils a whole request: that row is to be named.
+        return [await self._answer(item) for item in items]
+
+    async def _answer(self, item: Item) -> dict[str, Any]:
+        answer = await self._client.call("POST", "/v1/transactions", data=item.body)
         if answer.status in _ROW_PROBLEMS:
-            return [{"status_code": answer.status, "problem": answer.body}]
+            problem = answer.body if isinstance(answer.body, dict) else {"detail": answer.body}
+            return {"status_code": answer.status, "problem": problem}
         transaction = answer.expect(OK, ACCEPTED)
         status = OK if answer.is_replay else ACCEPTED
-        return [{"status_code": status, "transaction": transaction}]
+        return {"status_code": status, "transaction": transaction}
 
     def _note(self, item: Item, answer: dict[str, Any]) -> None:
         tally = self._tally
@@ -140,39 +152,20 @@ class HttpDoor:
             trail.last = transaction["id"]
 
 
-async def _take(queue: "asyncio.Queue[Item | None]", count: int) -> list[Item]:
-    """Return what waits, at least one item, within the bounds of a batch; empty at the end."""
-    item = await queue.get()
-    if item is None:
-        return []
-    taken, size = [item], len(item.body)
-    while len(taken) < count and size < BATCH_BYTES_MAX and not queue.empty():
-        item = queue.get_nowait()
-        if item is None:
-            queue.put_nowait(None)
-            break
-        taken.append(item)
-        size += len(item.body)
-    return taken
-
-
-@dataclass(slots=True)
-class _Gathering:
-    """A batch that grows. All batches of one shard have one routing key, so one partition."""
-
-    routing_key: str
-    items: list[Item] = field(default_factory=list)
-    size: int = 0
-
-
 class AmqpDoor:
-    """Publishes as an upstream system does, single messages or batches of a shard of wallets."""
+    """Publishes as an upstream system does, single messages or batches, in the file's order.
+
+    All messages have one routing key, the first row's wallet: so they are in one queue, and the
+    order of the file holds for the wallets that are credited, too, whatever the partitions.
+    """
 
     def __init__(self, publisher: UpstreamPublisher, tally: Tally, *, batch: int) -> None:
         self._publisher = publisher
         self._tally = tally
         self._batch = batch
-        self._gatherings: dict[int, _Gathering] = {}
+        self._gathered: list[Item] = []
+        self._gathered_bytes = 0
+        self._routing_key = ""
         self._finished = asyncio.Event()
 
     async def run(self) -> None:
@@ -180,45 +173,43 @@ class AmqpDoor:
         await self._finished.wait()
 
     async def send(self, item: Item) -> None:
-        """Publish the item, or add it to the batch of its shard."""
-        for message in self._messages(item):
-            await self._publisher.send(message)
+        """Add the item to the batch, and publish that when it is full."""
+        self._routing_key = self._routing_key or item.wallet
+        self._gathered.append(item)
+        self._gathered_bytes += len(item.body)
+        if len(self._gathered) >= self._batch or self._gathered_bytes >= BATCH_BYTES_MAX:
+            await self._publish()
         trail = self._tally.trails.setdefault(item.wallet, Trail())
         trail.rows += 1
         trail.last = item.key
-        self._tally.answered = self._publisher.confirmed_transactions
-        self._tally.retries = self._publisher.resent_messages
 
     async def finish(self) -> None:
         """Publish what has been gathered, and return when the broker has everything for sure."""
-        for gathering in self._gatherings.values():
-            if gathering.items:
-                await self._publisher.send(_message(gathering))
+        if self._gathered:
+            await self._publish()
         await self._publisher.flush()
-        self._tally.answered = self._publisher.confirmed_transactions
-        self._tally.retries = self._publisher.resent_messages
+        self._count()
         self._finished.set()
 
-    def _messages(self, item: Item) -> Iterator[UpstreamMessage]:
+    async def _publish(self) -> None:
+        gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        await self._publisher.send(
+            UpstreamMessage(
+                routing_key=self._routing_key,
+                body=self._body(gathered),
+                transactions=len(gathered),
+            )
+        )
+        self._count()
+
+    def _body(self, items: Sequence[Item]) -> bytes:
         if self._batch == 1:
-            yield UpstreamMessage(routing_key=item.wallet, body=b'{"version":1,' + item.body[1:])
-            return
-        shard = shard_of(item.wallet, _SHARDS)
-        gathering = self._gatherings.setdefault(shard, _Gathering(routing_key=item.wallet))
-        gathering.items.append(item)
-        gathering.size += len(item.body)
-        if len(gathering.items) >= self._batch or gathering.size >= BATCH_BYTES_MAX:
-            yield _message(gathering)
-            self._gatherings[shard] = _Gathering(routing_key=gathering.routing_key)
+            return b'{"version":1,' + items[0].body[1:]
+        return b'{"version":1,"transactions":[%s]}' % b",".join(item.body for item in items)
 
-
-def _message(gathering: _Gathering) -> UpstreamMessage:
-    bodies = b",".join(item.body for item in gathering.items)
-    return UpstreamMessage(
-        routing_key=gathering.routing_key,
-        body=b'{"version":1,"transactions":[%s]}' % bodies,
-        transactions=len(gathering.items),
-    )
+    def _count(self) -> None:
+        self._tally.answered = self._publisher.confirmed_transactions
+        self._tally.retries = self._publisher.resent_messages
 
 
 def encoded(request: dict[str, Any]) -> bytes:

@@ -18,6 +18,23 @@ CHUNK_ROWS: Final = 200
 _CHUNKS_AHEAD: Final = 4
 
 
+async def begun(rows: Iterator[Record | BadRow]) -> AsyncIterator[Rows]:
+    """Return the rows in chunks when the first one is read: what is wrong with it is raised here.
+
+    So a header that does not serve is told before anybody is asked for anything.
+    """
+    chunks = chunks_of(rows)
+    first = await anext(chunks, None)
+
+    async def all_of_them() -> AsyncIterator[Rows]:
+        if first is not None:
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+    return all_of_them()
+
+
 async def chunks_of(rows: Iterator[Record | BadRow]) -> AsyncIterator[Rows]:
     """Yield the rows in chunks, read by a thread that stays a few chunks ahead.
 

@@ -12,9 +12,10 @@ from uuid import UUID
 
 import orjson
 
+from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError
-from contracts.messages import decode_json
 from contracts.transactions import RequestedType, TransactionCommand, command_of
+from ops.replay.strict_json import parse_json
 
 ACCOUNT_MAX: Final = 255
 """Characters of an account's name: it becomes the wallet's owner_id."""
@@ -24,6 +25,11 @@ _SOURCE_STAND_IN: Final = str(UUID(int=1))
 _DESTINATION_STAND_IN: Final = str(UUID(int=2))
 # Decimal numbers beyond this have no amount's magnitude; printing them in full would take pages.
 _DIGITS_MAX: Final = 40
+_SHOWN: Final = 40
+"""Characters of a value that an error repeats."""
+
+
+_TYPE_WORDS: Final = frozenset(RequestedType)
 
 
 class Field(StrEnum):
@@ -70,6 +76,14 @@ class ColumnMapping:
         """Return the column of a field: the mapped one, or the one of the same name."""
         return self.columns.get(name, name.value)
 
+    def type_of(self, word: str) -> RequestedType | None:
+        """Return the type that a word of the file means; None if it means none."""
+        word = word.strip()
+        mapped = self.types.get(word)
+        if mapped is not None:
+            return mapped
+        return RequestedType(word.lower()) if word.lower() in _TYPE_WORDS else None
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -82,8 +96,8 @@ class Draft:
     body: Mapping[str, Any]
 
     @property
-    def ordered_by(self) -> str:
-        """The account whose order counts: the debited one, the credited one for a deposit."""
+    def counted_with(self) -> str:
+        """The account that it is counted with: the debited one, or a deposit's credited one."""
         return self.source or self.destination or ""
 
     @property
@@ -107,16 +121,16 @@ def draft_of(record: Record, mapping: ColumnMapping) -> Draft:
     It is checked by the service's own rules, so what passes here the service accepts.
     """
     values = record.values
-    kind = _type(_text(values, mapping, Field.TYPE), mapping)
-    source, destination = _accounts(record, mapping, kind)
-    key = _text(values, mapping, Field.IDEMPOTENCY_KEY)
-    if key is None:
-        raise RowError(f"no idempotency key in '{mapping.column_of(Field.IDEMPOTENCY_KEY)}'")
+    kind = _type(_required(values, mapping, Field.TYPE), mapping)
+    source, destination = _accounts(values, mapping, kind)
+    currency = _text(values, mapping, Field.CURRENCY) or mapping.currency
+    if currency is None:
+        raise RowError(f"no currency in '{mapping.column_of(Field.CURRENCY)}', and no --currency")
     body: dict[str, Any] = {
-        "idempotency_key": mapping.key_prefix + key,
+        "idempotency_key": mapping.key_prefix + _required(values, mapping, Field.IDEMPOTENCY_KEY),
         "type": kind.value,
-        "amount": _text(values, mapping, Field.AMOUNT),
-        "currency": _text(values, mapping, Field.CURRENCY) or mapping.currency,
+        "amount": _amount(values, mapping, currency),
+        "currency": currency,
     }
     description = _text(values, mapping, Field.DESCRIPTION)
     if description is not None:
@@ -126,9 +140,27 @@ def draft_of(record: Record, mapping: ColumnMapping) -> Draft:
         body["metadata"] = metadata
     command = _checked(body, source, destination, mapping)
     if metadata is not None:
-        # Its canonical form: numbers are plain again.
-        body["metadata"] = orjson.loads(command.metadata)
-    return Draft(record.line, body["currency"], source, destination, body)
+        # The bytes that the service would store: nothing is read or rounded a second time.
+        body["metadata"] = orjson.Fragment(command.metadata)
+    if not mapping.makes_wallets:
+        # One spelling for each id: rows of a wallet are told by it.
+        source, destination = _id(command.source_wallet_id), _id(command.destination_wallet_id)
+    return Draft(record.line, currency, source, destination, body)
+
+
+def _amount(values: Mapping[str, Any], mapping: ColumnMapping, currency: str) -> str:
+    """Return an amount's text; raises RowError if it has more decimals than its currency.
+
+    Noughts are decimals, too: who writes '1.000' may mean a thousand.
+    """
+    text = _required(values, mapping, Field.AMOUNT)
+    decimals = len(text.partition(".")[2])
+    exponent = EXPONENTS.get(currency, decimals)
+    if decimals > exponent and isinstance(values.get(mapping.column_of(Field.AMOUNT)), str):
+        raise RowError(
+            f"the amount '{text[:_SHOWN]}' has {decimals} decimals, {currency} has {exponent}"
+        )
+    return text
 
 
 def _checked(
@@ -151,6 +183,10 @@ def _checked(
     return command
 
 
+def _id(wallet_id: UUID | None) -> str | None:
+    return None if wallet_id is None else str(wallet_id)
+
+
 def _check_account(name: str | None) -> None:
     if name is None:
         return
@@ -160,34 +196,34 @@ def _check_account(name: str | None) -> None:
         raise RowError("an account's name is not UTF-8 text")
 
 
-def _type(text: str | None, mapping: ColumnMapping) -> RequestedType:
-    if text is None:
-        raise RowError(f"no type in '{mapping.column_of(Field.TYPE)}'")
-    mapped = mapping.types.get(text)
-    if mapped is not None:
-        return mapped
-    try:
-        return RequestedType(text.lower())
-    except ValueError:
-        raise RowError(
-            f"'{text[:40]}' is no type; map it: --type-map {text[:40]}=deposit (or withdrawal, …)"
-        ) from None
+def _type(text: str, mapping: ColumnMapping) -> RequestedType:
+    found = mapping.type_of(text)
+    if found is None:
+        word = text[:_SHOWN]
+        raise RowError(f"'{word}' is no type; map it: --type-map {word}=deposit (or withdrawal, …)")
+    return found
 
 
 def _accounts(
-    record: Record, mapping: ColumnMapping, kind: RequestedType
+    values: Mapping[str, Any], mapping: ColumnMapping, kind: RequestedType
 ) -> tuple[str | None, str | None]:
     """Return source and destination; the one column `wallet` is the customer's side."""
-    source = _text(record.values, mapping, Field.SOURCE_WALLET_ID)
-    destination = _text(record.values, mapping, Field.DESTINATION_WALLET_ID)
-    wallet = _text(record.values, mapping, Field.WALLET)
-    match kind:
-        case RequestedType.DEPOSIT:
-            return source, destination or wallet
-        case RequestedType.WITHDRAWAL:
-            return source or wallet, destination
-        case RequestedType.TRANSFER:
-            return source or wallet, destination
+    source = _text(values, mapping, Field.SOURCE_WALLET_ID)
+    destination = _text(values, mapping, Field.DESTINATION_WALLET_ID)
+    wallet = _text(values, mapping, Field.WALLET)
+    if kind is RequestedType.DEPOSIT:
+        return source, _one_of(destination, wallet, mapping, Field.DESTINATION_WALLET_ID)
+    return _one_of(source, wallet, mapping, Field.SOURCE_WALLET_ID), destination
+
+
+def _one_of(
+    named: str | None, wallet: str | None, mapping: ColumnMapping, name: Field
+) -> str | None:
+    """Return the wallet that two columns may name, if they do not name two."""
+    if named is not None and wallet is not None and named != wallet:
+        columns = f"'{mapping.column_of(name)}' and '{mapping.column_of(Field.WALLET)}'"
+        raise RowError(f"{columns} name two different wallets")
+    return named or wallet
 
 
 def _metadata(value: object) -> object:
@@ -195,9 +231,16 @@ def _metadata(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return decode_json(value.encode()) if value.strip() else None
+        return parse_json(value) if value.strip() else None
     except ValueError as error:
         raise RowError(f"the metadata are not JSON: {error}") from None
+
+
+def _required(values: Mapping[str, Any], mapping: ColumnMapping, name: Field) -> str:
+    text = _text(values, mapping, name)
+    if text is None:
+        raise RowError(f"no {name.replace('_', ' ')} in '{mapping.column_of(name)}'")
+    return text
 
 
 def _text(values: Mapping[str, Any], mapping: ColumnMapping, name: Field) -> str | None:

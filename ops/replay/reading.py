@@ -1,26 +1,26 @@
 """Reading CSV and JSON lines as a stream: a row at a time, whatever the size of the file."""
 
 import contextlib
-import csv
 import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from contracts.messages import decode_json
 from ops.failures import UsageError
-from ops.replay.mapping import ColumnMapping, Record
+from ops.replay.csv_records import BadRecord, CsvRecord, CsvRecords
+from ops.replay.lines import Line, LineError, Lines
+from ops.replay.mapping import ColumnMapping, Field, Record
+from ops.replay.strict_json import parse_json
 
-LINE_BYTES_MAX: Final = 1024 * 1024
-"""The longest line of JSON, as long as a body may be."""
 STANDARD_INPUT: Final = "-"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error)
+_WALLETS: Final = (Field.WALLET, Field.SOURCE_WALLET_ID, Field.DESTINATION_WALLET_ID)
 
 
 class FileFormat(StrEnum):
@@ -54,7 +54,6 @@ class Source:
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from error
         packed: BinaryIO = self._raw
-        self._text: io.TextIOWrapper | None = None
         self._bytes: BinaryIO = gzip.GzipFile(fileobj=packed) if is_packed else packed  # type: ignore[assignment]
 
     @property
@@ -66,71 +65,56 @@ class Source:
 
     def close(self) -> None:
         """Give the file back."""
-        if self._text is not None:
-            self._text.close()
         self._bytes.close()
         self._raw.close()
 
     def rows(self, mapping: ColumnMapping) -> Iterator[Record | BadRow]:
-        """Yield each row; raises UsageError when a mapped column is not in the header.
+        """Yield each row; raises UsageError when a CSV's header does not serve the mapping.
 
         A row that cannot be read is yielded as such. A damaged gzip file ends with a bad row.
         """
-        line = 0
+        lines = Lines(self._bytes)
         try:
-            rows = self._csv(mapping) if self._format is FileFormat.CSV else self._jsonl()
-            for row in rows:
-                line = row.line
-                yield row
+            if self._format is FileFormat.CSV:
+                yield from self._csv(lines, mapping)
+            else:
+                yield from _jsonl(lines)
         except _DAMAGED as error:
-            yield BadRow(line + 1, f"the file is damaged from here on: {error}")
+            yield BadRow(lines.number + 1, f"the file is damaged from here on: {error}")
 
-    def _csv(self, mapping: ColumnMapping) -> Iterator[Record | BadRow]:
-        # What is not UTF-8 survives as lone surrogates, which the row's own check refuses.
-        self._text = io.TextIOWrapper(
-            self._bytes, encoding="utf-8-sig", errors="surrogateescape", newline=""
-        )
-        reader = csv.reader(self._text, delimiter=self._delimiter)
-        header = [name.strip() for name in next(reader, [])]
+    def _csv(self, lines: Lines, mapping: ColumnMapping) -> Iterator[Record | BadRow]:
+        def reads_as_row(cells: Sequence[str]) -> bool:
+            return len(cells) > type_index and mapping.type_of(cells[type_index]) is not None
+
+        records = CsvRecords(lines, delimiter=self._delimiter, reads_as_row=reads_as_row)
+        rows = iter(records)
+        header = _header(next(rows, None))
         _check_header(header, mapping)
-        while True:
-            try:
-                values = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield BadRow(reader.line_num, str(error))
-                continue
-            if len(values) == len(header):
-                yield Record(reader.line_num, dict(zip(header, values, strict=True)))
-            elif values:
-                yield BadRow(
-                    reader.line_num, f"{len(values)} columns, the header has {len(header)}"
-                )
-
-    def _jsonl(self) -> Iterator[Record | BadRow]:
-        number = 0
-        while line := self._bytes.readline(LINE_BYTES_MAX + 1):
-            number += 1
-            if len(line) > LINE_BYTES_MAX:
-                self._skip_line()
-                yield BadRow(number, f"longer than {LINE_BYTES_MAX} bytes")
-            elif line.strip():
-                yield _json_row(number, line)
-
-    def _skip_line(self) -> None:
-        while (rest := self._bytes.readline(LINE_BYTES_MAX)) and not rest.endswith(b"\n"):
-            pass
+        records.width = len(header)
+        type_index = header.index(mapping.column_of(Field.TYPE))
+        for row in rows:
+            if isinstance(row, BadRecord):
+                yield BadRow(row.line, row.reason)
+            else:
+                yield Record(row.line, dict(zip(header, row.values, strict=True)))
 
 
-def _json_row(number: int, line: bytes) -> Record | BadRow:
+def _jsonl(lines: Lines) -> Iterator[Record | BadRow]:
+    while (line := lines.next()) is not None:
+        if line.content.strip():
+            yield _json_row(line)
+
+
+def _json_row(line: Line) -> Record | BadRow:
     try:
-        values = decode_json(line)
+        values = parse_json(line.text())
+    except LineError as error:
+        return BadRow(line.number, str(error))
     except ValueError as error:
-        return BadRow(number, f"not JSON: {error}")
+        return BadRow(line.number, f"not JSON: {error}")
     if not isinstance(values, dict):
-        return BadRow(number, "not a JSON object")
-    return Record(number, values)
+        return BadRow(line.number, "not a JSON object")
+    return Record(line.number, values)
 
 
 def _format_of(path: str) -> FileFormat:
@@ -143,9 +127,37 @@ def _format_of(path: str) -> FileFormat:
     raise UsageError(f"{path}: say what it holds with --format csv or --format jsonl")
 
 
+def _header(first: CsvRecord | BadRecord | None) -> list[str]:
+    if first is None:
+        raise UsageError("the file is empty: a CSV begins with a header that names its columns")
+    if isinstance(first, BadRecord):
+        raise UsageError(f"line {first.line}, the header: {first.reason}")
+    return [name.strip() for name in first.values]
+
+
 def _check_header(header: list[str], mapping: ColumnMapping) -> None:
+    it_has = f"it has: {', '.join(header)}"
     missing = sorted(set(mapping.columns.values()) - set(header))
     if missing:
+        raise UsageError(f"the file has no column {', '.join(missing)}; {it_has}")
+    for name in _required(mapping):
+        column = mapping.column_of(name)
+        if column not in header:
+            raise UsageError(
+                f"the file has no column '{column}': say which one holds it with "
+                f"--map {name}=COLUMN; {it_has}"
+            )
+    if not any(mapping.column_of(name) in header for name in _WALLETS):
         raise UsageError(
-            f"the file has no column {', '.join(missing)}; it has: {', '.join(header) or 'none'}"
+            "the file has no column 'wallet', 'source_wallet_id' or 'destination_wallet_id': "
+            f"say which one names the wallet with --map wallet=COLUMN; {it_has}"
         )
+    for name in Field:
+        if header.count(mapping.column_of(name)) > 1:
+            raise UsageError(f"the file has the column '{mapping.column_of(name)}' twice")
+
+
+def _required(mapping: ColumnMapping) -> Iterator[Field]:
+    yield from (Field.IDEMPOTENCY_KEY, Field.TYPE, Field.AMOUNT)
+    if mapping.currency is None:
+        yield Field.CURRENCY

@@ -2,18 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from itertools import islice
 from typing import Final
 
 from contracts.views import format_moment
 from ops.clients.http import OK, ApiClient
-from ops.replay.doors import Door, Item, encoded
-from ops.replay.feed import Rows, chunks_of
+from ops.replay.doors import Door, encoded
+from ops.replay.feed import Rows
 from ops.replay.mapping import ColumnMapping, Draft, RowError, draft_of
-from ops.replay.reading import BadRow, Source
+from ops.replay.ordering import Item
+from ops.replay.reading import BadRow
 from ops.replay.tally import Tally
 from ops.replay.wallets import AccountWallets
 
@@ -23,38 +22,30 @@ BATCH_DEFAULT: Final = 100
 CONNECTIONS_DEFAULT: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How much, and how fast: rows in all, and rows a second; None is without a bound."""
-
-    rows: int | None = None
-    rate_per_s: float | None = None
-
-
 async def replay(
-    source: Source,
+    chunks: AsyncIterator[Rows],
     mapping: ColumnMapping,
     *,
     door: Door,
     wallets: Wallets,
-    pace: Pace,
+    rate_per_s: float | None,
     tally: Tally,
 ) -> None:
-    """Send every row of a file through a door; `tally` always says how far it is.
+    """Send every row through a door; `tally` always says how far it is.
 
+    `rate_per_s` bounds the rows a second; None is without a bound.
     Bad rows are counted and left out. Raises CommandError when the door cannot be used.
     """
     started = time.perf_counter()
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(door.run())
-            rows = islice(source.rows(mapping), pace.rows)
-            async for chunk in chunks_of(rows):
+            async for chunk in chunks:
                 drafts = _drafts(chunk, mapping, tally)
                 for item in await wallets(drafts):
                     await door.send(item)
                     tally.sent += 1
-                await _keep_pace(pace, tally, started)
+                await _keep_pace(rate_per_s, tally, started)
             await door.finish()
     finally:
         tally.duration_s = time.perf_counter() - started
@@ -74,10 +65,10 @@ def _drafts(chunk: Rows, mapping: ColumnMapping, tally: Tally) -> list[Draft]:
     return drafts
 
 
-async def _keep_pace(pace: Pace, tally: Tally, started: float) -> None:
+async def _keep_pace(rate_per_s: float | None, tally: Tally, started: float) -> None:
     """Wait while more rows have been sent than the rate allows by now."""
-    if pace.rate_per_s is not None:
-        ahead_s = tally.rows / pace.rate_per_s - (time.perf_counter() - started)
+    if rate_per_s is not None:
+        ahead_s = tally.rows / rate_per_s - (time.perf_counter() - started)
         await asyncio.sleep(max(0.0, ahead_s))
 
 
@@ -122,9 +113,11 @@ async def _service_time(client: ApiClient, wallet_id: str) -> str:
 
 
 def _item(draft: Draft, wallets: Mapping[str, str]) -> Item:
+    key = draft.body["idempotency_key"]
     return Item(
         line=draft.line,
-        wallet=wallets[draft.ordered_by].lower(),
-        key=draft.body["idempotency_key"],
+        wallet=wallets[draft.counted_with],
+        key=key,
         body=encoded(draft.request(wallets)),
+        names=(*(wallets[name] for name in draft.accounts), key),
     )

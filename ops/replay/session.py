@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from itertools import islice
 
 from rich.progress import Progress
 
@@ -10,11 +11,11 @@ from ops.clients.errors import first_cause
 from ops.clients.http import ApiClient
 from ops.output import console
 from ops.replay.doors import AmqpDoor, Door, HttpDoor
+from ops.replay.feed import begun
 from ops.replay.options import ReplayOptions
 from ops.replay.progress import followed, progress_bars
 from ops.replay.reading import Source
 from ops.replay.replaying import (
-    Pace,
     Wallets,
     account_wallets,
     named_wallets,
@@ -45,6 +46,7 @@ async def run_replay(options: ReplayOptions, tally: Tally) -> None:
 async def _run(options: ReplayOptions, tally: Tally) -> None:
     source = Source(options.file, file_format=options.file_format, delimiter=options.delimiter)
     with closing(source), progress_bars(console(is_error=True)) as progress:
+        chunks = await begun(islice(source.rows(options.mapping), options.limit))
         async with AsyncExitStack() as stack:
             client = (
                 await stack.enter_async_context(_client(options)) if _needs_http(options) else None
@@ -54,11 +56,11 @@ async def _run(options: ReplayOptions, tally: Tally) -> None:
                 publisher = await stack.enter_async_context(_publisher(options))
             async with _bar(progress, options, source, tally):
                 await replay(
-                    source,
+                    chunks,
                     options.mapping,
                     door=_door(options, client, publisher, tally),
                     wallets=_wallets(options, client, tally),
-                    pace=Pace(rows=options.limit, rate_per_s=options.rate_per_s),
+                    rate_per_s=options.rate_per_s,
                     tally=tally,
                 )
             if options.waits and client is not None:
@@ -108,7 +110,7 @@ def _door(
         return AmqpDoor(publisher, tally, batch=options.batch)
     if client is None:
         raise AssertionError("one of the doors is open")
-    return HttpDoor(client, tally, workers=options.connections, batch=options.batch)
+    return HttpDoor(client, tally, connections=options.connections, batch=options.batch)
 
 
 def _wallets(options: ReplayOptions, client: ApiClient | None, tally: Tally) -> Wallets:

@@ -57,7 +57,7 @@ class Tally:
 
     def meet_problem(self, line: int, problem: dict[str, Any]) -> None:
         """Count a row that the HTTP door refused."""
-        code = str(problem.get("code"))
+        code = str(problem.get("code", "unknown"))
         self.problems[code] += 1
         self._list(BadRow(line, f"{code}: {problem.get('detail')}"))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from ops.clients.amqp import UpstreamPublisher
 from ops.clients.http import CREATED, OK, ApiClient
 from ops.dependencies import Connection
 from ops.failures import RefusedError
-from ops.replay.doors import AmqpDoor, Door, HttpDoor, Item, encoded, shard_of
+from ops.replay.doors import AmqpDoor, Door, HttpDoor, encoded
+from ops.replay.ordering import Item
 from ops.replay.tally import Tally
 from ops.scenario.model import Expectation
 from ops.scenario.plan import NOWHERE, OUTSIDE, Plan, PlannedWallet, Round, Step
@@ -133,7 +135,7 @@ class Driver:
             await asyncio.sleep(_LOOK_S)
 
     async def _through_http(self, steps: Sequence[Step], tally: Tally) -> None:
-        door = HttpDoor(self._client, tally, workers=_WORKERS, batch=_HTTP_BATCH)
+        door = HttpDoor(self._client, tally, connections=_WORKERS, batch=_HTTP_BATCH)
         started = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             group.create_task(door.run())
@@ -158,7 +160,8 @@ class Driver:
         waiting = list(poison)
         for number, step in enumerate(steps):
             item = self._item(step)
-            await doors[shard_of(item.wallet, 2)].send(item)
+            # A wallet's messages all go through the same one, so that their order is kept.
+            await doors[zlib.crc32(item.wallet.encode()) % 2].send(item)
             tally.sent += 1
             if waiting and number % every == 0:
                 await self._publisher.send(waiting.pop().message)
@@ -197,7 +200,14 @@ class Driver:
             body["source_wallet_id"] = wallets[step.source]
         if step.destination is not None:
             body["destination_wallet_id"] = wallets[step.destination]
-        return Item(line=0, wallet=wallets[step.ordered_by], key=step.key, body=encoded(body))
+        named = [wallets[name] for name in (step.source, step.destination) if name is not None]
+        return Item(
+            line=0,
+            wallet=wallets[step.ordered_by],
+            key=step.key,
+            body=encoded(body),
+            names=(*named, step.key),
+        )
 
     async def _drain(self, total: int) -> None:
         """Wait until so many transactions are settled."""

@@ -59,6 +59,47 @@ async def test_every_wallet_s_rows_are_posted_in_the_order_of_the_file(
 
 
 @BOTH
+async def test_a_wallet_that_a_transfer_credits_sees_the_file_s_order(
+    via: Via, tmp_path: Path, replay: Replay
+) -> None:
+    rows = []
+    for step in range(10):
+        # Bob is never paid before he asks for less: in any other order he is refused at times.
+        rows += [
+            row(f"{step}-in", "deposit", "4.00", wallet="alice"),
+            row(f"{step}-over", "transfer", "4.00", wallet="alice", destination_wallet_id="bob"),
+            row(f"{step}-bob", "withdrawal", "3.50", wallet="bob"),
+            row(f"{step}-alice", "withdrawal", "1.00", wallet="alice"),
+        ]
+    file = ledger_file(tmp_path / "credits.jsonl", rows)
+
+    # Over HTTP one run in six was wrong while only the debited wallet's order was kept.
+    for _ in range(25 if via == "http" else 3):
+        tally = await replay(file, via, mapping=world())
+
+        assert (tally.completed, tally.refused) == (30, {"insufficient_funds": 10})
+
+
+@BOTH
+async def test_a_wallet_is_not_paid_by_a_transfer_that_comes_later_in_the_file(
+    via: Via, tmp_path: Path, replay: Replay
+) -> None:
+    file = ledger_file(
+        tmp_path / "later.jsonl",
+        [
+            row("in", "deposit", "4.00", wallet="alice"),
+            row("bob", "withdrawal", "3.50", wallet="bob"),
+            row("over", "transfer", "4.00", wallet="alice", destination_wallet_id="bob"),
+        ],
+    )
+
+    for batch in (1, 100):
+        tally = await replay(file, via, mapping=world(), batch=batch)
+
+        assert (tally.completed, tally.refused) == (2, {"insufficient_funds": 1})
+
+
+@BOTH
 async def test_transfers_between_accounts_move_money_between_their_wallets(
     via: Via, tmp_path: Path, replay: Replay, doors: Doors
 ) -> None:
@@ -86,6 +127,59 @@ async def owned(doors: Doors, owner_id: str) -> str:
     return str(wallet["balance"])
 
 
+async def test_a_row_with_deep_metadata_costs_nobody_else_anything(
+    tmp_path: Path, addresses: Addresses
+) -> None:
+    deep: Any = 1
+    for _ in range(254):
+        deep = {"a": deep}
+    rows: list[dict[str, Any]] = [row(f"k{n}", "deposit", "1.00", wallet="a") for n in range(3)]
+    rows[1]["metadata"] = deep
+    file = ledger_file(tmp_path / "deep.jsonl", rows)
+
+    code, output, errors = await replay_file(
+        *(str(file), "--wallets", "create", "--currency", "EUR", "--json"),
+        *("--key-prefix", f"{uuid4().hex}-"),
+        addresses=addresses,
+    )
+
+    summary = json.loads(output)
+    bad = summary["invalid"] + sum(summary["problems"].values())
+    assert (summary["rows"], summary["new"] + bad) == (3, 3)
+    assert summary["new"] >= 2
+    assert code == (1 if bad else 0)
+    assert "Traceback" not in errors
+
+
+async def test_rows_of_a_request_that_is_refused_as_a_whole_are_sent_one_by_one(
+    tmp_path: Path, replay: Replay
+) -> None:
+    # The door takes a thousand at once.
+    rows = [row(f"k{n}", "deposit", "1.00", wallet="a") for n in range(1001)]
+
+    tally = await replay(ledger_file(tmp_path / "a.jsonl", rows), mapping=world(), batch=1001)
+
+    assert (tally.new, tally.completed, tally.problems) == (1001, 1001, {})
+
+
+async def test_a_header_without_a_required_column_is_wrong_use_before_any_door_is_opened(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "no-key.csv"
+    file.write_text("type,amount,currency,wallet\ndeposit,1.00,EUR,a\n", encoding="utf-8")
+    silent = Addresses(
+        http_url="http://127.0.0.1:9", api_key="x", upstream_amqp_url="amqp://u:p@127.0.0.1:9/"
+    )
+
+    for via in ("http", "amqp"):
+        code, output, errors = await replay_file(
+            str(file), "--via", via, "--wallets", "create", addresses=silent
+        )
+
+        assert (code, output) == (2, "")
+        assert "no column 'idempotency_key'" in errors
+
+
 @BOTH
 async def test_a_bad_row_is_told_with_its_line_and_stops_nobody(
     via: Via, tmp_path: Path, replay: Replay
@@ -98,7 +192,7 @@ async def test_a_bad_row_is_told_with_its_line_and_stops_nobody(
 
     assert (tally.completed, tally.invalid) == (3, 2)
     assert [(one.line, one.reason.split(";")[0]) for one in tally.listed] == [
-        (2, "/amount: EUR has 2 decimals, the amount has more"),
+        (2, "the amount '1.005' has 3 decimals, EUR has 2"),
         (4, "'gift' is no type"),
     ]
     assert not tally.is_well(allow_refusals=True)

@@ -4,9 +4,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 
 from contracts.transactions import RequestedType
+from ops.replay.doors import encoded
 from ops.replay.mapping import ColumnMapping, Draft, Field, Record, RowError, draft_of
 from ops.replay.presets import PRESETS
 from ops.replay.wallets import wallet_key
@@ -66,7 +68,7 @@ def test_columns_of_the_fields_names_need_no_mapping() -> None:
 def test_a_credit_of_the_bank_is_a_deposit_and_a_debit_a_withdrawal(word: str, side: str) -> None:
     made = draft_of(Record(2, {**BANK_ROW, "type": word}), PRESETS["berka"])
 
-    assert made.ordered_by == "2378"
+    assert made.counted_with == "2378"
     assert made.request({"2378": WALLET}) == {
         "idempotency_key": "berka-695247",
         "type": "deposit" if side.startswith("destination") else "withdrawal",
@@ -80,7 +82,7 @@ def test_a_credit_of_the_bank_is_a_deposit_and_a_debit_a_withdrawal(word: str, s
 def test_a_transfer_is_ordered_by_the_wallet_that_is_debited() -> None:
     made = draft(type="transfer", source_wallet_id=OTHER)
 
-    assert (made.source, made.destination, made.ordered_by) == (OTHER, WALLET, OTHER)
+    assert (made.source, made.destination, made.counted_with) == (OTHER, WALLET, OTHER)
 
 
 def test_the_wallet_column_is_the_source_of_a_transfer_that_names_none() -> None:
@@ -106,13 +108,15 @@ def test_numbers_and_text_are_the_same_amount(amount: object) -> None:
     [
         ({"amount": "0"}, "more than zero"),
         ({"amount": "-5.00"}, "decimal point"),
-        ({"amount": "1.005"}, "USD has 2 decimals"),
+        ({"amount": "1.005"}, "3 decimals, USD has 2"),
         ({"amount": "1,000.00"}, "decimal point"),
-        ({"amount": ""}, "/amount"),
+        ({"amount": ""}, "no amount in 'amount'"),
+        ({"amount": "1.000"}, "the amount '1.000' has 3 decimals, USD has 2"),
+        ({"amount": "25.0", "currency": "JPY"}, "1 decimals, JPY has 0"),
         ({"amount": Decimal("1e400")}, "no text and no number"),
         ({"amount": True}, "no text and no number"),
         ({"amount": "9" * 19}, "64 bits"),
-        ({"currency": ""}, "/currency"),
+        ({"currency": ""}, "no currency in 'currency', and no --currency"),
         ({"currency": "XXQ"}, "ISO 4217"),
         ({"idempotency_key": " "}, "no idempotency key"),
         ({"idempotency_key": "schlüssel"}, "ASCII"),
@@ -121,10 +125,13 @@ def test_numbers_and_text_are_the_same_amount(amount: object) -> None:
         ({"type": None}, "no type"),
         ({"destination_wallet_id": ""}, "a deposit needs it"),
         ({"source_wallet_id": OTHER}, "a deposit has none"),
+        ({"wallet": OTHER}, "'destination_wallet_id' and 'wallet' name two different wallets"),
         ({"description": "x" * 501}, "500 characters"),
         ({"description": ["x"]}, "no text"),
         ({"metadata": "{not json"}, "not JSON"),
         ({"metadata": "[1]"}, "/metadata"),
+        ({"metadata": '{"a": 1, "a": 2}'}, "'a' stands twice"),
+        ({"metadata": {"a": "x" * 5000}}, "4096 bytes"),
     ],
 )
 def test_a_row_that_the_service_would_refuse_is_refused_with_its_reason(
@@ -141,9 +148,36 @@ def test_an_account_s_name_is_text_that_can_be_stored() -> None:
 
 
 def test_metadata_are_an_object_or_its_json() -> None:
-    assert draft(metadata={"n": Decimal("1.5")}).body["metadata"] == {"n": 1.5}
-    assert draft(metadata='{"b": 2, "a": 1}').body["metadata"] == {"a": 1, "b": 2}
-    assert "metadata" not in draft(metadata="").body
+    assert sent(metadata={"n": Decimal("1.5")})["metadata"] == {"n": 1.5}
+    assert sent(metadata='{"b": 2, "a": 1}')["metadata"] == {"a": 1, "b": 2}
+    assert "metadata" not in sent(metadata="")
+
+
+def test_metadata_however_deep_are_sent_or_refused_with_a_reason() -> None:
+    deep: Any = 1
+    for _ in range(254):
+        deep = {"a": deep}
+    outcome: Any
+    try:
+        outcome = sent(metadata=deep)["metadata"]
+    except RowError as error:
+        outcome = str(error)
+
+    assert outcome == deep or "/metadata" in outcome
+
+
+def sent(**values: Any) -> Any:
+    return orjson.loads(encoded(draft(**values).request({WALLET: WALLET})))
+
+
+def test_a_json_number_has_no_grouping_point_and_may_end_in_noughts() -> None:
+    assert draft(amount=Decimal("25.0"), currency="JPY").body["amount"] == "25.0"
+
+
+def test_one_wallet_is_one_name_however_its_id_is_spelled() -> None:
+    spellings = (WALLET.upper(), WALLET.replace("-", ""), f"urn:uuid:{WALLET}")
+
+    assert {draft(destination_wallet_id=text).accounts for text in spellings} == {(WALLET,)}
 
 
 def test_a_constant_currency_serves_rows_that_name_none() -> None:

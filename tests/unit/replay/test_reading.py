@@ -1,23 +1,37 @@
 """Files as a stream of rows: what can be read is read, what cannot is told with its line."""
 
+import csv
 import gzip
+import io
 from contextlib import closing
 from pathlib import Path
+from typing import Final, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ops.failures import UsageError
+from ops.replay.csv_records import RECORD_LINES_MAX, CsvRecord, CsvRecords
+from ops.replay.lines import LINE_BYTES_MAX, Lines
 from ops.replay.mapping import ColumnMapping, Field, Record
-from ops.replay.reading import LINE_BYTES_MAX, BadRow, FileFormat, Source
+from ops.replay.reading import BadRow, FileFormat, Source
 
-CSV = "id,type,amount\n1,deposit,5.00\n2,withdrawal,3.00\n"
+# One column serves as any of the required ones.
+BY_ID: Final = ColumnMapping(
+    columns=dict.fromkeys((Field.IDEMPOTENCY_KEY, Field.TYPE, Field.AMOUNT, Field.WALLET), "id"),
+    currency="EUR",
+)
+OURS: Final = ColumnMapping(currency="EUR")
+HEAD: Final = "idempotency_key,type,amount,wallet,description\n"
+CSV: Final = "id,type,amount\n1,deposit,5.00\n2,withdrawal,3.00\n"
 
 
 def rows(
     path: Path, mapping: ColumnMapping | None = None, *, file_format: FileFormat | None = None
 ) -> list[Record | BadRow]:
     with closing(Source(str(path), file_format=file_format)) as source:
-        return list(source.rows(mapping or ColumnMapping()))
+        return list(source.rows(mapping or BY_ID))
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -62,20 +76,141 @@ def test_a_row_with_too_many_or_too_few_columns_is_told_and_left_out(tmp_path: P
 def test_a_quoted_line_break_is_part_of_a_value(tmp_path: Path) -> None:
     found = rows(written(tmp_path / "a.csv", 'id,note\n1,"two\nlines"\n2,x\n'))
 
-    assert found[0] == Record(3, {"id": "1", "note": "two\nlines"})
+    assert found == [
+        Record(2, {"id": "1", "note": "two\nlines"}),
+        Record(4, {"id": "2", "note": "x"}),
+    ]
 
 
 def test_bytes_that_are_not_utf8_spoil_their_own_row_alone(tmp_path: Path) -> None:
     found = rows(written(tmp_path / "a.csv", b"id\ncaf\xe9\nok\n"))
 
-    assert found == [Record(2, {"id": "caf\udce9"}), Record(3, {"id": "ok"})]
+    assert found == [BadRow(2, "not UTF-8: byte 4 of the line"), Record(3, {"id": "ok"})]
 
 
-def test_a_huge_field_is_told_and_the_next_row_is_read(tmp_path: Path) -> None:
-    found = rows(written(tmp_path / "a.csv", f"id\n{'x' * 200_000}\nok\n"))
+def test_a_line_of_a_csv_beyond_the_bound_is_told_and_the_next_is_read(tmp_path: Path) -> None:
+    found = rows(written(tmp_path / "a.csv", f"id\n{'x' * (LINE_BYTES_MAX + 1)}\nok\n"))
 
-    assert "field larger than field limit" in bad_lines(found)[2]
+    assert "longer than" in bad_lines(found)[2]
     assert found[-1] == Record(3, {"id": "ok"})
+
+
+# Each stands for money that was lost, changed or divided by a thousand with exit code 0.
+STRAY_QUOTES: Final = {
+    "a stray quote is closed by the next quoted value": (
+        """k0,deposit,10.00,alice,"12 inch
+k1,deposit,20.00,alice,a
+k2,deposit,30.00,alice,"b"
+k3,deposit,40.00,alice,c
+""",
+        {2: "not closed"},
+        ["k1", "k2", "k3"],
+    ),
+    "a file cut off inside quotes": ('k0,deposit,10.00,alice,"cut of', {2: "not closed"}, []),
+    "digits behind a closing quote": (
+        'k0,deposit,"10"0.00,alice,x\nk1,deposit,1.00,alice,x\n',
+        {2: "column 3: a quote within"},
+        ["k1"],
+    ),
+    "digits before an opening quote": ('k0,deposit,1"0.00",alice,x\n', {2: "column 3"}, []),
+    "two stray quotes with a row between them": (
+        'k0,deposit,10.00,alice,"12 inch\nk1,deposit,20.00,alice,"\nk2,deposit,1.00,alice,x\n',
+        {2: "reads as a row of its own"},
+        ["k2"],
+    ),
+    "stray quotes in a column before the last": (
+        'k0,deposit,10.00,"alice,a\nk1,deposit,20.00,",b\nk2,deposit,1.00,alice,x\n',
+        {2: "reads as a row of its own"},
+        ["k2"],
+    ),
+    "a carriage return inside a line": ("k0,deposit,1.00,alice,a\rb\n", {2: "carriage"}, []),
+}
+
+
+@pytest.mark.parametrize("case", STRAY_QUOTES)
+def test_a_csv_that_is_not_strictly_one_is_told_with_its_line(case: str, tmp_path: Path) -> None:
+    text, bad, good = STRAY_QUOTES[case]
+
+    found = rows(written(tmp_path / "a.csv", HEAD + text), OURS)
+
+    told = bad_lines(found)
+    assert told.keys() == bad.keys()
+    assert all(reason in told[line] for line, reason in bad.items())
+    keys = [row.values["idempotency_key"] for row in found if isinstance(row, Record)]
+    assert keys == good
+
+
+def test_a_quote_that_nobody_closes_costs_one_row_however_long_the_file_is(tmp_path: Path) -> None:
+    many = 3 * RECORD_LINES_MAX
+    text = "id,note\n" + '1,"x\n' + "2,y\n" * many + '3,"z"\n'
+
+    found = rows(written(tmp_path / "a.csv", text))
+
+    assert list(bad_lines(found)) == [2]
+    assert len(found) == many + 2
+
+
+VALUES = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+
+
+QUOTING = st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL])
+
+
+@given(st.lists(st.lists(VALUES, min_size=2, max_size=4), min_size=1, max_size=6), QUOTING)
+def test_what_the_csv_module_writes_is_read_as_it_was(
+    table: list[list[str]], quoting: Literal[0, 1]
+) -> None:
+    width = len(table[0])
+    table = [(row * 4)[:width] for row in table]
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=quoting).writerows(table)
+    # A byte order mark at the beginning of a file is no part of it.
+    lines = Lines(io.BytesIO(b"first\r\n" + text.getvalue().encode()))
+
+    _, *found = CsvRecords(lines, delimiter=",", reads_as_row=lambda _: False)
+
+    assert [one.values for one in found if isinstance(one, CsvRecord)] == table
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("type,amount,wallet", "no column 'idempotency_key': .* --map idempotency_key=COLUMN"),
+        ("idempotency_key,amount,wallet", "no column 'type'"),
+        (
+            "idempotency_key,type,wallet",
+            "no column 'amount'.*it has: idempotency_key, type, wallet",
+        ),
+        ("idempotency_key,type,amount", "--map wallet=COLUMN"),
+        ("idempotency_key,type,amount,amount,wallet", "column 'amount' twice"),
+        ('idempotency_key,type,amount,wallet,"note', "line 1, the header: column 5: a quote"),
+        ("idempotency_key,type,amount,wallet,na\udceff", "line 1, the header: not UTF-8"),
+        ("", "the file is empty"),
+    ],
+)
+def test_a_header_that_does_not_serve_is_wrong_use_at_once(
+    header: str, said: str, tmp_path: Path
+) -> None:
+    lines = f"{header}\n" if header else ""
+    path = written(tmp_path / "a.csv", lines.encode(errors="surrogateescape"))
+
+    with pytest.raises(UsageError, match=said):
+        rows(path, OURS)
+
+
+def test_a_currency_is_a_required_column_unless_it_is_given(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", HEAD)
+
+    assert rows(path, OURS) == []
+    with pytest.raises(UsageError, match="no column 'currency'"):
+        rows(path, ColumnMapping())
+
+
+def test_a_column_that_nobody_uses_may_stand_twice(tmp_path: Path) -> None:
+    [row] = rows(written(tmp_path / "a.csv", "id,note,note\n1,a,b\n"))
+
+    assert isinstance(row, Record)
+    assert row.values["id"] == "1"
 
 
 def test_json_lines_keep_their_values(tmp_path: Path) -> None:
@@ -83,6 +218,27 @@ def test_json_lines_keep_their_values(tmp_path: Path) -> None:
 
     assert found[0] == Record(1, {"id": 1})
     assert set(bad_lines(found)) == {3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"amount": "1.00", "amount": "9.00"}', "the name 'amount' stands twice"),
+        (b'{"metadata": {"a": 1, "a": 2}}', "the name 'a' stands twice"),
+        (b'{"id": "caf\xe9"}', "not UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"id": 1e9999999999999999999}', "absurd exponent"),
+        (b'{"id": ' + b"1" * 5000 + b"}", "not JSON"),
+        ('{"id": 1}'.encode("utf-16"), "not UTF-8"),
+    ],
+)
+def test_a_line_that_is_not_one_plain_object_is_told(
+    line: bytes, reason: str, tmp_path: Path
+) -> None:
+    found = rows(written(tmp_path / "a.jsonl", line + b'\n{"id": 2}'))
+
+    assert reason in bad_lines(found)[1]
+    assert found[-1] == Record(len(found), {"id": 2})
 
 
 def test_a_line_beyond_the_bound_is_skipped_and_not_held(tmp_path: Path) -> None:
@@ -111,8 +267,8 @@ def test_a_mapped_column_that_is_not_there_stops_at_once(tmp_path: Path) -> None
         rows(path, ColumnMapping(columns={Field.AMOUNT: "betrag"}))
 
 
-def test_an_empty_file_has_no_rows(tmp_path: Path) -> None:
-    assert rows(written(tmp_path / "a.csv", "")) == []
+def test_a_file_without_rows_has_none(tmp_path: Path) -> None:
+    assert rows(written(tmp_path / "a.csv", "id\n")) == []
     assert rows(written(tmp_path / "a.jsonl", "")) == []
 
 
