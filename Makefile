@@ -26,6 +26,16 @@ run: setup ## Start everything (servers, ingress, processor, reconciler); Ctrl-C
 demo: setup ## Move some thousands of transactions over HTTP and AMQP, then prove the books
 	@exec $(BIN)/ackledger demo
 
+# BROKER=4.3 (or 4.0, 3.10) runs, tests, attacks or measures on a private RabbitMQ of that series,
+# unpacked from the Debian release that carries it.
+ifdef BROKER
+BROKER_ROOT := .local/broker-$(BROKER)
+run demo test chaos bench: export ACKLEDGER_STACK_BROKER_ROOT := $(CURDIR)/$(BROKER_ROOT)
+run demo test chaos bench: $(BROKER_ROOT)/.ready
+$(BROKER_ROOT)/.ready: deploy/make-broker
+	@deploy/make-broker $(BROKER) $(BROKER_ROOT)
+endif
+
 # POSTGRES=system tests on the machine's own PostgreSQL instead of the wheel's.
 ifdef POSTGRES
 test: export ACKLEDGER_STACK_POSTGRES := $(POSTGRES)
@@ -34,7 +44,7 @@ endif
 # its own, keep two cores busy; a file's tests stay together, in their order.
 WORKERS := 2*popen//python=$(BIN)/python -X dev
 .PHONY: test
-test: setup ## Run the whole test suite on private stacks (POSTGRES=system: on the installed one)
+test: setup ## Run the whole test suite on private stacks (POSTGRES=system, BROKER=4.3)
 	$(PYTEST) --tx "$(WORKERS)" --dist loadfile tests
 
 # The same SEED is the same plan; without one it is chosen and printed. FAULTS=a,b picks some.

@@ -16,6 +16,8 @@ import pytest
 
 from ops.settings import StackSettings
 from ops.stack import Stack, StackOptions, add_upstream_user, add_vhost, remove_vhost, start_stack
+from ops.stack.erlang import find_any
+from ops.stack.management import Management
 from ops.stack.probes import run_apart
 from ops.system import System
 from runtime.database import connect
@@ -31,6 +33,18 @@ _WORKER = "PYTEST_XDIST_WORKER"
 """Set by pytest-xdist in the processes among which it divides the tests."""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+def pytest_report_header() -> list[str]:
+    """Name the broker first where ACKLEDGER_STACK_BROKER_ROOT asks for another one than usual.
+
+    What really answered stands at the end of the run.
+    """
+    options = StackOptions(environment=dict(os.environ))
+    if options.broker_root is None:
+        return []
+    tree = find_any(options)
+    return [f"broker: RabbitMQ {tree.version if tree else '?'} in {options.broker_root}"]
 
 
 def pytest_configure() -> None:
@@ -82,7 +96,14 @@ async def _servers(stack: Stack) -> str:
     connection = await connect(stack.postgres.url, name="test")
     version = await connection.fetchval("SHOW server_version")
     await connection.close()
-    return f"PostgreSQL {version}, RabbitMQ {stack.rabbitmq.version}, Redis {stack.redis.version}"
+    management_url = stack.rabbitmq.management_url
+    assert management_url is not None
+    overview = Management(management_url).call("GET", "/api/overview")
+    erlang = f"Erlang {overview['erlang_version']}"
+    return (
+        f"PostgreSQL {version}, RabbitMQ {overview['rabbitmq_version']} on {erlang}, "
+        f"Redis {stack.redis.version}"
+    )
 
 
 def pytest_terminal_summary(

@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.stack.options import StackCancelled, StackError, StackOptions, StackUnavailable
+from ops.stack.options import (
+    BROKER_ROOT,
+    StackCancelled,
+    StackError,
+    StackOptions,
+    StackUnavailable,
+)
 
 _POLL_S = 0.05
 _APT_S = 300.0
@@ -66,7 +72,9 @@ def _version(server: Path) -> list[int]:
 
 
 def find_any(options: StackOptions) -> RabbitTree | None:
-    """An installed RabbitMQ, else one unpacked before."""
+    """The RabbitMQ that was asked for; else an installed one, else one unpacked before."""
+    if options.broker_root:
+        return find_tree(options.broker_root)
     return (
         find_tree(options.system_root)
         or find_on_path(options.search_path)
@@ -79,7 +87,10 @@ def obtain_tree(options: StackOptions, cancelled: threading.Event) -> RabbitTree
 
     Raises StackUnavailable or StackCancelled.
     """
-    return find_any(options) or DebianPackages(options, cancelled).obtain()
+    tree = find_any(options)
+    if tree is None and options.broker_root:
+        raise StackUnavailable(f"{BROKER_ROOT}={options.broker_root} holds no RabbitMQ with Erlang")
+    return tree or DebianPackages(options, cancelled).obtain()
 
 
 def _find_unpacked(cache: Path) -> RabbitTree | None:

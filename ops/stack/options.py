@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import structlog
+
+BROKER_ROOT: Final = "ACKLEDGER_STACK_BROKER_ROOT"
 
 Progress = Callable[[str, str], None]
 """Called with a service's name and a short sentence; from several threads, one at a time."""
@@ -87,6 +90,16 @@ class StackOptions:
             "redis": self.redis_url,
         }
         return urls[service]
+
+    @property
+    def broker_root(self) -> Path | None:
+        """A folder with another RabbitMQ and its Erlang (setting ACKLEDGER_STACK_BROKER_ROOT).
+
+        It is looked up where it is needed, so that every way to a private stack takes it: `run`,
+        the tests, `chaos`, `bench`. `deploy/make-broker` makes one.
+        """
+        given = self.environment.get(BROKER_ROOT)
+        return Path(given).resolve() if given else None
 
     @property
     def cache_directory(self) -> Path:

@@ -67,6 +67,12 @@ class PrivateRabbitMQ(PrivateService):
     def version(self) -> str:
         return self._tree.version if self._tree else ""
 
+    @property
+    def _data(self) -> Path:
+        """What one series wrote is never read by another, which could refuse it or change it."""
+        root = self.options.broker_root
+        return self.home / (f"mnesia-{root.name}" if root else "mnesia")
+
     def serves(self) -> bool:
         return (
             accepts(self.endpoint.ports["amqp"])
@@ -100,8 +106,8 @@ class PrivateRabbitMQ(PrivateService):
             self.endpoint.password(name)
         self.endpoint.save()
         self.home.chmod(0o700)
-        for name in ("mnesia", "generated"):
-            (self.home / name).mkdir(exist_ok=True)
+        for folder in (self._data, self.home / "generated"):
+            folder.mkdir(exist_ok=True)
         write_private(self.home / "rabbitmq.conf", self._settings())
         write_private(self.home / "enabled_plugins", _PLUGINS)
         write_private(self.home / "advanced.config", "[].\n")
@@ -186,7 +192,7 @@ class PrivateRabbitMQ(PrivateService):
             "RABBITMQ_NODENAME": _NODE,
             "RABBITMQ_NODE_PORT": str(ports["amqp"]),
             "RABBITMQ_DIST_PORT": str(ports["distribution"]),
-            "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+            "RABBITMQ_MNESIA_BASE": str(self._data),
             "RABBITMQ_LOG_BASE": str(self.log.parent),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
