@@ -16,6 +16,7 @@ from ingress.endpoints import Gate
 from ingress.express.calls import ExpressCalls
 from ingress.express.connection import ExpressLane
 from ingress.finality import FinalityWatch
+from ingress.http_connection import HttpConnection
 from ingress.parts import Parts
 from ingress.rate_limit import RateLimiter, check_redis, connect_redis
 from ingress.transaction_store import TransactionStore
@@ -75,7 +76,7 @@ class HttpServer:
         server = self._runner.server
         if server is None:
             raise AssertionError("the lane is open only while the application is served")
-        return server()
+        return HttpConnection(server)
 
 
 async def serve(settings: IngressSettings) -> None:

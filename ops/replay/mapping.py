@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from contracts.errors import ContractError
-from contracts.messages import decode_json
+from contracts.json_text import decode_json
 from contracts.transactions import RequestedType, TransactionCommand, command_of
 
 ACCOUNT_MAX: Final = 255

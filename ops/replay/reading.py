@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from contracts.messages import decode_json
+from contracts.json_text import decode_json
 from ops.failures import UsageError
 from ops.replay.mapping import ColumnMapping, Record
 
