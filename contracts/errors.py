@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from contracts.problems import ProblemCode
+
+ERRORS_MAX: Final = 20
+"""Invalid places that one problem names: enough to mend a body, and the answer stays small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +28,18 @@ class ContractError(Exception):
         self.errors = tuple(errors)
 
     @classmethod
-    def invalid_fields(cls, errors: Sequence[FieldError]) -> "ContractError":
-        """Return the error for a body whose form is right and whose fields are not."""
-        first = errors[0]
-        rest = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    def invalid_fields(
+        cls, errors: Sequence[FieldError], *, found: int | None = None
+    ) -> "ContractError":
+        """Return the error for a body whose form is right and whose fields are not.
+
+        It names ERRORS_MAX of them, and says how many there are: `found`, where not all of them
+        were written out.
+        """
+        first, count = errors[0], found or len(errors)
+        rest = f" (and {count - 1} more)" if count > 1 else ""
+        if count > ERRORS_MAX:
+            rest = f" (and {count - 1} more, of which errors has the first {ERRORS_MAX - 1})"
         place = f"{first.pointer}: " if first.pointer else ""
-        return cls(ProblemCode.VALIDATION_FAILED, f"{place}{first.detail}{rest}", errors)
+        detail = f"{place}{first.detail}{rest}"
+        return cls(ProblemCode.VALIDATION_FAILED, detail, errors[:ERRORS_MAX])

@@ -5,9 +5,7 @@ Two kinds of message come in on a partition's queue:
 - `transaction.recorded.v1`, from the ingress and the reconciler: ids of PENDING rows to post.
 """
 
-import json
 from collections.abc import Sequence
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple, NoReturn
 from uuid import UUID
@@ -17,6 +15,7 @@ from asyncpg.pgproto import pgproto
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ContractError
+from contracts.json_text import decode_json
 from contracts.problems import ProblemCode
 from contracts.transactions import (
     BATCH_MAX,
@@ -139,49 +138,6 @@ def encode_recorded(transaction_ids: Sequence[UUID]) -> bytes:
     """Return the body of a `transaction.recorded.v1`."""
     ids = [str(transaction_id) for transaction_id in transaction_ids]
     return orjson.dumps({"version": _VERSION, "transaction_ids": ids})
-
-
-def decode_json(body: bytes) -> Any:
-    """Return decoded JSON whose numbers with a point or an exponent are Decimal; raises ValueError.
-
-    NaN and Infinity, which are not JSON, and numbers of absurd length are refused.
-    """
-    try:
-        # Most bodies hold no such number, and orjson reads those three times as fast.
-        value = orjson.loads(body)
-        if not _has_float(value):
-            return value
-    except (orjson.JSONDecodeError, RecursionError):
-        # The exact parser says better what is wrong, and reads what orjson is too strict for.
-        return _decode_exactly(body)
-    return _decode_exactly(body)
-
-
-def _has_float(value: Any) -> bool:
-    """Whether decoded JSON holds a number that orjson may have rounded."""
-    kind = type(value)
-    if kind is dict:
-        value = value.values()
-    elif kind is not list:
-        return kind is float
-    for one in value:
-        kind = type(one)
-        if kind is float or ((kind is dict or kind is list) and _has_float(one)):
-            return True
-    return False
-
-
-def _decode_exactly(body: bytes) -> Any:
-    try:
-        return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except ArithmeticError:
-        raise ValueError("a number has an absurd exponent") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _decoded_json(body: bytes) -> dict[str, Any]:

@@ -7,7 +7,11 @@ from typing import Final, NamedTuple
 from contracts.currencies import EXPONENTS
 
 MINOR_MAX: Final = 2**63 - 1
-"""The largest amount and balance: what PostgreSQL's bigint holds."""
+"""The largest balance: what PostgreSQL's bigint holds."""
+AMOUNT_MINOR_MAX: Final = 10**15
+"""The largest amount of one transaction and the largest overdraft limit: ten trillion dollars.
+A currency's external wallet holds the sum of all that was paid in; it takes thousands of the
+largest amounts before it is full, where one of 64 bits would end all deposits in that currency."""
 
 # Twice the digits that 64 bits need; longer text is refused before any arithmetic.
 _TEXT_MAX: Final = 40
@@ -72,6 +76,15 @@ def minor_units(amount: Decimal, currency: str) -> int:
         raise AmountError(f"{currency} has {exponent} decimals, the amount has more")
     if minor > MINOR_MAX:
         raise AmountError("the amount is beyond 64 bits of minor units")
+    return minor
+
+
+def amount_minor(amount: Decimal, currency: str) -> int:
+    """Return what a client may move or overdraw at most, in minor units; raises AmountError."""
+    minor = minor_units(amount, currency)
+    if minor > AMOUNT_MINOR_MAX:
+        most = format_minor(AMOUNT_MINOR_MAX, currency)
+        raise AmountError(f"at most {most} {currency} are accepted")
     return minor
 
 

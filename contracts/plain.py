@@ -12,7 +12,8 @@ from asyncpg.pgproto import pgproto
 from pydantic_core import PydanticCustomError
 
 from contracts.currencies import EXPONENTS
-from contracts.storable import canonical_metadata, storable_text
+from contracts.money import AMOUNT_MINOR_MAX
+from contracts.storable import METADATA_VALUES_MAX, storable_text, written_metadata
 
 
 class PlainRequest(NamedTuple):
@@ -69,7 +70,7 @@ def plain_request(body: object) -> PlainRequest | None:
         return None
     legs = _LEGS.get(kind)
     minor = _minor_of(amount, currency)
-    if legs is None or not minor:
+    if legs is None or not minor or minor > AMOUNT_MINOR_MAX:
         return None
     try:
         source = _wallet_id(get("source_wallet_id"), is_wanted=legs[0])
@@ -110,6 +111,8 @@ def _wallet_id(text: object, *, is_wanted: bool) -> UUID | None:
 
 def _metadata(value: Any) -> bytes:
     """Metadata whose values are texts, whole numbers, booleans and nulls; raises otherwise."""
-    if type(value) is not dict or not _SCALARS.issuperset(map(type, value.values())):
+    if type(value) is not dict or len(value) > METADATA_VALUES_MAX:
         raise ValueError
-    return canonical_metadata(value)
+    if not _SCALARS.issuperset(map(type, value.values())):
+        raise ValueError
+    return written_metadata(value)

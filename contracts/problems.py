@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 class ProblemCode(StrEnum):
     """The stable names that clients switch on."""
 
+    MALFORMED_REQUEST = "malformed_request"
     MALFORMED_JSON = "malformed_json"
     VALIDATION_FAILED = "validation_failed"
     INVALID_PARAMETER = "invalid_parameter"
@@ -46,6 +47,7 @@ class ProblemKind(NamedTuple):
 
 
 PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
+    ProblemCode.MALFORMED_REQUEST: ProblemKind(400, "The request is not valid HTTP"),
     ProblemCode.MALFORMED_JSON: ProblemKind(400, "The body is not valid JSON"),
     ProblemCode.VALIDATION_FAILED: ProblemKind(422, "The body does not fit the contract"),
     ProblemCode.INVALID_PARAMETER: ProblemKind(400, "A parameter or header is not valid"),
@@ -72,7 +74,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.NOT_PERMITTED: ProblemKind(403, "Not permitted on this resource"),
     ProblemCode.BODY_TOO_LARGE: ProblemKind(413, "The body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be application/json"),
-    ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The body did not arrive in time"),
+    ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The request did not arrive in time"),
     ProblemCode.RATE_LIMITED: ProblemKind(429, "Too many requests"),
     ProblemCode.BACKLOG_FULL: ProblemKind(503, "Too much work is waiting"),
     ProblemCode.DATABASE_UNAVAILABLE: ProblemKind(503, "The database cannot be reached"),

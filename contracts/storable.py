@@ -1,5 +1,6 @@
 """What clients may have stored beside the money: texts and metadata, as pydantic validators."""
 
+import math
 import re
 from decimal import Decimal
 from typing import Final
@@ -7,9 +8,16 @@ from typing import Final
 import orjson
 from pydantic_core import PydanticCustomError
 
+from contracts.json_text import measured
+
 DESCRIPTION_MAX: Final = 500
 METADATA_BYTES_MAX: Final = 4096
 """The canonical JSON of one transaction's or wallet's metadata, in bytes."""
+METADATA_DEPTH_MAX: Final = 16
+"""Levels of objects and lists in metadata, itself the first. Far below what any writer bears to
+which it goes: orjson, the tightest, writes 254, and an event or a page puts three around it."""
+METADATA_VALUES_MAX: Final = 256
+"""Members and elements of metadata on all levels: each costs every reader and writer its time."""
 
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -34,14 +42,29 @@ def _has_surrogate(value: str) -> bool:
 def canonical_metadata(value: object) -> bytes:
     """Return metadata as canonical JSON (sorted keys) of at most METADATA_BYTES_MAX bytes.
 
-    Raises PydanticCustomError.
+    Numbers keep their value exactly, or are refused; the way to write it may be another (1.50 is
+    1.5, 1e2 is 100.0). Raises PydanticCustomError.
     """
     if not isinstance(value, dict):
         raise PydanticCustomError("metadata", "a JSON object is expected")
     try:
+        measured(value, depth_max=METADATA_DEPTH_MAX, values_max=METADATA_VALUES_MAX)
+    except ValueError as error:
+        raise PydanticCustomError("metadata", "{why}", {"why": str(error)}) from None
+    return written_metadata(value)
+
+
+def written_metadata(value: dict[str, object]) -> bytes:
+    """Return what `canonical_metadata` returns for an object within the bounds of depth and count.
+
+    Raises PydanticCustomError.
+    """
+    try:
         text = orjson.dumps(value, default=_number, option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONEncodeError, RecursionError) as error:
-        raise PydanticCustomError("metadata", "not storable: {why}", {"why": str(error)}) from None
+        # What went wrong in `_number` is the cause of what orjson raises.
+        why = str(error.__cause__ or error)
+        raise PydanticCustomError("metadata", "not storable: {why}", {"why": why}) from None
     if len(text) > METADATA_BYTES_MAX:
         raise PydanticCustomError(
             "metadata", "at most {limit} bytes of JSON", {"limit": METADATA_BYTES_MAX}
@@ -52,6 +75,8 @@ def canonical_metadata(value: object) -> bytes:
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, Decimal) or not Decimal(float(value)).is_finite():
-        raise TypeError("a number is out of range")
-    return float(value)
+    """A number as 64 bits hold it, if the same value is read from there again."""
+    number = float(value) if isinstance(value, Decimal) else math.nan
+    if Decimal(repr(number)) != value:
+        raise TypeError("a number would lose digits, send it as a text")
+    return number

@@ -1,6 +1,7 @@
 """Transactions: the words for them, and what a client may ask for."""
 
 import re
+from collections.abc import Container
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
@@ -19,14 +20,17 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from contracts.currencies import EXPONENTS
-from contracts.errors import ContractError, FieldError
+from contracts.errors import ERRORS_MAX, ContractError, FieldError
 from contracts.fingerprints import fingerprint_of
-from contracts.money import AmountError, Money, decimal_of, minor_units
+from contracts.json_text import shown_name
+from contracts.money import AMOUNT_MINOR_MAX, AmountError, Money, amount_minor, decimal_of
 from contracts.plain import PlainRequest, plain_request
 from contracts.problems import ProblemCode
 from contracts.storable import (
     DESCRIPTION_MAX,
     METADATA_BYTES_MAX,
+    METADATA_DEPTH_MAX,
+    METADATA_VALUES_MAX,
     canonical_metadata,
     storable_text,
 )
@@ -109,7 +113,10 @@ def amount_schema(**number: int) -> dict[str, Any]:
             {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$", "maxLength": 40},
             {"type": "number", **number},
         ],
-        "description": "Major units, exact to the currency's decimals; a string is best",
+        "description": (
+            "Major units, exact to the currency's decimals, and at most "
+            f"{AMOUNT_MINOR_MAX:,} minor units; a string is best"
+        ),
         "examples": ["100.50"],
     }
 
@@ -130,7 +137,14 @@ Metadata = Annotated[
     bytes,
     PlainValidator(canonical_metadata),
     WithJsonSchema(
-        {"type": "object", "description": f"At most {METADATA_BYTES_MAX} bytes of JSON"}
+        {
+            "type": "object",
+            "description": (
+                f"At most {METADATA_BYTES_MAX} bytes of JSON, {METADATA_DEPTH_MAX} levels and "
+                f"{METADATA_VALUES_MAX} values. A number comes back with the same value (1.50 as "
+                "1.5); one that would lose digits in 64 bits is refused: send it as a text"
+            ),
+        }
     ),
 ]
 IdempotencyKey = Annotated[
@@ -220,7 +234,8 @@ def judged_command(body: object, *, header_key: str | None = None) -> Transactio
     errors = _leg_errors(request)
     minor = 0
     if request.currency not in EXPONENTS:
-        errors.append(FieldError("/currency", f"'{request.currency}' is no ISO 4217 currency"))
+        detail = f"'{request.currency}' is not an ISO 4217 currency code"
+        errors.append(FieldError("/currency", detail))
     else:
         try:
             minor = _positive_minor(request)
@@ -270,17 +285,39 @@ def validated(model: type[Model], body: object) -> Model:
     """Return the body as a model; raises ContractError with a pointer for each invalid field."""
     if not isinstance(body, dict):
         raise ContractError.invalid_fields([FieldError("", "a JSON object is expected")])
+    refuse_unknown(body, model.model_fields, at_least=ERRORS_MAX)
     try:
         return model.model_validate(body)
     except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
         raise ContractError.invalid_fields(
-            [FieldError(json_pointer(*found["loc"]), found["msg"]) for found in error.errors()]
+            [FieldError(json_pointer(*one["loc"]), one["msg"]) for one in found]
         ) from None
 
 
+def refuse_unknown(body: dict[str, Any], known: Container[str], *, at_least: int = 1) -> None:
+    """Raise ContractError for a body of which `at_least` so many names are not known.
+
+    The model says the same of each of them, and of everything else that is wrong: that is for a
+    few of them, since the sender chooses how many there are.
+    """
+    unknown = [name for name in body if name not in known]
+    if len(unknown) >= at_least:
+        raise ContractError.invalid_fields(
+            [
+                FieldError(json_pointer(name), "Extra inputs are not permitted")
+                for name in unknown[:ERRORS_MAX]
+            ],
+            found=len(unknown),
+        )
+
+
 def json_pointer(*location: int | str) -> str:
-    """Return the JSON pointer (RFC 6901) of a place, as text that can be written as JSON."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    """Return the JSON pointer (RFC 6901) of a place, as text that can be written as JSON.
+
+    A name that is longer than any of ours is not written out to its end.
+    """
+    parts = (shown_name(str(part)).replace("~", "~0").replace("/", "~1") for part in location)
     pointer = "".join(f"/{part}" for part in parts)
     # A client's own field name may hold half a surrogate pair, which is no text.
     return pointer.encode("utf-8", "replace").decode()
@@ -313,14 +350,14 @@ def _leg_errors(request: TransactionRequest) -> list[FieldError]:
     )
     for name, wallet_id, is_wanted in wanted:
         if is_wanted and wallet_id is None:
-            errors.append(FieldError(f"/{name}", f"a {request.type} needs it"))
+            errors.append(FieldError(f"/{name}", f"must be set for a {request.type}"))
         if wallet_id is not None and not is_wanted:
-            errors.append(FieldError(f"/{name}", f"a {request.type} has none"))
+            errors.append(FieldError(f"/{name}", f"must not be set for a {request.type}"))
     return errors
 
 
 def _positive_minor(request: TransactionRequest) -> int:
-    minor = minor_units(request.amount, request.currency)
+    minor = amount_minor(request.amount, request.currency)
     if minor == 0:
         raise AmountError("an amount is more than zero")
     return minor

@@ -2,13 +2,13 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema
 
 from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError, FieldError
-from contracts.money import AmountError, minor_units
+from contracts.money import AmountError, amount_minor
 from contracts.storable import storable_text
 from contracts.transactions import (
     CurrencyCode,
@@ -47,6 +47,10 @@ _Limit = Annotated[
 ]
 
 
+def _unnamed() -> Any:
+    return None
+
+
 class WalletRequest(BaseModel):
     """The body that creates a wallet."""
 
@@ -63,9 +67,10 @@ class WalletChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    status: _Status | None = None
-    overdraft_limit: _Limit | None = None
-    metadata: Metadata | None = None
+    # None where it is not named; sent as null, it is no status, no limit and no object: refused.
+    status: _Status = Field(default_factory=_unnamed)
+    overdraft_limit: _Limit = Field(default_factory=_unnamed)
+    metadata: Metadata = Field(default_factory=_unnamed)
 
 
 class ValidWalletRequest(BaseModel):
@@ -82,7 +87,7 @@ def wallet_request_of(body: object) -> ValidWalletRequest:
     request = validated(WalletRequest, body)
     if request.owner_id is not None and not 0 < len(request.owner_id) <= OWNER_ID_MAX:
         raise ContractError.invalid_fields(
-            [FieldError("/owner_id", f"1 to {OWNER_ID_MAX} characters")]
+            [FieldError("/owner_id", f"must have 1 to {OWNER_ID_MAX} characters")]
         )
     return ValidWalletRequest(
         currency=request.currency,
@@ -96,10 +101,10 @@ def overdraft_minor(limit: Decimal, currency: str) -> int:
     """Return an overdraft limit in minor units; raises ContractError."""
     if currency not in EXPONENTS:
         raise ContractError.invalid_fields(
-            [FieldError("/currency", f"'{currency}' is no ISO 4217 currency")]
+            [FieldError("/currency", f"'{currency}' is not an ISO 4217 currency code")]
         )
     try:
-        return minor_units(limit, currency)
+        return amount_minor(limit, currency)
     except AmountError as error:
         raise ContractError.invalid_fields([FieldError("/overdraft_limit", str(error))]) from None
 

@@ -17,6 +17,7 @@ from ingress.endpoints import Gate
 from ingress.express.calls import ExpressCalls
 from ingress.express.connection import ExpressLane
 from ingress.finality import FinalityWatch
+from ingress.http_connection import HttpConnection
 from ingress.parts import Parts
 from ingress.rate_limit import RateLimiter, check_redis, connect_redis
 from ingress.transaction_store import TransactionStore
@@ -77,7 +78,7 @@ class HttpServer:
         server = self._runner.server
         if server is None:
             raise AssertionError("the lane is open only while the application is served")
-        return server()
+        return HttpConnection(server)
 
 
 class _Pools(NamedTuple):
@@ -174,7 +175,9 @@ def _parts(
         finality=FinalityWatch(url=settings.database_url, pool=pools.submissions),
         backlog=BacklogGauge(pools.submissions, backlog_max=settings.backlog_max),
     )
-    service.add_loop("partition-layout", PartitionLayoutCheck(pool, settings.partitions))
+    service.add_loop(
+        "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
+    )
     service.add_loop("api-keys", parts.keys)
     service.add_loop("acceptance", parts.acceptance)
     service.add_loop("reads", parts.store)

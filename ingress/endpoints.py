@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 import orjson
+import structlog
 from aiohttp import web
 from prometheus_client import Counter
 
@@ -21,12 +22,17 @@ from ingress.metrics import RATE_LIMITED, REQUEST_SECONDS, REQUESTS
 from ingress.parsing import (
     Query,
     check_content_type,
+    idempotency_key_of,
     json_of,
     known_parameters,
+    single_header,
     token_of,
+    wait_s_of,
 )
 from ingress.problems import RateLimitedError, problem_answer
 from ingress.rate_limit import RateLimiter
+
+log = structlog.get_logger()
 
 BODY_TIMEOUT_S: Final = 30.0
 """A megabyte arrives in this time over the slowest line that is worth serving."""
@@ -60,7 +66,30 @@ class Call:
             raise ContractError(
                 ProblemCode.REQUEST_TIMEOUT, f"send the body within {BODY_TIMEOUT_S:g} s"
             ) from None
+        except Exception:
+            # What the library makes of a lost connection depends on how the body was framed.
+            if self.request.transport is None:
+                raise ClientGoneError from None
+            raise
         return json_of(body)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The key in the header, as it was sent; raises ContractError for two that differ."""
+        return idempotency_key_of(self.request.headers.getall("Idempotency-Key", ()))
+
+    @property
+    def wait_s(self) -> int:
+        """How long the client prefers to wait: several lines of Prefer are one list."""
+        return wait_s_of(", ".join(self.request.headers.getall("Prefer", ())))
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its request was whole; nobody is there for an answer."""
+
+
+CLIENT_GONE_STATUS: Final = 499
+"""In the metric alone, for nobody hears it: the number that proxies log for it."""
 
 
 class Measure:
@@ -101,7 +130,10 @@ class Gate:
             raise AssertionError(f"{operation.operation_id} has no scope to guard")
 
         async def respond(request: web.Request) -> web.Response:
-            client = await self._keys.client_of(token_of(request.headers.get("Authorization", "")))
+            authorization = single_header(
+                "Authorization", request.headers.getall("Authorization", ())
+            )
+            client = await self._keys.client_of(token_of(authorization or ""))
             client.require(scope)
             limits = await self._limited(client)
             traceparent = request["traceparent"]
@@ -121,6 +153,9 @@ class Gate:
             started = time.perf_counter()
             try:
                 response = await handler(request)
+            except ClientGoneError:
+                log.debug("client_gone", request_id=request["request_id"])
+                response = web.Response(status=CLIENT_GONE_STATUS, reason="Client Closed Request")
             except Exception as error:  # noqa: BLE001  # every failure has its problem
                 response = problem_response(request, error)
             measure.count(response.status, started=started)
@@ -176,7 +211,7 @@ async def name_and_answer(
     return response
 
 
-def problem_response(request: web.Request, error: Exception) -> web.Response:
+def problem_response(request: web.BaseRequest, error: Exception) -> web.Response:
     """Return the problem (RFC 9457) that an error is to the client."""
     path, request_id = request.rel_url.raw_path, request["request_id"]
     return response_of(problem_answer(error, path=path, request_id=request_id))

@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from contracts.errors import ContractError
-from contracts.messages import decode_json
+from contracts.json_text import decode_json
 from contracts.operations import WAIT_S_MAX
 from contracts.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 from contracts.problems import ProblemCode
@@ -40,6 +40,26 @@ def wait_s_of(prefer: str | None) -> int:
     """Return the seconds of `Prefer: wait=N` (RFC 7240), at most WAIT_S_MAX; 0 without one."""
     match = _WAIT.search(prefer) if prefer else None
     return min(int(match[1]), WAIT_S_MAX) if match else 0
+
+
+def single_header(name: str, values: Sequence[str]) -> str | None:
+    """Return the value of a header that may stand once; raises ContractError for two of them.
+
+    Two programs that read such a request may each believe another one.
+    """
+    if len(values) > 1:
+        _refuse(name, "stands more than once")
+    return values[0] if values else None
+
+
+def idempotency_key_of(values: Sequence[str]) -> str | None:
+    """Return the key of the header Idempotency-Key; raises ContractError for two that differ."""
+    if len(set(values)) > 1:
+        raise ContractError(
+            ProblemCode.IDEMPOTENCY_KEY_INVALID,
+            "the header Idempotency-Key stands twice, with different keys",
+        )
+    return values[0] if values else None
 
 
 def check_content_type(content_type: str, charset: str | None) -> None:

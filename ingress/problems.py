@@ -73,6 +73,8 @@ def problem_of(error: Exception) -> ContractError:
         )
     if isinstance(error, web.HTTPNotFound):
         return ContractError(ProblemCode.NOT_FOUND, "see /docs for what there is")
+    if isinstance(error, web.HTTPExpectationFailed):
+        return ContractError(ProblemCode.MALFORMED_REQUEST, "Expect can only be 100-continue")
     if isinstance(error, (web.RequestPayloadError, ContentEncodingError)):
         return ContractError(ProblemCode.MALFORMED_JSON, "the body is not encoded as it says")
     if isinstance(error, UNREACHABLE):

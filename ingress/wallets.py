@@ -34,7 +34,7 @@ class WalletCalls:
 
     async def create(self, call: Call) -> web.Response:
         """POST /v1/wallets."""
-        key = call.request.headers.get("Idempotency-Key")
+        key = call.idempotency_key
         wanted = wallet_request_of(await call.json())
         created = await self._store.create(
             wanted,

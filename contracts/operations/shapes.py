@@ -125,5 +125,9 @@ IDEMPOTENCY_PROBLEMS: Final = (
     ProblemCode.IDEMPOTENCY_KEY_REUSED,
 )
 
-ROUTING_PROBLEMS: Final = (ProblemCode.NOT_FOUND, ProblemCode.METHOD_NOT_ALLOWED)
-"""What a request meets that fits no operation; so no operation lists them."""
+ROUTING_PROBLEMS: Final = (
+    ProblemCode.MALFORMED_REQUEST,
+    ProblemCode.NOT_FOUND,
+    ProblemCode.METHOD_NOT_ALLOWED,
+)
+"""What a request meets that is no HTTP or fits no operation; so no operation lists them."""

@@ -83,6 +83,7 @@ class ExpressConnection(asyncio.Protocol):
         self._is_at_work = False
         self._is_choked = False
         self._is_paused = False
+        self._is_at_end = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -109,6 +110,11 @@ class ExpressConnection(asyncio.Protocol):
             self._pause()
         else:
             self._take()
+
+    def eof_received(self) -> bool:
+        """Stay open for the answers to what has come whole; nothing more will come."""
+        self._is_at_end = True
+        return self._is_at_work or (self._is_choked and self.is_busy)
 
     def pause_writing(self) -> None:
         """Take nothing more from a client that does not read its answers."""
@@ -151,6 +157,7 @@ class ExpressConnection(asyncio.Protocol):
         """Begin the call that has come; hand the connection over if it is not for the lane."""
         request = read_request(self._received)
         if request is Unread.INCOMPLETE:
+            self._close_at_end()
             return
         if isinstance(request, Request) and self._lane.is_known(request):
             self._received = b""
@@ -171,6 +178,13 @@ class ExpressConnection(asyncio.Protocol):
             self._transport.resume_reading()
         if self._received:
             self._take()
+        else:
+            self._close_at_end()
+
+    def _close_at_end(self) -> None:
+        """Close where the client sends nothing more: not even the rest of what has begun."""
+        if self._is_at_end and self._transport is not None:
+            self._transport.close()
 
     def _pause(self) -> None:
         if not self._is_paused and self._transport is not None:
@@ -188,3 +202,5 @@ class ExpressConnection(asyncio.Protocol):
         transport.set_protocol(successor)
         successor.connection_made(transport)
         successor.data_received(received)
+        if self._is_at_end and not successor.eof_received():
+            transport.close()

@@ -14,8 +14,8 @@ import orjson
 
 from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError
+from contracts.json_text import decode_json
 from contracts.transactions import RequestedType, TransactionCommand, command_of
-from ops.replay.strict_json import parse_json
 
 ACCOUNT_MAX: Final = 255
 """Characters of an account's name: it becomes the wallet's owner_id."""
@@ -231,7 +231,7 @@ def _metadata(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return parse_json(value) if value.strip() else None
+        return decode_json(value.encode()) if value.strip() else None
     except ValueError as error:
         raise RowError(f"the metadata are not JSON: {error}") from None
 

@@ -11,11 +11,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from contracts.json_text import decode_json
 from ops.failures import UsageError
 from ops.replay.csv_records import BadRecord, CsvRecord, CsvRecords
 from ops.replay.lines import Line, LineError, Lines
 from ops.replay.mapping import ColumnMapping, Field, Record
-from ops.replay.strict_json import parse_json
 
 STANDARD_INPUT: Final = "-"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
@@ -107,7 +107,7 @@ def _jsonl(lines: Lines) -> Iterator[Record | BadRow]:
 
 def _json_row(line: Line) -> Record | BadRow:
     try:
-        values = parse_json(line.text())
+        values = decode_json(line.text().encode())
     except LineError as error:
         return BadRow(line.number, str(error))
     except ValueError as error:

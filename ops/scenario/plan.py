@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from contracts.money import MINOR_MAX
+from contracts.money import AMOUNT_MINOR_MAX
 
 Door = Literal["http", "amqp"]
 Kind = Literal["deposit", "withdrawal", "transfer"]
@@ -28,7 +28,7 @@ _STEADY_PER_DOOR: Final = 24
 _BUSY_PER_CURRENCY: Final = 4
 _FUNDS: Final = 10_000_000_000
 _AMOUNT_MAX: Final = 80_000
-# A currency for each door alone: its external wallet is driven to the edge of 64 bits and back.
+# A currency for each door alone: the largest amount is paid in and out of it.
 _FULL: Final[dict[Door, str]] = {"http": "BHD", "amqp": "OMR"}
 
 
@@ -156,12 +156,12 @@ class _Planner:
         return self._step("transfer", minor, currency, source=pair[0], destination=pair[1])
 
     def _edge(self, door: Door) -> list[Step]:
-        """To the edge of 64 bits, one beyond, and back."""
+        """The largest amount, the smallest, and back."""
         name, currency = f"full-{door}", _FULL[door]
         return [
-            self._step("deposit", MINOR_MAX, currency, destination=name),
+            self._step("deposit", AMOUNT_MINOR_MAX, currency, destination=name),
             self._step("deposit", 1, currency, destination=name),
-            self._step("withdrawal", MINOR_MAX, currency, source=name),
+            self._step("withdrawal", AMOUNT_MINOR_MAX, currency, source=name),
         ]
 
     def _refusals(self) -> list[Step]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from contracts.messages import decode_json
+from contracts.json_text import decode_json
 
 _SCALARS: Final = (
     st.none()

@@ -1,12 +1,15 @@
 """Amounts over the wire: exact to the currency's decimals, or refused."""
 
 from decimal import Decimal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from contracts.money import MINOR_MAX
+from runtime.database import connect
 from tests.integration.ingress.document import CheckedApi
-from tests.support import Answer, deposit, transfer, withdrawal
+from tests.integration.ingress.serving import CheckedDoors
+from tests.support import Answer, deposit, withdrawal
 
 
 async def _deposit_of(api: CheckedApi, wallet: str, amount: str, currency: str = "USD") -> Answer:
@@ -26,6 +29,7 @@ async def _deposit_of(api: CheckedApi, wallet: str, amount: str, currency: str =
         '"1,00"', '"1_000"', '"1e2"', '"0x10"', '""', '"."', '".5"', '"1."', '"1.005"', "1.005",
         "0.001", "1e-400", '"1e400"', "1e400", "1e999999", '"NaN"', '"Infinity"', '"-Infinity"',
         '"92233720368547758.08"', "92233720368547758.08", "9223372036854775808", "1e17",
+        '"10000000000000.01"', "10000000000000.01", "1e13000", "10000000000001",
         f'"{"9" * 40}"', f'"{"9" * 4000}"', "9" * 4000, "1." + "0" * 60 + "1", "null", "true",
         "[1]", '{"value":1}', '"\u0661"', '"1\\n"', '"1\\u0000"',
     ],
@@ -57,8 +61,10 @@ async def test_an_amount_that_is_not_exact_and_positive_is_refused(
         ("KWD", '"1.234"', "1.234"),
         ("KWD", "0.001", "0.001"),
         ("CLF", "0.0001", "0.0001"),
-        ("EUR", '"92233720368547758.07"', "92233720368547758.07"),
-        ("ISK", "9223372036854775807", "9223372036854775807"),
+        ("EUR", '"10000000000000.00"', "10000000000000.00"),
+        ("ISK", "1000000000000000", "1000000000000000"),
+        ("KWD", "1e12", "1000000000000.000"),
+        ("CLF", '"100000000000"', "100000000000.0000"),
     ],
 )
 async def test_an_exact_amount_is_kept_to_its_last_digit(
@@ -66,7 +72,6 @@ async def test_an_exact_amount_is_kept_to_its_last_digit(
 ) -> None:
     wallet = await api.create_wallet(currency)
     answer = await _deposit_of(api, wallet, amount, currency)
-    # Out again: the outside wallet of a currency must not fill up.
     await api.submit(withdrawal(wallet, kept, currency))
 
     assert (answer.status, answer.json["status"]) == (200, "COMPLETED")
@@ -85,33 +90,39 @@ async def test_each_currency_has_its_own_decimals(
     assert [error["pointer"] for error in answer.json["errors"]] == ["/amount"]
 
 
-async def test_a_balance_never_leaves_64_bits(api: CheckedApi) -> None:
-    full, other = await api.create_wallet("CHF"), await api.create_wallet("CHF")
-    await api.deposit(full, "92233720368547758.07", "CHF")
+async def test_a_balance_never_leaves_64_bits(doors: CheckedDoors, api: CheckedApi) -> None:
+    full = await api.create_wallet("CHF")
+    connection = await connect(doors.database_url, name="test")
+    await connection.execute("UPDATE wallets SET balance = $2 WHERE id = $1", UUID(full), MINOR_MAX)
+    await connection.close()
     more = await api.deposit(full, "0.01", "CHF")
-    await api.submit(transfer(full, other, "92233720368547758.07", "CHF"))
-    await api.submit(withdrawal(other, "92233720368547758.07", "CHF"))
 
     assert (more.json["status"], more.json["failure"]["code"]) == ("FAILED", "limit_exceeded")
 
 
+async def test_the_largest_deposits_do_not_use_up_their_currency(api: CheckedApi) -> None:
+    wallet = await api.create_wallet("SEK")
+    largest = [await api.deposit(wallet, "10000000000000.00", "SEK") for _ in range(3)]
+    after = await api.deposit(await api.create_wallet("SEK"), "1.00", "SEK")
+
+    assert [one.json["status"] for one in [*largest, after]] == ["COMPLETED"] * 4
+
+
 async def test_the_largest_overdraft_leaves_its_wallet_usable(api: CheckedApi) -> None:
-    """What is available stays a number that the database can hold, or the limit is refused."""
-    answer = await api.call(
-        "POST", "/v1/wallets", json={"currency": "SEK", "overdraft_limit": "92233720368547758.07"}
-    )
-    if answer.status == 422:
-        return
-    paid = await api.submit(deposit(answer.json["id"], "1.00", "SEK"), wait=5)
+    wallet = await api.create_wallet("NOK", overdraft_limit="10000000000000.00")
+    paid = [
+        await api.submit(withdrawal(wallet, "10000000000000.00", "NOK")),
+        await api.submit(deposit(wallet, "1.00", "NOK")),
+    ]
 
-    assert paid.json["status"] in {"COMPLETED", "FAILED"}
+    assert [one.json["status"] for one in paid] == ["COMPLETED"] * 2
 
 
-async def test_an_overdraft_may_be_raised_to_any_number_that_is_accepted(api: CheckedApi) -> None:
-    wallet = await api.create_wallet("NOK")
-    await api.deposit(wallet, "1.00", "NOK")
-    answer = await api.call(
-        "PATCH", f"/v1/wallets/{wallet}", json={"overdraft_limit": "92233720368547758.07"}
-    )
+async def test_an_overdraft_has_the_bound_of_an_amount(api: CheckedApi, wallet: str) -> None:
+    beyond = {"overdraft_limit": "10000000000000.01"}
+    created = await api.call("POST", "/v1/wallets", json={"currency": "USD", **beyond})
+    changed = await api.call("PATCH", f"/v1/wallets/{wallet}", json=beyond)
 
-    assert answer.status in {200, 422}
+    for answer in (created, changed):
+        assert (answer.status, answer.code) == (422, "validation_failed")
+        assert [error["pointer"] for error in answer.json["errors"]] == ["/overdraft_limit"]

@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import pytest
 from aiohttp import web
 
 from ingress.express.connection import Caller, ExpressLane
 from ingress.express.wire import Request
+from ingress.http_connection import HttpConnection
 from tests.support import eventually
 
 _BODY: Final = b'{"n": 1}'
@@ -77,7 +79,7 @@ async def _place() -> AsyncIterator[Place]:
 
     def fallback() -> asyncio.Protocol:
         assert runner.server is not None
-        return runner.server()
+        return HttpConnection(runner.server)
 
     lane = ExpressLane(calls, fallback=fallback)
     server = await asyncio.get_running_loop().create_server(lane, "127.0.0.1", 0)
@@ -183,8 +185,50 @@ async def test_an_answer_to_a_client_that_is_gone_is_dropped() -> None:
         caller = await place.calls.next_caller()
         writer.close()
         await writer.wait_closed()
-        await eventually(place.is_left, what="the connection is closed")
         caller.answer(b"one;")
+        await eventually(place.is_left, what="the connection is closed")
+
+
+async def test_a_client_that_sends_nothing_more_gets_its_answer_and_is_closed() -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        writer.write(SUBMIT)
+        writer.write_eof()
+        (await place.calls.next_caller()).answer(b"one;")
+
+        async with asyncio.timeout(5):
+            assert await reader.read() == b"one;"
+        await eventually(place.is_left, what="the connection is closed")
+        writer.close()
+
+
+async def test_all_that_came_before_the_end_is_answered() -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        writer.write(SUBMIT)
+        first = await place.calls.next_caller()
+        writer.write(SUBMIT + OTHER)
+        writer.write_eof()
+        first.answer(b"one;")
+
+        async with asyncio.timeout(5):
+            answers = await reader.read()
+        assert answers.startswith(b"one;HTTP/1.1 200 OK")
+        assert answers.count(b"aiohttp:") == 2
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", SUBMIT[:-1], SUBMIT[:40]])
+async def test_a_client_that_ends_before_its_request_does_is_closed(sent: bytes) -> None:
+    async with _place() as place:
+        reader, writer = await place.connect()
+        writer.write(sent)
+        writer.write_eof()
+
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        assert not place.calls.bodies
+        writer.close()
 
 
 async def test_a_client_that_does_not_read_is_not_served_any_further() -> None:

@@ -1,0 +1,130 @@
+"""Connections that aiohttp serves: its protocol, with bounds and answers that it has not itself.
+
+A head that never ends is timed out, a request that is no HTTP gets a problem like any other, and a
+client that closes its sending side behind its request still gets the answer.
+"""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from contracts.errors import ContractError
+from contracts.problems import ProblemCode
+from ingress.answers import Answer
+from ingress.endpoints import names_of, problem_response, response_of
+from ingress.express.wire import write_answer
+from ingress.problems import problem_answer
+
+HEAD_TIMEOUT_S: Final = 10.0
+"""From a head's first byte to its last: they are a few kilobytes, sent at once by every client."""
+
+_BAD_REQUEST: Final = 400
+
+
+class HttpConnection(RequestHandler):
+    """One connection of an aiohttp server."""
+
+    __slots__ = ("_answered", "_head_timeout_s", "_head_timer", "_is_at_end")
+
+    def __init__(self, server: web.Server, *, head_timeout_s: float = HEAD_TIMEOUT_S) -> None:
+        """`server` is a running application's."""
+        loop = asyncio.get_running_loop()
+        super().__init__(server, loop=loop, access_log=None)  # type: ignore[arg-type]
+        self._answered = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._head_timeout_s = head_timeout_s
+        self._is_at_end = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent; what begins a head has to end it in time."""
+        heads = self._request_count
+        super().data_received(data)
+        if self._request_count != heads:
+            self._stop_head_timer()
+        elif self._head_timer is None and self._awaits_head() and data.strip(b"\r\n"):
+            self._head_timer = self._loop.call_later(self._head_timeout_s, self._end_late_head)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it
+        """Stay open for the answer to a request that has come whole."""
+        self._is_at_end = True
+        return self._owes_an_answer()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget it."""
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # it may repeat what the client sent: a key
+    ) -> web.StreamResponse:
+        """Return the problem that a failure is which no handler saw: mostly no valid HTTP."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        error = exc if isinstance(exc, Exception) else RuntimeError(f"status {status}")
+        if status == _BAD_REQUEST:
+            error = _malformed(exc)
+        _, request_id = names_of(None, None)
+        answer = problem_answer(error, path=request.rel_url.raw_path, request_id=request_id)
+        response = response_of(answer)
+        response.headers["X-Request-Id"] = request_id
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; what aiohttp refuses by itself becomes a problem."""
+        if isinstance(resp, web.HTTPException):
+            _, request["request_id"] = names_of(None, request.headers.get("X-Request-Id"))
+            resp = problem_response(request, resp)
+            resp.headers["X-Request-Id"] = request["request_id"]
+        self._answered += 1
+        if self._is_at_end and self._answered == self._request_count:
+            self.close()
+        return await super().finish_response(request, resp, start_time)
+
+    def _awaits_head(self) -> bool:
+        """Whether what comes now is a head, and neither a body nor behind an unanswered request."""
+        waiter = self._waiter
+        return self._request_count == 0 or (waiter is not None and not waiter.done())
+
+    def _owes_an_answer(self) -> bool:
+        """Whether a request has come whole and is not answered yet."""
+        if self._request_count == self._answered:
+            return False
+        if self._messages:
+            return self._messages[-1][1].is_eof()
+        return self._current_request is None or self._current_request.content.is_eof()
+
+    def _end_late_head(self) -> None:
+        self._head_timer = None
+        if self.transport is None or not self._awaits_head():
+            return
+        late = ContractError(
+            ProblemCode.REQUEST_TIMEOUT, f"send the head within {self._head_timeout_s:g} s"
+        )
+        _, request_id = names_of(None, None)
+        answer = problem_answer(late, path="/", request_id=request_id)
+        answer = Answer(answer.status, answer.body, {"Connection": "close"}, answer.content_type)
+        self.transport.write(write_answer(answer, request_id=request_id))
+        self.force_close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def _malformed(exc: BaseException | None) -> ContractError:
+    """Return what is wrong with a request that is no valid HTTP, without a word of it."""
+    detail = "the head is not valid HTTP/1.1"
+    if isinstance(exc, LineTooLong):
+        detail = "the request line or a header is too long"
+    return ContractError(ProblemCode.MALFORMED_REQUEST, detail)
