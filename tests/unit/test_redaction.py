@@ -72,7 +72,7 @@ def test_a_secret_is_hidden_in_every_form_of_a_message(text: str) -> None:
     [
         "ConnectionRefusedError(111, \"Connect call failed ('127.0.0.1', 5432)\")",
         "dead_letter_ack_failed",
-        "deadlock detected\nDETAIL:  Process 71 waits for ShareLock on transaction 7; blocked by 72.",
+        "deadlock detected\nDETAIL:  Process 71 waits for ShareLock; blocked by process 72.",
         'password authentication failed for user "ledger"',
         "http://127.0.0.1:8080/v1/wallets?cursor=abc",
         "idempotency_key_reused",
