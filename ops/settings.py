@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ops.invocation import DIRECTORY_DEFAULT
 from ops.stack.options import PostgresBinaries, StackMode
-from runtime.settings import PREFIX
+from runtime.settings import PREFIX, AmqpUrl, HttpUrl, PostgresUrl, RedisUrl
 
 
 class StackSettings(BaseSettings):
@@ -15,10 +15,10 @@ class StackSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
-    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
-    amqp_url: str | None = Field(default=None, validation_alias="AMQP_URL")
-    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    database_url: PostgresUrl | None = Field(default=None, validation_alias="DATABASE_URL")
+    amqp_url: AmqpUrl | None = Field(default=None, validation_alias="AMQP_URL")
+    redis_url: RedisUrl | None = Field(default=None, validation_alias="REDIS_URL")
     stack: StackMode = StackMode.AUTO
     stack_postgres: PostgresBinaries = PostgresBinaries.AUTO
     directory: Path = Path(DIRECTORY_DEFAULT)
-    rabbitmq_management_url: str | None = None
+    rabbitmq_management_url: HttpUrl | None = None

@@ -49,6 +49,10 @@ def _url_of(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
+AmqpUrl = Annotated[str, _url_of("amqp", "amqps")]
+RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
+HttpUrl = Annotated[str, _url_of("http", "https")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -74,16 +78,14 @@ class GivenSettings(BaseSettings):
 class DatabaseSettings(GivenSettings):
     """What reaches PostgreSQL."""
 
-    database_url: Annotated[str, _url_of("postgresql", "postgres")] = Field(
-        validation_alias="DATABASE_URL"
-    )
+    database_url: PostgresUrl = Field(validation_alias="DATABASE_URL")
     database_statement_timeout_s: Seconds = 10.0
 
 
 class BrokerSettings(GivenSettings):
     """What reaches RabbitMQ."""
 
-    amqp_url: Annotated[str, _url_of("amqp", "amqps")] = Field(validation_alias="AMQP_URL")
+    amqp_url: AmqpUrl = Field(validation_alias="AMQP_URL")
     partitions: Annotated[int, Field(ge=1, le=256)] = 1
 
 
@@ -106,9 +108,7 @@ class ServiceSettings(DatabaseSettings, BrokerSettings, LogSettings):
 class IngressSettings(ServiceSettings):
     """The HTTP door."""
 
-    redis_url: Annotated[str, _url_of("redis", "rediss", "unix")] = Field(
-        validation_alias="REDIS_URL"
-    )
+    redis_url: RedisUrl = Field(validation_alias="REDIS_URL")
     http_host: str = "127.0.0.1"
     http_port: Port = 8080
     status_port: Port = 9101
