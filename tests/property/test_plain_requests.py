@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError
 from contracts.identifiers import external_wallet_id
+from contracts.money import AMOUNT_MINOR_MAX
 from contracts.plain import plain_request
 from contracts.recording import RecordedRow, Submission
+from contracts.storable import METADATA_VALUES_MAX
 from contracts.transactions import (
     Channel,
     TransactionCommand,
@@ -56,6 +58,18 @@ _WALLETS: Final = st.one_of(
 _AMOUNTS: Final = st.one_of(
     st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,6})?", fullmatch=True),
     st.decimals(min_value=0, max_value=10**18, places=2).map(str),
+    st.sampled_from(
+        [
+            "10000000000000",
+            "10000000000000.00",
+            "10000000000000.01",
+            "9999999999999.99",
+            "1000000000000000",
+            "1000000000000.001",
+            "100000000000.0001",
+            "99999999999999.9999",
+        ]
+    ),
     st.sampled_from(["1.00", "0", "0.00", "٣", "1.", ".5", "1e2", "-1", "+1", " 1", "1\n"]),
 )
 _FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
@@ -65,7 +79,15 @@ _FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "amount": _AMOUNTS,
     "currency": st.sampled_from(["USD", "JPY", "KWD", "CLF", "usd", "XXX", "USD\n"]),
     "description": st.text(max_size=20),
-    "metadata": st.dictionaries(st.text(max_size=6), _VALUES, max_size=3),
+    "metadata": st.dictionaries(st.text(max_size=6), _VALUES, max_size=3)
+    | st.sampled_from(
+        [
+            {str(number): number for number in range(METADATA_VALUES_MAX)},
+            {str(number): number for number in range(METADATA_VALUES_MAX + 1)},
+            {"a": "x" * 4088},
+            {"a": "x" * 4089},
+        ]
+    ),
     "idempotency_key": st.text(max_size=8) | st.sampled_from(["k", "k" * 256]),
     "surprise": _VALUES,
 }
@@ -104,7 +126,11 @@ def test_a_plain_request_is_what_the_model_makes_of_it(
     assert quick == _outcome(judged_command, body, header_key=header_key)
 
 
-@given(st.sampled_from(sorted(EXPONENTS)), st.integers(1, 10**16), st.integers(0, 4))
+@given(
+    st.sampled_from(sorted(EXPONENTS)),
+    st.integers(1, 10**16) | st.integers(-9, 9).map(lambda more: AMOUNT_MINOR_MAX + more),
+    st.integers(0, 4),
+)
 def test_every_exact_amount_of_a_plain_request_is_the_models(
     currency: str, digits: int, decimals: int
 ) -> None:
@@ -118,7 +144,10 @@ def test_every_exact_amount_of_a_plain_request_is_the_models(
         "idempotency_key": "k",
     }
 
-    assert _outcome(command_of, body) == _outcome(judged_command, body)
+    outcome = _outcome(command_of, body)
+    assert outcome == _outcome(judged_command, body)
+    if isinstance(outcome, TransactionCommand):
+        assert outcome.money.minor <= AMOUNT_MINOR_MAX
 
 
 def test_the_usual_request_is_plain() -> None:
