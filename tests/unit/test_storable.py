@@ -20,8 +20,6 @@ from contracts.storable import (
 _DIGITS = st.from_regex(
     r"-?(0|[1-9][0-9]{0,21})([.][0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
 )
-    r"-?(0|[1-9][0-9]{0,21})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
-)
 
 
 @pytest.mark.parametrize(
