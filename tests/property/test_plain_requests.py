@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError
+from contracts.event_bodies import event_body
 from contracts.identifiers import external_wallet_id
+from contracts.json_text import decode_json
 from contracts.money import AMOUNT_MINOR_MAX
 from contracts.plain import plain_request
 from contracts.recording import RecordedRow, Submission
-from contracts.storable import METADATA_VALUES_MAX
+from contracts.storable import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
 from contracts.transactions import (
     Channel,
     TransactionCommand,
@@ -26,6 +28,7 @@ from contracts.views import render_transaction
 from ingress.answers import pending_view
 
 _ID: Final = "0197f0a4-55d1-7c1e-9d5d-0a3f0f5a7c10"
+_NOW: Final = datetime(2026, 11, 20, tzinfo=UTC)
 _SCALARS: Final = st.one_of(
     st.none(),
     st.booleans(),
@@ -177,6 +180,38 @@ def test_a_new_transaction_is_answered_as_it_would_be_read(
     written = pending_view(Submission(submitter, command), row)
 
     assert written == orjson.dumps(render_transaction(_row(command, submitter, row)))
+
+
+@given(
+    _bodies(),
+    st.integers(1, 40) | st.integers(200, 300),
+    st.sampled_from([(b'{"a":', b"}"), (b"[", b"]")]),
+    st.sampled_from(["\x01", '"', "\u2028", "\U0001f600"]),
+)
+def test_what_is_accepted_can_be_written_by_every_writer(
+    body: dict[str, Any], levels: int, kind: tuple[bytes, bytes], character: str
+) -> None:
+    start, end = kind
+    deep = b'"metadata":{"deep":' + start * levels + b"1" + end * levels + b"}}"
+    body = {**body, "description": character * 500, "idempotency_key": '"' * 255}
+    body.pop("metadata", None)
+    sent = orjson.dumps(body, default=str)[:-1] + b"," + deep if body else b"{" + deep
+    try:
+        command = command_of(decode_json(sent))
+    except (ContractError, ValueError):
+        shallow = _outcome(command_of, body)
+        assert levels >= METADATA_DEPTH_MAX or not isinstance(shallow, TransactionCommand)
+        return
+    row = RecordedRow(UUID(_ID), is_new=True, is_same=True, is_pending=True, created_at=_NOW)
+    stored = _row(command, "shop", row)
+
+    read = render_transaction(stored)
+    event = event_body(stored, event_id="e", event_type="transaction.failed", occurred_at="now")
+    page = orjson.dumps({"items": [{"status_code": 202, "transaction": read}]})
+    assert levels < METADATA_DEPTH_MAX
+    assert orjson.loads(event)["metadata"] == orjson.loads(deep[len(b'"metadata":') : -1])
+    assert orjson.loads(page)["items"][0]["transaction"] == read
+    assert decode_json(event)["description"] == body["description"]
 
 
 def _row(command: TransactionCommand, submitter: str, row: RecordedRow) -> dict[str, Any]:
