@@ -1,5 +1,6 @@
 """The quick ways through a request lead where the thorough ones lead."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -195,7 +196,7 @@ def test_what_is_accepted_can_be_written_by_every_writer(
     deep = b'"metadata":{"deep":' + start * levels + b"1" + end * levels + b"}}"
     body = {**body, "description": character * 500, "idempotency_key": '"' * 255}
     body.pop("metadata", None)
-    sent = orjson.dumps(body, default=str)[:-1] + b"," + deep if body else b"{" + deep
+    sent = json.dumps(body).encode()[:-1] + b"," + deep
     try:
         command = command_of(decode_json(sent))
     except (ContractError, ValueError):
