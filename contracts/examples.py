@@ -149,7 +149,7 @@ TRANSACTION_EVENT: Final[Json] = render_event(
 
 
 _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
-    ProblemCode.MALFORMED_REQUEST: "the head is not valid HTTP/1.1",
+    ProblemCode.MALFORMED_REQUEST: "what was sent is not valid HTTP/1.1",
     ProblemCode.MALFORMED_JSON: "unexpected end of data: line 1 column 37",
     ProblemCode.VALIDATION_FAILED: "/amount: USD has 2 decimals, the amount has more",
     ProblemCode.INVALID_PARAMETER: "limit: 1 to 200 is expected",

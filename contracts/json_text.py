@@ -51,9 +51,11 @@ def _refuse_unparsed(body: bytes) -> None:
     backslash, so what is counted first is never more than the names; brackets may stand in strings.
     """
     names = body.count(b'":') - body.count(b'\\":')
+    # All objects and lists but the outermost are values themselves.
+    brackets_max = JSON_VALUES_MAX + 1
     is_beyond = names > JSON_VALUES_MAX
-    if not is_beyond and _brackets(body) > JSON_VALUES_MAX:
-        is_beyond = _brackets(_STRING.sub(b"", body)) > JSON_VALUES_MAX
+    if not is_beyond and _brackets(body) > brackets_max:
+        is_beyond = _brackets(_STRING.sub(b"", body)) > brackets_max
     if is_beyond:
         raise ValueError(f"more than {JSON_VALUES_MAX} values")
 

@@ -19,6 +19,7 @@ which it goes: orjson, the tightest, writes 254, and an event or a page puts thr
 METADATA_VALUES_MAX: Final = 256
 """Members and elements of metadata on all levels: each costs every reader and writer its time."""
 
+_LOSES_DIGITS: Final = "a number would lose digits in 64 bits, send it as a text"
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -63,7 +64,7 @@ def written_metadata(value: dict[str, object]) -> bytes:
         text = orjson.dumps(value, default=_number, option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONEncodeError, RecursionError) as error:
         # What went wrong in `_number` is the cause of what orjson raises.
-        why = str(error.__cause__ or error)
+        why = _LOSES_DIGITS if "64-bit" in str(error) else str(error.__cause__ or error)
         raise PydanticCustomError("metadata", "not storable: {why}", {"why": why}) from None
     if len(text) > METADATA_BYTES_MAX:
         raise PydanticCustomError(
@@ -78,5 +79,5 @@ def _number(value: object) -> float:
     """A number as 64 bits hold it, if the same value is read from there again."""
     number = float(value) if isinstance(value, Decimal) else math.nan
     if Decimal(repr(number)) != value:
-        raise TypeError("a number would lose digits, send it as a text")
+        raise TypeError(_LOSES_DIGITS)
     return number

@@ -34,6 +34,8 @@ from ingress.rate_limit import RateLimiter
 
 log = structlog.get_logger()
 
+TRACEPARENT: Final = web.RequestKey("traceparent", str)
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 BODY_TIMEOUT_S: Final = 30.0
 """A megabyte arrives in this time over the slowest line that is worth serving."""
 _TRACE_BITS: Final = 192
@@ -136,9 +138,9 @@ class Gate:
             client = await self._keys.client_of(token_of(authorization or ""))
             client.require(scope)
             limits = await self._limited(client)
-            traceparent = request["traceparent"]
+            traceparent = request[TRACEPARENT]
             query = Query(list(request.query.items()), known)
-            call = Call(request, query, client, request["request_id"], traceparent)
+            call = Call(request, query, client, request[REQUEST_ID], traceparent)
             response = await handler(call)
             response.headers.update(limits)
             return response
@@ -154,7 +156,7 @@ class Gate:
             try:
                 response = await handler(request)
             except ClientGoneError:
-                log.debug("client_gone", request_id=request["request_id"])
+                log.debug("client_gone", request_id=request[REQUEST_ID])
                 response = web.Response(status=CLIENT_GONE_STATUS, reason="Client Closed Request")
             except Exception as error:  # noqa: BLE001  # every failure has its problem
                 response = problem_response(request, error)
@@ -176,7 +178,7 @@ class Gate:
 def name_request(request: web.Request) -> None:
     """Give the request its trace and its id: the client's own where they are sane."""
     headers = request.headers
-    request["traceparent"], request["request_id"] = names_of(
+    request[TRACEPARENT], request[REQUEST_ID] = names_of(
         headers.get("traceparent"), headers.get("X-Request-Id")
     )
 
@@ -207,13 +209,13 @@ async def name_and_answer(
         response = problem_response(request, error)
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
-    response.headers["X-Request-Id"] = request["request_id"]
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
     return response
 
 
 def problem_response(request: web.BaseRequest, error: Exception) -> web.Response:
     """Return the problem (RFC 9457) that an error is to the client."""
-    path, request_id = request.rel_url.raw_path, request["request_id"]
+    path, request_id = request.rel_url.raw_path, request[REQUEST_ID]
     return response_of(problem_answer(error, path=path, request_id=request_id))
 
 

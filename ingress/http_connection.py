@@ -7,14 +7,14 @@ client that closes its sending side behind its request still gets the answer.
 import asyncio
 from typing import Final
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from contracts.errors import ContractError
 from contracts.problems import ProblemCode
 from ingress.answers import Answer
-from ingress.endpoints import names_of, problem_response, response_of
+from ingress.endpoints import REQUEST_ID, names_of, problem_response, response_of
 from ingress.express.wire import write_answer
 from ingress.problems import problem_answer
 
@@ -27,7 +27,7 @@ _BAD_REQUEST: Final = 400
 class HttpConnection(RequestHandler):
     """One connection of an aiohttp server."""
 
-    __slots__ = ("_answered", "_head_timeout_s", "_head_timer", "_is_at_end")
+    __slots__ = ("_answered", "_head_timeout_s", "_head_timer", "_is_at_end", "_last_body")
 
     def __init__(self, server: web.Server, *, head_timeout_s: float = HEAD_TIMEOUT_S) -> None:
         """`server` is a running application's."""
@@ -37,6 +37,7 @@ class HttpConnection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_timeout_s = head_timeout_s
         self._is_at_end = False
+        self._last_body: StreamReader | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; what begins a head has to end it in time."""
@@ -44,6 +45,7 @@ class HttpConnection(RequestHandler):
         super().data_received(data)
         if self._request_count != heads:
             self._stop_head_timer()
+            _, self._last_body = self._messages[-1]
         elif self._head_timer is None and self._awaits_head() and data.strip(b"\r\n"):
             self._head_timer = self._loop.call_later(self._head_timeout_s, self._end_late_head)
 
@@ -82,9 +84,9 @@ class HttpConnection(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer; what aiohttp refuses by itself becomes a problem."""
         if isinstance(resp, web.HTTPException):
-            _, request["request_id"] = names_of(None, request.headers.get("X-Request-Id"))
+            _, request[REQUEST_ID] = names_of(None, request.headers.get("X-Request-Id"))
             resp = problem_response(request, resp)
-            resp.headers["X-Request-Id"] = request["request_id"]
+            resp.headers["X-Request-Id"] = request[REQUEST_ID]
         self._answered += 1
         if self._is_at_end and self._answered == self._request_count:
             self.close()
@@ -97,11 +99,8 @@ class HttpConnection(RequestHandler):
 
     def _owes_an_answer(self) -> bool:
         """Whether a request has come whole and is not answered yet."""
-        if self._request_count == self._answered:
-            return False
-        if self._messages:
-            return self._messages[-1][1].is_eof()
-        return self._current_request is None or self._current_request.content.is_eof()
+        is_answered = self._request_count == self._answered
+        return not is_answered and self._last_body is not None and self._last_body.is_eof()
 
     def _end_late_head(self) -> None:
         self._head_timer = None
@@ -124,7 +123,7 @@ class HttpConnection(RequestHandler):
 
 def _malformed(exc: BaseException | None) -> ContractError:
     """Return what is wrong with a request that is no valid HTTP, without a word of it."""
-    detail = "the head is not valid HTTP/1.1"
+    detail = "what was sent is not valid HTTP/1.1"
     if isinstance(exc, LineTooLong):
         detail = "the request line or a header is too long"
     return ContractError(ProblemCode.MALFORMED_REQUEST, detail)

@@ -84,6 +84,13 @@ def test_recorded_ids_of_version_1_are_read_and_written_the_same() -> None:
     assert orjson.loads(encode_recorded([A, B])) == orjson.loads(body)
 
 
+def _nested(levels: int) -> dict[str, Any]:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return {"a": value}
+
+
 def _with(**fields: Any) -> bytes:
     return orjson.dumps({**orjson.loads(_fixture("transaction.requested.v1")), **fields})
 
@@ -95,6 +102,22 @@ def _with(**fields: Any) -> bytes:
         (b"\xff\xfe", {}, DeadLetterReason.NOT_JSON),
         (b'{"version": NaN}', {}, DeadLetterReason.NOT_JSON),
         (b"[" * 100_000, {}, DeadLetterReason.NOT_JSON),
+        (_with(metadata=_nested(31)), {}, DeadLetterReason.NOT_JSON),
+        (_with(metadata=_nested(16)), {}, DeadLetterReason.INVALID_MESSAGE),
+        (_with()[:-1] + b',"amount":"2.00"}', {}, DeadLetterReason.NOT_JSON),
+        (_with(metadata={"a": [1] * 64_000}), {}, DeadLetterReason.NOT_JSON),
+        (_with(metadata={"a": [1] * 256}), {}, DeadLetterReason.INVALID_MESSAGE),
+        (
+            _with(metadata={"a": 1})[:-2] + b".1234567890123456789}}",
+            {},
+            DeadLetterReason.INVALID_MESSAGE,
+        ),
+        (_with(amount="10000000000000.01"), {}, DeadLetterReason.INVALID_MESSAGE),
+        (
+            _with(**{str(number): 0 for number in range(50_000)}),
+            {},
+            DeadLetterReason.INVALID_MESSAGE,
+        ),
         (_with(), {"content_type": "text/plain"}, DeadLetterReason.NOT_JSON),
         (b"[]", {}, DeadLetterReason.INVALID_MESSAGE),
         (_with(version=2), {}, DeadLetterReason.UNKNOWN_VERSION),

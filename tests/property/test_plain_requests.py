@@ -1,5 +1,6 @@
 """The quick ways through a request lead where the thorough ones lead."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -10,9 +11,13 @@ from hypothesis import strategies as st
 
 from contracts.currencies import EXPONENTS
 from contracts.errors import ContractError
+from contracts.event_bodies import event_body
 from contracts.identifiers import external_wallet_id
+from contracts.json_text import decode_json
+from contracts.money import AMOUNT_MINOR_MAX
 from contracts.plain import plain_request
 from contracts.recording import RecordedRow, Submission
+from contracts.storable import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
 from contracts.transactions import (
     Channel,
     TransactionCommand,
@@ -24,6 +29,7 @@ from contracts.views import render_transaction
 from ingress.answers import pending_view
 
 _ID: Final = "0197f0a4-55d1-7c1e-9d5d-0a3f0f5a7c10"
+_NOW: Final = datetime(2026, 11, 20, tzinfo=UTC)
 _SCALARS: Final = st.one_of(
     st.none(),
     st.booleans(),
@@ -56,6 +62,18 @@ _WALLETS: Final = st.one_of(
 _AMOUNTS: Final = st.one_of(
     st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,6})?", fullmatch=True),
     st.decimals(min_value=0, max_value=10**18, places=2).map(str),
+    st.sampled_from(
+        [
+            "10000000000000",
+            "10000000000000.00",
+            "10000000000000.01",
+            "9999999999999.99",
+            "1000000000000000",
+            "1000000000000.001",
+            "100000000000.0001",
+            "99999999999999.9999",
+        ]
+    ),
     st.sampled_from(["1.00", "0", "0.00", "٣", "1.", ".5", "1e2", "-1", "+1", " 1", "1\n"]),
 )
 _FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
@@ -65,7 +83,15 @@ _FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "amount": _AMOUNTS,
     "currency": st.sampled_from(["USD", "JPY", "KWD", "CLF", "usd", "XXX", "USD\n"]),
     "description": st.text(max_size=20),
-    "metadata": st.dictionaries(st.text(max_size=6), _VALUES, max_size=3),
+    "metadata": st.dictionaries(st.text(max_size=6), _VALUES, max_size=3)
+    | st.sampled_from(
+        [
+            {str(number): number for number in range(METADATA_VALUES_MAX)},
+            {str(number): number for number in range(METADATA_VALUES_MAX + 1)},
+            {"a": "x" * 4088},
+            {"a": "x" * 4089},
+        ]
+    ),
     "idempotency_key": st.text(max_size=8) | st.sampled_from(["k", "k" * 256]),
     "surprise": _VALUES,
 }
@@ -104,7 +130,11 @@ def test_a_plain_request_is_what_the_model_makes_of_it(
     assert quick == _outcome(judged_command, body, header_key=header_key)
 
 
-@given(st.sampled_from(sorted(EXPONENTS)), st.integers(1, 10**16), st.integers(0, 4))
+@given(
+    st.sampled_from(sorted(EXPONENTS)),
+    st.integers(1, 10**16) | st.integers(-9, 9).map(lambda more: AMOUNT_MINOR_MAX + more),
+    st.integers(0, 4),
+)
 def test_every_exact_amount_of_a_plain_request_is_the_models(
     currency: str, digits: int, decimals: int
 ) -> None:
@@ -118,7 +148,10 @@ def test_every_exact_amount_of_a_plain_request_is_the_models(
         "idempotency_key": "k",
     }
 
-    assert _outcome(command_of, body) == _outcome(judged_command, body)
+    outcome = _outcome(command_of, body)
+    assert outcome == _outcome(judged_command, body)
+    if isinstance(outcome, TransactionCommand):
+        assert outcome.money.minor <= AMOUNT_MINOR_MAX
 
 
 def test_the_usual_request_is_plain() -> None:
@@ -148,6 +181,38 @@ def test_a_new_transaction_is_answered_as_it_would_be_read(
     written = pending_view(Submission(submitter, command), row)
 
     assert written == orjson.dumps(render_transaction(_row(command, submitter, row)))
+
+
+@given(
+    _bodies(),
+    st.integers(1, 40) | st.integers(200, 300),
+    st.sampled_from([(b'{"a":', b"}"), (b"[", b"]")]),
+    st.sampled_from(["\x01", '"', "\u2028", "\U0001f600"]),
+)
+def test_what_is_accepted_can_be_written_by_every_writer(
+    body: dict[str, Any], levels: int, kind: tuple[bytes, bytes], character: str
+) -> None:
+    start, end = kind
+    deep = b'"metadata":{"deep":' + start * levels + b"1" + end * levels + b"}}"
+    body = {**body, "description": character * 500, "idempotency_key": '"' * 255}
+    body.pop("metadata", None)
+    sent = json.dumps(body).encode()[:-1] + b"," + deep
+    try:
+        command = command_of(decode_json(sent))
+    except (ContractError, ValueError):
+        shallow = _outcome(command_of, body)
+        assert levels >= METADATA_DEPTH_MAX or not isinstance(shallow, TransactionCommand)
+        return
+    row = RecordedRow(UUID(_ID), is_new=True, is_same=True, is_pending=True, created_at=_NOW)
+    stored = _row(command, "shop", row)
+
+    read = render_transaction(stored)
+    event = event_body(stored, event_id="e", event_type="transaction.failed", occurred_at="now")
+    page = orjson.dumps({"items": [{"status_code": 202, "transaction": read}]})
+    assert levels < METADATA_DEPTH_MAX
+    assert orjson.loads(event)["metadata"] == orjson.loads(deep[len(b'"metadata":') : -1])
+    assert orjson.loads(page)["items"][0]["transaction"] == read
+    assert decode_json(event)["description"] == body["description"]
 
 
 def _row(command: TransactionCommand, submitter: str, row: RecordedRow) -> dict[str, Any]:

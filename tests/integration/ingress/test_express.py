@@ -1,9 +1,6 @@
 """The two lanes of the HTTP door answer alike: a header that means nothing chooses the lane."""
 
-import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 from uuid import uuid4
 
@@ -13,6 +10,7 @@ import pytest
 from contracts.access import Scope
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors, MakeClient
+from tests.integration.ingress.wire import wire_to
 from tests.support import deposit, eventually, transfer
 
 EXPRESS: Final = ""
@@ -23,33 +21,6 @@ AIOHTTP: Final = "TE: trailers\r\n"
 _VARYING: Final = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f-]{27}|TXN-[A-Z2-7]{26}|[0-9a-f]{32}|[0-9T:.-]{26}Z|Date: [^\r]*|key-\w+"
 )
-
-
-class Wire:
-    """One connection, with bytes in and bytes out."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def ask(self, request: bytes) -> bytes:
-        """Send a request and return its whole answer."""
-        self._writer.write(request)
-        async with asyncio.timeout(20):
-            head = await self._reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"Content-Length: ([0-9]+)", head)
-            assert length is not None, head
-            return head + await self._reader.readexactly(int(length[1]))
-
-
-@asynccontextmanager
-async def _wire(doors: CheckedDoors) -> AsyncIterator[Wire]:
-    host, _, port = doors.system.http_url.removeprefix("http://").rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.close()
 
 
 def _submit(
@@ -83,7 +54,7 @@ def _shape(answer: bytes) -> bytes:
 async def _both(doors: CheckedDoors, request: bytes) -> tuple[bytes, bytes]:
     """What each lane answers to a request without a lane."""
     aiohttp_request = request.replace(b"Host: bank\r\n", b"Host: bank\r\n" + AIOHTTP.encode(), 1)
-    async with _wire(doors) as express, _wire(doors) as aiohttp:
+    async with wire_to(doors) as express, wire_to(doors) as aiohttp:
         return await express.ask(request), await aiohttp.ask(aiohttp_request)
 
 
@@ -105,7 +76,7 @@ async def test_a_new_transaction_is_answered_alike(
     body = orjson.dumps({**deposit(wallet, "10.00"), **fields})
     answers = []
     for lane in (EXPRESS, AIOHTTP):
-        async with _wire(doors) as wire:
+        async with wire_to(doors) as wire:
             key = f"key-{uuid4().hex}"
             answers.append(await wire.ask(_submit(body, lane=lane, key=key, token=token)))
 
@@ -178,7 +149,7 @@ async def test_a_wait_for_the_end_is_answered_alike(doors: CheckedDoors) -> None
     async def calls(lane: str) -> list[bytes]:
         source, destination = await doors.api.create_wallet(), await doors.api.create_wallet()
         await doors.api.deposit(source, "10.00")
-        async with _wire(doors) as wire:
+        async with wire_to(doors) as wire:
 
             async def submit(amount: str, key: str) -> bytes:
                 body = orjson.dumps(transfer(source, destination, amount))
@@ -208,7 +179,7 @@ async def test_a_wait_for_the_end_is_answered_alike(doors: CheckedDoors) -> None
 async def test_a_replay_and_a_conflict_are_answered_alike(doors: CheckedDoors, wallet: str) -> None:
     token, key = doors.system.api_key, f"key-{uuid4().hex}"
     body = orjson.dumps(deposit(wallet, "3.00"))
-    async with _wire(doors) as wire:
+    async with wire_to(doors) as wire:
         first = await wire.ask(_submit(body, lane=EXPRESS, key=key, token=token))
     await _posted(doors.api, _id_in(first))
 
@@ -243,7 +214,7 @@ async def test_one_connection_serves_many_requests_and_then_another_lanes(
     token = doors.system.api_key
     body = orjson.dumps(deposit(wallet, "1.00"))
     lanes = [EXPRESS, EXPRESS, AIOHTTP, EXPRESS]
-    async with _wire(doors) as wire:
+    async with wire_to(doors) as wire:
         for lane in lanes:
             key = f"key-{uuid4().hex}"
             answer = await wire.ask(_submit(body, lane=lane, key=key, token=token))

@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID
 
+import orjson
 import pytest
 
 from tests.integration.ingress.document import CheckedApi, is_fresh_request_id
@@ -139,4 +140,9 @@ async def test_what_is_not_http_is_refused_and_closed(
         answer = await reader.read()
     writer.close()
 
-    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400", b"HTTP/1.1 401")), answer[:200]
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 400"), answer[:200]
+    assert b"Content-Type: application/problem+json" in head
+    problem = orjson.loads(body)
+    assert problem["code"] == "malformed_request"
+    assert f"X-Request-Id: {problem['request_id']}".encode() in head

@@ -131,8 +131,11 @@ def test_numbers_and_text_are_the_same_amount(amount: object) -> None:
         ({"description": ["x"]}, "no text"),
         ({"metadata": "{not json"}, "not JSON"),
         ({"metadata": "[1]"}, "/metadata"),
-        ({"metadata": '{"a": 1, "a": 2}'}, "'a' stands twice"),
         ({"metadata": {"a": "x" * 5000}}, "4096 bytes"),
+        ({"metadata": '{"a":' * 17 + "1" + "}" * 17}, "16 levels"),
+        ({"metadata": '{"a":' * 254 + "1" + "}" * 254}, "32 levels"),
+        ({"metadata": '{"a": 1, "a": 2}'}, "stands twice"),
+        ({"metadata": '{"a": 0.1000000000000000055}'}, "send it as a text"),
     ],
 )
 def test_a_row_that_the_service_would_refuse_is_refused_with_its_reason(

@@ -260,6 +260,24 @@ def test_a_damaged_archive_is_read_up_to_the_damage(tmp_path: Path) -> None:
     assert "damaged" in found[-1].reason
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"metadata": ' + '{"a":' * 254 + "1" + "}" * 255, "32 levels"),
+        ('{"amount": "1", "amount": "2"}', "stands twice"),
+        ("{" + ",".join(f'"{n}":0' for n in range(64_001)) + "}", "64000 values"),
+    ],
+)
+def test_a_line_beyond_the_bounds_is_a_bad_row_among_good_ones(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    found = rows(written(tmp_path / "a.jsonl", '{"id": "1"}\n' + line + '\n{"id": "3"}\n'))
+
+    assert [type(row) for row in found] == [Record, BadRow, Record]
+    assert isinstance(found[1], BadRow)
+    assert reason in found[1].reason
+
+
 def test_a_mapped_column_that_is_not_there_stops_at_once(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", CSV)
 
