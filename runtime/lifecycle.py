@@ -5,7 +5,8 @@ import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from types import FrameType
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import structlog
 import uvloop
@@ -26,6 +27,8 @@ GARBAGE_THRESHOLDS: Final = (100_000, 50, 100)
 A batch is thousands of objects that live until its commit; with the default of 700 the collector
 walks them again and again, a fifth of the posting's time. Reference counts free nearly all.
 """
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger()
 
@@ -69,7 +72,7 @@ class Service:
         """Run until a signal or a failure; raises what a loop raised."""
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _ENDING:
             loop.add_signal_handler(number, stopping.set)
         tasks = {asyncio.create_task(run(), name=name): name for name, run in self._loops}
         waiter = asyncio.create_task(stopping.wait())
@@ -129,14 +132,19 @@ def run_process(
     name: str,
     environment: Mapping[str, str],
 ) -> int:
-    """Run a process on uvloop until it ends; return its exit code (2: wrong configuration)."""
+    """Run a process on uvloop until it ends; return its exit code (2: wrong configuration).
+
+    Asked to stop while it still starts, it ends with 0 too: nothing is in hand then.
+    """
+    for number in _ENDING:
+        signal.signal(number, _leave_at_once)
     try:
         settings = load_settings(kind, environment)
         configure_logging(settings, service=name)
         # What was imported stays: the collector need not walk it.
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)
-        uvloop.run(serve(settings))
+        uvloop.run(_to_its_end(serve(settings)))
     except ConfigurationError as error:
         sys.stderr.write(f"ackledger: {redact(str(error))}\n")
         return 2
@@ -145,3 +153,21 @@ def run_process(
         log.critical("process_failed", exc_info=error)
         return 1
     return 0
+
+
+def _leave_at_once(_: int, __: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
+async def _to_its_end(serving: Coroutine[Any, Any, None]) -> None:
+    """Serve, and let no signal cut short what is left afterwards: a clean end stays one.
+
+    Once the event loop is closed nobody would handle a second signal any more.
+    """
+    try:
+        await serving
+    finally:
+        loop = asyncio.get_running_loop()
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.end_to_end.conftest import Plant
-from tests.end_to_end.load import assert_all_is_final, loaded
+from tests.end_to_end.load import OUTAGE_S, assert_all_is_final, loaded
 from tests.support import deposit, eventually
 
 pytestmark = pytest.mark.usefixtures("survivors")
@@ -107,8 +107,14 @@ async def test_sigterm_under_load_is_clean(
         own = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "processor", env=processor_environment, stderr=output
         )
+
+    async def has_started() -> bool:
+        return "service_started" in await asyncio.to_thread(log.read_text)
+
     try:
         async with loaded(plant.api) as load:
+            # Before that there would be nothing to end cleanly.
+            await eventually(has_started, what="it works", within_s=OUTAGE_S)
             await load.more(150)
             own.terminate()
             async with asyncio.timeout(20):

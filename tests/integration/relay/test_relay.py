@@ -18,11 +18,11 @@ from processor.relay import FLIGHT_MAX, FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX, Ou
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, Fault, FaultPoint, FaultPoints, OrderedFaultPoints
-from runtime.publisher import NotConfirmedError, Publisher
+from runtime.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.topology import declare_topology
 from tests.integration.processor.books import add_wallets, random_transfers, record
 from tests.integration.reconciler.serving import running
-from tests.integration.relay.queues import at_least, bind_queue, depth, emptied
+from tests.integration.relay.queues import at_least, bind_queue, emptied
 from tests.support import eventually
 
 _QUEUE = "events"
@@ -146,27 +146,48 @@ async def test_one_refused_event_keeps_the_whole_round_owed(
     _assert_each_has_one_event(await emptied(channel, _QUEUE), ids)
 
 
+class _InterruptedPublisher(Publisher):
+    """Publishes some flights of a round; the others wait until they are let go."""
+
+    def __init__(self, url: str, *, flights: int) -> None:
+        super().__init__(url, name="test-publish")
+        self._flights_left = flights
+        self.let_go = asyncio.Event()
+
+    async def publish_all(self, messages: Sequence[Outgoing], *, timeout_s: float) -> None:
+        """Publish, once this flight may leave."""
+        self._flights_left -= 1
+        if self._flights_left < 0:
+            await self.let_go.wait()
+        await super().publish_all(messages, timeout_s=timeout_s)
+
+
 async def test_a_channel_that_closes_in_the_middle_keeps_the_whole_round_owed(
-    pool: Pool, database: Connection, publisher: Publisher, channel: Channel, broker_url: str
+    pool: Pool, database: Connection, channel: Channel, broker_url: str
 ) -> None:
     await bind_queue(channel, _QUEUE)
     ids = await _post(pool, database, batches=OWED_MAX)
-    relay = _relay(pool, publisher)
+    publisher = _InterruptedPublisher(broker_url, flights=OWED_MAX // 2)
+    async with running(publisher):
+        await publisher.wait_until_up()
+        relay = _relay(pool, publisher)
 
-    round_under_way = asyncio.ensure_future(relay.run_once())
-    await at_least(channel, _QUEUE, 1)
-    # Publishing to an exchange that is gone closes the channel.
-    await channel.exchange_delete(EVENTS_EXCHANGE)
-    with pytest.raises(NotConfirmedError):
-        await round_under_way
-    owed, arrived = await _owed(database), await depth(channel, _QUEUE)
+        round_under_way = asyncio.ensure_future(relay.run_once())
+        arrived = await at_least(channel, _QUEUE, len(ids) // 2)
+        # Publishing to an exchange that is gone closes the channel. The rest waits for that: within
+        # the time of a deletion all of it could have left.
+        await channel.exchange_delete(EVENTS_EXCHANGE)
+        publisher.let_go.set()
+        with pytest.raises(NotConfirmedError):
+            await round_under_way
+        owed = await _owed(database)
 
-    await declare_topology(broker_url, partitions=1)
-    await channel.queue_bind(_QUEUE, EVENTS_EXCHANGE, "#")
-    await publisher.wait_until_up()
-    await relay.run_once()
+        await declare_topology(broker_url, partitions=1)
+        await channel.queue_bind(_QUEUE, EVENTS_EXCHANGE, "#")
+        await publisher.wait_until_up()
+        await relay.run_once()
     assert (owed, await _owed(database)) == (OWED_MAX, 0)
-    assert 0 < arrived < len(ids)
+    assert arrived == len(ids) // 2
     _assert_each_has_one_event(await emptied(channel, _QUEUE), ids)
 
 
