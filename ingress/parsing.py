@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
 from contracts.errors import ContractError
 from contracts.json_text import decode_json
+from contracts.media_types import json_error
 from contracts.operations import WAIT_S_MAX
 from contracts.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 from contracts.problems import ProblemCode
@@ -64,8 +65,7 @@ def idempotency_key_of(values: Sequence[str]) -> str | None:
 
 def check_content_type(content_type: str, charset: str | None) -> None:
     """Raise ContractError for a body that does not call itself JSON in UTF-8."""
-    is_json = content_type == "application/json" or content_type.endswith("+json")
-    if not is_json or (charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+    if json_error(content_type, charset) is not None:
         raise ContractError(
             ProblemCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json in UTF-8"
         )

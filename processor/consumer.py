@@ -1,21 +1,18 @@
-"""Consuming one partition: deliveries in their order, decoded, and batches of what waits."""
+"""Consuming one partition: deliveries in their order, and batches of what waits."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from pamqp.commands import Basic
 
-from contracts.messages import (
-    DeadLetterReason,
-    PoisonMessageError,
-    Recorded,
-    Requested,
-    decode_message,
-)
+from processor.decoding import Delivery, decoded, estimated_transactions
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
+from processor.unsettled import Unsettled
 from processor.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
 from runtime.broker import (
     CONNECT_TIMEOUT_S,
@@ -25,57 +22,75 @@ from runtime.broker import (
     loss_as_error,
     user_of,
 )
-from runtime.delivering import Arrival, open_delivering_channel
-from runtime.properties import Properties
+from runtime.delivering import Arrival, DeliveringChannel, open_delivering_channel
 from runtime.sifting import SiftedConnection
 from runtime.topology import TopologyError, check_queue
 
 CANCEL_TIMEOUT_S: Final = 2.0
 """To tell the broker that we stop; without its answer the connection ends all the same."""
+CONSUMER_TIMEOUT_S: Final = 15 * 60
+"""After which the broker takes an unacked delivery back from us, where it heeds a consumer's own
+bound (3.12 and newer; its default is 30 minutes). A batch is given back long before."""
+IN_HAND_OCTETS_MAX: Final = 32 * 1024 * 1024
+"""Of bodies in hand, unsettled ones included; with more, nothing is read from the socket. Thousands
+of usual messages fit, and 32 of the largest."""
+MESSAGE_OCTETS: Final = 512
+"""What a message in hand takes beside its body."""
+DECODING_SLICE_S: Final = 0.005
+"""Decoding without a break: heartbeats, acks and other partitions have their turn between."""
 
 log = structlog.get_logger()
 
-Content: TypeAlias = Recorded | Requested | PoisonMessageError
 
+@dataclass(slots=True)
+class _Waiting:
+    """A message that waits for its batch, and what it comes to, once somebody looked."""
 
-class Delivery(NamedTuple):
-    """A message in hand: what it asks for, and the channel that wants its ack."""
-
-    channel: Channel
-    tag: int
-    body: bytes
-    properties: Properties
-    content: Content
+    arrival: Arrival
     transactions: int
-    """How many it stands for; a dead letter counts as one piece of work."""
+    delivery: Delivery | None = None
 
 
 class Consumer:
-    """The deliveries of one queue. Its callback only enqueues; whoever takes them settles them."""
+    """The deliveries of one queue. Its callback only enqueues; whoever takes them settles them.
+
+    Deliveries belong to the channel that made them. When that is given back or lost, nothing of it
+    is acked any more, and the broker delivers it again on the next.
+    """
 
     def __init__(
-        self, url: str, queue: str, *, prefetch: int, quiet_max_s: float = QUIET_MAX_S
+        self,
+        url: str,
+        queue: str,
+        *,
+        prefetch: int,
+        octets_max: int = IN_HAND_OCTETS_MAX,
+        quiet_max_s: float = QUIET_MAX_S,
     ) -> None:
-        """`prefetch` bounds the deliveries in hand, unsettled ones included.
+        """`prefetch` and `octets_max` bound the deliveries in hand, unsettled ones included.
 
         After `quiet_max_s` without a delivery it begins anew.
         """
         self._queue = queue
         self._own_user = user_of(url)
         self._prefetch = prefetch
-        self._waiting: deque[Delivery] = deque()
+        self._octets_max = octets_max
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_transactions = 0
         self._arrived = asyncio.Event()
-        self._channel: Channel | None = None
+        self._channel: DeliveringChannel | None = None
         self._tag: str | None = None
+        self._unsettled = Unsettled()
+        self._is_held = False
         self._arrivals = 0
-        self._in_hand = 0
+        self._endings = 0
         self._is_paused = False
         self._is_stopping = False
         self._link = BrokerLink(
             url,
             name=f"consume-{queue}",
             opened=self._consume,
-            lost=self._lost,
+            lost=self._forget,
             opening=self._open,
         )
         self._watchdog = ConsumerWatchdog(
@@ -86,6 +101,11 @@ class Consumer:
     def is_up(self) -> bool:
         """Whether the broker can deliver to us (a standby is up, too)."""
         return self._channel is not None
+
+    @property
+    def octets_in_hand(self) -> int:
+        """Of the deliveries in hand, unsettled ones included; what `octets_max` bounds."""
+        return self._unsettled.octets
 
     def is_current(self, delivery: Delivery) -> bool:
         """Whether the channel that delivered it still lives: acks of any other are dropped."""
@@ -100,73 +120,96 @@ class Consumer:
     async def take(self, transactions_max: int) -> list[Delivery]:
         """Return all that waits, up to a bound of transactions; at least one delivery.
 
-        Returns an empty list once stopped and empty-handed.
+        All of one channel. Returns an empty list once stopped and empty-handed.
         """
-        while not self._waiting:
-            if self._is_stopping:
-                return []
-            self._arrived.clear()
-            await self._arrived.wait()
-        taken = [self._waiting.popleft()]
-        count = taken[0].transactions
-        while self._waiting and count + self._waiting[0].transactions <= transactions_max:
-            taken.append(self._waiting.popleft())
-            count += taken[-1].transactions
-        WAITING_DELIVERIES.set(len(self._waiting))
+        while True:
+            while not self._waiting:
+                if self._is_stopping:
+                    return []
+                self._arrived.clear()
+                await self._arrived.wait()
+            taken = await self._take_waiting(transactions_max)
+            WAITING_DELIVERIES.set(len(self._waiting))
+            if taken:
+                return taken
+
+    async def _take_waiting(self, transactions_max: int) -> list[Delivery]:
+        """Decode and take; nothing, if the channel went meanwhile."""
+        channel = self._channel
+        taken: list[Delivery] = []
+        count = 0
+        break_at = time.perf_counter() + DECODING_SLICE_S
+        while self._waiting:
+            first = self._waiting[0]
+            delivery = first.delivery = first.delivery or decoded(
+                first.arrival, own_user=self._own_user
+            )
+            count += delivery.transactions
+            if taken and count > transactions_max:
+                break
+            self._waiting.popleft()
+            self._waiting_transactions -= first.transactions
+            taken.append(delivery)
+            if time.perf_counter() >= break_at:
+                await asyncio.sleep(0)
+                if channel is not self._channel:
+                    return []
+                break_at = time.perf_counter() + DECODING_SLICE_S
         return taken
 
     def has_waiting(self, transactions: int) -> bool:
-        """Whether at least so many transactions wait: a batch behind the one that was taken."""
-        count = 0
-        for delivery in self._waiting:
-            count += delivery.transactions
-            if count >= transactions:
-                return True
-        return False
+        """Whether about so many transactions wait: a batch behind the one that was taken."""
+        return self._waiting_transactions >= transactions
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Settle these deliveries, which are all up to the last of them; lost acks come again."""
-        await self._ack(deliveries[-1], settled=len(deliveries), is_multiple=True)
+        """Settle these deliveries, given in their order; lost acks come again.
 
-    async def ack_one(self, delivery: Delivery) -> None:
-        """Settle one delivery before its neighbours are settled."""
-        await self._ack(delivery, settled=1, is_multiple=False)
-
-    async def _ack(self, last: Delivery, *, settled: int, is_multiple: bool) -> None:
-        if not self.is_current(last):
-            log.info("stale_ack_dropped", queue=self._queue, deliveries=settled)
+        No other delivery is acked with them, whatever else is in hand.
+        """
+        channel = self._channel
+        if channel is None or not all(map(self.is_current, deliveries)):
+            log.info("stale_ack_dropped", queue=self._queue, deliveries=len(deliveries))
             return
+        acks = self._unsettled.settle([delivery.tag for delivery in deliveries])
         try:
             with loss_as_error():
-                await last.channel.basic_ack(last.tag, multiple=is_multiple)
+                for ack in acks[:-1]:
+                    await channel.basic_ack(ack.tag, multiple=ack.is_multiple, wait=False)
+                for ack in acks[-1:]:
+                    await channel.basic_ack(ack.tag, multiple=ack.is_multiple)
         except UNREACHABLE as error:
             log.warning("ack_failed", queue=self._queue, error=repr(error))
             return
-        if self.is_current(last):
-            self._in_hand -= settled
+        if channel is self._channel and self._unsettled.octets <= self._octets_max:
+            self._read(channel)
 
-    def pause(self) -> None:
-        """Give back all deliveries, those that were taken too, and consume nothing.
+    def give_back(self) -> None:
+        """Give back all deliveries, those that were taken too, and consume nothing until `resume`.
 
-        The queue's next consumer, if there is one, gets them now. For each message it costs one of
-        the deliveries that the broker allows.
+        Nothing of this channel is acked from here on. The queue's next consumer, if there is one,
+        gets the messages now. For each of them it costs one of the deliveries that the broker
+        allows.
         """
         self._is_paused = True
-        self._waiting.clear()
-        self._link.cut()
+        self._end_channel()
 
     def resume(self) -> None:
-        """Consume again after a pause."""
-        if self._is_paused:
-            self._is_paused = False
-            self._link.cut()
+        """Consume again, on a channel that was not there before `give_back`."""
+        if not self._is_paused:
+            return
+        self._is_paused = False
+        if self._channel is not None:
+            # Connected meanwhile, and held ready. If not, the link is about to, and may not be cut
+            # again: it could have delivered by then, and a commit would come back unacked.
+            self._end_channel()
 
     async def stop(self) -> None:
         """Ask for no more; what waits goes back to the broker when the connection closes."""
         self._is_stopping = True
-        self._waiting.clear()
+        self._drop_waiting()
         self._arrived.set()
         if self._channel is not None and self._tag is not None:
+            self._read(self._channel)
             try:
                 async with asyncio.timeout(CANCEL_TIMEOUT_S):
                     with loss_as_error():
@@ -180,10 +223,13 @@ class Consumer:
         )
 
     async def _consume(self, channel: Channel) -> None:
-        """Begin on a new channel; while paused, only hold the connection ready."""
-        if self._is_paused:
-            self._channel = channel
+        """Begin on a new channel; while paused or stopping, only hold the connection ready."""
+        if not isinstance(channel, DeliveringChannel):
+            raise TypeError("a consumer has a channel that delivers")
+        if self._is_paused or self._is_stopping:
+            self._begin(channel)
             return
+        endings = self._endings
         try:
             waiting = await check_queue(channel, self._queue)
         except TopologyError as error:
@@ -191,77 +237,82 @@ class Consumer:
             raise ConnectionError(str(error)) from error
         await channel.basic_qos(prefetch_count=self._prefetch)
         channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        self._channel = channel
-        consuming = await channel.basic_consume(self._queue, _never_called)
+        self._check_not_ended(endings)
+        self._begin(channel)
+        consuming = await channel.basic_consume(
+            self._queue, _never_called, arguments={"x-consumer-timeout": CONSUMER_TIMEOUT_S * 1000}
+        )
+        self._check_not_ended(endings)
         self._tag = consuming.consumer_tag
         log.info("consuming", queue=self._queue, waiting=waiting)
 
-    def _lost(self) -> None:
-        """Forget what the lost channel delivered: the broker delivers it again."""
+    def _check_not_ended(self, endings: int) -> None:
+        """Raise if everything was given back while this channel was being opened."""
+        if endings != self._endings:
+            raise ConnectionResetError("given back before it consumed")
+
+    def _begin(self, channel: DeliveringChannel) -> None:
+        self._forget()
+        self._channel = channel
+
+    def _end_channel(self) -> None:
+        """Ack nothing of this channel any more, and have it cut."""
+        self._endings += 1
+        self._forget()
+        self._link.cut()
+
+    def _forget(self) -> None:
+        """Forget what a lost channel delivered: the broker delivers it again."""
+        if self._channel is not None:
+            # Whoever closes it has to read the broker's answer.
+            self._read(self._channel)
         self._channel = None
         self._tag = None
-        self._in_hand = 0
+        self._unsettled = Unsettled()
+        self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
         self._waiting.clear()
+        self._waiting_transactions = 0
         WAITING_DELIVERIES.set(0)
 
     def _enqueue(self, message: Arrival) -> None:
         if message.channel is not self._channel or self._is_stopping or self._is_paused:
             return
         self._arrivals += 1
-        self._in_hand += 1
-        self._waiting.append(_delivery(message, own_user=self._own_user))
+        self._unsettled.add(message.tag, len(message.body) + MESSAGE_OCTETS)
+        transactions = estimated_transactions(message)
+        self._waiting.append(_Waiting(message, transactions))
+        self._waiting_transactions += transactions
         self._arrived.set()
+        if self._unsettled.octets > self._octets_max:
+            self._is_held = True
+            message.channel.hold()
+
+    def _read(self, channel: DeliveringChannel) -> None:
+        """Take from the socket again what had to wait there."""
+        if self._is_held:
+            self._is_held = False
+            channel.release()
 
     def _cancelled(self, _: Basic.Cancel) -> None:
-        """Begin anew: the broker ended our consumer, above all since the queue is gone."""
+        """Begin anew: the broker ended our consumer, as for a queue that is gone or a time-out."""
         self._rebuild(Loss.CANCELLED)
 
     def _rebuild(self, loss: Loss) -> None:
         log.warning("consumer_lost", queue=self._queue, reason=loss.value)
         CONSUMERS_REBUILT.labels(loss.value).inc()
-        self._link.cut()
+        self._end_channel()
 
     def _consuming(self) -> Consuming | None:
-        if self._channel is None or self._tag is None or self._is_stopping or self._is_paused:
+        if self._channel is None or self._tag is None:
             return None
-        return Consuming(self._channel, self._tag, arrived=self._arrivals, in_hand=self._in_hand)
+        if self._is_stopping or self._is_paused or self._is_held:
+            return None
+        return Consuming(
+            self._channel, self._tag, arrived=self._arrivals, in_hand=len(self._unsettled)
+        )
 
 
 async def _never_called(_: object) -> None:
     """Stand for a consumer's callback in aiormq's table: deliveries take a shorter way."""
-
-
-def _delivery(message: Arrival, *, own_user: str) -> Delivery:
-    """Decode at once: pure work, done while the database is waited for.
-
-    Nothing that a message holds may raise out of here: a delivery that is not settled by itself
-    would be acked with its neighbours, and lost.
-    """
-    channel, tag, properties, body = message
-    try:
-        content: Content = decode_message(
-            body,
-            message_type=properties.message_type,
-            content_type=properties.content_type,
-            user_id=properties.user_id,
-        )
-        if isinstance(content, Recorded) and properties.user_id != own_user:
-            content = PoisonMessageError(
-                DeadLetterReason.NOT_PERMITTED,
-                "only Ackledger's own processes publish recorded ids",
-            )
-    except PoisonMessageError as error:
-        content = error
-    except Exception as error:  # noqa: BLE001  # a fault of ours, told by the dead letter
-        content = PoisonMessageError(DeadLetterReason.UNKNOWN, repr(error))
-    return Delivery(channel, tag, body, properties, content, _transactions(content))
-
-
-def _transactions(content: Content) -> int:
-    match content:
-        case Recorded(transaction_ids):
-            return len(transaction_ids)
-        case Requested(commands=commands):
-            return len(commands)
-        case PoisonMessageError():
-            return 1

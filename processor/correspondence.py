@@ -23,7 +23,7 @@ from contracts.messages import (
 from contracts.topology import DEAD_LETTERS
 from contracts.views import render_transaction
 from processor import metrics
-from processor.consumer import Delivery
+from processor.decoding import Delivery
 from processor.posting import ACQUIRE_TIMEOUT_S
 from runtime.database import Pool
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
@@ -53,10 +53,19 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A result that is owed to the sender of a message."""
+    """A result that is owed to the sender of a message, in a queue that it may read."""
 
     delivery: Delivery
+    queue: str
     transaction_ids: Sequence[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedReply:
+    """A result that could not be written, whoever would have taken it."""
+
+    reply: Reply
+    error: Exception
 
 
 Rows: TypeAlias = Mapping[UUID, asyncpg.Record]
@@ -73,26 +82,51 @@ class Correspondence:
         self._sql = load_queries("processor")
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> bool:
-        """Publish the message as a dead letter; return whether the broker confirmed it."""
+        """Publish the message as a dead letter; return whether the broker confirmed it.
+
+        Its properties go along as the octets that they came in. What the sender wrote must not
+        keep a letter from being written: if all of it together cannot be, the body and the reason
+        are.
+        """
+        try:
+            return await self._publish_letter(self._letter(delivery, letter))
+        except Exception as error:  # noqa: BLE001  # one message's letter never ends the loop
+            metrics.SET_ASIDE.labels("letter").inc()
+            log.error("dead_letter_not_writable", reason=letter.reason, error=repr(error))  # noqa: TRY400  # a frame holds the sender's body
+        return await self._publish_letter(self._least_letter(delivery, letter))
+
+    def _letter(self, delivery: Delivery, letter: DeadLetter) -> Outgoing:
         properties = delivery.properties
         headers = {
             REASON_HEADER: letter.reason.value,
             DETAIL_HEADER: letter.detail[:DETAIL_MAX],
             QUEUE_HEADER: self._queue,
         }
-        if properties.user_id:
-            headers[SUBMITTER_HEADER] = properties.user_id
+        if user := properties.user_id:
+            headers[SUBMITTER_HEADER] = user
         if letter.transaction_id is not None:
             headers[TRANSACTION_HEADER] = str(letter.transaction_id)
-        message = Outgoing(
+        return Outgoing(
             exchange=DEAD_LETTERS,
             routing_key=self._queue,
             body=delivery.body if letter.body is None else letter.body,
-            type=properties.message_type or "" if letter.body is None else RECORDED_TYPE,
-            content_type=properties.content_type,
-            correlation_id=properties.correlation_id,
+            type=RECORDED_TYPE if letter.body is not None else properties.message_type_octets or "",
+            content_type=properties.content_type_octets,
+            correlation_id=properties.correlation_id_octets,
             headers=headers,
         )
+
+    def _least_letter(self, delivery: Delivery, letter: DeadLetter) -> Outgoing:
+        """Only what is ours, and the body: nothing here depends on what a sender wrote."""
+        return Outgoing(
+            exchange=DEAD_LETTERS,
+            routing_key=self._queue,
+            body=delivery.body,
+            type="",
+            headers={REASON_HEADER: letter.reason.value, QUEUE_HEADER: self._queue},
+        )
+
+    async def _publish_letter(self, message: Outgoing) -> bool:
         try:
             await self._publisher.publish(message, timeout_s=CONFIRM_TIMEOUT_S)
         except NotConfirmedError as error:
@@ -107,46 +141,57 @@ class Correspondence:
             rows = await connection.fetch(self._sql["read_transactions"], ids)
         return {row["id"]: row for row in rows}
 
-    async def reply_all(self, replies: Sequence[Reply], rows: Rows) -> None:
+    async def reply_all(self, replies: Sequence[Reply], rows: Rows) -> list[FailedReply]:
         """Send the results of a batch, within REPLIES_TIMEOUT_S. What is not out by then is lost.
 
         So posting never waits for somebody's reply queue. The transactions themselves are safe,
-        and readable over HTTP; a message that comes again is answered again.
+        and readable over HTTP; a message that comes again is answered again. Returns the results
+        that cannot be written at all.
         """
         slots = asyncio.Semaphore(REPLIES_MAX)
+        failed: list[FailedReply] = []
         try:
             async with asyncio.timeout(REPLIES_TIMEOUT_S), asyncio.TaskGroup() as group:
                 for one in replies:
-                    group.create_task(self._reply(one, rows, slots))
+                    group.create_task(self._reply_or_note(one, rows, slots, failed))
         except TimeoutError:
             metrics.REPLIES_LOST.inc()
             log.warning("replies_timed_out", batch=len(replies), after_s=REPLIES_TIMEOUT_S)
+        return failed
 
-    async def _reply(self, reply: Reply, rows: Rows, slots: asyncio.Semaphore) -> None:
-        reply_to = reply.delivery.properties.reply_to
-        async with slots:
-            while True:
-                # A consumer may be connected again before the publisher is.
-                await self._publisher.wait_until_up()
-                try:
-                    await self._publisher.publish(_result(reply, rows), timeout_s=CONFIRM_TIMEOUT_S)
-                except UnroutableError:
-                    metrics.REPLIES_LOST.inc()
-                    log.info("reply_queue_gone", reply_to=reply_to)
-                except NotConfirmedError as error:
-                    if not self._publisher.is_up:
-                        continue
-                    metrics.REPLIES_LOST.inc()
-                    log.warning("reply_lost", reply_to=reply_to, error=repr(error))
-                return
+    async def _reply_or_note(
+        self, reply: Reply, rows: Rows, slots: asyncio.Semaphore, failed: list[FailedReply]
+    ) -> None:
+        try:
+            async with slots:
+                await self._reply(reply, rows)
+        except Exception as error:  # noqa: BLE001  # its neighbours have their results
+            failed.append(FailedReply(reply, error))
+
+    async def _reply(self, reply: Reply, rows: Rows) -> None:
+        result = _result(reply, rows)
+        while True:
+            # A consumer may be connected again before the publisher is.
+            await self._publisher.wait_until_up()
+            try:
+                await self._publisher.publish(result, timeout_s=CONFIRM_TIMEOUT_S)
+            except UnroutableError:
+                metrics.REPLIES_LOST.inc()
+                log.info("reply_queue_gone", reply_to=reply.queue)
+            except NotConfirmedError as error:
+                if not self._publisher.is_up:
+                    continue
+                metrics.REPLIES_LOST.inc()
+                log.warning("reply_lost", reply_to=reply.queue, error=repr(error))
+            return
 
 
 def _result(reply: Reply, rows: Rows) -> Outgoing:
     views = [render_transaction(rows[one]) for one in reply.transaction_ids if one in rows]
     return Outgoing(
         exchange="",
-        routing_key=reply.delivery.properties.reply_to or "",
+        routing_key=reply.queue,
         body=orjson.dumps({"version": 1, "transactions": views}),
         type=RESULT_TYPE,
-        correlation_id=reply.delivery.properties.correlation_id,
+        correlation_id=reply.delivery.properties.correlation_id_octets,
     )

@@ -26,6 +26,19 @@ DEAD_LETTERS: Final = Counter(
 REPLIES_LOST: Final = Counter(
     "ackledger_processor_replies_lost", "Results that no reply queue took in time"
 )
+REPLIES_REFUSED: Final = Counter(
+    "ackledger_processor_replies_refused",
+    "Results that were not sent, since their sender may not read the queue that it named",
+)
+SET_ASIDE: Final = Counter(
+    "ackledger_processor_set_aside",
+    "Letters and answers of one message that could not be written as they should be, by kind",
+    ["kind"],
+)
+GIVEN_BACK: Final = Counter(
+    "ackledger_processor_given_back",
+    "Batches that went back to the queue, since they could not be ended in time",
+)
 RETRIES: Final = Counter(
     "ackledger_processor_retries", "Batches that are tried again after a passing error"
 )

@@ -373,8 +373,16 @@ class Poster:
             self._recent.keep(written["completed_outbox_id"], batch)
 
     async def _tell_traces(self, pending: Sequence[PendingTransaction]) -> None:
-        """Say what is committed, under the request and the trace id that each came with."""
-        rows = await self._pool.fetch(self._sql["read_traces"], [one.id for one in pending])
+        """Say what is committed, under the request and the trace id that each came with.
+
+        It is committed: whatever fails here costs lines of a log, never the batch.
+        """
+        try:
+            async with self._connection() as connection:
+                rows = await connection.fetch(self._sql["read_traces"], [one.id for one in pending])
+        except Exception as error:  # noqa: BLE001  # see above
+            log.warning("traces_not_told", transactions=len(pending), error=repr(error))
+            return
         for row in rows:
             _tell_trace(row)
 

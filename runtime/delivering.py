@@ -23,7 +23,7 @@ _TAG: Final = Struct(">Q").unpack_from
 class Arrival(NamedTuple):
     """A message as it was delivered on a channel; `tag` is what acks it there."""
 
-    channel: Channel
+    channel: "DeliveringChannel"
     tag: int
     properties: Properties
     body: bytes
@@ -36,7 +36,12 @@ class DeliveringChannel(Channel):
     """
 
     def __init__(
-        self, transport: Transport, number: int, *, arrived: Callable[[Arrival], None]
+        self,
+        transport: Transport,
+        connection: SiftedConnection,
+        number: int,
+        *,
+        arrived: Callable[[Arrival], None],
     ) -> None:
         super().__init__(
             transport,
@@ -44,7 +49,16 @@ class DeliveringChannel(Channel):
             publisher_confirms=False,
             frame_buffer=transport.FRAME_BUFFER_SIZE,
         )
+        self._connection = connection
         self._arrived = arrived
+
+    def hold(self) -> None:
+        """Let what the broker sends wait in the socket, until `release`; no answer comes either."""
+        self._connection.hold()
+
+    def release(self) -> None:
+        """Take deliveries again."""
+        self._connection.release()
 
     def on_delivery(self, arguments: bytes, properties: bytes, body: bytes) -> None:
         """Take a delivery from the sieve; its tag stands behind the consumer's name."""
@@ -59,7 +73,7 @@ async def open_delivering_channel(
     if connection.transport is None or connection.transport.connection.is_closed:
         raise ConnectionResetError("the connection is closed")
     transport = connection.transport.connection
-    channel = DeliveringChannel(transport, 1, arrived=arrived)
+    channel = DeliveringChannel(transport, connection, 1, arrived=arrived)
     transport.channels[channel.number] = channel
     connection.sieve.take(channel.number, {DELIVER: channel.on_delivery})
     await channel.open(timeout=timeout_s)

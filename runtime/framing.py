@@ -43,9 +43,10 @@ class Outgoing(NamedTuple):
     exchange: str
     routing_key: str
     body: bytes
-    type: str
-    correlation_id: str | None = None
-    content_type: str | None = "application/json"
+    type: str | bytes
+    """This and the next two are repeated byte for byte where they are another sender's octets."""
+    correlation_id: str | bytes | None = None
+    content_type: str | bytes | None = "application/json"
     headers: Mapping[str, str] = MappingProxyType({})
     is_mandatory: bool = True
 
@@ -114,7 +115,12 @@ _PERSISTENT: Final = encode.octet(PERSISTENT)
 
 @functools.lru_cache(maxsize=256)  # kinds of message of one writing share theirs
 def _frame_of_properties(
-    kind: str, content_type: str | None, user: str, at_s: int, *, has_correlation: bool
+    kind: str | bytes,
+    content_type: str | bytes | None,
+    user: str,
+    at_s: int,
+    *,
+    has_correlation: bool,
 ) -> tuple[bytes, bytes]:
     """Return what stands before the headers, and what behind the message's id."""
     flags = _ALWAYS
@@ -124,24 +130,25 @@ def _frame_of_properties(
         flags |= _FLAGS["correlation_id"]
     if kind:
         flags |= _FLAGS["message_type"]
-    before = _FLAGS_FIELD.pack(flags) + (encode.short_string(content_type) if content_type else b"")
+    before = _FLAGS_FIELD.pack(flags) + (_own_short(content_type) if content_type else b"")
     names = [kind, user, _APPLICATION] if kind else [user, _APPLICATION]
-    return before, _TIMESTAMP.pack(at_s) + b"".join(map(encode.short_string, names))
+    return before, _TIMESTAMP.pack(at_s) + b"".join(map(_own_short, names))
 
 
 def _table(headers: Mapping[str, str]) -> bytes:
     """A table of texts, in the order of their names."""
     parts: list[bytes] = []
     for name, value in sorted(headers.items()):
-        text = value.encode()
+        # Half a surrogate pair, which JSON may hold, is no text: better shown so than not at all.
+        text = value.encode(errors="replace")
         parts += (_short(name), _LONG_TEXT_START(b"S", len(text)), text)
     table = b"".join(parts)
     return _TABLE_START(len(table)) + table
 
 
-def _own_short(text: str) -> bytes:
+def _own_short(text: str | bytes) -> bytes:
     """A short string that no other message has."""
-    encoded = text.encode()
+    encoded = text if isinstance(text, bytes) else text.encode()
     try:
         return len(encoded).to_bytes(1, "big") + encoded
     except OverflowError:

@@ -105,10 +105,16 @@ class Gatherer(Generic[Item, Result]):
     ) -> None:
         try:
             results = await self._work([item for items, _ in group for item in items])
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling():
+                raise
+            # A library cancelled its own future: let through, that would end this worker without a
+            # word, and the group would wait for ever. Nobody knows how far the work came.
+            _fail(group, ConnectionResetError("the work was cancelled from the inside"))
+            return
         except Exception as error:  # noqa: BLE001  # handed to those who wait for it
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
+            _fail(group, error)
             return
         start = 0
         for items, future in group:
@@ -116,3 +122,11 @@ class Gatherer(Generic[Item, Result]):
             if not future.done():
                 future.set_result(results[start:end])
             start = end
+
+
+def _fail(
+    group: Sequence[tuple[Sequence[Item], "asyncio.Future[Sequence[Result]]"]], error: Exception
+) -> None:
+    for _, future in group:
+        if not future.done():
+            future.set_exception(error)

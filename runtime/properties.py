@@ -1,6 +1,7 @@
 """A message's properties, read from the bytes that they came in; pure.
 
-pamqp reads all fourteen into an object, 12 µs a message; what nobody asks for is skipped here.
+pamqp reads all fourteen into an object, 12 µs a message; what nobody asks for is skipped here. They
+are kept as the octets that they are, for whoever repeats them, and read as text when asked for.
 """
 
 from collections.abc import Mapping
@@ -8,6 +9,9 @@ from struct import Struct, error
 from typing import Any, Final
 
 from pamqp import commands, decode
+
+SHORT_TEXT_BYTES_MAX: Final = 255
+"""What AMQP's short strings hold, and so the most that may be made of one."""
 
 _FLAGS: Final = commands.Basic.Properties.flags
 _CONTENT_TYPE: Final = _FLAGS["content_type"]
@@ -35,36 +39,79 @@ _UNREADABLE: Final = (IndexError, error)
 _UNREADABLE_TABLE: Final = (ValueError, OverflowError, OSError, RecursionError, LookupError, error)
 
 
+def short_text(octets: bytes) -> str:
+    """Return a short string's text; what is no UTF-8 is escaped, and cut to what fits into one.
+
+    An octet that is no UTF-8 takes four characters, so that the text of a short string would not
+    always fit into a short string again.
+    """
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        escaped = octets.decode("utf-8", "backslashreplace")
+        return escaped.encode()[:SHORT_TEXT_BYTES_MAX].decode("utf-8", "ignore")
+
+
 class Properties:
     """What our consumers ask of a message's properties; None where it was not set.
 
-    Text that is no UTF-8 is shown escaped, and what cannot be read at all is absent: no message
-    may cost the connection.
+    As text, what is no UTF-8 is shown escaped, and what cannot be read at all is absent: no message
+    may cost the connection. The octets are those that the sender wrote.
     """
 
     __slots__ = (
+        "_message_id",
         "_table",
-        "content_type",
-        "correlation_id",
-        "message_id",
-        "message_type",
-        "reply_to",
-        "user_id",
+        "_user_id",
+        "content_type_octets",
+        "correlation_id_octets",
+        "message_type_octets",
+        "reply_to_octets",
     )
 
     def __init__(self, encoded: bytes) -> None:
         """`encoded` is a content header's payload from its flags on."""
-        self.content_type: str | None = None
-        self.correlation_id: str | None = None
-        self.reply_to: str | None = None
-        self.message_id: str | None = None
-        self.message_type: str | None = None
-        self.user_id: str | None = None
+        self.content_type_octets: bytes | None = None
+        self.correlation_id_octets: bytes | None = None
+        self.reply_to_octets: bytes | None = None
+        self.message_type_octets: bytes | None = None
+        self._message_id: bytes | None = None
+        self._user_id: bytes | None = None
         self._table = b""
         try:
             self._read(encoded)
         except _UNREADABLE:
             return
+
+    @property
+    def content_type(self) -> str | None:
+        """The content type as text."""
+        return _optional_text(self.content_type_octets)
+
+    @property
+    def correlation_id(self) -> str | None:
+        """The correlation id as text; whoever repeats it repeats its octets."""
+        return _optional_text(self.correlation_id_octets)
+
+    @property
+    def reply_to(self) -> str | None:
+        """The queue for a result, as text."""
+        return _optional_text(self.reply_to_octets)
+
+    @property
+    def message_id(self) -> str | None:
+        """The message's id as text."""
+        return _optional_text(self._message_id)
+
+    @property
+    def message_type(self) -> str | None:
+        """The message's type as text."""
+        return _optional_text(self.message_type_octets)
+
+    @property
+    def user_id(self) -> str | None:
+        """The broker's validated user as text."""
+        return _optional_text(self._user_id)
 
     @property
     def headers(self) -> Mapping[str, Any]:
@@ -82,25 +129,25 @@ class Properties:
         at = self._read_headers(encoded, flags)
         at += _OCTETS[flags & _OCTET_FLAGS]
         if flags & _CORRELATION_ID:
-            self.correlation_id, at = _text(encoded, at)
+            self.correlation_id_octets, at = _short(encoded, at)
         if flags & _REPLY_TO:
-            self.reply_to, at = _text(encoded, at)
+            self.reply_to_octets, at = _short(encoded, at)
         if flags & _EXPIRATION:
             at += 1 + encoded[at]
         if flags & _MESSAGE_ID:
-            self.message_id, at = _text(encoded, at)
+            self._message_id, at = _short(encoded, at)
         if flags & _TIMESTAMP:
             at += 8
         if flags & _MESSAGE_TYPE:
-            self.message_type, at = _text(encoded, at)
+            self.message_type_octets, at = _short(encoded, at)
         if flags & _USER_ID:
-            self.user_id, _ = _text(encoded, at)
+            self._user_id, _ = _short(encoded, at)
 
     def _read_headers(self, encoded: bytes, flags: int) -> int:
         """Read what stands before the headers, keep them as they are, and return where they end."""
         at = 2
         if flags & _CONTENT_TYPE:
-            self.content_type, at = _text(encoded, at)
+            self.content_type_octets, at = _short(encoded, at)
         if flags & _CONTENT_ENCODING:
             at += 1 + encoded[at]
         if flags & _HEADERS:
@@ -109,6 +156,10 @@ class Properties:
         return at
 
 
-def _text(encoded: bytes, at: int) -> tuple[str, int]:
+def _short(encoded: bytes, at: int) -> tuple[bytes, int]:
     end = at + 1 + encoded[at]
-    return encoded[at + 1 : end].decode("utf-8", "backslashreplace"), end
+    return encoded[at + 1 : end], end
+
+
+def _optional_text(octets: bytes | None) -> str | None:
+    return None if octets is None else short_text(octets)

@@ -6,7 +6,7 @@ connection reads, and the keywords that aio-pika's connection hands to aiormq's.
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final, SupportsIndex, cast
 
 from aio_pika import Connection
 from aiormq.connection import SSLContextProvider, TransportFactory
@@ -28,7 +28,18 @@ class SiftedConnection(Connection):
     def __init__(self, url: URL, **settings: Any) -> None:
         super().__init__(url, **settings)
         self.sieve = Sieve()
-        self.kwargs["transport_factory"] = _SiftedTransport(self.sieve)
+        self._stream = _SiftedTransport(self.sieve)
+        self.kwargs["transport_factory"] = self._stream
+
+    def hold(self) -> None:
+        """Read nothing more until `release`: the broker's backlog waits with the broker."""
+        if self._stream.reader is not None:
+            self._stream.reader.hold()
+
+    def release(self) -> None:
+        """Read again after `hold`."""
+        if self._stream.reader is not None:
+            self._stream.reader.release()
 
     async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # aio-pika's
         """Connect, or leave nothing: the library closes a failed one only when it is collected."""
@@ -44,6 +55,7 @@ class _SiftedTransport(TransportFactory):
 
     def __init__(self, sieve: Sieve) -> None:
         self._sieve = sieve
+        self.reader: SiftedReader | None = None
 
     async def create(
         self, url: URL, **settings: Any
@@ -52,7 +64,7 @@ class _SiftedTransport(TransportFactory):
         provider: SSLContextProvider = settings.pop("ssl_context_provider")
         tls = await provider.get_context() if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
-        reader = SiftedReader(self._sieve)
+        reader = self.reader = SiftedReader(self._sieve)
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
             transport, _ = await loop.create_connection(
@@ -72,6 +84,40 @@ class SiftedReader(asyncio.StreamReader):
         self._alive_every_s = alive_every_s
         self._clock = asyncio.get_running_loop().time
         self._told_at = self._clock()
+        self._socket: asyncio.ReadTransport | None = None
+        self._pretending: asyncio.TimerHandle | None = None
+
+    def set_transport(self, transport: asyncio.BaseTransport) -> None:
+        """Remember whom to tell to pause."""
+        super().set_transport(transport)
+        self._socket = cast(asyncio.ReadTransport, transport)
+
+    def hold(self) -> None:
+        """Take nothing more from the socket; what is on its way waits there, then in the broker.
+
+        The connection counts as alive meanwhile, since heartbeats are not read either. Asked again,
+        it pauses again: the stream's own flow control may have resumed.
+        """
+        if self._socket is None or self._socket.is_closing():
+            return
+        self._socket.pause_reading()
+        if self._pretending is None:
+            self._pretend_alive()
+
+    def release(self) -> None:
+        """Take from the socket again."""
+        if self._pretending is None:
+            return
+        self._pretending.cancel()
+        self._pretending = None
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.resume_reading()
+
+    def _pretend_alive(self) -> None:
+        self._pretending = asyncio.get_running_loop().call_later(
+            self._alive_every_s, self._pretend_alive
+        )
+        super().feed_data(_HEARTBEAT)
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Take what the sieve takes, and let aiormq read the rest."""
@@ -87,6 +133,8 @@ class SiftedReader(asyncio.StreamReader):
 
     def feed_eof(self) -> None:
         """Let aiormq see that the stream broke off within a frame."""
+        if self._pretending is not None:
+            self._pretending.cancel()
         if rest := self._sieve.end():
             super().feed_data(rest)
         super().feed_eof()

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from pamqp import decode
 
+from runtime.properties import short_text
+
 _LENGTH_BYTES: Final = 4
 _MOMENT_BYTES: Final = 8
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,9 +28,9 @@ def tolerate_undecodable_properties() -> None:
 
 
 def _short_text(value: bytes) -> tuple[int, str]:
-    """Octets that are no UTF-8 are shown escaped."""
+    """Octets that are no UTF-8 are shown escaped, within a short string's bound."""
     end = 1 + value[0]
-    return end, value[1:end].decode("utf-8", "backslashreplace")
+    return end, short_text(value[1:end])
 
 
 def _moment(value: bytes) -> tuple[int, Any]:

@@ -25,6 +25,11 @@ WORKLIST: Final = Gauge(
 PAUSED: Final = Gauge(
     "ackledger_reconciler_paused", "1 while the partitions' queues are too deep to add to"
 )
+UNSERVED: Final = Gauge(
+    "ackledger_reconciler_unserved_messages",
+    "Messages that wait in a queue while no consumer of it is active, by queue",
+    ["queue"],
+)
 IS_LEADER: Final = Gauge("ackledger_reconciler_is_leader", "1 in the one process that reconciles")
 
 INTEGRITY_CHECKED: Final = Counter(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from contracts.topology import partition_queue
+from processor.reconciler import metrics
 from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
 from runtime.topology import TopologyError, look_at_queue
 
@@ -58,6 +59,8 @@ class QueueDepth:
                     seen = [await look_at_queue(channel, queue) for queue in self._queues]
         except _NO_ANSWER as error:
             raise ConnectionError(repr(error)) from error
+        for queue, (waiting, consumers) in zip(self._queues, seen, strict=True):
+            metrics.UNSERVED.labels(queue).set(0 if consumers else waiting)
         return QueuesSeen(
             deepest=max(waiting for waiting, _ in seen),
             are_served=all(waiting == 0 and consumers > 0 for waiting, consumers in seen),

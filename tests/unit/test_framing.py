@@ -36,14 +36,18 @@ _ROUTES: Final = st.builds(
 )
 
 
+def _as_text(value: str | bytes | None) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def _by_pamqp(message: Outgoing, message_id: str, route: Route) -> bytes:
     properties = commands.Basic.Properties(
-        content_type=message.content_type,
+        content_type=_as_text(message.content_type),
         delivery_mode=2,
         message_id=message_id,
-        correlation_id=message.correlation_id,
+        correlation_id=_as_text(message.correlation_id),
         timestamp=datetime.fromtimestamp(route.at_s, UTC),
-        message_type=message.type,
+        message_type=_as_text(message.type),
         user_id=route.user,
         app_id="ackledger",
         headers=dict(message.headers),

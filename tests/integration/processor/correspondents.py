@@ -71,13 +71,13 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    amqp_url: str, *, exchange: str | None = None, binding: str = "#"
+    amqp_url: str, *, name: str | None = None, exchange: str | None = None, binding: str = "#"
 ) -> AsyncIterator[Listener]:
-    """Consume a queue of our own, bound to an exchange if one is named."""
+    """Consume a queue of our own, of a name if one is given, bound to an exchange if one is."""
     connection = await aio_pika.connect(amqp_url)
     async with connection:
         channel = await connection.channel()
-        queue = await channel.declare_queue(exclusive=True)
+        queue = await channel.declare_queue(name, exclusive=True)
         if exchange is not None:
             await queue.bind(exchange, routing_key=binding)
         listener = Listener(queue)

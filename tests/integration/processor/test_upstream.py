@@ -156,7 +156,7 @@ async def test_a_result_is_sent_to_whoever_asks_for_it(
 ) -> None:
     wallet, key = await api.create_wallet(), uuid4().hex
     message = requested(deposit(wallet, "1.00"), key=key)
-    async with listening(doors.amqp_url) as replies:
+    async with listening(doors.amqp_url, name=f"demo.{uuid4().hex}") as replies:
         wishes = {"reply_to": replies.name, "routing_key": wallet}
         await upstream.publish(message, correlation_id="first", **wishes)
         first = await replies.next()
@@ -178,7 +178,7 @@ async def test_the_result_of_many_stands_in_their_order(
     amounts = ["1.00", "2.00", "3.00"]
     items = [{**deposit(wallet, one), "idempotency_key": uuid4().hex} for one in amounts]
     items.insert(1, {**withdrawal(wallet, "50.00"), "idempotency_key": uuid4().hex})
-    async with listening(doors.amqp_url) as replies:
+    async with listening(doors.amqp_url, name=f"demo.{uuid4().hex}") as replies:
         await upstream.publish(
             {"version": 1, "transactions": items}, routing_key=wallet, reply_to=replies.name
         )
@@ -193,7 +193,9 @@ async def test_the_result_of_many_stands_in_their_order(
     ]
 
 
-@pytest.mark.parametrize("reply_to", ["no-such-queue", "amq.rabbitmq.reply-to.x", "x" * 255, "é"])
+@pytest.mark.parametrize(
+    "reply_to", ["demo.no-such-queue", "amq.rabbitmq.reply-to.x", "demo." + "x" * 250, "é"]
+)
 async def test_a_reply_that_nobody_takes_costs_nothing(
     api: CheckedApi, upstream: Upstream, reply_to: str
 ) -> None:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
+from yarl import URL
 
-from ops.stack import Stack, add_vhost, remove_vhost
+from ops.stack import Stack, add_upstream_user, add_vhost, remove_vhost
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.publisher import Publisher
 from runtime.topology import declare_topology
 from tests.integration.processor.failures.line import Line, line_to
+from tests.integration.processor.failures.workshop import SHOP
 from tests.integration.reconciler.serving import running
 
 
@@ -50,6 +52,16 @@ async def site(
 async def channel(broker_url: str) -> AsyncIterator[Channel]:
     """A channel to look into the queues by."""
     connection = await connect(broker_url, name="test")
+    yield await open_channel(connection)
+    await close(connection)
+
+
+@pytest.fixture
+async def shop(stack: Stack, broker_url: str) -> AsyncIterator[Channel]:
+    """A channel of an upstream system that may publish transactions and nothing else."""
+    vhost = URL(broker_url).path[1:]
+    url = await asyncio.to_thread(add_upstream_user, stack, SHOP, "shop-secret", vhost=vhost)
+    connection = await connect(url, name="test-shop")
     yield await open_channel(connection)
     await close(connection)
 

@@ -1,29 +1,29 @@
 """Results for whoever asked: sent behind the commit, again for what comes again, and bounded."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import orjson
-from pamqp.commands import Basic
 
-from contracts.messages import REQUESTED_TYPE
 from processor.consumer import Consumer
-from runtime.broker import Channel, user_of
+from runtime.broker import Channel
 from runtime.database import Connection
 from runtime.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import add_wallets
 from tests.integration.processor.correspondents import Listener, listening
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.workshop import (
-    QUEUE,
+    SHOP,
     circuit_open,
     metric,
     nothing_unsettled,
     processing,
+    request,
 )
-from tests.support import eventually, requested, transfer
+from tests.support import eventually
 
 
 class _AfterCommit(FaultPoints):
@@ -39,19 +39,14 @@ class _AfterCommit(FaultPoints):
             strike()
 
 
-async def _request(
-    channel: Channel, broker_url: str, wallets: list[UUID], *, reply_to: str, key: str
-) -> None:
-    body = requested(transfer(str(wallets[0]), str(wallets[1]), "0.01"), key=key)
-    properties = Basic.Properties(
-        content_type="application/json",
-        message_type=REQUESTED_TYPE,
-        user_id=user_of(broker_url),
-        reply_to=reply_to,
-        correlation_id=key,
-        delivery_mode=2,
-    )
-    await channel.basic_publish(orjson.dumps(body), routing_key=QUEUE, properties=properties)
+_FULL = f"{SHOP}.full"
+
+
+@asynccontextmanager
+async def _listening(site: Site) -> AsyncIterator[Listener]:
+    """Listen on a queue of the shop's own."""
+    async with listening(site.broker_url, name=f"{SHOP}.{uuid4().hex}") as replies:
+        yield replies
 
 
 async def _results(replies: Listener, count: int) -> dict[str, list[Any]]:
@@ -77,13 +72,13 @@ async def _posted(database: Connection, count: int) -> None:
 
 
 async def test_every_request_of_a_batch_has_its_own_result(
-    database: Connection, site: Site
+    database: Connection, site: Site, shop: Channel
 ) -> None:
     wallets = await add_wallets(database, 2, balance=1_000)
     keys = [uuid4().hex for _ in range(50)]
-    async with listening(site.broker_url) as replies:
+    async with _listening(site) as replies:
         for key in keys:
-            await _request(site.channel, site.broker_url, wallets, reply_to=replies.name, key=key)
+            await request(shop, wallets, reply_to=replies.name, key=key)
         async with processing(site.database_url, site.broker_url):
             results = await _results(replies, len(keys))
 
@@ -95,20 +90,20 @@ async def test_every_request_of_a_batch_has_its_own_result(
 
 
 async def test_a_request_that_is_delivered_again_is_answered_again(
-    database: Connection, site: Site
+    database: Connection, site: Site, shop: Channel
 ) -> None:
     wallets, key = await add_wallets(database, 2, balance=1_000), uuid4().hex
     consumers: list[Consumer] = []
 
     def lose_the_delivery() -> None:
-        consumers[0].pause()
+        consumers[0].give_back()
         consumers[0].resume()
 
     points = _AfterCommit(lose_the_delivery)
-    async with listening(site.broker_url) as replies:
+    async with _listening(site) as replies:
         async with processing(site.database_url, site.broker_url, fault_points=points) as workshop:
             consumers.append(workshop.consumer)
-            await _request(site.channel, site.broker_url, wallets, reply_to=replies.name, key=key)
+            await request(shop, wallets, reply_to=replies.name, key=key)
             results = await _results(replies, 2)
         await nothing_unsettled(site.channel)
 
@@ -119,7 +114,7 @@ async def test_a_request_that_is_delivered_again_is_answered_again(
 
 
 async def test_a_broker_lost_behind_the_commit_costs_no_result(
-    database: Connection, site: Site
+    database: Connection, site: Site, shop: Channel
 ) -> None:
     wallets, key = await add_wallets(database, 2, balance=1_000), uuid4().hex
 
@@ -129,10 +124,10 @@ async def test_a_broker_lost_behind_the_commit_costs_no_result(
 
     points = _AfterCommit(lose_the_broker)
     async with (
-        listening(site.broker_url) as replies,
+        _listening(site) as replies,
         processing(site.database_url, site.broker_line.url, fault_points=points),
     ):
-        await _request(site.channel, site.broker_url, wallets, reply_to=replies.name, key=key)
+        await request(shop, wallets, reply_to=replies.name, key=key)
         results = await _results(replies, 1)
 
     assert [one["status"] for one in results[key][0]] == ["COMPLETED"]
@@ -140,15 +135,15 @@ async def test_a_broker_lost_behind_the_commit_costs_no_result(
 
 
 async def test_a_database_lost_behind_the_commit_costs_no_result(
-    database: Connection, site: Site
+    database: Connection, site: Site, shop: Channel
 ) -> None:
     wallets, key = await add_wallets(database, 2, balance=1_000), uuid4().hex
     points = _AfterCommit(site.database_line.unplug)
     async with (
-        listening(site.broker_url) as replies,
+        _listening(site) as replies,
         processing(site.database_line.url, site.broker_url, fault_points=points) as workshop,
     ):
-        await _request(site.channel, site.broker_url, wallets, reply_to=replies.name, key=key)
+        await request(shop, wallets, reply_to=replies.name, key=key)
         await circuit_open(workshop)
         site.database_line.plug()
         results = await _results(replies, 1)
@@ -158,18 +153,18 @@ async def test_a_database_lost_behind_the_commit_costs_no_result(
 
 
 async def test_a_reply_queue_that_takes_nothing_stalls_nobody(
-    database: Connection, site: Site
+    database: Connection, site: Site, shop: Channel
 ) -> None:
     """Full, and set to refuse: the broker answers each result with a 'no'."""
     wallets = await add_wallets(database, 2, balance=10_000)
     await site.channel.queue_declare(
-        "full", arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
+        _FULL, arguments={"x-max-length": 1, "x-overflow": "reject-publish"}
     )
-    await site.channel.basic_publish(b"", routing_key="full")
+    await site.channel.basic_publish(b"", routing_key=_FULL)
     lost = metric("ackledger_processor_replies_lost_total")
     async with processing(site.database_url, site.broker_url):
         for _ in range(200):
-            await _request(site.channel, site.broker_url, wallets, reply_to="full", key=uuid4().hex)
+            await request(shop, wallets, reply_to=_FULL, key=uuid4().hex)
         await _posted(database, 200)
     await nothing_unsettled(site.channel)
 

@@ -1,19 +1,22 @@
 """A processor's parts in the test's own process, on servers that the test may take away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
+from pamqp.commands import Basic
 from prometheus_client import REGISTRY
 
-from contracts.messages import RECORDED_TYPE, encode_recorded
-from contracts.topology import partition_queue
+from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
+from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
 from processor.circuit import Circuit
 from processor.consumer import Consumer
 from processor.correspondence import Correspondence
-from processor.partition import PartitionProcessor
+from processor.partition import HELD_MAX_S, PartitionProcessor
 from processor.posting import Poster
 from processor.wallet_cache import WalletCache
 from processor.watchdog import QUIET_MAX_S
@@ -24,10 +27,13 @@ from runtime.publisher import Outgoing, Publisher
 from runtime.topology import check_queue
 from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.integration.reconciler.serving import running
-from tests.support import eventually
+from tests.support import eventually, requested, transfer
 
 QUEUE = partition_queue(0)
+SHOP = "shop"
+"""An upstream system's user."""
 PREFETCH = 64
+BATCH_SIZE = 32
 DRAIN_S = 15.0
 
 
@@ -63,6 +69,9 @@ async def processing(
     fault_points: FaultPoints = NO_FAULTS,
     is_killed: bool = False,
     quiet_max_s: float = QUIET_MAX_S,
+    held_max_s: float = HELD_MAX_S,
+    prefetch: int = PREFETCH,
+    publisher_url: str | None = None,
 ) -> AsyncIterator[Workshop]:
     """Process the one partition, put together as the process does it.
 
@@ -73,8 +82,8 @@ async def processing(
         database_url, name="test", size=4, statement_timeout_s=statement_timeout_s, session=session
     )
     await pool
-    publisher = Publisher(broker_url, name="processor-publish")
-    consumer = Consumer(broker_url, QUEUE, prefetch=PREFETCH, quiet_max_s=quiet_max_s)
+    publisher = Publisher(publisher_url or broker_url, name="processor-publish")
+    consumer = Consumer(broker_url, QUEUE, prefetch=prefetch, quiet_max_s=quiet_max_s)
     circuit = Circuit(pool)
     partition = PartitionProcessor(
         consumer=consumer,
@@ -82,7 +91,8 @@ async def processing(
         circuit=circuit,
         correspondence=Correspondence(publisher=publisher, pool=pool, queue=QUEUE),
         posted=asyncio.Event(),
-        batch_size=32,
+        batch_size=BATCH_SIZE,
+        held_max_s=held_max_s,
         fault_points=fault_points,
     )
     async with AsyncExitStack() as loops:
@@ -117,6 +127,33 @@ async def announce(publisher: Publisher, ids: Sequence[UUID]) -> None:
         exchange="", routing_key=QUEUE, body=encode_recorded(ids), type=RECORDED_TYPE
     )
     await publisher.publish(message, timeout_s=5)
+
+
+async def request(
+    shop: Channel,
+    wallets: list[UUID],
+    *,
+    reply_to: str,
+    key: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Publish a transfer of one minor unit between two wallets, as an upstream system does."""
+    transaction = transfer(str(wallets[0]), str(wallets[1]), "0.01")
+    body = requested({**transaction, "metadata": metadata or {}}, key=key)
+    properties = Basic.Properties(
+        content_type="application/json",
+        message_type=REQUESTED_TYPE,
+        user_id=SHOP,
+        reply_to=reply_to,
+        correlation_id=key,
+        delivery_mode=2,
+    )
+    await shop.basic_publish(
+        orjson.dumps(body),
+        exchange=TRANSACTIONS_EXCHANGE,
+        routing_key=str(wallets[0]),
+        properties=properties,
+    )
 
 
 async def completed(database: Connection, ids: Sequence[UUID]) -> int:

@@ -1,0 +1,105 @@
+"""From a message as it arrived to what it asks for; pure."""
+
+from typing import Final, NamedTuple, TypeAlias
+
+from contracts.messages import (
+    RECORDED_TYPE,
+    REQUEST_ID_HEADER,
+    TRACEPARENT_HEADER,
+    DeadLetterReason,
+    PoisonMessageError,
+    Recorded,
+    Requested,
+    decode_message,
+)
+from contracts.recording import Submission
+from contracts.tracing import valid_request_id, valid_traceparent
+from processor.posting import Item
+from runtime.delivering import Arrival, DeliveringChannel
+from runtime.properties import Properties
+
+_RECORDED: Final = RECORDED_TYPE.encode()
+# The body of a recorded message: what stands around its ids, and an id with quotes and comma.
+_AROUND_IDS: Final = 33
+_ID_OCTETS: Final = 39
+_KEY_FIELD: Final = b'"idempotency_key"'
+_SINGLE_OCTETS: Final = 1024
+"""A shorter message is taken for one transaction, without a look."""
+
+
+class Poison(NamedTuple):
+    """Why a message can never be processed. A value: an error would keep its frames alive."""
+
+    reason: DeadLetterReason
+    detail: str
+
+
+Content: TypeAlias = Recorded | Requested | Poison
+
+
+class Delivery(NamedTuple):
+    """A message in hand: what it asks for, and the channel that wants its ack."""
+
+    channel: DeliveringChannel
+    tag: int
+    body: bytes
+    properties: Properties
+    content: Content
+    items: list[Item]
+    """What is to be posted of it; nothing of poison."""
+
+    @property
+    def transactions(self) -> int:
+        """How many it stands for; a dead letter counts as one piece of work."""
+        return len(self.items) or 1
+
+
+def decoded(arrival: Arrival, *, own_user: str) -> Delivery:
+    """Return what a message asks for; never raises, whatever it holds.
+
+    `own_user`: the broker user of our own processes, the only one that may name recorded ids.
+    """
+    channel, tag, properties, body = arrival
+    try:
+        asked = _content(properties, body, own_user=own_user)
+        return Delivery(channel, tag, body, properties, asked, _items(asked, properties))
+    except PoisonMessageError as error:
+        poison = Poison(error.reason, error.detail)
+    except Exception as error:  # noqa: BLE001  # a fault of ours, told by the dead letter
+        poison = Poison(DeadLetterReason.UNKNOWN, repr(error))
+    return Delivery(channel, tag, body, properties, poison, [])
+
+
+def estimated_transactions(arrival: Arrival) -> int:
+    """Return about how many transactions a message stands for, without decoding it."""
+    octets = len(arrival.body)
+    if arrival.properties.message_type_octets == _RECORDED:
+        return max(1, (octets - _AROUND_IDS) // _ID_OCTETS)
+    return 1 if octets < _SINGLE_OCTETS else max(1, arrival.body.count(_KEY_FIELD))
+
+
+def _content(properties: Properties, body: bytes, *, own_user: str) -> Recorded | Requested:
+    user = properties.user_id
+    content = decode_message(
+        body,
+        message_type=properties.message_type,
+        content_type=properties.content_type,
+        user_id=user,
+    )
+    if isinstance(content, Recorded) and user != own_user:
+        raise PoisonMessageError(
+            DeadLetterReason.NOT_PERMITTED, "only Ackledger's own processes publish recorded ids"
+        )
+    return content
+
+
+def _items(content: Recorded | Requested, properties: Properties) -> list[Item]:
+    if isinstance(content, Recorded):
+        return list(content.transaction_ids)
+    headers = properties.headers
+    traceparent = valid_traceparent(headers.get(TRACEPARENT_HEADER))
+    request_id = valid_request_id(headers.get(REQUEST_ID_HEADER))
+    return [
+        Submission(content.submitter, command, request_id, traceparent)
+        for command in content.commands
+    ]
