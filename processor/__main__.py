@@ -10,13 +10,14 @@ from contracts.topology import partition_queue
 from processor.circuit import Circuit
 from processor.consumer import Consumer
 from processor.correspondence import Correspondence
+from processor.forwarding import Forwarder
 from processor.partition import PartitionProcessor
 from processor.posting import Poster
 from processor.recent import RecentPostings
 from processor.relay import OutboxRelay
 from processor.wallet_cache import WalletCache
 from runtime.database import KEYED_SESSION, Pool, create_pool
-from runtime.fault_points import fault_points_in
+from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_circuit, check_database
 from runtime.lifecycle import Service, run_process
 from runtime.partition_layout import PartitionLayoutCheck
@@ -37,28 +38,25 @@ async def serve(settings: ProcessorSettings) -> None:
     posted = asyncio.Event()
     fault_points = fault_points_in(settings.fault_orders)
     recent = RecentPostings()
-    poster = Poster(
-        pool,
-        recent=recent,
-        # Partitions post side by side, and to the same wallets.
-        wallet_cache=WalletCache() if settings.partitions == 1 else None,
-        fault_points=fault_points,
-    )
     circuit = Circuit(pool)
     consumers = _consumers(settings)
     for number, consumer in enumerate(consumers):
+        correspondence = Correspondence(
+            publisher=publisher, pool=pool, queue=partition_queue(number)
+        )
+        forwarder = Forwarder(publisher=publisher, correspondence=correspondence)
         partition = PartitionProcessor(
             consumer=consumer,
-            poster=poster,
+            poster=_poster(settings, pool, recent, fault_points, partition=number),
             circuit=circuit,
-            correspondence=Correspondence(
-                publisher=publisher, pool=pool, queue=partition_queue(number)
-            ),
+            correspondence=correspondence,
+            forwarder=forwarder,
             posted=posted,
             batch_size=settings.batch_size,
             fault_points=fault_points,
         )
         service.add_loop(f"consumer-{number}", consumer)
+        service.add_loop(f"forwarder-{number}", forwarder)
         service.add_loop(f"partition-{number}", partition)
         service.add_drain(partition.drain)
     service.add_loop("partition-layout", PartitionLayoutCheck(pool, settings.partitions))
@@ -83,6 +81,25 @@ def _pool(settings: ProcessorSettings) -> Pool:
         size=settings.processor_database_connections + settings.partitions,
         statement_timeout_s=settings.database_statement_timeout_s,
         session={**KEYED_SESSION, "lock_timeout": f"{int(settings.lock_timeout_s * 1000)}"},
+    )
+
+
+def _poster(
+    settings: ProcessorSettings,
+    pool: Pool,
+    recent: RecentPostings,
+    fault_points: FaultPoints,
+    *,
+    partition: int,
+) -> Poster:
+    return Poster(
+        pool,
+        partition=partition,
+        partitions=settings.partitions,
+        recent=recent,
+        # Partitions post side by side, and to the same wallets.
+        wallet_cache=WalletCache() if settings.partitions == 1 else None,
+        fault_points=fault_points,
     )
 
 

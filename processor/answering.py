@@ -18,6 +18,7 @@ from processor.consumer import Consumer
 from processor.correspondence import Correspondence, DeadLetter, FailedReply, Reply
 from processor.decoding import Delivery, Poison
 from processor.failures import GivenBackError
+from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster, Settled
 from processor.pipeline import Posted
 from processor.posting import Outcome, Poster
@@ -45,11 +46,13 @@ class Answering:
         poster: Poster,
         perseverance: PerseveringPoster,
         correspondence: Correspondence,
+        forwarder: Forwarder,
     ) -> None:
         self._consumer = consumer
         self._poster = poster
         self._perseverance = perseverance
         self._correspondence = correspondence
+        self._forwarder = forwarder
 
     async def bury_poison(self, poison: Sequence[Delivery]) -> None:
         """Bury what can never be processed, and ack each message behind its letter.
@@ -73,11 +76,18 @@ class Answering:
     def is_needed(self, posted: Posted) -> bool:
         """Whether anybody is to be told anything of a batch; nearly always nobody is."""
         return any(one.properties.reply_to_octets for one in posted.deliveries) or any(
-            isinstance(one, Failed) or one.is_key_reused for one in posted.settled
+            isinstance(one, Failed) or one.is_key_reused or one.partition is not None
+            for one in posted.settled
         )
 
     async def answer(self, deliveries: Sequence[Delivery], settled: Sequence[Settled]) -> None:
-        """Send results where they were asked for, and dead letters for what could not be posted."""
+        """Send results where they were asked for, and dead letters for what could not be posted.
+
+        First of all, other partitions are told of what they post.
+        """
+        await self._forwarder.forward(
+            settled, is_ours=lambda: self._consumer.is_current(deliveries[0])
+        )
         remaining = iter(settled)
         replies: list[Reply] = []
         for delivery in deliveries:
@@ -90,7 +100,12 @@ class Answering:
             except Exception as error:  # noqa: BLE001  # set aside, as it is promised above
                 await self._set_aside(delivery, "answer", error)
             else:
-                replies += [] if reply is None else [reply]
+                if reply is None:
+                    continue
+                if any(isinstance(one, Outcome) and one.partition is not None for one in own):
+                    self._forwarder.reply_later(reply)
+                else:
+                    replies.append(reply)
         if replies:
             for failed in await self._reply_all(replies):
                 await self._set_aside(failed.reply.delivery, "reply", failed.error)

@@ -39,6 +39,9 @@ GIVEN_BACK: Final = Counter(
     "ackledger_processor_given_back",
     "Batches that went back to the queue, since they could not be ended in time",
 )
+FORWARDED: Final = Counter(
+    "ackledger_processor_forwarded", "Transactions announced to the other partition that posts them"
+)
 RETRIES: Final = Counter(
     "ackledger_processor_retries", "Batches that are tried again after a passing error"
 )

@@ -16,6 +16,7 @@ from processor.circuit import Circuit
 from processor.consumer import Consumer
 from processor.correspondence import Correspondence
 from processor.failures import GivenBackError
+from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster
 from processor.pipeline import Batch, BatchState, Posted
 from processor.posting import Poster
@@ -44,6 +45,7 @@ class PartitionProcessor:
         poster: Poster,
         circuit: Circuit,
         correspondence: Correspondence,
+        forwarder: Forwarder,
         posted: asyncio.Event,
         batch_size: int,
         held_max_s: float = HELD_MAX_S,
@@ -59,6 +61,7 @@ class PartitionProcessor:
             poster=poster,
             perseverance=self._perseverance,
             correspondence=correspondence,
+            forwarder=forwarder,
         )
         self._batch_size = batch_size
         self._held_max_s = held_max_s

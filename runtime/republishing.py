@@ -1,7 +1,7 @@
 """From PENDING rows to the messages that ask for their posting; pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -43,6 +43,11 @@ def recorded_messages(
         transaction_id, source, destination, currency = transaction
         partition = posting_partition(source, destination, currency, count=partitions)
         queues[partition_queue(partition)].append(transaction_id)
+    return grouped(queues)
+
+
+def grouped(queues: Mapping[str, Sequence[UUID]]) -> list[RecordedGroup]:
+    """Return the messages for ids by queue: each queue's in the order that is given."""
     return [
         _group(queue, ids[start : start + IDS_PER_MESSAGE_MAX])
         for queue, ids in queues.items()

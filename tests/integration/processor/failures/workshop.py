@@ -16,6 +16,7 @@ from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
 from processor.circuit import Circuit
 from processor.consumer import Consumer
 from processor.correspondence import Correspondence
+from processor.forwarding import Forwarder
 from processor.partition import HELD_MAX_S, PartitionProcessor
 from processor.posting import Poster
 from processor.wallet_cache import WalletCache
@@ -85,11 +86,13 @@ async def processing(
     publisher = Publisher(publisher_url or broker_url, name="processor-publish")
     consumer = Consumer(broker_url, QUEUE, prefetch=prefetch, quiet_max_s=quiet_max_s)
     circuit = Circuit(pool)
+    correspondence = Correspondence(publisher=publisher, pool=pool, queue=QUEUE)
     partition = PartitionProcessor(
         consumer=consumer,
         poster=Poster(pool, wallet_cache=WalletCache(), fault_points=fault_points),
         circuit=circuit,
-        correspondence=Correspondence(publisher=publisher, pool=pool, queue=QUEUE),
+        correspondence=correspondence,
+        forwarder=Forwarder(publisher=publisher, correspondence=correspondence),
         posted=asyncio.Event(),
         batch_size=BATCH_SIZE,
         held_max_s=held_max_s,
