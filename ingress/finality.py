@@ -92,7 +92,8 @@ class FinalityWatch:
             try:
                 connection = await connect(self._url, name="ingress-listen")
                 try:
-                    await connection.add_listener(CHANNEL, self._nudge)
+                    async with asyncio.timeout(WATCH_INTERVAL_S):
+                        await connection.add_listener(CHANNEL, self._nudge)
                     backoff.reset()
                     while not connection.is_closed():
                         await asyncio.sleep(WATCH_INTERVAL_S)

@@ -64,7 +64,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,300}+(?:\.[A-Za-z0-9_-]*)+"), REDACTED),
     # What clients sent, as the database and the models quote it.
     # (That of a deadlock names processes and locks, and is needed to end it.)
-    (re.compile(r"(DETAIL:(?!\s+Process \d)\s+)[\s\S]*"), rf"\1{REDACTED}"),
+    (re.compile(r"(DETAIL:\s++(?!Process \d))[\s\S]*"), rf"\1{REDACTED}"),
     (re.compile(r"(invalid input for query argument \$\d+[^:]{0,80}: )[\s\S]*"), rf"\1{REDACTED}"),
     (
         re.compile(r"(\b(?:invalid input syntax|invalid value|value)\b[^\"]{0,80})\"[\s\S]*"),

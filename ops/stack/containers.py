@@ -170,7 +170,7 @@ class DockerService(Service):
                 "RABBITMQ_DEFAULT_PASS": password,
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": arguments,
             }
-        return {}
+        return {"REDISCLI_AUTH": password}
 
     def _command(self) -> list[str]:
         if self.name == "postgres":
@@ -179,8 +179,10 @@ class DockerService(Service):
             plugins = "rabbitmq_consistent_hash_exchange rabbitmq_management rabbitmq_prometheus"
             enable = f"rabbitmq-plugins enable --offline {plugins}"
             return ["sh", "-c", f"{enable} && exec docker-entrypoint.sh rabbitmq-server"]
-        password = self.endpoint.password(_USER)
-        return ["redis-server", "--save", "", "--appendonly", "no", "--requirepass", password]
+        # By standard input: every user of the host can read command lines.
+        line = 'requirepass "$REDISCLI_AUTH"'
+        serve = 'exec docker-entrypoint.sh redis-server - --save "" --appendonly no'
+        return ["sh", "-c", f"{serve} <<EOF\n{line}\nEOF\n"]
 
     def _await_ready(self) -> None:
         deadline = time.monotonic() + _READY_BOUND_S

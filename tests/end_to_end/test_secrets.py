@@ -90,6 +90,13 @@ async def _metrics_and_readiness(plant: Plant) -> str:
     return "\n".join(texts)
 
 
+async def _audit_rows(plant: Plant) -> str:
+    connection = await connect(plant.database_url, name="test")
+    rows = await connection.fetch("SELECT audit_log::text AS row FROM audit_log")
+    await connection.close()
+    return "\n".join(row["row"] for row in rows)
+
+
 def _command_lines() -> str:
     """Return every command line on this machine, as any user of it may read them."""
     texts = []
@@ -110,6 +117,7 @@ async def _told(plant: Plant, *secrets: str) -> list[tuple[str, str]]:
     """Return which secret stands where."""
     places = {
         **_logs(plant),
+        "audit rows": await _audit_rows(plant),
         "metrics and readiness": await _metrics_and_readiness(plant),
         "process list": _command_lines(),
     }

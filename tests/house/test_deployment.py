@@ -54,6 +54,22 @@ def test_every_foreign_image_has_an_exact_tag() -> None:
     assert [image for image in images if not _EXACT_TAG.fullmatch(image)] == []
 
 
+def test_no_command_line_of_a_container_holds_a_password() -> None:
+    commands = {
+        name: found.group(1)
+        for name, text in _services().items()
+        if (found := re.search(r"^    command:(.*(?:\n {6}.*)*)", text, re.MULTILINE))
+    }
+    script = (ROOT / "deploy" / "postgres" / "create-database.sh").read_text(encoding="utf-8")
+    psql = [line for line in script.splitlines() if line.startswith("psql")]
+
+    assert {"redis", "migrate"} <= commands.keys()
+    assert psql
+    # What the shell of the container fills in has two dollar signs, and goes by standard input.
+    assert [one for one in (*commands.values(), *psql) if re.search(r"PASSWORD", one)] == []
+    assert "<<EOF" in commands["redis"]
+
+
 def test_every_long_running_container_has_a_health_check() -> None:
     without = {name for name, text in _services().items() if "healthcheck:" not in text}
 
