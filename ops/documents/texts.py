@@ -2,11 +2,17 @@
 
 from typing import Final
 
+from contracts.json_text import JSON_DEPTH_MAX, JSON_VALUES_MAX
 from contracts.operations import ResponseHeader, Tag
 from contracts.problems import PROBLEMS
 
 SUMMARY: Final = "Money moves between wallets; nothing is lost or doubled."
 LICENCE: Final = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+
+_BOUNDS: Final = (
+    f"A body has at most 1 MiB, {JSON_DEPTH_MAX} levels and {JSON_VALUES_MAX:,} values, and no "
+    "object has a name twice."
+)
 
 _OPENAPI_INTRODUCTION: Final = """\
 Ackledger turns submitted transactions into double-entry postings, exactly once. A 202 means that \
@@ -20,6 +26,8 @@ the transaction is durable: it will be posted, or refused with a reason, whateve
 
 **Idempotency.** A key names one request per submitter and for ever. The same key with the same \
 content answers with the first request's result; with other content, 422.
+
+**Bounds.** {bounds} A request has to arrive whole in time (`request_timeout`).
 
 **Lists** answer a page and `next_cursor`. A page may be shorter than `limit`, even empty, and \
 still have a `next_cursor`: follow it until it is null.
@@ -35,7 +43,7 @@ never changes. Every answer carries `X-Request-Id`.
 </details>
 """
 
-ASYNCAPI_INTRODUCTION: Final = """\
+_ASYNCAPI_INTRODUCTION: Final = """\
 Upstream systems publish transactions to the exchange `ackledger.transactions`; Ackledger posts \
 them exactly once and tells what became of them on `ackledger.events`.
 
@@ -43,12 +51,14 @@ them exactly once and tells what became of them on `ackledger.events`.
 name on the HTTP door is the same submitter, with the same idempotency keys.
 - **Order.** The routing key is the id of the wallet that is debited (credited, for a deposit): \
 that keeps a wallet's transactions in order.
+- **Bounds.** {bounds}
 - **Certainty.** Publish persistent and mandatory, with publisher confirms, and publish again \
 until confirmed: the idempotency key makes that safe.
 - **Refusals.** A valid message that the business refuses becomes a FAILED transaction and an \
 event. A message that breaks this contract becomes a dead letter with its reason, is never \
 retried and never blocks its neighbours.
 """
+ASYNCAPI_INTRODUCTION: Final = _ASYNCAPI_INTRODUCTION.replace("{bounds}", _BOUNDS)
 
 TAGS: Final[dict[Tag, str]] = {
     Tag.WALLETS: "A wallet holds one currency for one owner.",
@@ -82,4 +92,4 @@ def openapi_introduction() -> str:
     """Return the page's introduction, with the table of every problem."""
     rows = sorted((kind.status, code.value, kind.title) for code, kind in PROBLEMS.items())
     lines = "".join(f"| {status} | `{code}` | {title} |\n" for status, code, title in rows)
-    return _OPENAPI_INTRODUCTION.replace("{rows}", lines)
+    return _OPENAPI_INTRODUCTION.replace("{bounds}", _BOUNDS).replace("{rows}", lines)
