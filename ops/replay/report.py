@@ -5,7 +5,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ops.output import printable
 from ops.replay.reading import BadRow
 from ops.replay.tally import Tally
 
@@ -46,7 +45,7 @@ def print_summary(tally: Tally, console: Console, *, via: str) -> None:
         table.add_row(name, value)
     console.print(table)
     for row in _in_order(tally):
-        console.print(f"line {row.line}: {printable(row.reason)}", markup=False)
+        console.print(f"line {row.line}: {row.reason}")
     unlisted = tally.invalid + tally.problems.total() - len(tally.listed)
     if unlisted > 0:
         console.print(f"… and {unlisted:,} more")
