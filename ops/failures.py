@@ -3,11 +3,20 @@
 import os
 from typing import ClassVar
 
+from ops.escaping import printable
+
 
 class CommandError(Exception):
-    """A failure that is expected; its message is a sentence for the user, without a traceback."""
+    """A failure that is expected; its message is a sentence for the user, without a traceback.
+
+    The sentence may repeat what a file or a client holds, and is safe on a terminal.
+    """
 
     exit_code: ClassVar[int]
+
+    def __str__(self) -> str:
+        """Return the sentence; some have several lines."""
+        return printable(super().__str__(), keeps_lines=True)
 
 
 class RefusedError(CommandError):

@@ -1,25 +1,61 @@
-"""Printing: data on standard output, words about it on standard error."""
+"""Printing: data on standard output, words about it on standard error.
+
+Everything that a command prints goes through here, and is escaped here: what clients wrote must not
+steer an operator's terminal.
+"""
 
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
+
+from ops.escaping import json_safe, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+__all__ = [
+    "AsJson",
+    "console",
+    "json_of",
+    "print_json",
+    "print_line",
+    "print_table",
+    "printable",
+    "quiet_logs",
+    "say",
+]
 
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def print_json(document: Any) -> None:
-    """Print one JSON document, indented for people; programs do not mind."""
+def print_json(document: Any, *, on_one_line: bool = False) -> None:
+    """Print one JSON document, indented for people unless it is to be `on_one_line`."""
+    sys.stdout.write(json_of(document, on_one_line=on_one_line) + "\n")
+    sys.stdout.flush()
+
+
+def json_of(document: Any, *, on_one_line: bool = False) -> str:
+    """Return JSON that is safe on a terminal, whatever the document's strings hold."""
     import orjson
 
-    sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
+    try:
+        text = orjson.dumps(document, option=None if on_one_line else orjson.OPT_INDENT_2).decode()
+    except orjson.JSONEncodeError:
+        # Half of a surrogate pair, or nested more deeply than orjson goes.
+        import json
+
+        text = json.dumps(
+            document, indent=None if on_one_line else 2, ensure_ascii=False, default=str
+        )
+    return json_safe(text)
+
+
+def print_line(text: str) -> None:
+    """Print one line of data as it is, what is not visible escaped."""
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -32,23 +68,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         out.print(line.rstrip(), style="" if number else "bold")
 
 
-def printable(text: str) -> str:
-    """Return a text without control characters: what clients sent must not steer a terminal."""
-    return "".join(one if one.isprintable() or one == "\n" else _REPLACEMENT for one in text)
-
-
 def say(sentence: str) -> None:
     """Tell the user something that is no data; a terminal that was closed stops nothing."""
     with suppress(OSError):
-        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.write(f"{printable(sentence)}\n")
         sys.stderr.flush()
 
 
 def console(*, is_error: bool = False) -> "Console":
-    """Return rich's console, which leaves colours out where nobody would see them."""
-    from rich.console import Console
+    """Return rich's console, which escapes what it prints and colours only what somebody sees."""
+    from ops.safe_console import SafeConsole
 
-    return Console(stderr=is_error, markup=False, highlight=False, soft_wrap=True)
+    return SafeConsole(stderr=is_error)
 
 
 def quiet_logs() -> None:

@@ -7,6 +7,7 @@ from pydantic import HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ops.clients.http import Answer, ApiClient
+from ops.escaping import printable
 from ops.failures import CommandError, RefusedError, UsageError
 from ops.invocation import invocation_of
 from runtime.settings import PREFIX
@@ -53,9 +54,10 @@ def failure_of(answer: Answer) -> CommandError | None:
         return None
     problem: dict[str, Any] = answer.body if isinstance(answer.body, dict) else {}
     code = str(problem.get("code", f"HTTP {answer.status}"))
-    lines = [f"{code}: {problem.get('detail') or problem.get('title') or answer.body}"]
+    reason = problem.get("detail") or problem.get("title") or answer.body
+    lines = [printable(f"{code}: {reason}")]
     errors = problem.get("errors", [])
     if len(errors) > 1:
-        lines += [f"  {error.get('pointer')}: {error.get('detail')}" for error in errors]
+        lines += [printable(f"  {one.get('pointer')}: {one.get('detail')}") for one in errors]
     kind = UsageError if code in _WRONG_USE else RefusedError
     return kind("\n".join(lines))

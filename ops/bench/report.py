@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 def print_result(result: BenchResult, out: "Console") -> None:
     """Print a table for each case, the demands, and whether the books balanced."""
     for case in result.values:
-        out.print(f"\n{case}", style="bold")
+        out.print()
+        out.print(f"{case}", style="bold")
         print_table(*case_table(result, case))
     heading, demands = demand_table([result])
     if measured := [row for row in demands if row[-1] != NOT_MEASURED]:
-        out.print("\ndemands", style="bold")
+        out.print()
+        out.print("demands", style="bold")
         print_table(heading, measured)
     for contestant, why in result.missing.items():
         out.print(f"not measured: {contestant} ({why})")

@@ -7,7 +7,7 @@ import typer
 from contracts.access import Scope
 from ops.failures import UsageError
 from ops.invocation import settings_of
-from ops.output import AsJson, print_json, print_table, say
+from ops.output import AsJson, print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,7 +54,7 @@ def _create(
         print_json({**made.to_json(), "key": key})
         return
     say(f"key {made.id} for {client} with {', '.join(made.scopes)}; it is shown only this once:")
-    typer.echo(key)
+    print_line(key)
 
 
 def _list(
@@ -92,7 +92,7 @@ def _revoke(
         print_json({**ended.to_json(), "was_in_force": was_in_force})
         return
     done = "revoked" if was_in_force else "was revoked before"
-    typer.echo(f"{ended.prefix}… of {ended.client}: {done} ({ended.revoked_at:%Y-%m-%d %H:%M:%SZ})")
+    print_line(f"{ended.prefix}… of {ended.client}: {done} ({ended.revoked_at:%Y-%m-%d %H:%M:%SZ})")
 
 
 def _print_table(keys: "list[ApiKey]") -> None:

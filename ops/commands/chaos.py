@@ -14,6 +14,7 @@ from ops.output import AsJson, console, print_json, quiet_logs, say
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.control import Control
 
     from ops.chaos.options import ChaosOptions
     from ops.chaos.result import ChaosResult
@@ -164,6 +165,13 @@ def _command_line(options: "ChaosOptions") -> str:
     )
 
 
+def _erased() -> "Control":
+    from rich.control import Control
+    from rich.segment import ControlType
+
+    return Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
+
+
 class _ProgressLine:
     """One line on a terminal that tells what is under way; nothing where that is no terminal."""
 
@@ -174,8 +182,9 @@ class _ProgressLine:
     def show(self, what: str) -> None:
         if self._out.is_terminal:
             passed_s = time.monotonic() - self._began
-            self._out.print(f"\r\x1b[2K{passed_s:5.0f} s  {what}", end="")
+            self._out.control(_erased())
+            self._out.print(f"{passed_s:5.0f} s  {what}", end="")
 
     def end(self) -> None:
         if self._out.is_terminal:
-            self._out.print("\r\x1b[2K", end="")
+            self._out.control(_erased())

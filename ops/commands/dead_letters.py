@@ -8,7 +8,16 @@ import typer
 
 from ops.failures import UsageError
 from ops.invocation import settings_of
-from ops.output import AsJson, console, print_json, print_table, printable, quiet_logs, say
+from ops.output import (
+    AsJson,
+    console,
+    print_json,
+    print_line,
+    print_table,
+    printable,
+    quiet_logs,
+    say,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -209,7 +218,7 @@ async def _report(
         if as_json:
             items.append(item)
         else:
-            typer.echo(f"{item['id']}  {item['outcome']}: {item['detail']}")
+            print_line(f"{item['id']}  {item['outcome']}: {item['detail']}")
     if as_json:
         print_json({"dry_run": dry_run, "counts": counts, "items": items})
     else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.invocation import settings_of
-from ops.output import AsJson, print_json, say
+from ops.output import AsJson, print_json, print_line, say
 
 if TYPE_CHECKING:
     from ops.migrating import Changes
@@ -48,8 +48,8 @@ def _print(changes: "Changes", *, verbs: tuple[str, str], as_json: bool) -> None
         )
         return
     for version in changes.migrations:
-        typer.echo(f"{verbs[0]}  migration {version}")
+        print_line(f"{verbs[0]}  migration {version}")
     for name in changes.topology:
-        typer.echo(f"{verbs[1]}  {name}")
+        print_line(f"{verbs[1]}  {name}")
     if not changes:
-        typer.echo("all is current: nothing to migrate, nothing to declare")
+        print_line("all is current: nothing to migrate, nothing to declare")

@@ -6,7 +6,7 @@ import typer
 
 from ops.failures import UsageError
 from ops.invocation import settings_of
-from ops.output import AsJson, print_json, quiet_logs
+from ops.output import AsJson, print_json, print_line, quiet_logs
 
 if TYPE_CHECKING:
     from processor.reconciler.reconciler import ReconcileCounts
@@ -42,13 +42,13 @@ def _reconcile(
     if as_json:
         print_json(asdict(counts))
         return
-    typer.echo(
+    print_line(
         f"{counts.swept} transactions looked at, {counts.stale} of them stale; "
         f"{counts.republished} announced again, {counts.ended} had ended, "
         f"{counts.expired} expired, {counts.waiting} wait"
     )
     if counts.is_paused:
-        typer.echo("nothing was announced: the queues are deep enough as they are")
+        print_line("nothing was announced: the queues are deep enough as they are")
 
 
 async def _pass(settings: "ReconcilerSettings", older_than_s: float | None) -> "ReconcileCounts":

@@ -90,12 +90,15 @@ def _print(running: "Running", *, took_s: float) -> None:
         **{f"status {name}": f"{url}/readyz" for name, url in system.status_urls.items()},
     }
     out = console()
-    out.print(f"\nAckledger is ready after {took_s:.1f} s", style="bold green")
+    out.print()
+    out.print(f"Ackledger is ready after {took_s:.1f} s", style="bold green")
     for name, value in lines.items():
         if value:
             out.print(f"  {name:<18}", style="dim", end="")
             out.print(value)
-    out.print("\nA first wallet, to paste into another terminal:\n", style="dim")
+    out.print()
+    out.print("A first wallet, to paste into another terminal:", style="dim")
+    out.print()
     print(f"{curl_line(http_url=system.http_url, api_key=system.api_key)}\n", flush=True)
     out.print("Ctrl-C stops all of it.", style="dim")
     sys.stdout.flush()

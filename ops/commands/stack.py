@@ -6,7 +6,7 @@ import typer
 
 from ops.failures import UsageError
 from ops.invocation import invocation_of
-from ops.output import AsJson, print_json, print_table, say
+from ops.output import AsJson, print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
     from ops.running_state import RunningState
@@ -55,7 +55,7 @@ def _down(context: typer.Context) -> None:
         was_stack = stop_stack(options.directory, options=options)
     except (StackError, OSError) as error:
         raise stack_failure(error) from error
-    typer.echo("stopped" if was_run or leftovers or was_stack else "nothing runs here")
+    print_line("stopped" if was_run or leftovers or was_stack else "nothing runs here")
 
 
 def _status(context: typer.Context, as_json: AsJson = False) -> None:
@@ -68,7 +68,7 @@ def _status(context: typer.Context, as_json: AsJson = False) -> None:
         if as_json:
             print_json({"running": False, "services": []})
         else:
-            typer.echo(f"no servers run in {options.directory}")
+            print_line(f"no servers run in {options.directory}")
         raise typer.Exit(code=1)
     _print(stack, as_json=as_json)
 

@@ -1,6 +1,5 @@
 """`ackledger watch`: throughput, backlog, latency and the processes' states, live."""
 
-import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from ops.failures import UsageError
 from ops.invocation import invocation_of
-from ops.output import console
+from ops.output import console, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,15 +55,12 @@ def _watch(
 async def _print(
     urls: "Callable[[], Mapping[str, str]]", interval_s: float, *, once: bool, as_json: bool
 ) -> None:
-    import orjson
-
     from ops.watching.screen import screen_of
     from ops.watching.watch import readings
 
     async for snapshot, reading in readings(urls, interval_s=interval_s):
         if as_json:
-            sys.stdout.write(orjson.dumps(_json(snapshot, reading)).decode() + "\n")
-            sys.stdout.flush()
+            print_json(_json(snapshot, reading), on_one_line=True)
         else:
             console().print(screen_of(snapshot, reading))
         if once:

@@ -82,7 +82,8 @@ class CsvRecords:
         except (LineError, RecordError):
             self._lines.put_back(following)
             raise
-        self._check_for_rows(first, values)
+        if self.width is not None:
+            self._check_for_rows(first, values)
         return values
 
     def _to_closing_quote(self, text: str) -> list[Line]:

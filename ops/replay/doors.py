@@ -11,6 +11,7 @@ from ops.clients.amqp import UpstreamMessage, UpstreamPublisher
 from ops.clients.http import ACCEPTED, OK, PASSING, ApiClient
 from ops.replay.finality import await_final
 from ops.replay.ordering import FileOrder, Item
+from ops.replay.sent import SentRows
 from ops.replay.tally import Tally, Trail
 from runtime.backoff import Backoff
 
@@ -159,7 +160,16 @@ class AmqpDoor:
     order of the file holds for the wallets that are credited, too, whatever the partitions.
     """
 
-    def __init__(self, publisher: UpstreamPublisher, tally: Tally, *, batch: int) -> None:
+    def __init__(
+        self,
+        publisher: UpstreamPublisher,
+        tally: Tally,
+        *,
+        batch: int,
+        sent: SentRows | None = None,
+    ) -> None:
+        """`sent` remembers the rows, for whoever asks later what became of them."""
+        self._sent = sent
         self._publisher = publisher
         self._tally = tally
         self._batch = batch
@@ -175,6 +185,8 @@ class AmqpDoor:
     async def send(self, item: Item) -> None:
         """Add the item to the batch, and publish that when it is full."""
         self._routing_key = self._routing_key or item.wallet
+        if self._sent is not None:
+            self._sent.add(item)
         self._gathered.append(item)
         self._gathered_bytes += len(item.body)
         if len(self._gathered) >= self._batch or self._gathered_bytes >= BATCH_BYTES_MAX:

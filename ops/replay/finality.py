@@ -38,5 +38,5 @@ def check_patience(since: float, timeout_s: float, *, waiting_for: str) -> None:
     if time.monotonic() - since >= timeout_s:
         raise UnreachableError(
             f"nothing was posted for {timeout_s:g} s (waiting for {waiting_for}): "
-            "does the processor run?"
+            "does the processor run, or is it a dead letter (ackledger dead-letters list)?"
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from contracts.json_text import decode_json
+from ops.escaping import printable
 from ops.failures import UsageError
 from ops.replay.csv_records import BadRecord, CsvRecord, CsvRecords
 from ops.replay.lines import Line, LineError, Lines
@@ -136,7 +137,7 @@ def _header(first: CsvRecord | BadRecord | None) -> list[str]:
 
 
 def _check_header(header: list[str], mapping: ColumnMapping) -> None:
-    it_has = f"it has: {', '.join(header)}"
+    it_has = f"it has: {printable(', '.join(header))}"
     missing = sorted(set(mapping.columns.values()) - set(header))
     if missing:
         raise UsageError(f"the file has no column {', '.join(missing)}; {it_has}")

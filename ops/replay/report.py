@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ops.output import printable
+from ops.replay.reading import BadRow
 from ops.replay.tally import Tally
 
 _UNKNOWN = "not known"
@@ -32,7 +32,7 @@ def summary_of(tally: Tally, *, file: str, via: str) -> dict[str, Any]:
         "duration_s": round(tally.duration_s, 3),
         "rate_per_s": round(tally.rate_per_s, 1),
         "settling_s": None if tally.settling_s is None else round(tally.settling_s, 3),
-        "listed": [{"line": row.line, "reason": row.reason} for row in tally.listed],
+        "listed": [{"line": row.line, "reason": row.reason} for row in _in_order(tally)],
     }
 
 
@@ -44,11 +44,15 @@ def print_summary(tally: Tally, console: Console, *, via: str) -> None:
     for name, value in _lines(tally, via):
         table.add_row(name, value)
     console.print(table)
-    for row in tally.listed:
-        console.print(f"line {row.line}: {printable(row.reason)}", markup=False)
+    for row in _in_order(tally):
+        console.print(f"line {row.line}: {row.reason}")
     unlisted = tally.invalid + tally.problems.total() - len(tally.listed)
     if unlisted > 0:
         console.print(f"… and {unlisted:,} more")
+
+
+def _in_order(tally: Tally) -> list[BadRow]:
+    return sorted(tally.listed, key=lambda row: row.line)
 
 
 def _lines(tally: Tally, via: str) -> list[tuple[str, str]]:

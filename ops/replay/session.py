@@ -22,6 +22,7 @@ from ops.replay.replaying import (
     replay,
     since_now,
 )
+from ops.replay.sent import SentRows
 from ops.replay.settling import Settlement
 from ops.replay.tally import Tally
 from ops.replay.wallets import AccountWallets
@@ -52,30 +53,32 @@ async def _run(options: ReplayOptions, tally: Tally) -> None:
                 await stack.enter_async_context(_client(options)) if _needs_http(options) else None
             )
             publisher = None
+            sent = None
             if options.via == "amqp":
                 publisher = await stack.enter_async_context(_publisher(options))
+                sent = stack.enter_context(SentRows()) if options.waits else None
             async with _bar(progress, options, source, tally):
                 await replay(
                     chunks,
                     options.mapping,
-                    door=_door(options, client, publisher, tally),
+                    door=_door(options, client, publisher, tally, sent=sent),
                     wallets=_wallets(options, client, tally),
                     rate_per_s=options.rate_per_s,
                     tally=tally,
                 )
             if options.waits and client is not None:
                 submitter = publisher.user if publisher else None
-                await _settle(progress, options, client, tally, submitter)
+                settlement = Settlement(
+                    client,
+                    tally,
+                    submitter=submitter,
+                    sent=sent,
+                    timeout_s=options.wait_timeout_s,
+                )
+                await _settle(progress, settlement, tally)
 
 
-async def _settle(
-    progress: Progress,
-    options: ReplayOptions,
-    client: ApiClient,
-    tally: Tally,
-    submitter: str | None,
-) -> None:
-    settlement = Settlement(client, tally, submitter=submitter, timeout_s=options.wait_timeout_s)
+async def _settle(progress: Progress, settlement: Settlement, tally: Tally) -> None:
     async with followed(
         progress,
         "waiting (wallets)",
@@ -105,9 +108,11 @@ def _door(
     client: ApiClient | None,
     publisher: UpstreamPublisher | None,
     tally: Tally,
+    *,
+    sent: SentRows | None,
 ) -> Door:
     if publisher is not None:
-        return AmqpDoor(publisher, tally, batch=options.batch)
+        return AmqpDoor(publisher, tally, batch=options.batch, sent=sent)
     if client is None:
         raise AssertionError("one of the doors is open")
     return HttpDoor(client, tally, connections=options.connections, batch=options.batch)

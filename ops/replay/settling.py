@@ -1,7 +1,8 @@
 """Waiting until everything that was sent is final, and counting what became of it.
 
 A wallet's transactions are posted in their order, so each wallet's last one is waited for; then its
-transactions since the beginning are listed and counted. Needs the HTTP door alone.
+transactions since the beginning are listed and counted. Where over AMQP there are not as many as
+were sent, each row is held against the transaction of its key. Needs the HTTP door alone.
 """
 
 import asyncio
@@ -11,8 +12,11 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from contracts.pages import PAGE_LIMIT_MAX
+from contracts.problems import ProblemCode
 from ops.clients.http import NOT_FOUND, ApiClient
+from ops.replay.conflicts import Conflicts
 from ops.replay.finality import SETTLED, await_final, check_patience
+from ops.replay.sent import SentRow, SentRows
 from ops.replay.tally import Tally, Trail
 from runtime.backoff import Backoff
 
@@ -20,18 +24,34 @@ SETTLE_TIMEOUT_S: Final = 120.0
 """Without any wallet settling for so long, the processor is taken for stopped."""
 _AT_ONCE: Final = 8
 _FORBIDDEN: Final = 403
+_REUSED: Final = {
+    "code": ProblemCode.IDEMPOTENCY_KEY_REUSED.value,
+    "detail": "the key was already used with different content",
+}
+"""What the HTTP door answers, and a dead letter says over AMQP."""
 
 
 class Settlement:
     """Follows each wallet of a tally to its end. Raises UnreachableError when nothing moves."""
 
     def __init__(
-        self, client: ApiClient, tally: Tally, *, submitter: str | None, timeout_s: float
+        self,
+        client: ApiClient,
+        tally: Tally,
+        *,
+        submitter: str | None,
+        sent: SentRows | None,
+        timeout_s: float,
     ) -> None:
-        """`submitter` is the broker's user; None after a replay by HTTP, which knows the ids."""
+        """`submitter` is the broker's user, `sent` what was published.
+
+        Both are None after a replay by HTTP, which knows the ids.
+        """
         self._client = client
         self._tally = tally
+        self._sent = sent
         self._by_key = submitter is not None
+        self._in_doubt: set[str] = set()
         self._submitter = submitter or tally.submitter
         self._names_submitter = True
         self._timeout_s = timeout_s
@@ -46,23 +66,59 @@ class Settlement:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_AT_ONCE, len(waiting))):
                 group.create_task(self._work(waiting))
-        if self._by_key:
+        if self._sent is not None:
+            await self._look_up(self._sent)
             found = self._tally.completed + self._tally.refused.total() + self._tally.quarantined
             self._tally.new = found
-            self._tally.replays = self._tally.sent - found
+            self._tally.replays = self._tally.sent - found - self._tally.problems.total()
         self._tally.settling_s = time.monotonic() - started
 
     async def _work(self, waiting: list[tuple[str, Trail]]) -> None:
         while waiting:
             wallet, trail = waiting.pop()
             await self._await_last(trail)
+            counts = await self._count(wallet)
+            if self._by_key and counts.total() != trail.rows:
+                self._in_doubt.add(wallet)
+            else:
+                self._add(counts)
+                self.settled += 1
+            self._last_settled = time.monotonic()
+
+    async def _look_up(self, sent: SentRows) -> None:
+        """Find the conflicts of the wallets in doubt, then count these wallets once more.
+
+        Such a wallet's last key may have been there all along, with others still to come.
+        """
+        conflicts = Conflicts(
+            sent, histories=self._history, await_key=self._await_key, meet=self._meet_conflict
+        )
+        in_doubt = {wallet: self._tally.trails[wallet] for wallet in self._in_doubt}
+        for group in conflicts.groups(in_doubt):
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(_AT_ONCE):
+                    tasks.create_task(self._look_up_each(group, conflicts))
+
+    async def _look_up_each(
+        self, group: list[tuple[str, list[SentRow]]], conflicts: Conflicts
+    ) -> None:
+        while group:
+            wallet, rows = group.pop()
+            await conflicts.check(wallet, rows)
             self._add(await self._count(wallet))
             self.settled += 1
             self._last_settled = time.monotonic()
 
+    def _meet_conflict(self, row: SentRow) -> None:
+        self._tally.meet_problem(row.line, _REUSED)
+
+    async def _history(self, wallet: str) -> AsyncIterator[list[dict[str, Any]]]:
+        async for page in self._pages(wallet, since=None):
+            yield [one for one in page if one["submitter"] == self._submitter]
+
     async def _await_last(self, trail: Trail) -> None:
         if self._by_key:
-            await self._await_key(trail.last or "")
+            await self._await_id((await self._await_key(trail.last or ""))["id"])
         elif trail.last is not None:
             await self._await_id(trail.last)
 
@@ -74,30 +130,29 @@ class Settlement:
             since=lambda: self._last_settled,
         )
 
-    async def _await_key(self, key: str) -> None:
-        """Wait until the message has become a transaction, and that one is final."""
+    async def _await_key(self, key: str) -> dict[str, Any]:
+        """Return the transaction of a key as soon as the message has become one."""
         backoff = Backoff(first_s=0.05, most_s=1.0)
         while True:
             found = await self._find(key)
             if found is not None:
-                await self._await_id(found)
-                return
+                return found
             check_patience(self._last_settled, self._timeout_s, waiting_for=key)
             await asyncio.sleep(backoff.next_delay_s())
 
-    async def _find(self, key: str) -> str | None:
+    async def _find(self, key: str) -> dict[str, Any] | None:
         parameters = {"idempotency_key": key}
         if self._names_submitter:
             named = {**parameters, "submitter": self._submitter or ""}
             answer = await self._client.call("GET", "/v1/transactions", parameters=named)
             if answer.status != _FORBIDDEN:
-                items = answer.expect(200)["items"]
-                return items[0]["id"] if items else None
+                items: list[dict[str, Any]] = answer.expect(200)["items"]
+                return items[0] if items else None
             # Without the scope `operations` the key shows its own client's transactions only: the
             # same ones, when it has the name of the broker's user.
             self._names_submitter = False
         page = await self._client.list_page("/v1/transactions", parameters)
-        return page["items"][0]["id"] if page["items"] else None
+        return page["items"][0] if page["items"] else None
 
     async def _count(self, wallet: str) -> Counter[str]:
         """Count a wallet's own transactions of this replay by failure code or status."""
@@ -113,17 +168,24 @@ class Settlement:
         return counts
 
     async def _listed(self, wallet: str) -> AsyncIterator[dict[str, Any]]:
-        parameters = {"wallet_id": wallet, "limit": str(PAGE_LIMIT_MAX)}
         if self._tally.since is None:
             return
-        parameters["from"] = self._tally.since
+        async for page in self._pages(wallet, since=self._tally.since):
+            for transaction in page:
+                yield transaction
+
+    async def _pages(
+        self, wallet: str, *, since: str | None
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        parameters = {"wallet_id": wallet, "limit": str(PAGE_LIMIT_MAX)}
+        if since is not None:
+            parameters["from"] = since
         while True:
             answer = await self._client.call("GET", "/v1/transactions", parameters=parameters)
             if answer.status == NOT_FOUND:
                 return
             page = answer.expect(200)
-            for transaction in page["items"]:
-                yield transaction
+            yield page["items"]
             if page["next_cursor"] is None:
                 return
             parameters["cursor"] = page["next_cursor"]

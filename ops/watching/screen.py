@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ops.escaping import printable
 from ops.watching.reading import Reading
 from ops.watching.snapshot import ProcessLook, Snapshot
 
@@ -48,17 +49,21 @@ def _numbers(reading: Reading) -> Table:
 def _processes(snapshot: Snapshot) -> Table:
     table = Table("process", "state", "dependencies", box=None, padding=(0, 3, 0, 0))
     for name, look in snapshot.processes.items():
-        table.add_row(name, Text(look.status, style=_STYLES.get(look.status, "red")), _state(look))
+        table.add_row(
+            printable(name),
+            Text(printable(look.status), style=_STYLES.get(look.status, "red")),
+            _state(look),
+        )
     return table
 
 
 def _state(look: ProcessLook) -> Text:
     if look.trouble:
-        return Text(look.trouble, style="red")
+        return Text(printable(look.trouble), style="red")
     line = Text()
     for name, state in look.dependencies.items():
-        line.append(f"{name} ", style="dim")
-        line.append(f"{state}  ", style=_STYLES.get(state, "red"))
+        line.append(f"{printable(name)} ", style="dim")
+        line.append(f"{printable(state)}  ", style=_STYLES.get(state, "red"))
     return line
 
 

@@ -198,15 +198,66 @@ async def test_a_bad_row_is_told_with_its_line_and_stops_nobody(
     assert not tally.is_well(allow_refusals=True)
 
 
+@BOTH
 async def test_a_key_that_stands_for_other_content_is_a_problem_of_its_row(
-    tmp_path: Path, replay: Replay
+    via: Via, tmp_path: Path, replay: Replay
 ) -> None:
     rows = [row("k", "deposit", amount, wallet="a") for amount in ("1.00", "2.00", "1.0")]
+    rows.append(row("k", "deposit", "1.00", wallet="b"))
 
-    tally = await replay(ledger_file(tmp_path / "keys.jsonl", rows), mapping=world())
+    tally = await replay(ledger_file(tmp_path / "keys.jsonl", rows), via, mapping=world())
 
-    assert (tally.new, tally.replays) == (1, 1)
-    assert tally.problems == {"idempotency_key_reused": 1}
+    assert (tally.new, tally.replays, tally.completed) == (1, 1, 1)
+    assert tally.problems == {"idempotency_key_reused": 2}
+    assert sorted(one.line for one in tally.listed) == [2, 4]
+
+
+async def test_both_doors_tell_of_the_same_conflicts_with_the_same_exit_code(
+    tmp_path: Path, addresses: Addresses
+) -> None:
+    details = {"metadata": {"n": [1.5, "x"]}, "description": "caf\u00e9"}
+
+    def file(amount: str, *, rows: int = 60) -> str:
+        return str(
+            ledger_file(
+                tmp_path / f"{amount}.jsonl",
+                [
+                    {**row(f"r{n}", "deposit", amount, wallet=f"account-{n % 7}"), **details}
+                    for n in range(rows)
+                ],
+            )
+        )
+
+    options = ["--wallets", "create", "--currency", "EUR", "--wait", "--json"]
+    options += ["--key-prefix", f"{uuid4().hex}-"]
+    counted = ("rows", "new", "replays", "completed", "refused", "problems")
+    seen = []
+    for amount, rows, via in (
+        *(("1.00", 30, via) for via in ("amqp", "http")),
+        *(("2.00", 60, via) for via in ("amqp", "http")),
+    ):
+        code, output, errors = await replay_file(
+            file(amount, rows=rows), "--via", via, *options, addresses=addresses
+        )
+        assert "Traceback" not in errors
+        summary = json.loads(output)
+        seen.append((code, *(summary[name] for name in counted)))
+    again = await replay_file(file("2.00"), "--via", "amqp", *options, addresses=addresses)
+
+    reused = {"idempotency_key_reused": 30}
+    assert seen == [
+        (0, 30, 30, 0, 30, {}, {}),
+        (0, 30, 0, 30, 0, {}, {}),
+        (1, 60, 30, 0, 30, {}, reused),
+        (1, 60, 0, 30, 0, {}, reused),
+    ]
+    assert again[0] == 1
+    listed = json.loads(again[1])["listed"]
+    lines = [one["line"] for one in listed]
+    assert (len(lines), lines) == (20, sorted(lines))
+    assert {one["reason"] for one in listed} == {
+        "idempotency_key_reused: the key was already used with different content"
+    }
 
 
 async def test_wallet_ids_need_no_accounts_and_amqp_without_waiting_no_http(

@@ -206,6 +206,12 @@ def test_a_currency_is_a_required_column_unless_it_is_given(tmp_path: Path) -> N
         rows(path, ColumnMapping())
 
 
+def test_a_column_s_name_may_have_a_line_break(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", 'id,"amount\nin total"\n1,2\n')
+
+    assert rows(path) == [Record(3, {"id": "1", "amount\nin total": "2"})]
+
+
 def test_a_column_that_nobody_uses_may_stand_twice(tmp_path: Path) -> None:
     [row] = rows(written(tmp_path / "a.csv", "id,note,note\n1,a,b\n"))
 
