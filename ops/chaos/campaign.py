@@ -137,9 +137,13 @@ class CampaignRunner:
         campaign = self._campaign
         campaign.directory.mkdir(parents=True, exist_ok=True)
         wanted = set(campaign.seeds)
-        done = [one for one in read_results(self._results) if one.seed in wanted]
+        done = [
+            one
+            for one in read_results(self._results)
+            if one.seed in wanted and one.ending is not Ending.NO_VERDICT
+        ]
         self._endings.update(one.ending for one in done)
-        settled = {one.seed for one in done if one.ending is not Ending.NO_VERDICT}
+        settled = {one.seed for one in done}
         waiting = iter([seed for seed in campaign.seeds if seed not in settled])
         async with asyncio.TaskGroup() as group:
             for number in range(campaign.jobs):

@@ -15,11 +15,14 @@ from ops.chaos.scene import NotStruckError, Scene, in_thread
 from ops.chaos.ways import Server, Way, ways_of
 from ops.stack.rabbitmq import PrivateRabbitMQ
 from ops.system import Role
+from processor.watchdog import QUIET_MAX_S
 from runtime.topology import declare_topology
 
 _WATERMARK: Final = "set_vm_memory_high_watermark"
 _WATERMARK_DEFAULT: Final = "0.4"
 _DELETED: Final = quote(partition_queue(0))
+_CANCELLING_S: Final = 0.5
+"""Enough for the broker to cancel the consumers before there is a queue of that name again."""
 _POISON: Final = 20
 _FLOWING_S: Final = 0.3
 """Enough to take a batch, and far less than the backlog needs."""
@@ -70,7 +73,7 @@ async def _blocked_in_an_outage(scene: Scene) -> AsyncIterator[None]:
         yield
 
 
-def _queue_deleted(*, is_declared_at_once: bool) -> Strike:
+def _queue_deleted(*, declared_after_s: float | None) -> Strike:
     """Delete a queue with the ingress's announcements in it.
 
     What upstream systems had confirmed and nobody had recorded would really be lost with it; so
@@ -83,7 +86,8 @@ def _queue_deleted(*, is_declared_at_once: bool) -> Strike:
             began_s = time.monotonic()
             await await_all_before_now(scene)
             await in_thread(scene.management.call, "DELETE", f"/api/queues/%2F/{_DELETED}")
-            if is_declared_at_once:
+            if declared_after_s is not None:
+                await asyncio.sleep(declared_after_s)
                 await _declare(scene)
             scene.losses.append((began_s, time.monotonic()))
         try:
@@ -186,17 +190,25 @@ FAULTS: Final = (
     SceneFault(
         name="queue-deleted",
         claim="after a migrate the reconciler finishes what was accepted over HTTP",
-        strike=_queue_deleted(is_declared_at_once=False),
+        strike=_queue_deleted(declared_after_s=None),
         lasting_s=2.0,
         recovery_bound_s=BROKER_BACK_S,
         moves_bindings=True,
     ),
     SceneFault(
         name="consumer-cancelled",
-        claim="a queue that is deleted and declared at once has a consumer again within seconds",
-        strike=_queue_deleted(is_declared_at_once=True),
+        claim="a consumer that the broker cancels under load is made anew within seconds",
+        strike=_queue_deleted(declared_after_s=_CANCELLING_S),
         lasting_s=1.0,
         recovery_bound_s=BROKER_BACK_S,
+        moves_bindings=True,
+    ),
+    SceneFault(
+        name="queue-declared-at-once",
+        claim="a consumer that RabbitMQ 3.10 keeps and hands nothing is found by its silence",
+        strike=_queue_deleted(declared_after_s=0.0),
+        lasting_s=1.0,
+        recovery_bound_s=QUIET_MAX_S + 2 * BROKER_BACK_S,
         moves_bindings=True,
     ),
     SceneFault(
