@@ -47,10 +47,12 @@ WORKERS := 2*popen//python=$(BIN)/python -X dev
 test: setup ## Run the whole test suite on private stacks (POSTGRES=system, BROKER=4.3)
 	$(PYTEST) --tx "$(WORKERS)" --dist loadfile tests
 
-# The same SEED is the same plan; without one it is chosen and printed. FAULTS=a,b picks some.
+# The same SEED is the same shape and plan; without one it is chosen and printed. FAULTS=a,b picks
+# some. CAMPAIGN=200 JOBS=4 runs so many seeds of SECONDS=30 each, goes on where it was interrupted,
+# and writes its table into docs/reliability.md.
 .PHONY: chaos
 chaos: setup ## Attack a private system for MINUTES=10 with SEED=..., then prove every promise
-	@exec $(BIN)/ackledger chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
+	@exec $(BIN)/ackledger chaos $(if $(CAMPAIGN),--campaign $(CAMPAIGN) --jobs $(or $(JOBS),4) --seconds $(or $(SECONDS),30) --report docs/reliability.md,--minutes $(or $(MINUTES),10)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 # The rivals' libraries have an environment of their own: none of them is ever beside the product.
 BENCH_VENV := .local/bench-environment

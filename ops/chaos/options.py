@@ -3,15 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.chaos.shape import Shape
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChaosOptions:
-    """A run: its seed decides load and schedule. `faults` empty stands for all of them."""
+    """A run: its seed decides shape, load and schedule. `faults` empty stands for all of them.
+
+    `bounds_scale` multiplies every bound of a recovery: for machines that are shared.
+    """
 
     directory: Path
     seed: int
     seconds: float
-    rate_per_s: float
+    shape: Shape
     clients: int
     wallets: int
+    bounds_scale: float = 1.0
     faults: tuple[str, ...] = ()

@@ -38,6 +38,7 @@ class Proxy:
         self.chunk_bytes = CHUNK_BYTES
         self.is_refusing = False
         self.is_swallowing_answers = False
+        self.is_swallowing_requests = False
         self.trap: Trap | None = None
         self.flowing = asyncio.Event()
         self.flowing.set()
@@ -100,6 +101,31 @@ class Proxy:
             self.is_swallowing_answers = False
 
     @contextmanager
+    def swallowing(self) -> Iterator[None]:
+        """Lose what both sides say, on connections that stand; then cut, so they know."""
+        self.is_swallowing_requests = True
+        try:
+            with self.swallowing_answers():
+                yield
+        finally:
+            self.is_swallowing_requests = False
+
+    @contextmanager
+    def half_open(self) -> Iterator[None]:
+        """End the servers' sides without a word to the clients, whose sides stand and lead nowhere.
+
+        Connections made meanwhile lead nowhere either.
+        """
+        self.is_swallowing_requests = True
+        try:
+            with self.swallowing_answers():
+                for connection in self._connections:
+                    connection.leave_server()
+                yield
+        finally:
+            self.is_swallowing_requests = False
+
+    @contextmanager
     def slow(self, *, latency_s: float, chunk_bytes: int) -> Iterator[None]:
         """Forward small pieces, each late."""
         self.latency_s, self.chunk_bytes = latency_s, chunk_bytes
@@ -145,9 +171,16 @@ class _Connection:
         self._reader = reader
         self._writers = [writer]
         self._sprung: Trap | None = None
+        self._is_half_open = False
 
     def cut(self) -> None:
         for writer in self._writers:
+            writer.transport.abort()
+
+    def leave_server(self) -> None:
+        """End the server's side; the client's stands until it is cut."""
+        self._is_half_open = True
+        for writer in self._writers[1:]:
             writer.transport.abort()
 
     async def run(self) -> None:
@@ -160,10 +193,18 @@ class _Connection:
                 self._writers.append(writer)
                 await asyncio.gather(
                     self._pump(self._reader, writer, self._requests()),
-                    self._pump(reader, self._writers[0], self._answers()),
+                    self._answer(reader),
                 )
         finally:
             self.cut()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> None:
+        """Forward the answers; the end of a half-open connection is told to nobody."""
+        try:
+            await self._pump(reader, self._writers[0], self._answers())
+        except (OSError, RuntimeError):
+            if not self._is_half_open:
+                raise
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: _Gate
@@ -173,10 +214,10 @@ class _Connection:
             if proxy.latency_s:
                 await asyncio.sleep(proxy.latency_s)
             await proxy.flowing.wait()
-            if passes(data):
+            if passes(data) and not self._is_half_open:
                 writer.write(data)
                 await writer.drain()
-        if not writer.is_closing() and writer.can_write_eof():
+        if not self._is_half_open and not writer.is_closing() and writer.can_write_eof():
             writer.write_eof()
 
     def _requests(self) -> _Gate:
@@ -191,7 +232,7 @@ class _Connection:
                     # Only one connection is trapped.
                     self._sprung, self._proxy.trap = trap, None
                 tail = seen[-len(trap.pattern) :]
-            return True
+            return not self._proxy.is_swallowing_requests
 
         return passes
 

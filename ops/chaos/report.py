@@ -20,11 +20,11 @@ _COLUMNS: Final = ("fault", "at", "struck in", "lasted", "in flight", "recovered
 
 def print_result(result: ChaosResult, out: "Console") -> None:
     """Print what struck, how soon it was over, and what the invariants say."""
-    out.print(f"seed {result.seed}")
+    out.print(f"seed {result.seed}: {result.shape}")
     print_table(_COLUMNS, [_row(fault) for fault in result.faults])
     for fault in result.faults:
         if fault.trouble is not None:
-            out.print(f"{fault.planned.name}: {fault.trouble}", style="bold red")
+            out.print(f"{fault.planned.label}: {fault.trouble}", style="bold red")
     for name, why in result.skipped.items():
         out.print(f"skipped: {name} ({why})")
     for line in _summary(result):
@@ -36,7 +36,7 @@ def _row(fault: StruckFault) -> Sequence[str]:
     late = f"over {fault.recovery_bound_s:.0f} s"
     verdict = "well" if fault.is_well else "not struck" if fault.trouble else late
     return (
-        fault.planned.name,
+        fault.planned.label,
         _seconds(fault.began_s),
         _seconds(fault.struck_after_s),
         _seconds(fault.lasted_s),
@@ -50,7 +50,9 @@ def _summary(result: ChaosResult) -> Iterable[str]:
     yield "promises      " + ", ".join(f"{count} {name}" for name, count in result.promises.items())
     yield "books         " + ", ".join(f"{count} {name}" for name, count in result.counts.items())
     yield f"drained in    {_seconds(result.drained_s)}"
-    yield f"late debits   {result.late_debits} (lost their announcement; the reconciler's)"
+    yield "spent         " + ", ".join(f"{s:.1f} s {step}" for step, s in result.spent_s.items())
+    yield f"late          {result.late} (announced in a queue that was deleted; the reconciler's)"
+    yield f"crossed       {result.crossed} (HTTP before what AMQP had confirmed; not promised)"
     back = {name: count for name, count in result.revivals.items() if count}
     yield "started again " + (
         ", ".join(f"{name} {count}x" for name, count in back.items()) or "none"
@@ -80,6 +82,8 @@ def print_faults(faults: Sequence["SceneFault"], out: "Console") -> None:
     for fault in faults:
         why = fault.missing()
         out.print(f"{fault.name:<{width}}  {fault.claim}{f' (not here: {why})' if why else ''}")
+        if fault.targets:
+            out.print(f"{'':<{width}}  at: {', '.join(fault.targets)}", style="dim")
 
 
 def write_report(result: ChaosResult, path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ops.chaos.invariants import Breach
 from ops.chaos.schedule import PlannedFault
+from ops.chaos.shape import Shape
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class StruckFault:
         """Return it as the report holds it."""
         return {
             "fault": self.planned.name,
+            "target": self.planned.target,
             "claim": self.claim,
             "planned_at_s": self.planned.at_s,
             "began_s": _rounded(self.began_s),
@@ -54,7 +56,8 @@ class ChaosResult:
 
     seed: int
     seconds: float
-    rate_per_s: float
+    shape: Shape
+    bounds_scale: float
     plan: Sequence[PlannedFault]
     skipped: Mapping[str, str]
     faults: list[StruckFault] = field(default_factory=list)
@@ -62,11 +65,14 @@ class ChaosResult:
     counts: Mapping[str, int] = field(default_factory=dict)
     breaches: Sequence[Breach] = ()
     unresolved: int = 0
-    late_debits: int = 0
+    late: int = 0
+    crossed: int = 0
     shed: int = 0
     revivals: Mapping[str, int] = field(default_factory=dict)
     drained_s: float | None = None
     is_every_event_read: bool = False
+    servers: Mapping[str, str] = field(default_factory=dict)
+    spent_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_well(self) -> bool:
@@ -86,7 +92,8 @@ class ChaosResult:
             "is_well": self.is_well,
             "seed": self.seed,
             "seconds": self.seconds,
-            "rate_per_s": self.rate_per_s,
+            "shape": self.shape.to_json(),
+            "bounds_scale": self.bounds_scale,
             "faults": [fault.to_json() for fault in self.faults],
             "skipped": dict(self.skipped),
             "promises": dict(self.promises),
@@ -96,11 +103,14 @@ class ChaosResult:
                 for one in self.breaches
             ],
             "unresolved": self.unresolved,
-            "late_debits": self.late_debits,
+            "late": self.late,
+            "crossed": self.crossed,
             "shed": self.shed,
             "revivals": dict(self.revivals),
             "drained_s": _rounded(self.drained_s),
             "is_every_event_read": self.is_every_event_read,
+            "servers": dict(self.servers),
+            "spent_s": {step: _rounded(spent_s) for step, spent_s in self.spent_s.items()},
         }
 
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,13 @@ from ops.chaos.events import EventRecorder
 from ops.chaos.faults import clocks
 from ops.chaos.faults.catalogue import chosen
 from ops.chaos.faults.fault import ClaimBrokenError, SceneFault
-from ops.chaos.invariants import Breach, await_drained, check, resolve_unknown
+from ops.chaos.invariants import (
+    Breach,
+    OrderTerms,
+    await_drained,
+    check,
+    resolve_unknown,
+)
 from ops.chaos.journal import Journal
 from ops.chaos.load import Load, WalletPlan
 from ops.chaos.options import ChaosOptions
@@ -28,9 +35,10 @@ from ops.chaos.schedule import PAUSE_LEAST_S, Duration, PlannedFault, plan_fault
 from ops.children import Say, end_leftovers
 from ops.clients.amqp import quiet_libraries
 from ops.failures import CommandError, UsageError
-from ops.running import stack_failure
+from ops.running import stack_failure, stack_options
+from ops.settings import StackSettings
 from ops.stack import Stack, StackError, StackMode, StackOptions, start_stack, stop_stack
-from ops.system import CLIENT
+from runtime.settings import load_settings
 
 Progress = Callable[[str], None]
 """Called with what is under way, a few times a second at most."""
@@ -49,7 +57,7 @@ def plan_of(options: ChaosOptions) -> tuple[list[PlannedFault], dict[str, str]]:
     faults = chosen(options.faults)
     skipped = {fault.name: why for fault in faults if (why := fault.missing()) is not None}
     durations = {
-        fault.name: Duration(fault.striking_s, fault.lasting_s)
+        fault.name: Duration(fault.striking_s, fault.lasting_s, tuple(sorted(fault.targets)))
         for fault in faults
         if fault.name not in skipped
     }
@@ -69,9 +77,12 @@ def run_chaos(
     Raises CommandError when the scene cannot be set.
     """
     plan, skipped = plan_of(options)
-    result = ChaosResult(options.seed, options.seconds, options.rate_per_s, plan, skipped)
+    result = ChaosResult(
+        options.seed, options.seconds, options.shape, options.bounds_scale, plan, skipped
+    )
     quiet_libraries()
     with _servers(options, environment, {planned.name for planned in plan}, say) as stack:
+        result.servers = {one.name: one.version for one in stack.services}
         run = _Run(options, result, stack, environment, say=say, progress=progress)
         try:
             uvloop.run(run.cancellable())
@@ -98,6 +109,9 @@ def _servers(
             volume.mount(place)
         with start_stack(_stack_options(options, environment, say)) as stack:
             yield stack
+            # Nothing that they hold is needed any more, and a clean end takes them seconds.
+            for service in stack.services:
+                service.kill()
     except (StackError, OSError) as error:
         raise stack_failure(error) from error
     finally:
@@ -117,11 +131,15 @@ def clear(directory: Path) -> None:
 
 def _stack_options(options: ChaosOptions, environment: Mapping[str, str], say: Say) -> StackOptions:
     """Private servers alone: faults must never reach anybody else's."""
-    return StackOptions(
+    given = stack_options(load_settings(StackSettings, environment), environment)
+    return replace(
+        given,
         directory=options.directory,
         mode=StackMode.LOCAL,
-        upstream_users=(CLIENT,),
-        environment=environment,
+        database_url=None,
+        amqp_url=None,
+        redis_url=None,
+        management_url=None,
         progress=lambda service, text: say(f"{service:<9} {text}"),
     )
 
@@ -150,6 +168,7 @@ class _Run:
             directory=options.directory.resolve(),
             environment=environment,
             say=say,
+            shape=options.shape,
             clock=self._clock(result.plan),
         )
 
@@ -169,25 +188,50 @@ class _Run:
 
     async def run(self) -> None:
         """Attack, heal, wait, and compare; the result takes what is found."""
+        began = time.monotonic()
         async with self._scene as scene:
-            doors, directory = scene.doors, self._options.directory
+            directory = self._options.directory
+            self._spent("starting", since=began)
             with Journal(directory) as journal:
-                async with EventRecorder(doors.events_amqp_url, directory=directory) as events:
+                events = EventRecorder(scene.doors.events_amqp_url, directory=directory)
+                async with events:
                     await self._attack(journal)
-                    self._progress("healed; waiting for the drain")
-                    result = self._result
-                    result.unresolved = await resolve_unknown(
-                        doors, journal, bound_s=RESOLVE_BOUND_S
-                    )
-                    result.drained_s = await await_drained(doors, journal, bound_s=DRAIN_BOUND_S)
-                    result.is_every_event_read = await events.drain(EVENTS_BOUND_S)
-                    self._progress("comparing what was promised with the books")
-                    verdict = await check(doors, journal, events, stale_after_s=STALE_AFTER_S)
-                    result.breaches = [*self._broken, *verdict.breaches]
-                    result.late_debits = verdict.late_debits
-                    result.counts = verdict.counts
-                    result.promises = _counted(journal)
-                    result.revivals = dict(scene.revivals)
+                    await self._compare(journal, events)
+            await scene.leave_at_once()
+
+    async def _compare(self, journal: Journal, events: EventRecorder) -> None:
+        """Let all come to its end, and hold what was promised against the books."""
+        result, doors, began = self._result, self._scene.doors, time.monotonic()
+        self._progress("healed; waiting for the drain")
+        result.unresolved = await resolve_unknown(doors, journal, bound_s=RESOLVE_BOUND_S)
+        result.drained_s = await await_drained(doors, journal, bound_s=DRAIN_BOUND_S)
+        result.is_every_event_read = await events.drain(EVENTS_BOUND_S)
+        self._spent("draining", since=began)
+        began = time.monotonic()
+        self._progress("comparing what was promised with the books")
+        verdict = await check(
+            doors, journal, events, terms=self._terms(), batch_size=result.shape.batch_size
+        )
+        result.breaches = [*self._broken, *verdict.breaches]
+        result.late, result.crossed = verdict.late, verdict.crossed
+        result.counts = verdict.counts
+        result.promises = _counted(journal)
+        result.revivals = dict(self._scene.revivals)
+        self._spent("comparing", since=began)
+
+    def _terms(self) -> OrderTerms:
+        partitions = self._options.shape.partitions
+        struck = [self._faults[planned.name] for planned in self._result.plan]
+        return OrderTerms(
+            stale_after_s=STALE_AFTER_S,
+            partitions=partitions,
+            is_confirmed_order_kept=partitions == 1
+            or not any(fault.moves_bindings for fault in struck),
+            losses=self._scene.losses,
+        )
+
+    def _spent(self, step: str, *, since: float) -> None:
+        self._result.spent_s[step] = time.monotonic() - since
 
     async def _attack(self, journal: Journal) -> None:
         """Strike by the plan while the load runs, and heal at the end."""
@@ -195,15 +239,18 @@ class _Run:
         load = Load(
             doors,
             seed=options.seed,
-            rate_per_s=options.rate_per_s,
+            rate_per_s=options.shape.rate_per_s,
             clients=options.clients,
             journal=journal,
             wallets=WalletPlan(hot=_HOT_WALLETS, cold=options.wallets),
+            pressure=options.shape.pressure,
         )
         meter = RecoveryMeter(doors, journal)
         self._progress(f"making {options.wallets} wallets")
+        began = time.monotonic()
         await load.prepare()
         await meter.prepare()
+        self._spent("preparing", since=began)
         async with asyncio.TaskGroup() as group:
             group.create_task(load.run())
             group.create_task(meter.run())
@@ -221,9 +268,10 @@ class _Run:
         late_s = over_s = 0.0
         for planned in self._result.plan:
             late_s = max(late_s, over_s + PAUSE_LEAST_S / 2 - planned.at_s)
-            await self._wait_until(began + planned.at_s + late_s, what=f"next: {planned.name}")
+            await self._wait_until(began + planned.at_s + late_s, what=f"next: {planned.label}")
             fault = self._faults[planned.name]
-            struck = StruckFault(planned, fault.claim, fault.recovery_bound_s)
+            bound_s = fault.recovery_bound_s * self._options.bounds_scale
+            struck = StruckFault(planned, fault.claim, bound_s)
             struck.began_s = time.monotonic() - began
             self._result.faults.append(struck)
             await self._strike(fault, struck, meter)
@@ -233,14 +281,14 @@ class _Run:
     async def _strike(self, fault: SceneFault, struck: StruckFault, meter: RecoveryMeter) -> None:
         """Bring one fault about, heal it, and measure how soon something new is COMPLETED."""
         started = time.monotonic()
-        self._progress(f"striking: {fault.name}")
+        self._progress(f"striking: {struck.planned.label}")
         try:
-            async with fault.strike(self._scene):
+            async with fault.strike_at(struck.planned.target)(self._scene):
                 struck_at = time.monotonic()
                 struck.struck_after_s = struck_at - started
                 struck.in_flight = await self._scene.pending()
                 await self._wait_until(
-                    struck_at + struck.planned.lasting_s, what=f"struck: {fault.name}"
+                    struck_at + struck.planned.lasting_s, what=f"struck: {struck.planned.label}"
                 )
         except ClaimBrokenError as error:
             self._broken.append(Breach("claim", fault.name, str(error)))
@@ -249,9 +297,9 @@ class _Run:
             await self._scene.heal()
         healed_at = time.monotonic()
         struck.lasted_s = healed_at - started - (struck.struck_after_s or 0.0)
-        self._progress(f"healed: {fault.name}")
+        self._progress(f"healed: {struck.planned.label}")
         struck.recovery_s = await meter.first_completed_after(
-            healed_at, bound_s=max(fault.recovery_bound_s, _LATE_S)
+            healed_at, bound_s=max(struck.recovery_bound_s, _LATE_S)
         )
 
     async def _wait_until(self, moment: float, *, what: str) -> None:

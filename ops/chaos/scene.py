@@ -8,9 +8,15 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from enum import StrEnum
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar, TypeVarTuple
@@ -21,6 +27,8 @@ from yarl import URL
 from ops.chaos.clock import ClockShift
 from ops.chaos.doors import Doors
 from ops.chaos.proxy import Proxy
+from ops.chaos.shape import Shape
+from ops.chaos.ways import Server, Way, way_of
 from ops.children import Say
 from ops.failures import CommandError
 from ops.stack import Stack, StackError
@@ -50,9 +58,6 @@ _SETTINGS: Final = {
     "ACKLEDGER_LOCK_TIMEOUT_S": str(LOCK_TIMEOUT_S),
     "ACKLEDGER_DATABASE_STATEMENT_TIMEOUT_S": "5",
     "ACKLEDGER_SHUTDOWN_TIMEOUT_S": "10",
-    # Redis is asked on every request, and refuses none.
-    "ACKLEDGER_RATE_LIMIT_PER_S": "100000",
-    "ACKLEDGER_RATE_LIMIT_BURST": "100000",
 }
 ORDER_BOUND_S: Final = 30.0
 """How long a process may take to come to a point; under load it comes there many times a second."""
@@ -63,19 +68,6 @@ _QUESTION_S: Final = 2.0
 
 class NotStruckError(Exception):
     """A fault could not be brought about, so the run says nothing about it."""
-
-
-class Way(StrEnum):
-    """From a role to a server; each has a proxy of its own."""
-
-    INGRESS_POSTGRES = "ingress-postgres"
-    INGRESS_RABBITMQ = "ingress-rabbitmq"
-    INGRESS_REDIS = "ingress-redis"
-    PROCESSOR_POSTGRES = "processor-postgres"
-    PROCESSOR_RABBITMQ = "processor-rabbitmq"
-    RECONCILER_POSTGRES = "reconciler-postgres"
-    RECONCILER_RABBITMQ = "reconciler-rabbitmq"
-    UPSTREAM_RABBITMQ = "upstream-rabbitmq"
 
 
 async def in_thread(work: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
@@ -107,6 +99,7 @@ class Scene:
         directory: Path,
         environment: Mapping[str, str],
         say: Say,
+        shape: Shape,
         clock: ClockShift | None = None,
     ) -> None:
         """`environment` is the caller's; none of its settings for a service reach the scene."""
@@ -114,7 +107,10 @@ class Scene:
         self.directory = directory
         self.proxies: dict[Way, Proxy] = {}
         self.revivals: dict[str, int] = dict.fromkeys(PROCESSES, 0)
+        self.losses: list[tuple[float, float]] = []
+        """Spans (monotonic) in which an operator deleted a queue with what was announced in it."""
         self.clock = clock
+        self.shape = shape
         self._environment = {
             name: value
             for name, value in environment.items()
@@ -124,6 +120,7 @@ class Scene:
         self._locks = {label: asyncio.Lock() for label in PROCESSES}
         self._sql = load_queries("ops.chaos.faults")
         self._exits = AsyncExitStack()
+        self._is_over = False
         self._system: System | None = None
 
     @property
@@ -180,7 +177,12 @@ class Scene:
             proxy = Proxy(host=url.host or HOST, port=url.port or 0)
             self.proxies[way] = await self._exits.enter_async_context(proxy)
         self._system = System(
-            environment={**self._environment, **self.stack.urls, **_SETTINGS},
+            environment={
+                **self._environment,
+                **self.stack.urls,
+                **_SETTINGS,
+                **self.shape.settings,
+            },
             directory=self.directory,
             instances=[self._instance(label) for label in PROCESSES],
             say=lambda _: None,
@@ -189,6 +191,12 @@ class Scene:
         await in_thread(self._system.start)
         keepers = [asyncio.create_task(self._keep(label)) for label in PROCESSES]
         self._exits.push_async_callback(_cancelled, keepers)
+
+    async def leave_at_once(self) -> None:
+        """End every process without its clean stop: for a scene whose work is over."""
+        async with self.held(*PROCESSES):
+            await self.kill(*PROCESSES)
+            self._is_over = True
 
     def _end(self) -> None:
         self.resume_all()
@@ -201,19 +209,38 @@ class Scene:
         environment = {
             **shifted,
             "ACKLEDGER_FAULT_ORDERS": str(self.orders(role)),
-            "DATABASE_URL": self._through(Way(f"{role}-postgres"), self.stack.postgres.url),
-            "AMQP_URL": self._through(Way(f"{role}-rabbitmq"), self.stack.rabbitmq.url),
+            "DATABASE_URL": self._url(way_of(label, Server.POSTGRES)),
+            "AMQP_URL": self._url(way_of(label, Server.RABBITMQ)),
         }
         if role is Role.INGRESS:
-            environment["REDIS_URL"] = self._through(Way.INGRESS_REDIS, self.stack.redis.url)
+            environment["REDIS_URL"] = self._url(way_of(label, Server.REDIS))
         return Instance(role=role, name=label, environment=environment)
 
     def _server_url(self, way: Way) -> str:
         return {
-            "postgres": self.stack.postgres.url,
-            "rabbitmq": self.stack.rabbitmq.url,
-            "redis": self.stack.redis.url,
-        }[way.value.split("-")[1]]
+            Server.POSTGRES: self.stack.postgres.url,
+            Server.RABBITMQ: self.stack.rabbitmq.url,
+            Server.REDIS: self.stack.redis.url,
+        }[way.server]
+
+    def _url(self, way: Way) -> str:
+        return self._through(way, self._server_url(way))
+
+    @contextmanager
+    def refused(self, *ways: Way) -> Iterator[None]:
+        """End every connection of these ways and let no new one through."""
+        with self.on(ways, Proxy.refusing):
+            yield
+
+    @contextmanager
+    def on(
+        self, ways: Iterable[Way], trouble: Callable[[Proxy], AbstractContextManager[object]]
+    ) -> Iterator[None]:
+        """Let the proxies of these ways make trouble."""
+        with ExitStack() as troubled:
+            for way in ways:
+                troubled.enter_context(trouble(self.proxies[way]))
+            yield
 
     def _through(self, way: Way, url: str) -> str:
         return str(URL(url).with_host(HOST).with_port(self.proxies[way].port))
@@ -226,7 +253,7 @@ class Scene:
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def _revive(self, label: str) -> None:
-        if self.system.pid(label) is not None:
+        if self._is_over or self.system.pid(label) is not None:
             return
         self.revivals[label] += 1
         try:
@@ -261,6 +288,13 @@ class Scene:
     async def kill(self, *labels: str) -> None:
         """End processes with SIGKILL; they are started again at once."""
         await asyncio.gather(*(in_thread(self.system.kill, label) for label in labels))
+
+    def stop(self, label: str) -> None:
+        """Let a process stand still until `resume_all`; raises NotStruckError if it is gone."""
+        pid = self.system.pid(label)
+        if pid is None:
+            raise NotStruckError(f"{label} is not there")
+        os.kill(pid, signal.SIGSTOP)
 
     def resume_all(self) -> None:
         """Let every stopped process run on."""

@@ -21,14 +21,21 @@ class PlannedFault:
     at_s: float
     name: str
     lasting_s: float
+    target: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name and target, as the command line takes them."""
+        return self.name if self.target is None else f"{self.name}:{self.target}"
 
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How long a fault takes to strike, and how long it lasts then."""
+    """How long a fault takes to strike, how long it lasts then, and where it may strike."""
 
     striking_s: float
     lasting_s: float
+    targets: tuple[str, ...] = ()
 
 
 def plan_faults(
@@ -48,7 +55,8 @@ def plan_faults(
         over_s = at_s + duration.striking_s + lasting_s
         if planned and over_s > seconds - PAUSE_LEAST_S / 2:
             break
-        planned.append(PlannedFault(round(at_s, 1), name, round(lasting_s, 1)))
+        target = chance.choice(duration.targets) if duration.targets else None
+        planned.append(PlannedFault(round(at_s, 1), name, round(lasting_s, 1), target))
         at_s = over_s + chance.uniform(PAUSE_LEAST_S, PAUSE_MOST_S)
     return planned
 

@@ -1,13 +1,17 @@
 """`ackledger chaos`: attack a private system under load, then prove that every promise was kept."""
 
+import asyncio
 import random
 import signal
 import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
+from ops.chaos.shape import Given, HttpPath, draw_shape
 from ops.failures import UsageError
 from ops.invocation import invocation_of
 from ops.output import AsJson, console, print_json, quiet_logs, say
@@ -16,18 +20,56 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.control import Control
 
+    from ops.chaos.campaign import Campaign
     from ops.chaos.options import ChaosOptions
     from ops.chaos.result import ChaosResult
 
+Result = TypeVar("Result")
+
 SECONDS: Final = 60.0
-RATE_PER_S: Final = 100.0
-"""What two busy cores carry beside six processes, three servers and the clients."""
-CLIENTS: Final = 12
+CAMPAIGN_SECONDS: Final = 30.0
+CAMPAIGN_BOUNDS_SCALE: Final = 2.0
+"""Four runs on two cores: each has half a core's time, where a run alone has all of it."""
+JOBS: Final = 4
+CLIENTS: Final = 8
 WALLETS: Final = 300
 SEED_MAX: Final = 1_000_000
 TERMINATED: Final = 143
 """What shells see of a program that SIGTERM ended."""
 INTERRUPTED: Final = 130
+
+
+_Seed = Annotated[int | None, typer.Option(help="The same seed is the same shape and plan.")]
+_Minutes = Annotated[float | None, typer.Option(min=0.1, max=240, help="How long.")]
+_Seconds = Annotated[float | None, typer.Option(min=6, max=14_400, help="How long.")]
+_Rate = Annotated[
+    float | None, typer.Option(min=1, max=2_000, help="Acts per second, beside the bursts.")
+]
+_Http = Annotated[HttpPath | None, typer.Option(help="The code that answers HTTP.")]
+_Partitions = Annotated[int | None, typer.Option(min=1, max=16, help="How many queues.")]
+_BatchSize = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Transactions in a full batch.")
+]
+_BoundsScale = Annotated[
+    float | None,
+    typer.Option(min=1, max=10, help="Multiplies the bounds of recovery; a campaign's default: 2."),
+]
+_Clients = Annotated[int, typer.Option(min=2, max=64, help="How many submit.")]
+_Wallets = Annotated[int, typer.Option(min=10, max=200_000, help="Cold ones, beside the hot ones.")]
+_Faults = Annotated[
+    str, typer.Option(help="Only these: name or name:target, with commas between them.")
+]
+_Directory = Annotated[
+    Path | None, typer.Option(help="Where servers, logs and journal are kept; it is emptied.")
+]
+_Report = Annotated[
+    Path | None, typer.Option(help="Write the result there: JSON; a campaign's, Markdown.")
+]
+_Listing = Annotated[bool, typer.Option("--list", help="Show every fault and stop.")]
+_Campaign = Annotated[
+    int | None, typer.Option("--campaign", min=1, max=10_000, help="So many runs, seed by seed.")
+]
+_Jobs = Annotated[int, typer.Option(min=1, max=64, help="How many runs of a campaign at a time.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,24 +80,22 @@ def register(app: typer.Typer) -> None:
 def _chaos(
     context: typer.Context,
     *,
-    seed: Annotated[int | None, typer.Option(help="The same seed is the same plan.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0.1, max=240, help="How long.")] = None,
-    seconds: Annotated[float | None, typer.Option(min=6, max=14_400, help="How long.")] = None,
-    rate: Annotated[
-        float, typer.Option(min=1, max=2_000, help="Submissions per second.")
-    ] = RATE_PER_S,
-    clients: Annotated[int, typer.Option(min=2, max=64, help="How many submit.")] = CLIENTS,
-    wallets: Annotated[
-        int, typer.Option(min=10, max=200_000, help="Cold ones, beside the hot ones.")
-    ] = WALLETS,
-    faults: Annotated[
-        str, typer.Option(help="Only these, by name, with commas between them.")
-    ] = "",
-    directory: Annotated[
-        Path | None, typer.Option(help="Where servers, logs and journal are kept; it is emptied.")
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the result there, as JSON.")] = None,
-    listing: Annotated[bool, typer.Option("--list", help="Show every fault and stop.")] = False,
+    seed: _Seed = None,
+    minutes: _Minutes = None,
+    seconds: _Seconds = None,
+    rate: _Rate = None,
+    http: _Http = None,
+    partitions: _Partitions = None,
+    batch_size: _BatchSize = None,
+    bounds_scale: _BoundsScale = None,
+    clients: _Clients = CLIENTS,
+    wallets: _Wallets = WALLETS,
+    faults: _Faults = "",
+    directory: _Directory = None,
+    report: _Report = None,
+    listing: _Listing = False,
+    campaign: _Campaign = None,
+    jobs: _Jobs = JOBS,
     as_json: AsJson = False,
 ) -> None:
     """Attack a private system under load, then prove that every promise was kept.
@@ -67,28 +107,156 @@ def _chaos(
     if listing:
         _list()
         return
-    from ops.chaos.options import ChaosOptions
+    given = Given(http=http, partitions=partitions, batch_size=batch_size, rate_per_s=rate)
+    asked = _Asked(given, bounds_scale, clients, wallets, _names(faults))
+    length_s = _length_s(minutes, seconds, otherwise_s=CAMPAIGN_SECONDS if campaign else SECONDS)
+    if campaign is not None:
+        runs = _Runs(range(seed or 1, (seed or 1) + campaign), jobs, length_s)
+        _run_campaign(context, asked, runs, directory=directory, report=report)
+    else:
+        _run_once(
+            context,
+            asked.options(seed, length_s, _home(context, directory)),
+            report,
+            as_json=as_json,
+        )
 
-    options = ChaosOptions(
-        directory=(directory or invocation_of(context).directory / "chaos").resolve(),
-        seed=random.SystemRandom().randrange(SEED_MAX) if seed is None else seed,
-        seconds=_length_s(minutes, seconds),
-        rate_per_s=rate,
-        clients=clients,
-        wallets=wallets,
-        faults=tuple(name.strip() for name in faults.split(",") if name.strip()),
-    )
+
+def _run_once(
+    context: typer.Context, options: "ChaosOptions", report: Path | None, *, as_json: bool
+) -> None:
     result = _run(context, options)
     _tell(result, options, report, as_json=as_json)
     raise typer.Exit(code=0 if result.is_well else 1)
 
 
-def _length_s(minutes: float | None, seconds: float | None) -> float:
+def _home(context: typer.Context, directory: Path | None, name: str = "chaos") -> Path:
+    return (directory or invocation_of(context).directory / name).resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """The runs of a campaign."""
+
+    seeds: range
+    jobs: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What every run of an invocation has in common."""
+
+    given: Given
+    bounds_scale: float | None
+    clients: int
+    wallets: int
+    faults: tuple[str, ...]
+
+    def options(self, seed: int | None, seconds: float, directory: Path) -> "ChaosOptions":
+        from ops.chaos.options import ChaosOptions
+
+        seed = random.SystemRandom().randrange(SEED_MAX) if seed is None else seed
+        return ChaosOptions(
+            directory=directory,
+            seed=seed,
+            seconds=seconds,
+            shape=draw_shape(seed, self.given),
+            bounds_scale=self.bounds_scale or 1.0,
+            clients=self.clients,
+            wallets=self.wallets,
+            faults=self.faults,
+        )
+
+    def arguments(self) -> tuple[str, ...]:
+        """Return what repeats this on a command line."""
+        given = self.given
+        wanted = {
+            "--http": None if given.http is None else given.http.value,
+            "--partitions": given.partitions,
+            "--batch-size": given.batch_size,
+            "--rate": given.rate_per_s,
+            "--bounds-scale": self.bounds_scale,
+            "--clients": self.clients if self.clients != CLIENTS else None,
+            "--wallets": self.wallets if self.wallets != WALLETS else None,
+            "--faults": ",".join(self.faults) or None,
+        }
+        return tuple(
+            text
+            for name, value in wanted.items()
+            if value is not None
+            for text in (name, f"{value:g}" if isinstance(value, float) else str(value))
+        )
+
+
+def _names(faults: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in faults.split(",") if name.strip())
+
+
+def _run_campaign(
+    context: typer.Context,
+    asked: _Asked,
+    runs: _Runs,
+    *,
+    directory: Path | None,
+    report: Path | None,
+) -> None:
+    import uvloop
+
+    from ops.chaos.campaign import Campaign, CampaignRunner, Ending
+    from ops.chaos.campaign_page import campaign_page, write_page
+    from ops.chaos.faults.catalogue import chosen
+
+    chosen(asked.faults)
+    asked = replace(asked, bounds_scale=asked.bounds_scale or CAMPAIGN_BOUNDS_SCALE)
+    campaign = Campaign(
+        directory=_home(context, directory, "campaign"),
+        seeds=runs.seeds,
+        jobs=runs.jobs,
+        seconds=runs.seconds,
+        arguments=asked.arguments(),
+        environment=invocation_of(context).environment,
+    )
+    say(f"results: {campaign.results}")
+    line = _ProgressLine(console(is_error=True), otherwise=say)
+    try:
+        results = uvloop.run(_until_stopped(CampaignRunner(campaign, progress=line.show).run()))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        say("interrupted; the same command goes on with the seeds that have no verdict")
+        raise typer.Exit(code=INTERRUPTED) from None
+    finally:
+        line.end()
+    page = campaign_page(results, command=_campaign_command(campaign))
+    if report is not None:
+        write_page(page, report)
+    typer.echo(page)
+    raise typer.Exit(code=0 if all(one.ending is Ending.WELL for one in results) else 1)
+
+
+def _campaign_command(campaign: "Campaign") -> str:
+    """Return what repeats a campaign."""
+    return " ".join(
+        (
+            f"ackledger chaos --campaign {len(campaign.seeds)} --seed {campaign.seeds[0]}",
+            f"--jobs {campaign.jobs} --seconds {campaign.seconds:g}",
+            *campaign.arguments,
+        )
+    )
+
+
+async def _until_stopped(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do the work; SIGTERM ends it as Ctrl-C does."""
+    task = asyncio.ensure_future(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
+def _length_s(minutes: float | None, seconds: float | None, *, otherwise_s: float) -> float:
     if minutes is not None and seconds is not None:
         raise UsageError("give --minutes or --seconds, not both")
     if minutes is not None:
         return minutes * 60
-    return SECONDS if seconds is None else seconds
+    return otherwise_s if seconds is None else seconds
 
 
 def _list() -> None:
@@ -99,8 +267,6 @@ def _list() -> None:
 
 
 def _run(context: typer.Context, options: "ChaosOptions") -> "ChaosResult":
-    import asyncio
-
     signal.signal(signal.SIGTERM, lambda *_: _leave())
     quiet_logs()
     _refuse_foreign(options.directory)
@@ -112,7 +278,8 @@ def _run(context: typer.Context, options: "ChaosOptions") -> "ChaosResult":
             "run: pip install 'ackledger[stack]'"
         ) from error
     plan, _ = plan_of(options)
-    say(f"seed {options.seed}: {', '.join(f'{one.name} at {one.at_s:.0f} s' for one in plan)}")
+    say(f"seed {options.seed}: {', '.join(f'{one.label} at {one.at_s:.0f} s' for one in plan)}")
+    say(f"shape: {options.shape}")
     environment = invocation_of(context).environment
     line = _ProgressLine(console(is_error=True))
     try:
@@ -157,12 +324,18 @@ def _tell(
 
 def _command_line(options: "ChaosOptions") -> str:
     """Return what repeats a run."""
-    faults = f" --faults {','.join(options.faults)}" if options.faults else ""
-    return (
-        f"ackledger chaos --seed {options.seed} --seconds {options.seconds:g}"
-        f" --rate {options.rate_per_s:g} --clients {options.clients}"
-        f" --wallets {options.wallets}{faults}"
-    )
+    shape = options.shape
+    parts = [
+        f"ackledger chaos --seed {options.seed} --seconds {options.seconds:g}",
+        f"--http {shape.http.value} --partitions {shape.partitions}",
+        f"--batch-size {shape.batch_size} --rate {shape.rate_per_s:g}",
+        f"--clients {options.clients} --wallets {options.wallets}",
+    ]
+    if options.bounds_scale != 1:
+        parts.append(f"--bounds-scale {options.bounds_scale:g}")
+    if options.faults:
+        parts.append(f"--faults {','.join(options.faults)}")
+    return " ".join(parts)
 
 
 def _erased() -> "Control":
@@ -173,10 +346,11 @@ def _erased() -> "Control":
 
 
 class _ProgressLine:
-    """One line on a terminal that tells what is under way; nothing where that is no terminal."""
+    """One line on a terminal that tells what is under way; elsewhere, what `otherwise` does."""
 
-    def __init__(self, out: "Console") -> None:
+    def __init__(self, out: "Console", *, otherwise: Callable[[str], None] | None = None) -> None:
         self._out = out
+        self._otherwise = otherwise
         self._began = time.monotonic()
 
     def show(self, what: str) -> None:
@@ -184,6 +358,8 @@ class _ProgressLine:
             passed_s = time.monotonic() - self._began
             self._out.control(_erased())
             self._out.print(f"{passed_s:5.0f} s  {what}", end="")
+        elif self._otherwise is not None:
+            self._otherwise(what)
 
     def end(self) -> None:
         if self._out.is_terminal:

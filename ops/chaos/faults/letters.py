@@ -6,21 +6,17 @@ from typing import Final
 from uuid import UUID, uuid4
 
 import orjson
-from pamqp.commands import Basic
 
-from contracts.messages import REQUESTED_TYPE
 from contracts.topology import DEAD_LETTERS, TRANSACTIONS_EXCHANGE
 from ops.chaos.faults.fault import ClaimBrokenError, SceneFault
-from ops.chaos.faults.messages import await_row
+from ops.chaos.faults.messages import await_row, publish
 from ops.chaos.scene import NotStruckError, Scene
 from ops.clients.http import CREATED, ApiClient
 from ops.migrating import MigrateSettings
-from runtime.broker import Channel, close, connect, open_channel, user_of
-from runtime.framing import PERSISTENT
+from runtime.broker import close, connect, open_channel, user_of
 from runtime.settings import load_settings
 
 _AMOUNT: Final = "7.00"
-_CONFIRM_S: Final = 10.0
 
 
 @asynccontextmanager
@@ -57,30 +53,13 @@ async def _post_and_bury(scene: Scene, wallet: str) -> None:
     connection = await connect(url, name="chaos")
     try:
         channel = await open_channel(connection)
-        await _publish(channel, body, exchange=TRANSACTIONS_EXCHANGE, user=user_of(url))
+        await publish(channel, body, exchange=TRANSACTIONS_EXCHANGE, key=wallet, user=user_of(url))
         await await_row(scene, "is_final_by_key", user_of(url), key, what="the message is posted")
-        await _publish(channel, body, exchange=DEAD_LETTERS, user=user_of(url))
+        await publish(channel, body, exchange=DEAD_LETTERS, key="any", user=user_of(url))
     finally:
         await close(connection)
     letter = await await_row(scene, "read_dead_letter", body, what="the message is a dead letter")
     await _replay(scene, UUID(str(letter)))
-
-
-async def _publish(channel: Channel, body: bytes, *, exchange: str, user: str) -> None:
-    await channel.basic_publish(
-        body,
-        exchange=exchange,
-        routing_key="any",
-        properties=Basic.Properties(
-            content_type="application/json",
-            delivery_mode=PERSISTENT,
-            message_id=uuid4().hex,
-            message_type=REQUESTED_TYPE,
-            user_id=user,
-        ),
-        mandatory=True,
-        timeout=_CONFIRM_S,
-    )
 
 
 async def _replay(scene: Scene, dead_letter_id: UUID) -> None:

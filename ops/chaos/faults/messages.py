@@ -6,44 +6,86 @@ from typing import Final
 from uuid import uuid4
 
 import orjson
+from pamqp.commands import Basic
 
+from contracts.messages import REQUESTED_TYPE
+from contracts.topology import partition_queue
+from ops.chaos.load.poison import poison
 from ops.chaos.scene import LOOK_INTERVAL_S, NotStruckError, Scene
-from ops.clients.amqp import UpstreamMessage, UpstreamPublisher
-from ops.system import CLIENT
+from ops.clients.amqp import UpstreamPublisher
+from runtime.broker import Channel, close, connect, open_channel, user_of
+from runtime.framing import PERSISTENT
 from runtime.queries import load_queries
 
 FINAL_BOUND_S: Final = 30.0
+_CONFIRM_S: Final = 5.0
+_SMALL: Final = 1
+"""Poison of number 0 is bulky."""
+_MARK_PREFIX: Final = "chaos-0-poison-0-"
+"""The shape of a client's mark, so that its dead letter is known for what it is."""
 
 
-async def publish(scene: Scene, message: UpstreamMessage) -> None:
-    """Have the broker confirm a message of the upstream system."""
+async def publish_poison(scene: Scene, count: int) -> None:
+    """Have the broker confirm so many messages that nobody can process."""
     async with UpstreamPublisher(scene.upstream_url) as upstream:
-        await upstream.send(message)
+        for number in range(count):
+            await upstream.send(poison(_SMALL + number, f"{_MARK_PREFIX}{number}").message)
         await upstream.flush()
 
 
-async def await_all_before_now(scene: Scene) -> None:
-    """Return when every message that is in the queue now is posted.
+async def publish(channel: Channel, body: bytes, *, exchange: str, key: str, user: str) -> None:
+    """Publish a request with the service's own rights, and return when it is confirmed."""
+    await channel.basic_publish(
+        body,
+        exchange=exchange,
+        routing_key=key,
+        properties=Basic.Properties(
+            content_type="application/json",
+            delivery_mode=PERSISTENT,
+            message_id=uuid4().hex,
+            message_type=REQUESTED_TYPE,
+            user_id=user,
+        ),
+        mandatory=True,
+        timeout=_CONFIRM_S,
+    )
 
-    A last message is the proof, since a queue is posted in its order: a withdrawal from a wallet
-    that never was, so that it moves nothing.
+
+async def await_all_before_now(scene: Scene) -> None:
+    """Return when every message that is in a partition's queue now is posted.
+
+    A last message in each is the proof, since a queue is posted in its order: a withdrawal from a
+    wallet that never was, so that it moves nothing.
     """
-    key, wallet = f"fence-{uuid4().hex}", str(uuid4())
+    url = scene.stack.rabbitmq.url
+    keys = [f"fence-{uuid4().hex}" for _ in range(scene.shape.partitions)]
+    connection = await connect(url, name="chaos")
+    try:
+        channel = await open_channel(connection)
+        for partition, key in enumerate(keys):
+            queue = partition_queue(partition)
+            await publish(channel, _fence(key), exchange="", key=queue, user=user_of(url))
+    finally:
+        await close(connection)
+    for key in keys:
+        await await_final(scene, user_of(url), key)
+
+
+def _fence(key: str) -> bytes:
     body = {
         "version": 1,
         "idempotency_key": key,
         "type": "withdrawal",
-        "source_wallet_id": wallet,
+        "source_wallet_id": str(uuid4()),
         "amount": "1.00",
         "currency": "USD",
     }
-    await publish(scene, UpstreamMessage(routing_key=wallet, body=orjson.dumps(body)))
-    await await_final(scene, key)
+    return orjson.dumps(body)
 
 
-async def await_final(scene: Scene, key: str) -> None:
+async def await_final(scene: Scene, submitter: str, key: str) -> None:
     """Return when the transaction of a key has ended; raises NotStruckError."""
-    await await_row(scene, "is_final_by_key", CLIENT, key, what=f"{key} is final")
+    await await_row(scene, "is_final_by_key", submitter, key, what=f"{key} is final")
 
 
 async def await_row(scene: Scene, query: str, *arguments: object, what: str) -> object:

@@ -1,18 +1,28 @@
-"""What networks do: cut, lose answers, hold back, and dawdle."""
+"""What networks do between all processes and servers at once: cut, lose answers, hold back, dawdle.
+
+The same for a single link stands in `links`.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from ops.chaos.faults.fault import BROKER_BACK_S, STANDBY_S, SceneFault, Strike
-from ops.chaos.scene import ORDER_BOUND_S, NotStruckError, Scene, Way
+from ops.chaos.proxy import Proxy, Trap
+from ops.chaos.scene import ORDER_BOUND_S, NotStruckError, Scene
+from ops.chaos.ways import EVERY_WAY, Server, Way, ways_of
+from ops.system import Role
 
 # A round trip across a continent, in packets of a bad line.
 _LATENCY_S: Final = 0.02
 _CHUNK_BYTES: Final = 2048
 _COMMIT: Final = b"COMMIT;"
-_ALL: Final = tuple(Way)
+_PUBLISHERS: Final = (
+    *ways_of(Role.INGRESS, Server.RABBITMQ),
+    *ways_of(Role.PROCESSOR, Server.RABBITMQ),
+    Way.UPSTREAM_RABBITMQ,
+)
 
 
 @asynccontextmanager
@@ -22,42 +32,19 @@ async def _cut(scene: Scene) -> AsyncIterator[None]:
     yield
 
 
-@asynccontextmanager
-async def _slow(scene: Scene) -> AsyncIterator[None]:
-    with ExitStack() as slowed:
-        for proxy in scene.proxies.values():
-            slowed.enter_context(proxy.slow(latency_s=_LATENCY_S, chunk_bytes=_CHUNK_BYTES))
-        yield
+def slow(proxy: Proxy) -> AbstractContextManager[None]:
+    """Forward in small packets, each late."""
+    return proxy.slow(latency_s=_LATENCY_S, chunk_bytes=_CHUNK_BYTES)
 
 
-def _refused(ways: Sequence[Way]) -> Strike:
+def trouble_on(
+    ways: Sequence[Way], trouble: Callable[[Proxy], AbstractContextManager[object]]
+) -> Strike:
+    """Return what lets the proxies of these ways make trouble."""
+
     @asynccontextmanager
     async def strike(scene: Scene) -> AsyncIterator[None]:
-        with ExitStack() as refusing:
-            for way in ways:
-                refusing.enter_context(scene.proxies[way].refusing())
-            yield
-
-    return strike
-
-
-def _silent(ways: Sequence[Way]) -> Strike:
-    @asynccontextmanager
-    async def strike(scene: Scene) -> AsyncIterator[None]:
-        with ExitStack() as silent:
-            for way in ways:
-                silent.enter_context(scene.proxies[way].silent())
-            yield
-
-    return strike
-
-
-def _answers_lost(ways: Sequence[Way]) -> Strike:
-    @asynccontextmanager
-    async def strike(scene: Scene) -> AsyncIterator[None]:
-        with ExitStack() as swallowing:
-            for way in ways:
-                swallowing.enter_context(scene.proxies[way].swallowing_answers())
+        with scene.on(ways, trouble):
             yield
 
     return strike
@@ -66,12 +53,21 @@ def _answers_lost(ways: Sequence[Way]) -> Strike:
 @asynccontextmanager
 async def _commit_cut(scene: Scene) -> AsyncIterator[None]:
     """Let PostgreSQL commit a batch, and the processor never hear of it."""
-    with scene.proxies[Way.PROCESSOR_POSTGRES].trapped(_COMMIT) as trap:
+    async with AsyncExitStack() as trapped:
+        traps: list[Trap] = [
+            trapped.enter_context(scene.proxies[way].trapped(_COMMIT))
+            for way in ways_of(Role.PROCESSOR, Server.POSTGRES)
+        ]
+        sprung = [asyncio.ensure_future(trap.sprung.wait()) for trap in traps]
         try:
-            async with asyncio.timeout(ORDER_BOUND_S):
-                await trap.sprung.wait()
-        except TimeoutError:
-            raise NotStruckError("no processor committed") from None
+            done, _ = await asyncio.wait(
+                sprung, timeout=ORDER_BOUND_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            for waiting in sprung:
+                waiting.cancel()
+        if not done:
+            raise NotStruckError("no processor committed")
     yield
 
 
@@ -84,13 +80,13 @@ FAULTS: Final = (
     SceneFault(
         name="commit-answers-lost-at-the-ingress",
         claim="recorded without an answer: the same key, sent again, gives that transaction",
-        strike=_answers_lost([Way.INGRESS_POSTGRES]),
+        strike=trouble_on(ways_of(Role.INGRESS, Server.POSTGRES), Proxy.swallowing_answers),
         lasting_s=0.5,
     ),
     SceneFault(
         name="confirms-lost",
         claim="a publish without its confirm is of unknown outcome: done again, posted once",
-        strike=_answers_lost([Way.INGRESS_RABBITMQ, Way.PROCESSOR_RABBITMQ, Way.UPSTREAM_RABBITMQ]),
+        strike=trouble_on(_PUBLISHERS, Proxy.swallowing_answers),
         recovery_bound_s=BROKER_BACK_S,
     ),
     SceneFault(
@@ -101,21 +97,21 @@ FAULTS: Final = (
     SceneFault(
         name="processors-without-postgres",
         claim="submissions are accepted as before and posted when the way is open again",
-        strike=_refused([Way.PROCESSOR_POSTGRES]),
+        strike=trouble_on(ways_of(Role.PROCESSOR, Server.POSTGRES), Proxy.refusing),
         lasting_s=3.0,
         recovery_bound_s=2 * STANDBY_S,
     ),
     SceneFault(
         name="network-silent",
         claim="connections that stand and carry nothing delay work, and lose none",
-        strike=_silent(_ALL),
+        strike=trouble_on(EVERY_WAY, Proxy.silent),
         lasting_s=3.0,
         recovery_bound_s=BROKER_BACK_S,
     ),
     SceneFault(
         name="network-slow",
         claim="latency and small packets cost time and nothing else",
-        strike=_slow,
+        strike=trouble_on(EVERY_WAY, slow),
         lasting_s=5.0,
     ),
 )

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from ops.chaos.faults.fault import STANDBY_S, SceneFault, Strike
-from ops.chaos.scene import STALE_AFTER_S, Scene, Way
+from ops.chaos.scene import STALE_AFTER_S, Scene
+from ops.chaos.ways import Server, ways_of
 from ops.system import Role
 from runtime.fault_points import Fault, FaultPoint
 
@@ -25,7 +26,7 @@ def _reconciler_killed_at(point: FaultPoint) -> Strike:
 
     @asynccontextmanager
     async def strike(scene: Scene) -> AsyncIterator[None]:
-        with scene.proxies[Way.INGRESS_RABBITMQ].refusing():
+        with scene.refused(*ways_of(Role.INGRESS, Server.RABBITMQ)):
             # Without anything stale the reconciler comes to the same point with empty hands.
             await asyncio.sleep(STALE_AFTER_S)
             async with scene.ordered(Role.RECONCILER, point, Fault.KILL):

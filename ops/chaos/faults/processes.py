@@ -12,14 +12,16 @@ from ops.chaos.scene import (
     RECONCILERS,
     STALE_AFTER_S,
     Scene,
-    Way,
 )
+from ops.chaos.ways import Server, way_of, ways_of
 from ops.system import Role
 from runtime.fault_points import Fault, FaultPoint
 
 TAKEOVER_S: Final = 75.0
 """The broker gives up a silent consumer after some missed heartbeats of 10 s; PostgreSQL ends an
 idle database transaction after 30 s; then the standby's batch is tried again after its backoff."""
+_UNANNOUNCED_S: Final = 1.5
+"""Longer than an ingress waits for a confirm before it gives a 202 all the same."""
 _OLDER_THAN_STALE_S: Final = STALE_AFTER_S + 2.0
 
 
@@ -36,6 +38,42 @@ def _frozen_at(point: FaultPoint) -> Strike:
             scene.resume_all()
 
     return strike
+
+
+def _stopped(label: str) -> Strike:
+    """Stop one process, wherever it is; it wakes later and goes on as before."""
+
+    @asynccontextmanager
+    async def strike(scene: Scene) -> AsyncIterator[None]:
+        scene.stop(label)
+        try:
+            yield
+        finally:
+            scene.resume_all()
+
+    return strike
+
+
+@asynccontextmanager
+async def _stopped_with_a_line(scene: Scene) -> AsyncIterator[None]:
+    """Stop an ingress that gave 202 for what it could not announce yet."""
+    frozen = INGRESSES[0]
+    with scene.refused(way_of(frozen, Server.RABBITMQ)):
+        await asyncio.sleep(_UNANNOUNCED_S)
+        scene.stop(frozen)
+    try:
+        yield
+    finally:
+        scene.resume_all()
+
+
+@asynccontextmanager
+async def _stopped_after_commit(scene: Scene) -> AsyncIterator[None]:
+    try:
+        async with scene.ordered(Role.INGRESS, FaultPoint.INGRESS_COMMITTED, Fault.STOP):
+            yield
+    finally:
+        scene.resume_all()
 
 
 @asynccontextmanager
@@ -56,7 +94,7 @@ async def _rolling_restart(scene: Scene) -> AsyncIterator[None]:
 async def _backlog(scene: Scene) -> AsyncIterator[None]:
     """Let announcements be lost with the ingresses that owed them, while no reconciler runs."""
     async with scene.down(*RECONCILERS):
-        with scene.proxies[Way.INGRESS_RABBITMQ].refusing():
+        with scene.refused(*ways_of(Role.INGRESS, Server.RABBITMQ)):
             await asyncio.sleep(_OLDER_THAN_STALE_S)
             await scene.kill(*INGRESSES)
         yield
@@ -74,6 +112,17 @@ FAULTS: Final = (
         claim="PostgreSQL ends the sleeper's database transaction; the standby posts its batch",
         strike=_frozen_at(FaultPoint.PROCESSOR_BEFORE_COMMIT),
         striking_s=32.0,
+    ),
+    SceneFault(
+        name="ingress-frozen",
+        claim="what it accepted keeps its place, although another ingress accepts more meanwhile",
+        targets={
+            **{label: _stopped(label) for label in INGRESSES},
+            "after-commit": _stopped_after_commit,
+            "with-unannounced": _stopped_with_a_line,
+        },
+        striking_s=1.5,
+        lasting_s=3.0,
     ),
     SceneFault(
         name="all-processes-killed",

@@ -66,6 +66,7 @@ FAULTS: Final = (
         claim="202 as before; transactions wait in PostgreSQL, and confirmed messages on its disk",
         strike=_killed(lambda stack: stack.rabbitmq),
         recovery_bound_s=BROKER_BACK_S,
+        moves_bindings=True,
     ),
     SceneFault(
         name="broker-frozen",

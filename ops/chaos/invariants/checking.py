@@ -1,7 +1,8 @@
 """The checks: both journals are copied beside the books, and PostgreSQL compares them in sets."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -26,25 +27,43 @@ _PENDING_MAX_S: Final = 24 * 3600.0
 
 _PROMISE_COLUMNS: Final = (
     "client", "door", "act", "key", "type", "source", "destination", "minor", "currency",
-    "sent_s", "answered_s", "outcome", "transaction_id", "code", "is_after_loss",
+    "sent_s", "answered_s", "outcome", "transaction_id", "code", "is_batch", "is_after_loss",
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTerms:
+    """What the order of acceptance can mean in a run.
+
+    What was answered with 202 is recorded, and keeps its place before all that was sent later. What
+    the broker confirmed keeps its place before all that was sent later over AMQP, except
+    (`is_confirmed_order_kept` False) where the hash exchange was made to lead wallets elsewhere.
+    `losses`: spans (monotonic) in which an operator deleted a queue: what was announced in it may
+    be late by `stale_after_s`, the reconciler's threshold, or more.
+    """
+
+    stale_after_s: float
+    partitions: int = 1
+    is_confirmed_order_kept: bool = True
+    losses: Sequence[tuple[float, float]] = ()
+
+
 async def check(
-    doors: Doors, journal: Journal, events: EventRecorder, *, stale_after_s: float
+    doors: Doors, journal: Journal, events: EventRecorder, *, terms: OrderTerms, batch_size: int
 ) -> Verdict:
     """Return what is broken; for a system that is healed and drained.
 
-    `stale_after_s` is the reconciler's threshold: a debit that waited so long may be overtaken.
+    `batch_size` is what a full batch holds, to count them.
     """
     async with copied(doors, journal, events) as connection:
         comparison = _Comparison(connection, doors, events)
-        await comparison.run(stale_after_s)
+        await comparison.run(terms)
         comparison.add(_open_breaches(journal))
-        counts = await connection.fetchrow(comparison.sql["count_all"])
+        counts = await connection.fetchrow(comparison.sql["count_all"], batch_size)
     return Verdict(
         breaches=comparison.breaches,
-        late_debits=comparison.late_debits,
+        late=comparison.late,
+        crossed=comparison.crossed,
         counts=dict(counts or {}),
     )
 
@@ -80,12 +99,13 @@ class _Comparison:
     def __init__(self, connection: Connection, doors: Doors, events: EventRecorder) -> None:
         self.sql = load_queries(__package__)
         self.breaches: list[Breach] = []
-        self.late_debits = 0
+        self.late = 0
+        self.crossed = 0
         self._connection = connection
         self._submitter = doors.submitter
         self._began_at = events.began_at
 
-    async def run(self, stale_after_s: float) -> None:
+    async def run(self, terms: OrderTerms) -> None:
         """Compare; one invariant after the other."""
         await self._conservation()
         await self._list("X", "doubled_keys", self._submitter)
@@ -104,7 +124,7 @@ class _Comparison:
         await self._list("E", "shared_event_ids")
         await self._list("E", "untrue_events")
         await self._list("Q", "forgotten_letters")
-        await self._order(stale_after_s)
+        await self._order(terms)
 
     def add(self, breaches: Iterable[Breach]) -> None:
         """Take breaches that were found elsewhere."""
@@ -124,12 +144,20 @@ class _Comparison:
         rows = await self._connection.fetch(self.sql[query], LISTED_MAX, *parameters)
         self._take(invariant, query, rows)
 
-    async def _order(self, stale_after_s: float) -> None:
-        query = "overtaken_debits"
-        rows = await self._connection.fetch(self.sql[query], LISTED_MAX, stale_after_s)
-        self._take("O", query, [row for row in rows if not row["is_late"]])
+    async def _order(self, terms: OrderTerms) -> None:
+        await self._connection.copy_records_to_table("losses", records=terms.losses)
+        query = "overtaken"
+        rows = await self._connection.fetch(
+            self.sql[query],
+            LISTED_MAX,
+            terms.partitions,
+            terms.is_confirmed_order_kept,
+            terms.stale_after_s,
+        )
+        self._take("O", query, [row for row in rows if not row["is_lost"]])
         # They are sorted behind the breaches: with very many of those, none of them is counted.
-        self.late_debits = next((row["total"] for row in rows if row["is_late"]), 0)
+        self.late = next((row["total"] for row in rows if row["is_lost"]), 0)
+        self.crossed = await self._connection.fetchval(self.sql["count_crossed"])
 
     def _take(self, invariant: str, query: str, rows: list[asyncpg.Record]) -> None:
         self.add(Breach(invariant, row["subject"], row["detail"]) for row in rows)
@@ -175,5 +203,6 @@ def _record(promise: Promise) -> tuple[Any, ...]:
         promise.outcome.value,
         promise.transaction_id,
         promise.code,
+        promise.is_batch,
         promise.is_after_loss,
     )

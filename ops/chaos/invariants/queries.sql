@@ -15,7 +15,13 @@ CREATE TEMPORARY TABLE promises (
     outcome text NOT NULL,
     transaction_id uuid,
     code text,
+    is_batch boolean NOT NULL,
     is_after_loss boolean NOT NULL
+);
+
+CREATE TEMPORARY TABLE losses (
+    began_s double precision NOT NULL,
+    ended_s double precision NOT NULL
 );
 
 CREATE TEMPORARY TABLE told (
@@ -33,7 +39,9 @@ ANALYZE promises, told;
 -- broker had confirmed and lost counts as accepted when it was accepted again.
 CREATE TEMPORARY TABLE asked AS
 SELECT
-    p.*, t.id, t.status::text AS status, t.created_at, t.completed_at, t.source_sequence,
+    p.*, t.id, t.status::text AS status, t.created_at, t.completed_at,
+    coalesce(p.source, p.destination) AS wallet,
+    CASE WHEN p.source IS NULL THEN t.destination_sequence ELSE t.source_sequence END AS sequence,
     t.type::text AS found_type, t.source_wallet_id AS found_source,
     t.destination_wallet_id AS found_destination, t.amount AS found_minor,
     t.currency AS found_currency
@@ -47,8 +55,14 @@ FROM (
         min(minor) AS minor,
         min(currency) AS currency,
         min(door) AS door,
-        min(door) = max(door) AS is_one_door,
+        bool_and(door = 'amqp') AS is_amqp_only,
+        bool_or(is_batch) AS is_batch,
         min(sent_s) AS sent_s,
+        min(answered_s) FILTER (WHERE outcome = 'accepted') AS recorded_s,
+        coalesce(
+            max(answered_s) FILTER (WHERE is_after_loss AND outcome = 'confirmed'),
+            min(answered_s) FILTER (WHERE outcome = 'confirmed')
+        ) AS confirmed_s,
         coalesce(
             max(answered_s) FILTER (
                 WHERE is_after_loss AND outcome IN ('accepted', 'confirmed')
@@ -87,8 +101,15 @@ SELECT
     (SELECT count(*) FROM told) AS events,
     (SELECT count(*) FROM letters) AS dead_letters,
     (
-        SELECT count(*) FROM asked WHERE status = 'COMPLETED' AND source IS NOT NULL AND is_one_door
-    ) AS ordered_debits;
+        SELECT count(*) FROM asked
+        WHERE sequence IS NOT NULL AND (recorded_s IS NOT NULL OR confirmed_s IS NOT NULL)
+    ) AS ordered,
+    (
+        SELECT count(*) FROM (
+            SELECT FROM transactions WHERE completed_at IS NOT NULL
+            GROUP BY completed_at HAVING count(*) >= $1
+        ) AS batches
+    ) AS full_batches;
 
 -- name: wrong_balances
 -- C: wallets whose balance is not what the journal's completed transactions come to.
@@ -336,36 +357,82 @@ WHERE
         NOT IN ('QUARANTINED', 'COMPLETED', 'FAILED', 'REVERSED')
 LIMIT $1;
 
--- name: overtaken_debits
--- O: debits that were accepted before their client sent another one of the same wallet through the
--- same door, which was posted before them. `is_late`: they waited for the reconciler.
+-- name: overtaken
+-- O: transactions that were accepted before their submitter sent another one of the same wallet, to
+-- whichever process, which was posted before them. $2: through how many partitions. $3: whether
+-- what the broker confirmed keeps its order among its like. `is_lost`: an operator deleted a queue
+-- with the announcement in it, and the reconciler finished it after $4 seconds or more.
 SELECT
     format('key %s', o.key) AS subject,
     format(
-        'wallet %s: a debit sent %s s after this one was accepted over %s was posted first; '
+        'wallet %s: key %s was sent %s s after this one was %s and posted first: '
         'this one, entry %s, waited %s s',
-        o.source, round((o.sent_before_s - o.accepted_s)::numeric, 3), o.door,
-        o.source_sequence, round(extract(EPOCH FROM o.completed_at - o.created_at), 3)
+        o.wallet, b.key, round((b.sent_s - o.taken_s)::numeric, 3), o.how,
+        o.sequence, round(extract(EPOCH FROM o.completed_at - o.created_at), 3)
     ) AS detail,
-    o.completed_at - o.created_at >= $2 * interval '1 second' AS is_late,
-    count(*) OVER (
-        PARTITION BY o.completed_at - o.created_at >= $2 * interval '1 second'
-    ) AS total
+    o.is_lost,
+    o.total
 FROM (
     SELECT
-        a.*,
-        max(a.sent_s) OVER (
-            PARTITION BY a.client, a.door, a.source ORDER BY a.source_sequence
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        ) AS sent_before_s
-    FROM asked AS a
-    WHERE
-        a.status = 'COMPLETED' AND a.source IS NOT NULL AND a.is_one_door
-        AND a.accepted_s IS NOT NULL
+        k.*,
+        count(*) OVER (PARTITION BY k.is_lost) AS total
+    FROM (
+        SELECT
+            j.*, a.how, a.taken_s, a.before_s, a.is_amqp,
+            j.completed_at - j.created_at >= $4 * interval '1 second' AND EXISTS (
+                SELECT FROM losses AS l WHERE a.taken_s BETWEEN l.began_s AND l.ended_s + 1
+            ) AS is_lost
+        FROM (
+            SELECT
+                asked.*,
+                max(sent_s) OVER earlier AS sent_before_s,
+                max(sent_s) FILTER (WHERE is_amqp_only AND ($2 = 1 OR NOT is_batch)) OVER earlier
+                    AS sent_over_amqp_before_s
+            FROM asked
+            WHERE sequence IS NOT NULL
+            WINDOW earlier AS (
+                PARTITION BY wallet ORDER BY sequence
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            )
+        ) AS j
+        CROSS JOIN LATERAL (
+            VALUES
+            ('recorded', j.recorded_s, j.sent_before_s, false),
+            (
+                'confirmed',
+                CASE WHEN $3 AND ($2 = 1 OR NOT j.is_batch) THEN j.confirmed_s END,
+                j.sent_over_amqp_before_s, true
+            )
+        ) AS a (how, taken_s, before_s, is_amqp)
+        WHERE a.before_s > a.taken_s
+    ) AS k
+    ORDER BY is_lost
+    LIMIT $1
 ) AS o
-WHERE o.sent_before_s > o.accepted_s
-ORDER BY is_late
-LIMIT $1;
+CROSS JOIN LATERAL (
+    SELECT b.key, b.sent_s FROM asked AS b
+    WHERE
+        b.wallet = o.wallet AND b.sequence < o.sequence AND b.sent_s = o.before_s
+        AND (b.is_amqp_only OR NOT o.is_amqp)
+    LIMIT 1
+) AS b
+ORDER BY o.is_lost;
+
+-- name: count_crossed
+-- How many transactions that were sent over HTTP were posted before one that the broker had
+-- confirmed before they were sent. Nothing says they must not, yet on a calm day they do not.
+SELECT count(*)
+FROM (
+    SELECT
+        confirmed_s, recorded_s,
+        max(sent_s) FILTER (WHERE NOT is_amqp_only) OVER (
+            PARTITION BY wallet ORDER BY sequence
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS sent_over_http_before_s
+    FROM asked
+    WHERE sequence IS NOT NULL
+) AS j
+WHERE j.recorded_s IS NULL AND j.sent_over_http_before_s > j.confirmed_s;
 
 -- name: make_awaited
 -- What has to come to an end before a run is drained.

@@ -17,10 +17,12 @@ class Breach:
 class Verdict:
     """The breaches, and how much was compared.
 
-    `late_debits`: debits that were overtaken because they lost their announcement and waited for
-    the reconciler; allowed, and counted.
+    `late`: what was overtaken because an operator deleted the queue with its announcement in it.
+    `crossed`: what was sent over HTTP and posted before what the broker had confirmed by then. Both
+    are allowed, and counted.
     """
 
     breaches: list[Breach]
-    late_debits: int
+    late: int
+    crossed: int
     counts: Mapping[str, int]

@@ -90,6 +90,8 @@ class Client:
                 self.shed[step.act] += 1
             case Act.DUPLICATE | Act.OTHER_CONTENT:
                 await self._send(step, step.door)
+            case _ if not step.waits:
+                await self._send(step, step.door)
             case _:
                 await self._in_turn(step)
 

@@ -52,7 +52,7 @@ class Attempts(Protocol):
 
 
 class HttpDoor:
-    """Every ingress, one session each. A client keeps to its own until that one fails."""
+    """Every ingress, one session each. A client goes to each of them in turn."""
 
     def __init__(self, doors: Doors, *, first: int, connections: int) -> None:
         """`first` picks the ingress to begin with; `connections` bounds those to each of them."""
@@ -61,7 +61,7 @@ class HttpDoor:
             ApiClient(url, doors.api_key, connections=connections, give_up_after_s=0)
             for url in doors.http_urls
         ]
-        self._current = first
+        self._turn = first
 
     async def __aenter__(self) -> Self:
         for client in self._clients:
@@ -82,12 +82,17 @@ class HttpDoor:
     ) -> Sequence[Reply]:
         """Send once; return a reply for each body, in their order."""
         del routing_key  # the ingress finds the partition by itself
+        self._turn += 1
         if not is_batch:
             [body] = bodies
-            status, answer = await self.call("POST", "/v1/transactions", body=body)
+            status, answer = await self.call(
+                "POST", "/v1/transactions", body=body, place=self._turn
+            )
             return [reply_of(status, answer)]
         wanted = {"transactions": list(bodies)}
-        status, answer = await self.call("POST", "/v1/transactions/batch", body=wanted)
+        status, answer = await self.call(
+            "POST", "/v1/transactions/batch", body=wanted, place=self._turn
+        )
         if status != ACCEPTED:
             return [reply_of(status, answer)] * len(bodies)
         return [_item_reply(item) for item in answer["items"]]
@@ -99,20 +104,17 @@ class HttpDoor:
         *,
         body: Body,
         headers: Mapping[str, str] | None = None,
-        place: int | None = None,
+        place: int,
     ) -> tuple[int, Any]:
         """Return status and decoded body; status 0 and the reason where there was no answer.
 
-        `place` picks an ingress for this call alone.
+        `place` picks the ingress.
         """
-        place = self._current if place is None else place
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                 client = self._clients[place % len(self._clients)]
                 answer = await client.call(method, path, body=body, headers=headers)
         except _LOST as error:
-            if self._current == place:
-                self._current += 1
             return 0, f"{type(error).__name__}: {error}"[:200]
         return answer.status, answer.body
 

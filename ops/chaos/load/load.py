@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -10,7 +10,8 @@ from ops.chaos.doors import Doors
 from ops.chaos.journal import Act, Command, Door, Journal
 from ops.chaos.load.client import Client
 from ops.chaos.load.doors import AmqpDoor, HttpDoor
-from ops.chaos.load.plan import Item, client_steps
+from ops.chaos.load.plan import Item, Step, client_steps
+from ops.chaos.load.pressure import NO_PRESSURE, Pressure, burst_steps, sequence_steps
 from ops.chaos.load.sending import Sender
 from ops.chaos.load.wallets import HOME_CURRENCY, WalletPlan, Wallets, make_wallets
 from ops.clients.http import ApiClient
@@ -36,8 +37,11 @@ class Load:
         clients: int,
         journal: Journal,
         wallets: WalletPlan | None = None,
+        pressure: Pressure = NO_PRESSURE,
     ) -> None:
         """`rate_per_s` counts the acts of all `clients` together; some acts are batches.
+
+        `pressure` comes on top of that.
 
         A seed names its wallets and keys: one run of a seed for each system.
         """
@@ -46,6 +50,7 @@ class Load:
         self._client_rate_per_s = rate_per_s / clients
         self._journal = journal
         self._plan = wallets or WalletPlan()
+        self._pressure = pressure
         self._key_prefix = f"chaos-{seed}-"
         self._stopping = asyncio.Event()
         self._numbers = range(clients)
@@ -82,8 +87,8 @@ class Load:
             raise RuntimeError("prepare it first")
         async with AsyncExitStack() as exits:
             self._clients = [
-                await exits.enter_async_context(self._client(number, self._wallets))
-                for number in self._numbers
+                await exits.enter_async_context(self._client(number, steps))
+                for number, steps in enumerate(self._all_steps(self._wallets))
             ]
             async with asyncio.TaskGroup() as group:
                 for client in self._clients:
@@ -93,17 +98,38 @@ class Load:
         """Send nothing new; safe at any time."""
         self._stopping.set()
 
+    def _all_steps(self, wallets: Wallets) -> Iterator[Iterator[Step]]:
+        """Yield what each client does: the ordinary ones, the bursts, the sequences."""
+        for number in self._numbers:
+            yield client_steps(
+                seed=self._seed,
+                client=number,
+                wallets=wallets,
+                rate_per_s=self._client_rate_per_s,
+                key_prefix=self._key_prefix,
+            )
+        pressure = self._pressure
+        if pressure.burst:
+            yield burst_steps(
+                seed=self._seed,
+                wallets=wallets,
+                pressure=pressure,
+                key_prefix=f"{self._key_prefix}burst-",
+            )
+        for number in range(pressure.sequences):
+            yield sequence_steps(
+                seed=self._seed,
+                number=number,
+                wallets=wallets,
+                pressure=pressure,
+                key_prefix=f"{self._key_prefix}sequence-{number}-",
+            )
+
     @asynccontextmanager
-    async def _client(self, number: int, wallets: Wallets) -> AsyncIterator[Client]:
+    async def _client(self, number: int, steps: Iterator[Step]) -> AsyncIterator[Client]:
         async with self._sender(number) as sender:
             yield Client(
-                steps=client_steps(
-                    seed=self._seed,
-                    client=number,
-                    wallets=wallets,
-                    rate_per_s=self._client_rate_per_s,
-                    key_prefix=self._key_prefix,
-                ),
+                steps=steps,
                 sender=sender,
                 journal=self._journal,
                 stopping=self._stopping,

@@ -18,6 +18,7 @@ _HOT_SHARE: Final = 0.5
 _OVER_HTTP: Final = 0.6
 _BATCH_SHARE: Final = 0.04
 _MINOR_MOST: Final = 500
+_SMALL_MOST: Final = 20
 _BEYOND_ANY_BALANCE: Final = 10**12
 
 # Weights in percent. Refusals and repetitions are far more frequent than in life.
@@ -50,7 +51,8 @@ class Item:
 class Step:
     """One act of a client, `at_s` after its start.
 
-    Several items are a batch. Poison has none, and `poison` numbers its kind.
+    Several items are a batch. Poison has none, and `poison` numbers its kind. Unless it `waits`, it
+    is sent although debits of the same wallets are not answered yet.
     """
 
     at_s: float
@@ -59,6 +61,7 @@ class Step:
     door: Door
     items: tuple[Item, ...]
     poison: int = 0
+    waits: bool = True
 
     @property
     def debited(self) -> frozenset[UUID]:
@@ -72,7 +75,7 @@ def client_steps(
 ) -> Iterator[Step]:
     """Yield a client's acts without end; moments are drawn so that clients never march in step."""
     chance = random.Random(f"{seed}/{client}")  # a text seeds the same on every machine
-    chooser = _Chooser(chance, wallets, f"{key_prefix}{client}-")
+    chooser = Chooser(chance, wallets, f"{key_prefix}{client}-")
     at_s = 0.0
     sequence = 0
     while True:
@@ -81,16 +84,23 @@ def client_steps(
         sequence += 1
 
 
-class _Chooser:
+class Chooser:
     """Draws acts; remembers the last ones, which are what duplicates repeat."""
 
     def __init__(self, chance: random.Random, wallets: Wallets, prefix: str) -> None:
         self._chance = chance
         self._wallets = wallets
-        self._prefix = prefix
+        self.prefix = prefix
         self._recent: deque[tuple[Door, Item]] = deque(maxlen=_RECENT)
 
+    def debit_of(self, place: int) -> Command:
+        """Return a small transfer from a hot wallet to the next one of its ring."""
+        ring = self._wallets.hot
+        minor = self._chance.randint(1, _SMALL_MOST)
+        return _command("transfer", ring[place], ring[(place + 1) % len(ring)], minor)
+
     def step(self, at_s: float, sequence: int) -> Step:
+        """Draw the next act."""
         [act] = self._chance.choices(list(_MIX), weights=list(_MIX.values()))
         door = Door.HTTP if self._chance.random() < _OVER_HTTP else Door.AMQP
         if act is Act.POISON:
@@ -110,16 +120,17 @@ class _Chooser:
         return Step(at_s=at_s, sequence=sequence, act=act, door=door, items=items)
 
     def _items(self, act: Act, sequence: int) -> tuple[Item, ...]:
-        key = f"{self._prefix}{sequence}"
+        key = f"{self.prefix}{sequence}"
         if act in REPEATING:
             return (self._repetition(act, key),)
         if act is not Act.CONCURRENT_DUPLICATE and self._chance.random() < _BATCH_SHARE:
             count = self._chance.randint(2, BATCH_MOST)
             acts = [act] * count
-            return tuple(self._item(one, f"{key}.{number}") for number, one in enumerate(acts))
-        return (self._item(act, key),)
+            return tuple(self.item(one, f"{key}.{number}") for number, one in enumerate(acts))
+        return (self.item(act, key),)
 
-    def _item(self, act: Act, key: str) -> Item:
+    def item(self, act: Act, key: str) -> Item:
+        """Return a transaction of a kind."""
         return Item(act=act, key=key, command=self._command(act))
 
     def _repetition(self, act: Act, key: str) -> Item:
@@ -130,7 +141,7 @@ class _Chooser:
             if act is Act.DUPLICATE or door is Door.HTTP
         ]
         if not originals:
-            return self._item(Act.DEPOSIT, key)
+            return self.item(Act.DEPOSIT, key)
         original = self._chance.choice(originals)
         command = original.command
         if act is Act.OTHER_CONTENT:

@@ -10,20 +10,27 @@ from yarl import URL
 
 from ops.chaos.doors import Doors
 from ops.chaos.events import EventRecorder
-from ops.chaos.invariants import Verdict, await_drained, check, resolve_unknown
+from ops.chaos.invariants import OrderTerms, Verdict, await_drained, check, resolve_unknown
 from ops.chaos.journal import Act, Journal, Outcome
 from ops.chaos.load import Load, WalletPlan
+from ops.chaos.load.pressure import NO_PRESSURE, Pressure
 from ops.chaos.recovery import RecoveryMeter
 from ops.system import CLIENT, Instance, Role
 from tests.integration.ingress.serving import CheckedDoors
 from tests.support import eventually
 
 STALE_AFTER_S = 2.0
+BATCH_SIZE = 10
+"""Of a full batch, for the runs that fill some."""
 RATE_PER_S = 150.0
 CLIENTS = 4
 BOUND_S = 60.0
 
-_ANY_PORT = {"ACKLEDGER_STATUS_PORT": "0", "ACKLEDGER_HTTP_PORT": "0"}
+_ANY_PORT = {
+    "ACKLEDGER_STATUS_PORT": "0",
+    "ACKLEDGER_HTTP_PORT": "0",
+    "ACKLEDGER_BATCH_SIZE": str(BATCH_SIZE),
+}
 INSTANCES = tuple(Instance(role=role, environment=_ANY_PORT) for role in Role)
 """One of each, on ports that no other run wants at the same moment."""
 SECOND_INGRESS = Instance(role=Role.INGRESS, name="ingress-2", environment=_ANY_PORT)
@@ -45,7 +52,10 @@ class Run:
 
     async def verdict(self) -> Verdict:
         """Compare; for a run that is over."""
-        return await check(self.doors, self.journal, self.events, stale_after_s=STALE_AFTER_S)
+        terms = OrderTerms(stale_after_s=STALE_AFTER_S, losses=self.lost)
+        return await check(
+            self.doors, self.journal, self.events, terms=terms, batch_size=BATCH_SIZE
+        )
 
 
 def chaos_doors(doors: CheckedDoors, *, broker_port: int | None = None) -> Doors:
@@ -74,6 +84,7 @@ async def run_load(
     seed: int,
     attack: Callable[[Run], Awaitable[None]],
     bound_s: float = BOUND_S,
+    pressure: Pressure = NO_PRESSURE,
 ) -> Run:
     """Send until the attack is over, then resolve, drain and read every event."""
     async with AsyncExitStack() as exits:
@@ -88,6 +99,7 @@ async def run_load(
             clients=CLIENTS,
             journal=journal,
             wallets=WalletPlan(hot=6, cold=60),
+            pressure=pressure,
         )
         run = Run(doors, journal, events, load, RecoveryMeter(doors, journal))
         await load.prepare()

@@ -7,13 +7,22 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from ops.chaos.load.pressure import Pressure
 from ops.stack import Stack
 from runtime.database import connect
 from tests.conftest import Connection, create_database, drop_database
-from tests.integration.chaos.attacked import INSTANCES, Run, answered, chaos_doors, run_load
+from tests.integration.chaos.attacked import (
+    BATCH_SIZE,
+    INSTANCES,
+    SECOND_INGRESS,
+    Run,
+    answered,
+    chaos_doors,
+    run_load,
+)
 from tests.integration.ingress.serving import open_doors
 
-ANSWERS = 900
+ANSWERS = 1200
 """Five seconds of load and more."""
 
 
@@ -23,12 +32,15 @@ async def finished(
 ) -> AsyncIterator[Run]:
     """A run on a healthy system, which is stopped: its books can be copied."""
     directory = tmp_path_factory.mktemp("finished")
-    async with open_doors(stack, template, directory, instances=INSTANCES) as doors:
+    async with open_doors(
+        stack, template, directory, instances=(*INSTANCES, SECOND_INGRESS)
+    ) as doors:
         run = await run_load(
             chaos_doors(doors),
             directory,
             seed=-7,
             attack=lambda run: answered(run.journal, ANSWERS),
+            pressure=Pressure(burst=5 * BATCH_SIZE, burst_interval_s=1.0, sequences=2),
         )
         await asyncio.to_thread(doors.system.stop)
         yield run

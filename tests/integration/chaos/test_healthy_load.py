@@ -14,10 +14,12 @@ async def test_a_healthy_run_breaks_no_invariant(finished: Run) -> None:
     verdict = await finished.verdict()
 
     assert verdict.breaches == []
-    assert verdict.late_debits == 0
+    assert verdict.late == 0
+    assert verdict.crossed == 0
     assert verdict.counts["completed"] > 300
     assert verdict.counts["failed"] > 50
-    assert verdict.counts["ordered_debits"] > 100
+    assert verdict.counts["ordered"] > 100
+    assert verdict.counts["full_batches"] > 3
     assert verdict.counts["events"] >= verdict.counts["completed"] + verdict.counts["failed"]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -290,66 +289,3 @@ async def test_q_a_good_message_that_was_buried(copy: Run, books: Connection) ->
     )
 
     assert await found(copy) == {"Q"}
-
-
-async def test_o_a_debit_that_was_overtaken(copy: Run, tmp_path: Path, books: Connection) -> None:
-    """The journal is changed: the later debit of two was accepted before the earlier was sent."""
-    later, earlier_sent_s = await _two_debits(copy, books)
-
-    def change(one: Promise) -> list[Promise]:
-        if one.idempotency_key != later:
-            return [one]
-        return [replace(one, sent_s=earlier_sent_s - 2, answered_s=earlier_sent_s - 1)]
-
-    verdict = await rewritten(copy, tmp_path, change).verdict()
-
-    assert [(one.invariant, one.subject) for one in verdict.breaches] == [("O", f"key {later}")]
-    assert verdict.late_debits == 0
-
-
-async def test_o_a_debit_that_waited_for_the_reconciler_is_counted_apart(
-    copy: Run, tmp_path: Path, books: Connection
-) -> None:
-    later, earlier_sent_s = await _two_debits(copy, books)
-    await books.execute(
-        "UPDATE transactions SET completed_at = created_at + $2 WHERE idempotency_key = $1",
-        later,
-        timedelta(seconds=2.5),
-    )
-
-    def change(one: Promise) -> list[Promise]:
-        if one.idempotency_key != later:
-            return [one]
-        return [replace(one, sent_s=earlier_sent_s - 2, answered_s=earlier_sent_s - 1)]
-
-    verdict = await rewritten(copy, tmp_path, change).verdict()
-
-    assert verdict.breaches == []
-    assert verdict.late_debits == 1
-
-
-async def _two_debits(run: Run, books: Connection) -> tuple[str, float]:
-    """Return the second of two debits of one client, door and wallet, and when the first was sent.
-
-    Both are keys that were sent once, so that changing one attempt changes the key's moments.
-    """
-    attempts: dict[str, list[Promise]] = {}
-    for one in run.journal.read():
-        attempts.setdefault(one.idempotency_key, []).append(one)
-    rows = await books.fetch(
-        """
-        SELECT idempotency_key AS key FROM transactions
-        WHERE status = 'COMPLETED' AND starts_with(idempotency_key, 'chaos-')
-        ORDER BY source_wallet_id, source_sequence
-        """
-    )
-    before: dict[object, Promise] = {}
-    for row in rows:
-        [one, *others] = attempts[row["key"]]
-        if others or one.command is None or one.command.source_wallet_id is None:
-            continue
-        place = (one.client, one.door, one.command.source_wallet_id)
-        if place in before:
-            return one.idempotency_key, before[place].sent_s
-        before[place] = one
-    raise AssertionError("no client debited a wallet twice")

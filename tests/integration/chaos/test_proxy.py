@@ -140,6 +140,50 @@ async def test_swallowed_answers_are_lost_and_the_connection_with_them(
         await unanswered
 
 
+async def test_what_goes_into_a_black_hole_is_lost_both_ways_and_the_connection_with_it(
+    proxy: Proxy, client: Connection, database: Connection
+) -> None:
+    await database.execute("CREATE TABLE told (word text)")
+    with proxy.swallowing():
+        unanswered = asyncio.create_task(client.execute("INSERT INTO told VALUES ('said')"))
+        done, _ = await asyncio.wait({unanswered}, timeout=0.3)
+        assert not done
+
+    with pytest.raises(UNREACHABLE):
+        await unanswered
+    assert await database.fetchval("SELECT count(*) FROM told") == 0
+
+
+async def test_the_server_gives_a_half_open_connection_up_and_its_client_does_not_know(
+    proxy: Proxy, client: Connection, database: Connection
+) -> None:
+    pid = await client.fetchval("SELECT pg_backend_pid()")
+    with proxy.half_open():
+
+        async def is_gone() -> bool:
+            query = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)"
+            return bool(await database.fetchval(query, pid))
+
+        await eventually(is_gone, what="the server's side is gone")
+        unanswered = asyncio.create_task(_answers(client))
+        done, _ = await asyncio.wait({unanswered}, timeout=0.3)
+        assert not done
+
+    with pytest.raises(UNREACHABLE):
+        await unanswered
+
+
+async def test_after_a_black_hole_new_connections_are_forwarded(
+    proxy: Proxy, database_url: str
+) -> None:
+    with proxy.swallowing(), proxy.half_open():
+        pass
+
+    again = await connect(_through(proxy, database_url), name="test")
+    assert await _answers(again)
+    await again.close()
+
+
 async def test_a_closed_proxy_leaves_no_connection(database_url: str, stack: Stack) -> None:
     parts = urlsplit(stack.postgres.url)
     async with Proxy(host=parts.hostname or "", port=parts.port or 0) as proxy:

@@ -7,6 +7,7 @@ import pytest
 from ops.chaos.invariants import Breach
 from ops.chaos.result import ChaosResult, StruckFault
 from ops.chaos.schedule import PlannedFault
+from ops.chaos.shape import draw_shape
 
 _PLANNED = PlannedFault(3.0, "broker-killed", 1.0)
 
@@ -20,7 +21,8 @@ def _result(*faults: StruckFault, **changes: Any) -> ChaosResult:
     fields: dict[str, Any] = {
         "seed": 1,
         "seconds": 30.0,
-        "rate_per_s": 50.0,
+        "shape": draw_shape(1),
+        "bounds_scale": 1.0,
         "plan": [_PLANNED],
         "skipped": {},
         "faults": list(faults or [_fault()]),

@@ -2,11 +2,13 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.chaos.faults.catalogue import FAULTS
+from ops.chaos.faults.catalogue import FAULTS, chosen
 from ops.chaos.schedule import CALM_FIRST_S, PAUSE_LEAST_S, Duration, plan_faults
+from ops.failures import UsageError
 
 _FEW = {
     "a": Duration(0.0, 1.0),
@@ -15,7 +17,10 @@ _FEW = {
     "d": Duration(0.5, 6.0),
     "e": Duration(0.0, 3.0),
 }
-_ALL = {fault.name: Duration(fault.striking_s, fault.lasting_s) for fault in FAULTS}
+_ALL = {
+    fault.name: Duration(fault.striking_s, fault.lasting_s, tuple(sorted(fault.targets)))
+    for fault in FAULTS
+}
 
 seeds = st.integers(0, 1_000_000)
 
@@ -79,6 +84,37 @@ def test_a_lonely_fault_strikes_again_and_again() -> None:
 
     assert {one.name for one in plan} == {"only"}
     assert len(plan) > 5
+
+
+def test_every_target_of_a_fault_is_struck_in_the_end() -> None:
+    only = {"only": Duration(0.5, 1.0, ("a", "b", "c"))}
+
+    plan = plan_faults(seed=1, seconds=300, durations=only)
+
+    assert {one.target for one in plan} == {"a", "b", "c"}
+    assert {one.label for one in plan} == {"only:a", "only:b", "only:c"}
+
+
+def test_a_fault_can_be_asked_for_at_some_of_its_targets() -> None:
+    [cut, killed] = chosen(
+        ["link-cut:ingress-rabbitmq", "link-cut:processor-postgres", "broker-killed"]
+    )
+
+    assert set(cut.targets) == {"ingress-rabbitmq", "processor-postgres"}
+    assert killed.targets == {}
+
+
+@pytest.mark.parametrize("name", ["unheard-of", "link-cut:nowhere", "broker-killed:here"])
+def test_an_unknown_fault_or_target_is_wrong_usage(name: str) -> None:
+    with pytest.raises(UsageError):
+        chosen([name])
+
+
+def test_every_fault_strikes_at_its_targets_or_has_one_strike() -> None:
+    for fault in FAULTS:
+        assert (fault.strike is None) == bool(fault.targets)
+        for target in fault.targets or [None]:
+            assert callable(fault.strike_at(target))
 
 
 def test_every_fault_has_a_name_of_its_own_and_a_claim() -> None:

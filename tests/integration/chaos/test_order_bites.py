@@ -1,0 +1,175 @@
+"""Order is held across clients, doors and ingresses: what was overtaken by hand is found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ops.chaos.invariants import OrderTerms, Verdict, check
+from ops.chaos.journal import Door, Promise
+from tests.conftest import Connection
+from tests.integration.chaos.attacked import BATCH_SIZE, STALE_AFTER_S, Run
+from tests.integration.chaos.test_invariants_bite import rewritten
+
+_MOMENT_S = 1e-6
+_LATE = timedelta(seconds=STALE_AFTER_S + 0.5)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two transactions of a wallet, posted one after the other; each key was sent once.
+
+    `first` was sent later than all that was posted before it, so that it alone can have overtaken.
+    """
+
+    first: Promise
+    second: Promise
+
+
+async def _pairs(run: Run, books: Connection) -> list[Pair]:
+    attempts: dict[str, list[Promise]] = {}
+    for one in run.journal.read():
+        attempts.setdefault(one.idempotency_key, []).append(one)
+    rows = await books.fetch(
+        """
+        SELECT
+            idempotency_key AS key,
+            CASE WHEN type = 'deposit' THEN destination_wallet_id ELSE source_wallet_id END
+                AS wallet
+        FROM transactions
+        WHERE status = 'COMPLETED'
+        ORDER BY 2, CASE WHEN type = 'deposit' THEN destination_sequence ELSE source_sequence END
+        """
+    )
+    pairs: list[Pair] = []
+    latest: dict[object, tuple[Promise, bool]] = {}
+    for row in rows:
+        tries = attempts[row["key"]]
+        one, wallet = tries[0], row["wallet"]
+        before, is_usable = latest.get(wallet, (one, False))
+        if is_usable and len(tries) == 1:
+            pairs.append(Pair(before, one))
+        sent_s = min(each.sent_s for each in tries)
+        is_latest = wallet not in latest or sent_s > before.sent_s
+        latest[wallet] = (replace(one, sent_s=max(sent_s, before.sent_s)), False)
+        if is_latest and len(tries) == 1:
+            latest[wallet] = (one, True)
+    return pairs
+
+
+def _turned(run: Run, directory: Path, pair: Pair) -> Run:
+    """Return the run as if the second of a pair had been accepted before the first was sent."""
+
+    def change(one: Promise) -> list[Promise]:
+        if one.idempotency_key != pair.second.idempotency_key:
+            return [one]
+        answered_s = pair.first.sent_s - _MOMENT_S
+        return [replace(one, sent_s=answered_s - 1, answered_s=answered_s)]
+
+    return rewritten(run, directory, change)
+
+
+async def _pair(run: Run, books: Connection, fits: Callable[[Pair], bool]) -> Pair:
+    return next(pair for pair in await _pairs(run, books) if fits(pair))
+
+
+async def _verdict(run: Run, **changes: object) -> Verdict:
+    terms = OrderTerms(stale_after_s=STALE_AFTER_S)
+    return await check(
+        run.doors,
+        run.journal,
+        run.events,
+        terms=replace(terms, **changes),  # type: ignore[arg-type]
+        batch_size=BATCH_SIZE,
+    )
+
+
+def _doors(first: Door, second: Door) -> Callable[[Pair], bool]:
+    return lambda pair: (pair.first.door, pair.second.door) == (first, second)
+
+
+def _is_overtaken(verdict: Verdict, pair: Pair) -> bool:
+    found = [(one.invariant, one.subject) for one in verdict.breaches]
+    return found == [("O", f"key {pair.second.idempotency_key}")]
+
+
+@pytest.mark.parametrize("overtaker", list(Door))
+async def test_what_was_recorded_is_overtaken_through_neither_door(
+    overtaker: Door, copy: Run, tmp_path: Path, books: Connection
+) -> None:
+    pair = await _pair(copy, books, _doors(overtaker, Door.HTTP))
+
+    verdict = await _verdict(_turned(copy, tmp_path, pair))
+
+    assert _is_overtaken(verdict, pair)
+    assert pair.first.idempotency_key in verdict.breaches[0].detail
+
+
+async def test_another_client_of_the_same_submitter_does_not_overtake(
+    copy: Run, tmp_path: Path, books: Connection
+) -> None:
+    pair = await _pair(
+        copy,
+        books,
+        lambda pair: pair.first.client != pair.second.client and pair.second.door is Door.HTTP,
+    )
+
+    assert _is_overtaken(await _verdict(_turned(copy, tmp_path, pair)), pair)
+
+
+async def test_a_deposit_keeps_its_place_among_a_wallet_s_transactions(
+    copy: Run, tmp_path: Path, books: Connection
+) -> None:
+    pair = await _pair(
+        copy,
+        books,
+        lambda pair: (
+            pair.second.door is Door.HTTP
+            and pair.second.command is not None
+            and pair.second.command.source_wallet_id is None
+        ),
+    )
+
+    assert _is_overtaken(await _verdict(_turned(copy, tmp_path, pair)), pair)
+
+
+async def test_what_was_confirmed_is_not_overtaken_over_amqp_while_bindings_stay(
+    copy: Run, tmp_path: Path, books: Connection
+) -> None:
+    pair = await _pair(copy, books, _doors(Door.AMQP, Door.AMQP))
+    run = _turned(copy, tmp_path, pair)
+
+    assert _is_overtaken(await _verdict(run), pair)
+    assert (await _verdict(run, is_confirmed_order_kept=False)).breaches == []
+
+
+async def test_http_before_what_was_only_confirmed_is_counted_apart(
+    copy: Run, tmp_path: Path, books: Connection
+) -> None:
+    pair = await _pair(copy, books, _doors(Door.HTTP, Door.AMQP))
+
+    verdict = await _verdict(_turned(copy, tmp_path, pair))
+
+    assert verdict.breaches == []
+    assert verdict.crossed == 1
+
+
+async def test_only_what_a_deleted_queue_held_may_come_late(
+    copy: Run, tmp_path: Path, books: Connection
+) -> None:
+    """Waiting for the reconciler is no excuse by itself: a 202 without its announcement has one."""
+    pair = await _pair(copy, books, lambda pair: pair.second.door is Door.HTTP)
+    await books.execute(
+        "UPDATE transactions SET completed_at = created_at + $2 WHERE idempotency_key = $1",
+        pair.second.idempotency_key,
+        _LATE,
+    )
+    run = _turned(copy, tmp_path, pair)
+    around = (pair.first.sent_s - 1, pair.first.sent_s)
+
+    assert _is_overtaken(await _verdict(run), pair)
+    lost = await _verdict(run, losses=[around])
+    assert lost.breaches == []
+    assert lost.late == 1
