@@ -5,7 +5,7 @@ set aside as a dead letter.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, assert_never
 from uuid import UUID
 
@@ -57,13 +57,18 @@ class Answering:
         By itself: its neighbours may have to wait for the database, and are given back at worst,
         which must not bury it twice.
         """
-        for chunk in _chunks(poison):
-            outcomes = await asyncio.gather(
-                *(self._bury_and_ack(delivery) for delivery in chunk), return_exceptions=True
-            )
-            for outcome in outcomes:
-                if outcome is not None:
-                    raise outcome
+        under_way: dict[asyncio.Task[None], int] = {}
+        try:
+            for delivery in poison:
+                octets = len(delivery.body)
+                while under_way and not _has_room(under_way, octets):
+                    await _first_of(under_way)
+                under_way[asyncio.create_task(self._bury_and_ack(delivery))] = octets
+            while under_way:
+                await _first_of(under_way)
+        finally:
+            for burial in under_way:
+                burial.cancel()
 
     def is_needed(self, posted: Posted) -> bool:
         """Whether anybody is to be told anything of a batch; nearly always nobody is."""
@@ -170,17 +175,18 @@ class Answering:
         raise GivenBackError("the channel that delivered is gone")
 
 
-def _chunks(poison: Sequence[Delivery]) -> list[list[Delivery]]:
-    """Cut into what is buried at once, by number and by octets."""
-    chunks: list[list[Delivery]] = []
-    octets = 0
-    for delivery in poison:
-        octets += len(delivery.body)
-        if not chunks or len(chunks[-1]) >= BURIALS_MAX or octets > BURIALS_OCTETS_MAX:
-            chunks.append([])
-            octets = len(delivery.body)
-        chunks[-1].append(delivery)
-    return chunks
+def _has_room(under_way: "Mapping[asyncio.Task[None], int]", octets: int) -> bool:
+    """Whether one more may be buried at once, by number and by octets."""
+    return len(under_way) < BURIALS_MAX and sum(under_way.values()) + octets <= BURIALS_OCTETS_MAX
+
+
+async def _first_of(under_way: "dict[asyncio.Task[None], int]") -> None:
+    """Wait for the first of these burials, and raise what it raised."""
+    done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+    for burial in done:
+        del under_way[burial]
+    for burial in done:
+        burial.result()
 
 
 def _reply_of(delivery: Delivery, settled: Sequence[Settled]) -> Reply | None:
