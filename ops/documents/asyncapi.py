@@ -109,7 +109,10 @@ def _channels() -> Json:
         },
         "results": {
             "address": None,
-            "description": "The queue that an upstream message names as its `reply_to`.",
+            "description": (
+                "The queue that an upstream message names as its `reply_to`: direct reply-to, or "
+                "one whose name begins with the sender's user and a point."
+            ),
             "messages": _references("result"),
         },
         "events": _events_channel(),

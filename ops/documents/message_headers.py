@@ -51,7 +51,16 @@ REQUESTED_PROPERTIES: Final[Json] = {
         "delivery_mode": {"const": 2, "description": "Persistent"},
         "content_type": {"const": messages.CONTENT_TYPE},
         "type": {"const": messages.REQUESTED_TYPE},
-        "reply_to": {"type": "string", "description": "A queue for the result, if one is wanted"},
-        "correlation_id": {"type": "string", "description": "Repeated in the result"},
+        "reply_to": {
+            "type": "string",
+            "description": (
+                "A queue for the result, if one is wanted: amq.rabbitmq.reply-to, or a queue "
+                "whose name begins with the user and a point; to any other no result is sent"
+            ),
+        },
+        "correlation_id": {
+            "type": "string",
+            "description": "Repeated in the result, byte for byte",
+        },
     },
 }

@@ -155,3 +155,36 @@ def test_a_message_that_breaks_the_contract_names_its_reason(
 
     assert caught.value.reason is reason
     assert caught.value.detail
+
+
+def test_the_fullest_transaction_is_not_too_wide() -> None:
+    names = [f"{number:x}" for number in range(300)]
+    colons = dict.fromkeys(names, ":::")
+    body = _with(description=":" * 500, idempotency_key=":" * 255, metadata=colons)
+    message = orjson.loads(body)
+    item = {name: value for name, value in message.items() if name != "version"}
+    items = [{**item, "idempotency_key": f"{number}{':' * 250}"} for number in range(150)]
+
+    many = _decode(orjson.dumps({"version": 1, "transactions": items}))
+    assert isinstance(many, Requested)
+    assert len(many.commands) == 150
+    assert isinstance(_decode(body), Requested)
+
+
+@pytest.mark.parametrize("prefix", ["", '"idempotency_key":"k",' * 40])
+def test_a_message_of_countless_fields_is_refused_by_its_width(prefix: str) -> None:
+    """Whether they are counted before or after the body is read; the detail stays short."""
+    fields = ",".join(f'"{number}":0' for number in range(90_000))
+
+    with pytest.raises(PoisonMessageError) as caught:
+        _decode(f'{{"version":1,{prefix}{fields}}}'.encode())
+
+    assert caught.value.reason in {DeadLetterReason.INVALID_MESSAGE, DeadLetterReason.NOT_JSON}
+    assert len(caught.value.detail) < 400
+
+
+def test_the_unknown_fields_that_a_detail_names_are_few() -> None:
+    with pytest.raises(PoisonMessageError) as caught:
+        _decode(_with(**{f"unknown_{number}": 0 for number in range(500)}))
+
+    assert caught.value.detail.count("/unknown_") <= 20

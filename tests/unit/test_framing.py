@@ -83,3 +83,20 @@ def test_a_text_that_no_short_string_holds_is_refused(field: str) -> None:
 
     with pytest.raises((TypeError, ValueError), match="length"):
         publish_frames([Outgoing(**parts)], ["id"], route)  # type: ignore[arg-type]
+
+
+def test_octets_of_another_sender_are_written_as_they_are() -> None:
+    octets = b"\xff" * 255
+    route = Route(channel=1, content_size_max=100, user="demo", at_s=0)
+    message = Outgoing("", "", b"", type=octets, correlation_id=octets, content_type=octets)
+
+    frames = publish_frames([message], ["id"], route)
+
+    assert frames.count(b"\xff" + octets) == 3
+
+
+def test_a_header_that_is_no_text_is_written_all_the_same() -> None:
+    route = Route(channel=1, content_size_max=100, user="demo", at_s=0)
+    message = Outgoing("", "", b"", type="", headers={"detail": "half a pair: \ud800"})
+
+    assert b"half a pair: ?" in publish_frames([message], ["id"], route)

@@ -94,3 +94,24 @@ async def test_what_waits_at_a_close_is_finished_and_nothing_more_is_taken() -> 
             gatherer.submit([2])
 
         assert await waiting == [2]
+
+
+class _CancelledInside(Doubling):
+    """Work in which a library cancels its own future, once."""
+
+    async def __call__(self, numbers: list[int]) -> Sequence[int]:
+        if not self.groups:
+            self.groups.append(numbers)
+            lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            lost.cancel()
+            await lost
+        return await super().__call__(numbers)
+
+
+async def test_a_cancellation_from_the_inside_fails_its_group_and_not_its_worker() -> None:
+    async with _gathering(_CancelledInside()) as gatherer:
+        async with asyncio.timeout(5):
+            with pytest.raises(ConnectionResetError):
+                await gatherer.submit([1])
+
+            assert await gatherer.submit([2]) == [4]

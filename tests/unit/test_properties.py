@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pamqp import commands
 from pamqp.header import ContentHeader
 
-from runtime.properties import Properties
+from runtime.properties import Properties, short_text
 
 _OPTIONAL: Final = st.none() | st.text(max_size=40)
 _AT: Final = 12  # of a content header: class, weight and the body's size come first
@@ -74,3 +74,23 @@ def test_a_table_that_cannot_be_read_is_empty() -> None:
     encoded = (1 << 13).to_bytes(2, "big") + b"\0\0\0\3\x09ab"
 
     assert Properties(encoded).headers == {}
+
+
+def test_the_octets_are_kept_and_their_text_fits_into_a_short_string() -> None:
+    octets = b"\xc3\xa9" * 40 + b"\xff" * 175
+    encoded = (1 << 10).to_bytes(2, "big") + bytes([len(octets)]) + octets
+
+    read = Properties(encoded)
+
+    assert read.correlation_id_octets == octets
+    assert read.correlation_id is not None
+    assert read.correlation_id.startswith("é" * 40 + "\\xff")
+    assert len(read.correlation_id.encode()) <= 255
+
+
+@given(st.binary(max_size=255))
+def test_the_text_of_a_short_string_is_one_again(octets: bytes) -> None:
+    text = short_text(octets)
+
+    assert len(text.encode()) <= 255
+    assert text.encode() == octets or b"\\x" in text.encode()

@@ -4,6 +4,7 @@ import asyncio
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
 from contracts.messages import encode_recorded
 from contracts.partitions import partition_of_wallet
@@ -186,6 +187,26 @@ async def test_a_deep_queue_pauses_it(
 
     assert (paused.is_paused, paused.republished) == (True, 0)
     assert (resumed.is_paused, resumed.republished) == (False, 5)
+
+
+async def test_messages_that_wait_without_an_active_consumer_are_counted(
+    depth: QueueDepth, channel: Channel
+) -> None:
+    def unserved() -> float | None:
+        labels = {"queue": QUEUES[0]}
+        return REGISTRY.get_sample_value("ackledger_reconciler_unserved_messages", labels)
+
+    for _ in range(3):
+        await channel.basic_publish(encode_recorded([uuid4()]), routing_key=QUEUES[0])
+    await depth.look()
+    alone = unserved()
+    taken: asyncio.Queue[object] = asyncio.Queue()
+    await channel.basic_qos(prefetch_count=1)
+    await channel.basic_consume(QUEUES[0], taken.put)
+    await taken.get()
+    await depth.look()
+
+    assert (alone, unserved()) == (3, 0)
 
 
 async def test_what_the_broker_did_not_confirm_is_due_at_once(

@@ -1,0 +1,74 @@
+"""From arrivals to what they ask for: nothing raises, and nothing keeps an error alive."""
+
+from typing import Any, cast
+from uuid import uuid4
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import commands
+from pamqp.header import ContentHeader
+
+from contracts.messages import DeadLetterReason, Recorded, Requested, encode_recorded
+from processor.decoding import Poison, decoded, estimated_transactions
+from runtime.delivering import Arrival, DeliveringChannel
+from runtime.properties import Properties
+from tests.support import deposit, requested
+
+_AT = 12  # of a content header: class, weight and the body's size come first
+_OWN = "ackledger"
+
+
+def _arrival(body: bytes, **properties: Any) -> Arrival:
+    header = ContentHeader(properties=commands.Basic.Properties(**properties)).marshal()
+    return Arrival(cast(DeliveringChannel, None), 1, Properties(header[_AT:]), body)
+
+
+@given(st.binary(max_size=80), st.binary(max_size=40))
+def test_no_octets_raise(properties: bytes, body: bytes) -> None:
+    arrival = Arrival(cast(DeliveringChannel, None), 1, Properties(properties), body)
+
+    delivery = decoded(arrival, own_user=_OWN)
+
+    assert isinstance(delivery.content, Poison | Requested | Recorded)
+    assert delivery.transactions >= 1
+    assert estimated_transactions(arrival) >= 1
+
+
+def test_poison_is_a_value_with_its_reason() -> None:
+    delivery = decoded(_arrival(b"not JSON", user_id="shop"), own_user=_OWN)
+
+    assert isinstance(delivery.content, Poison)
+    assert not isinstance(delivery.content, BaseException)
+    assert delivery.content.reason is DeadLetterReason.NOT_JSON
+    assert (delivery.items, delivery.transactions) == ([], 1)
+
+
+def test_recorded_ids_of_another_user_are_poison() -> None:
+    body = encode_recorded([uuid4()])
+    arrival = _arrival(body, user_id="shop", message_type="transaction.recorded.v1")
+
+    content = decoded(arrival, own_user=_OWN).content
+
+    assert isinstance(content, Poison)
+    assert content.reason is DeadLetterReason.NOT_PERMITTED
+    assert isinstance(decoded(arrival, own_user="shop").content, Recorded)
+
+
+@pytest.mark.parametrize("count", [1, 2, 256, 1000])
+def test_recorded_ids_are_counted_by_the_length_of_their_message(count: int) -> None:
+    body = encode_recorded([uuid4() for _ in range(count)])
+
+    assert estimated_transactions(_arrival(body, message_type="transaction.recorded.v1")) == count
+
+
+@pytest.mark.parametrize("count", [1, 20, 1000])
+def test_requested_transactions_are_counted_by_their_keys(count: int) -> None:
+    wallet = str(uuid4())
+    items = [{**deposit(wallet, "1.00"), "idempotency_key": uuid4().hex} for _ in range(count)]
+    body = orjson.dumps({"version": 1, "transactions": items})
+
+    assert estimated_transactions(_arrival(body, user_id="shop")) == count
+    single = orjson.dumps(requested(deposit(wallet, "1.00")))
+    assert estimated_transactions(_arrival(single, user_id="shop")) == 1
