@@ -56,7 +56,17 @@ class DeadLetterReason(StrEnum):
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     DELIVERY_LIMIT = "delivery_limit"
     QUARANTINED = "quarantined"
+    EVENT_NOT_SENT = "event_not_sent"
+    """Not a message that came: an event that could not be built or written to the broker."""
+    EVENT_REJECTED = "event_rejected"
+    """An event that a subscriber's full queue refused for too long."""
+    REPLY_NOT_SENT = "reply_not_sent"
+    """A result that could not be written; its transactions are as they should be."""
     UNKNOWN = "unknown"
+
+
+EVENT_REASONS: Final = frozenset({DeadLetterReason.EVENT_NOT_SENT, DeadLetterReason.EVENT_REJECTED})
+"""Of dead letters that are events set aside; a replay gives them to the relay again."""
 
 
 class PoisonMessageError(Exception):

@@ -16,6 +16,7 @@ from contracts.transactions import TransactionType
 from runtime.database import Connection, Pool
 from runtime.dead_letters import metrics
 from runtime.dead_letters.replay import (
+    OweAgain,
     PostAgain,
     RecordAgain,
     StillPoison,
@@ -139,6 +140,8 @@ class DeadLetters:
     ) -> Outcome:
         """Give a message up: its transaction, if it is QUARANTINED, becomes FAILED.
 
+        An event that is given up is never told; its transaction stays as it is.
+
         Raises DeadLetterNotFoundError, and what the database raises.
         """
         trail = _Trail(actor, request_id)
@@ -193,6 +196,8 @@ class DeadLetters:
                 outcome, pending = await self._post_again(connection, letter, plan)
             case RecordAgain():
                 outcome, pending = await self._record_again(connection, letter, plan)
+            case OweAgain():
+                outcome, pending = await self._owe_again(connection, letter, plan)
             case other:
                 assert_never(other)
         if outcome.fate is DeadLetterFate.REPLAYED:
@@ -225,10 +230,24 @@ class DeadLetters:
         outcome = Outcome(letter.id, fate, recording_detail(rows, conflicts), ids)
         return outcome, await self._pending(connection, ids)
 
+    async def _owe_again(self, connection: Connection, letter: DeadLetter, plan: OweAgain) -> Acted:
+        await connection.execute(
+            self._sql["owe_event_again"],
+            plan.origin_id,
+            plan.event_type,
+            plan.transaction_id,
+            plan.occurred_at,
+        )
+        detail = "its event is owed again, under the same event id"
+        ids = (plan.transaction_id,)
+        return Outcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), []
+
     async def _discard(self, connection: Connection, letter: DeadLetter) -> Acted:
         detail = "given up"
         failed: tuple[UUID, ...] = ()
-        if letter.transaction_id is not None:
+        if letter.is_event:
+            detail = "given up: its event is never told, its transaction stays as it is"
+        elif letter.transaction_id is not None:
             row = await connection.fetchrow(
                 self._sql["fail_quarantined"],
                 letter.transaction_id,
