@@ -42,6 +42,8 @@ from runtime.windows import Examined, Window, examine
 COUNTED_MAX: Final = 100_000
 """Rows that one count examines: under a second."""
 CONFIRM_TIMEOUT_S: Final = 5.0
+ACQUIRE_TIMEOUT_S: Final = 10.0
+"""For a database connection: the library waits for ever by default."""
 FALLBACK_AFTER_S: Final = 10.0
 """When the reconciler publishes what a replay could not."""
 
@@ -159,7 +161,7 @@ class DeadLetters:
     async def _act(
         self, dead_letter_id: UUID, act: Act, trail: "_Trail", *, dry_run: bool
     ) -> Outcome:
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             # A dry run does everything, and then nothing of it happened.
             transaction = connection.transaction()
             await transaction.start()
