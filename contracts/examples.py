@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
+
 from contracts.identifiers import event_id, external_wallet_id, reference_of
 from contracts.problems import PROBLEMS, ProblemCode
 from contracts.views import (
@@ -81,15 +83,22 @@ _ENTRY_ROW: Final[dict[str, Any]] = {
     "created_at": _POSTED,
 }
 
+
+def _shown(rendered: Json) -> Json:
+    """Return what a reader of the answer decodes."""
+    shown: Json = orjson.loads(orjson.dumps(rendered))
+    return shown
+
+
 WALLET_REQUEST: Final[Json] = {
     "currency": "USD",
     "owner_id": "customer-1042",
     "overdraft_limit": "100.00",
     "metadata": {"segment": "retail"},
 }
-WALLET: Final[Json] = render_wallet(_WALLET_ROW)
-NEW_WALLET: Final[Json] = render_wallet(
-    {**_WALLET_ROW, "balance": 0, "version": 0, "updated_at": _OPENED}
+WALLET: Final[Json] = _shown(render_wallet(_WALLET_ROW))
+NEW_WALLET: Final[Json] = _shown(
+    render_wallet({**_WALLET_ROW, "balance": 0, "version": 0, "updated_at": _OPENED})
 )
 WALLET_PAGE: Final[Json] = {"items": [WALLET], "next_cursor": None}
 ENTRY_PAGE: Final[Json] = {"items": [render_wallet_entry(_ENTRY_ROW)], "next_cursor": None}
@@ -125,19 +134,21 @@ BATCH_REQUEST: Final[Json] = {
     ]
 }
 
-TRANSACTION: Final[Json] = render_transaction(_COMPLETED_ROW)
-PENDING_TRANSACTION: Final[Json] = render_transaction(_PENDING_ROW)
-FAILED_TRANSACTION: Final[Json] = render_transaction(
-    {
-        **_PENDING_ROW,
-        "type": "withdrawal",
-        "destination_wallet_id": external_wallet_id("USD"),
-        "status": "FAILED",
-        "failure_code": "insufficient_funds",
-        "failure_detail": "999.50 USD available, 100000.00 USD wanted",
-        "amount": 10_000_000,
-        "completed_at": _POSTED,
-    }
+TRANSACTION: Final[Json] = _shown(render_transaction(_COMPLETED_ROW))
+PENDING_TRANSACTION: Final[Json] = _shown(render_transaction(_PENDING_ROW))
+FAILED_TRANSACTION: Final[Json] = _shown(
+    render_transaction(
+        {
+            **_PENDING_ROW,
+            "type": "withdrawal",
+            "destination_wallet_id": external_wallet_id("USD"),
+            "status": "FAILED",
+            "failure_code": "insufficient_funds",
+            "failure_detail": "999.50 USD available, 100000.00 USD wanted",
+            "amount": 10_000_000,
+            "completed_at": _POSTED,
+        }
+    )
 )
 TRANSACTION_PAGE: Final[Json] = {"items": [TRANSACTION], "next_cursor": None}
 TRANSACTION_EVENT: Final[Json] = render_event(

@@ -7,7 +7,7 @@ database rows directly: they run for every event and every read, where a model a
 import functools
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -125,6 +125,9 @@ class TransactionEvent(Transaction):
 
 
 _EMPTY: Final[Json] = {}
+
+Embedded: TypeAlias = orjson.Fragment | Json
+"""JSON text that orjson writes as it stands, or an empty object."""
 
 
 @functools.lru_cache(maxsize=512)  # the transactions of a group share theirs, and so do a batch's
@@ -266,8 +269,13 @@ def _entries(row: Row, source: str, destination: str, amount: str) -> list[Json]
     ]
 
 
-def _metadata(text: str | None) -> Json:
-    return orjson.loads(text) if text else _EMPTY
+def _metadata(text: str | None) -> Embedded:
+    """Return stored JSON to be embedded as it is.
+
+    Read and written again it would cost time, lose digits, and fail where it is deeper than orjson
+    goes: rows from before the bound on depth are shown like all others.
+    """
+    return orjson.Fragment(text) if text else _EMPTY
 
 
 @functools.cache  # as many answers as currencies

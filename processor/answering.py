@@ -171,7 +171,9 @@ class Answering:
         metrics.SET_ASIDE.labels(kind).inc()
         log.error("message_set_aside", kind=kind, error=repr(error))
         detail = f"the {kind} to this message could not be written: {_told(error)}"
-        await self._bury(delivery, DeadLetter(DeadLetterReason.UNKNOWN, detail))
+        is_reply = kind == "reply"
+        reason = DeadLetterReason.REPLY_NOT_SENT if is_reply else DeadLetterReason.UNKNOWN
+        await self._bury(delivery, DeadLetter(reason, detail))
 
     async def _bury_and_ack(self, delivery: Delivery) -> None:
         if isinstance(delivery.content, Poison):

@@ -1,8 +1,12 @@
-"""What the relay publishes: the events of owed outbox rows; pure."""
+"""What the relay publishes: the events of owed outbox rows; pure.
+
+An event that cannot be built fails alone: its neighbours are built as if it were not there.
+"""
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from contracts.event_bodies import PostedRow, event_body, posted_event_body
@@ -10,6 +14,7 @@ from contracts.identifiers import event_id
 from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER
 from contracts.topology import EVENTS_EXCHANGE
 from contracts.views import Row, format_moment
+from processor.recent import RecentBatch
 from runtime.publisher import Outgoing
 
 
@@ -24,12 +29,53 @@ class Owed(NamedTuple):
     """How many transactions of the outbox row stand before them."""
     is_last: bool = True
     """Whether none stand behind them."""
+    origin_id: UUID | None = None
+    """The row that they were owed by first, where it was another: event ids are made of it."""
+
+    def event_id(self, transaction_id: UUID) -> str:
+        """Return the id of one transaction's event: the same however often it is owed anew."""
+        return event_id(self.origin_id or self.outbox_id, transaction_id)
+
+
+class Place(NamedTuple):
+    """One event: the outbox row that owes it, and its transaction."""
+
+    outbox_id: UUID
+    transaction_id: UUID
+
+
+Source: TypeAlias = RecentBatch | Mapping[UUID, Row]
+"""Where the transactions of a part are: in memory, or as rows of `transaction_views`."""
+
+
+class TransactionUnreadableError(Exception):
+    """The transaction of an event is not there, or cannot be read."""
+
+
+@dataclass(slots=True)
+class BuiltFlight:
+    """The messages of a flight, and what could not be built of it."""
+
+    parts: Sequence[Owed]
+    messages: list[Outgoing]
+    broken: dict[Place, Exception] = field(default_factory=dict)
+
+    def places(self) -> list[Place]:
+        """Return which event each message is."""
+        return [
+            place
+            for part in self.parts
+            for one in part.transaction_ids
+            if (place := Place(part.outbox_id, one)) not in self.broken
+        ]
 
 
 def owed_by(row: Row) -> Owed:
     """Return the events that an outbox row stands for, in the order of its transactions."""
     at = format_moment(row["created_at"])
-    return Owed(row["id"], row["event_type"], at, row["transaction_ids"])
+    return Owed(
+        row["id"], row["event_type"], at, row["transaction_ids"], origin_id=row["origin_id"]
+    )
 
 
 def flights(owed: Sequence[Owed], size: int) -> Iterator[list[Owed]]:
@@ -52,11 +98,48 @@ def flights(owed: Sequence[Owed], size: int) -> Iterator[list[Owed]]:
         yield flight
 
 
+def build(parts: Sequence[Owed], sources: Sequence[Source]) -> BuiltFlight:
+    """Return the messages of a flight; `sources` are those of its parts, in their order."""
+    try:
+        messages: list[Outgoing] = []
+        for part, source in zip(parts, sources, strict=True):
+            messages += _messages(part, source)
+    except Exception:  # noqa: BLE001  # whatever it is, one event's fault is not its neighbours'
+        return _build_each(parts, sources)
+    return BuiltFlight(parts, messages)
+
+
+def _build_each(parts: Sequence[Owed], sources: Sequence[Source]) -> BuiltFlight:
+    flight = BuiltFlight(parts, [])
+    for part, source in zip(parts, sources, strict=True):
+        for position, one in enumerate(part.transaction_ids):
+            single = part._replace(transaction_ids=[one], start=part.start + position)
+            try:
+                flight.messages += _messages(single, source)
+            except Exception as error:  # noqa: BLE001  # it is set aside, with its error
+                flight.broken[Place(part.outbox_id, one)] = error
+    return flight
+
+
+def _messages(part: Owed, source: Source) -> list[Outgoing]:
+    if isinstance(source, RecentBatch):
+        posted = source.rows(part.start, part.start + len(part.transaction_ids))
+        return [posted_message(part, row) for row in posted]
+    return [event_message(part, _found(source, one)) for one in part.transaction_ids]
+
+
+def _found(rows: Mapping[UUID, Row], transaction_id: UUID) -> Row:
+    row = rows.get(transaction_id)
+    if row is None:
+        raise TransactionUnreadableError("the transaction is not there, or cannot be read")
+    return row
+
+
 def event_message(owed: Owed, transaction: Row) -> Outgoing:
     """Return the message that tells of a row of `transaction_views`, as it is now."""
     body = event_body(
         transaction,
-        event_id=event_id(owed.outbox_id, transaction["id"]),
+        event_id=owed.event_id(transaction["id"]),
         event_type=f"transaction.{owed.event_type}",
         occurred_at=owed.occurred_at,
     )
@@ -68,7 +151,7 @@ def posted_message(owed: Owed, transaction: PostedRow) -> Outgoing:
     """Return the same for a row that is known to be posted."""
     body = posted_event_body(
         transaction,
-        event_id=event_id(owed.outbox_id, transaction.id),
+        event_id=owed.event_id(transaction.id),
         event_type=f"transaction.{owed.event_type}",
         occurred_at=owed.occurred_at,
     )

@@ -71,3 +71,18 @@ EVENTS: Final = Counter("ackledger_relay_events", "Events confirmed by the broke
 RELAY_FAILURES: Final = Counter(
     "ackledger_relay_failures", "Rounds of the relay that have to be done again"
 )
+OUTBOX_AGE: Final = Gauge(
+    "ackledger_outbox_oldest_seconds", "Age of the oldest event that the last round found owed"
+)
+EVENTS_REFUSED: Final = Counter(
+    "ackledger_relay_refused", "Publishes of events that a subscriber's full queue refused"
+)
+REFUSED_LINES: Final = Gauge(
+    "ackledger_relay_refused_lines", "Routing keys whose refused events wait for another try"
+)
+EVENTS_SET_ASIDE: Final = Counter(
+    "ackledger_relay_set_aside", "Events that became dead letters, by reason", ["reason"]
+)
+CLAIMS_LOST: Final = Counter(
+    "ackledger_relay_claims_lost", "Rows that another relay claimed while they were published"
+)

@@ -124,16 +124,168 @@ SELECT
 -- Whole transactions, for results and events.
 SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);
 
--- name: lock_outbox
--- The oldest owed events that no other relay has in hand, from an age of $2 seconds. Never by
--- `id > last`: they commit out of order.
-SELECT id, event_type, transaction_ids, created_at
-FROM outbox
-WHERE created_at <= clock_timestamp() - make_interval(secs => $2)
-ORDER BY id
-LIMIT $1
-FOR UPDATE SKIP LOCKED;
+-- name: claim_outbox
+-- Claims the oldest owed events that no other relay has claimed, from an age of $2 seconds, for $4
+-- seconds. Never by `id > last`: they commit out of order. A claim that a crash forgets costs a
+-- duplicate at most, so nobody waits for the disk.
+WITH oldest AS MATERIALIZED (
+    SELECT id
+    FROM outbox
+    WHERE
+        created_at <= clock_timestamp() - make_interval(secs => $2)
+        AND (claimed_until IS NULL OR claimed_until <= clock_timestamp() OR claimed_by = $3)
+    ORDER BY id
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+)
+
+UPDATE outbox AS o
+SET claimed_by = $3, claimed_until = clock_timestamp() + make_interval(secs => $4)
+FROM oldest
+WHERE o.id = oldest.id
+RETURNING
+    o.id, o.event_type, o.transaction_ids, o.created_at, o.origin_id,
+    extract(EPOCH FROM clock_timestamp() - o.created_at)::double precision AS age_s,
+    set_config('synchronous_commit', 'off', true);
+
+-- name: renew_outbox
+-- Goes on holding what a round has in hand for longer than it was claimed for.
+UPDATE outbox SET claimed_until = clock_timestamp() + make_interval(secs => $3)
+WHERE id = ANY ($1::uuid[]) AND claimed_by = $2;
+
+-- name: release_outbox
+-- Lets go of what a round did not get to: the next one, or another relay, need not wait.
+UPDATE outbox SET claimed_by = NULL, claimed_until = NULL
+WHERE id = ANY ($1::uuid[]) AND claimed_by = $2;
 
 -- name: delete_outbox
--- Confirmed events are owed no longer.
-DELETE FROM outbox WHERE id = ANY ($1::uuid[]);
+-- Confirmed events are owed no longer. What another relay has claimed since is that one's.
+DELETE FROM outbox WHERE id = ANY ($1::uuid[]) AND claimed_by = $2;
+
+-- name: end_outbox
+-- The same where not all went well: events that a queue refused ($3 to $5) get in line for another
+-- try, and those that are set aside ($6 to $10) become dead letters. Their rows leave in this commit.
+WITH ended AS (
+    DELETE FROM outbox WHERE id = ANY ($1::uuid[]) AND claimed_by = $2
+    RETURNING id, coalesce(origin_id, id) AS origin_id, event_type, created_at
+),
+
+moment AS MATERIALIZED (
+    SELECT clock_us() AS at_us
+),
+
+refused AS (
+    SELECT
+        r.outbox_id, r.routing_key, array_agg(r.transaction_id ORDER BY r.position) AS ids,
+        min(r.position) AS position
+    FROM unnest($3::uuid[], $4::text[], $5::uuid[]) WITH ORDINALITY
+        AS r (outbox_id, routing_key, transaction_id, position)
+    GROUP BY r.outbox_id, r.routing_key
+),
+
+in_line AS (
+    INSERT INTO refused_events (
+        id, routing_key, origin_id, event_type, transaction_ids, occurred_at, refused_at
+    )
+    SELECT
+        uuid_v7(moment.at_us, refused.position::integer), refused.routing_key, ended.origin_id,
+        ended.event_type, refused.ids, ended.created_at, clock_timestamp()
+    FROM refused
+    INNER JOIN ended ON ended.id = refused.outbox_id
+    CROSS JOIN moment
+),
+
+set_aside AS (
+    INSERT INTO dead_letters (
+        id, message_id, queue, reason, detail, body, headers, submitter, message_type, content_type
+    )
+    SELECT
+        uuid_v7(moment.at_us, s.position::integer),
+        'event:' || s.outbox_id || ':' || s.transaction_id,
+        'ackledger.events', s.reason, s.detail, s.body, '{}',
+        (SELECT t.submitter FROM transactions AS t WHERE t.id = s.transaction_id),
+        'transaction.' || ended.event_type || '.v1', 'application/json'
+    FROM unnest($6::uuid[], $7::uuid[], $8::text[], $9::text[], $10::bytea[]) WITH ORDINALITY
+        AS s (outbox_id, transaction_id, reason, detail, body, position)
+    INNER JOIN ended ON ended.id = s.outbox_id
+    CROSS JOIN moment
+    ON CONFLICT (message_id) DO NOTHING
+)
+
+SELECT count(*) AS ended FROM ended;
+
+-- name: list_refused
+-- The routing keys that events wait under: one step of the index each, however many events wait.
+WITH RECURSIVE lines AS (
+    (SELECT routing_key FROM refused_events ORDER BY routing_key LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT r.routing_key FROM refused_events AS r
+        WHERE r.routing_key > lines.routing_key ORDER BY r.routing_key LIMIT 1
+    )
+    FROM lines
+    WHERE lines.routing_key IS NOT NULL
+)
+
+SELECT routing_key FROM lines WHERE routing_key IS NOT NULL;
+
+-- name: claim_refused
+-- Claims the first of a line that is at least $4 seconds in it, and that no other relay has claimed.
+WITH first AS MATERIALIZED (
+    SELECT id
+    FROM refused_events
+    WHERE
+        routing_key = $1
+        AND (claimed_until IS NULL OR claimed_until <= clock_timestamp() OR claimed_by = $2)
+        AND refused_at <= clock_timestamp() - make_interval(secs => $4)
+    ORDER BY routing_key, id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+)
+
+UPDATE refused_events AS r
+SET claimed_by = $2, claimed_until = clock_timestamp() + make_interval(secs => $3)
+FROM first
+WHERE r.id = first.id
+RETURNING
+    r.id, r.origin_id, r.event_type, r.transaction_ids, r.occurred_at, r.attempts,
+    set_config('synchronous_commit', 'off', true);
+
+-- name: settle_refused
+-- What is left of a claimed row of the line ($3), to be tried again; none: the row leaves the line.
+-- Those of its events that are set aside ($4 to $7) become dead letters in this commit.
+WITH held AS (
+    SELECT id, event_type FROM refused_events WHERE id = $1 AND claimed_by = $2 FOR UPDATE
+),
+
+moment AS MATERIALIZED (
+    SELECT clock_us() AS at_us
+),
+
+done AS (
+    DELETE FROM refused_events AS r
+    USING held
+    WHERE r.id = held.id AND cardinality($3::uuid[]) = 0
+),
+
+kept AS (
+    UPDATE refused_events AS r
+    SET
+        transaction_ids = $3, attempts = r.attempts + 1, claimed_by = NULL, claimed_until = NULL
+    FROM held
+    WHERE r.id = held.id AND cardinality($3::uuid[]) > 0
+)
+
+INSERT INTO dead_letters (
+    id, message_id, queue, reason, detail, body, headers, submitter, message_type, content_type
+)
+SELECT
+    uuid_v7(moment.at_us, s.position::integer), 'event:' || held.id || ':' || s.transaction_id,
+    'ackledger.events', s.reason, s.detail, s.body, '{}',
+    (SELECT t.submitter FROM transactions AS t WHERE t.id = s.transaction_id),
+    'transaction.' || held.event_type || '.v1', 'application/json'
+FROM unnest($4::uuid[], $5::text[], $6::text[], $7::bytea[]) WITH ORDINALITY
+    AS s (transaction_id, reason, detail, body, position)
+CROSS JOIN held
+CROSS JOIN moment
+ON CONFLICT (message_id) DO NOTHING;

@@ -1,27 +1,33 @@
 """The relay: events that commits owe, published, confirmed, and only then forgotten.
 
 Promised: every event at least once; within one relay the oldest first, in the order in which their
-transactions were posted. Not promised: that order after a failure, when a round is sent again, or
-between two processes that relay at once.
+transactions were posted; and that no event keeps the others waiting: one that cannot be built or
+written is set aside, one that a subscriber's full queue refuses is tried again apart from the rest.
+Not promised: that order after a failure, when a round is sent again, or between two processes that
+relay at once.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
 import structlog
+from aiormq.exceptions import ChannelPreconditionFailed
 
-from processor.events import Owed, event_message, flights, owed_by, posted_message
-from processor.metrics import EVENTS, RELAY_FAILURES
+from processor.event_retries import REFUSED_KEPT_S, EventRetries
+from processor.events import BuiltFlight, Owed, Place, Source, build, flights
+from processor.metrics import EVENTS, EVENTS_REFUSED, RELAY_FAILURES
+from processor.outbox import Outbox
 from processor.recent import RecentPostings
+from processor.set_aside import Settlement, tell_set_aside
 from runtime.backoff import Backoff
-from runtime.database import UNREACHABLE, Connection, Pool
+from runtime.broker import loss_as_error
+from runtime.database import UNREACHABLE, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.publisher import NotConfirmedError, Outgoing, Publisher
-from runtime.queries import load_queries
+from runtime.publisher import NotConfirmedError, Outgoing, Publisher, RefusedError
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""
@@ -64,60 +70,101 @@ class OutboxRelay:
         posted: asyncio.Event,
         recent: RecentPostings | None = None,
         fault_points: FaultPoints = NO_FAULTS,
+        refused_kept_s: float = REFUSED_KEPT_S,
     ) -> None:
         """`posted` wakes the relay; what another process left is found within IDLE_S.
 
-        `recent` saves the reading of what this process posted itself.
+        `recent` saves the reading of what this process posted itself. `refused_kept_s` is how long
+        an event that a full queue refuses is tried again before it is set aside.
         """
-        self._pool = pool
+        self._outbox = Outbox(pool)
         self._publisher = publisher
         self._posted = posted
         self._recent = recent or RecentPostings()
         self._fault_points = fault_points
-        self._sql = load_queries("processor")
+        self._retries = EventRetries(
+            outbox=self._outbox, publisher=publisher, kept_s=refused_kept_s
+        )
+        self._is_careful = False
+        self._too_large: dict[Place, NotConfirmedError] = {}
 
     async def run(self) -> None:
         """Relay until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._relay())
+            group.create_task(self._retries.run())
+
+    async def run_once(self, *, least_age_s: float = 0.0) -> Relayed:
+        """Relay the oldest owed events; a row stays owed unless all is known of its every event.
+
+        Raises NotConfirmedError, and what the database raises; what is not known then is taken
+        again by the next round.
+        """
+        limit = 1 if self._is_careful else OWED_MAX
+        owed = await self._outbox.claim(limit, least_age_s=least_age_s)
+        if not owed:
+            return Relayed(owed=0, events=0)
+        settlement = Settlement(owed)
+        try:
+            async with self._outbox.holding(owed):
+                await self._publish(owed, settlement)
+        except BaseException:
+            await self._give_back(settlement)
+            raise
+        self._is_careful = False
+        self._too_large.clear()
+        await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
+        await self._end(settlement)
+        return Relayed(owed=len(owed), events=sum(len(one.transaction_ids) for one in owed))
+
+    async def _relay(self) -> None:
         backoff = Backoff(first_s=0.2, most_s=5.0)
         least_age_s = LEFT_BEHIND_S
         while True:
             self._posted.clear()
             try:
                 await self._publisher.wait_until_up()
-                relayed = await self.run_once(least_age_s=least_age_s)
-            except _PASSING as error:
+                with loss_as_error():
+                    relayed = await self.run_once(least_age_s=least_age_s)
+            except Exception as error:  # noqa: BLE001  # nothing ends the loop but cancellation
                 RELAY_FAILURES.inc()
-                log.warning("relay_failed", error=repr(error))
+                # What nobody expects is worth an error; the events stay owed either way.
+                tell = log.warning if isinstance(error, _PASSING) else log.error
+                tell("relay_failed", error=repr(error))
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
             backoff.reset()
             if relayed.events < FLIGHT_MAX:
                 least_age_s = 0.0 if await self._has_posted() else LEFT_BEHIND_S
 
-    async def run_once(self, *, least_age_s: float = 0.0) -> Relayed:
-        """Relay the oldest owed events; they stay owed unless every one is confirmed."""
-        async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(self._sql["lock_outbox"], OWED_MAX, least_age_s)
-            if not rows:
-                return Relayed(owed=0, events=0)
-            owed = [owed_by(row) for row in rows]
-            await self._publish(connection, owed)
-            await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
-            outbox_ids = [row["id"] for row in rows]
-            await connection.execute(self._sql["delete_outbox"], outbox_ids)
-        for one in owed:
-            EVENTS.labels(one.event_type).inc(len(one.transaction_ids))
-        return Relayed(owed=len(rows), events=sum(len(one.transaction_ids) for one in owed))
+    async def _end(self, settlement: Settlement) -> None:
+        await self._outbox.end(settlement)
+        _, aside = settlement.only_ended()
+        tell_set_aside(aside)
+        for event_type, count in settlement.confirmed.items():
+            EVENTS.labels(event_type).inc(count)
 
-    async def _publish(self, connection: Connection, owed: Sequence[Owed]) -> None:
-        """Return when every event is confirmed; the next flight is built while others travel."""
+    async def _give_back(self, settlement: Settlement) -> None:
+        """End what is known of a round that failed, and let others have the rest at once."""
+        await self._outbox.release(settlement.unfinished)
+        if settlement.ended:
+            try:
+                await self._end(settlement)
+            except Exception as error:  # noqa: BLE001  # the round's own failure is raised
+                log.warning("round_not_ended", error=repr(error))
+
+    async def _publish(self, owed: Sequence[Owed], settlement: Settlement) -> None:
+        """Return when all is known of every event; the next flight is built while others travel."""
+        is_careful = self._is_careful
+        size, flights_max = (1, 1) if is_careful else (FLIGHT_MAX, FLIGHTS_MAX)
         under_way: deque[asyncio.Task[None]] = deque()
         try:
-            for flight in flights(owed, FLIGHT_MAX):
-                messages = await self._messages(connection, flight)
-                if len(under_way) == FLIGHTS_MAX:
+            for parts in flights(owed, size):
+                flight = await self._built(parts)
+                if len(under_way) == flights_max:
                     await under_way.popleft()
-                under_way.append(asyncio.ensure_future(self._fly(messages)))
+                flying = self._fly(flight, settlement, is_careful=is_careful)
+                under_way.append(asyncio.ensure_future(flying))
                 # Posting goes first: it waits for no more than one flight to be built.
                 await asyncio.sleep(0)
             while under_way:
@@ -127,30 +174,62 @@ class OutboxRelay:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _messages(self, connection: Connection, flight: Sequence[Owed]) -> list[Outgoing]:
+    async def _built(self, parts: Sequence[Owed]) -> BuiltFlight:
         """Build a flight's messages; what is built of a recent batch need not be kept any more."""
-        batches = [self._recent.get(owed.outbox_id) for owed in flight]
+        batches = [self._recent.get(part.outbox_id) for part in parts]
         unknown = [
             one
-            for owed, batch in zip(flight, batches, strict=True)
+            for part, batch in zip(parts, batches, strict=True)
             if batch is None
-            for one in owed.transaction_ids
+            for one in part.transaction_ids
         ]
-        rows = await connection.fetch(self._sql["read_transactions"], unknown) if unknown else []
-        read = {row["id"]: row for row in rows}
-        messages: list[Outgoing] = []
-        for owed, batch in zip(flight, batches, strict=True):
-            if batch is None:
-                messages += [event_message(owed, read[one]) for one in owed.transaction_ids]
-                continue
-            posted = batch.rows(owed.start, owed.start + len(owed.transaction_ids))
-            messages += [posted_message(owed, row) for row in posted]
-            if owed.is_last:
-                self._recent.forget(owed.outbox_id)
-        return messages
+        rows = await self._outbox.read(unknown)
+        sources: list[Source] = [rows if batch is None else batch for batch in batches]
+        flight = build(parts, sources)
+        for part, batch in zip(parts, batches, strict=True):
+            if batch is not None and part.is_last:
+                self._recent.forget(part.outbox_id)
+        return flight
 
-    async def _fly(self, messages: Sequence[Outgoing]) -> None:
-        await self._publisher.publish_all(messages, timeout_s=CONFIRM_TIMEOUT_S)
+    async def _fly(self, flight: BuiltFlight, settlement: Settlement, *, is_careful: bool) -> None:
+        """Publish a flight, and note what is known of each of its events."""
+        refused: Sequence[int] = ()
+        if self._too_large:
+            _leave_out(flight, self._too_large)
+        try:
+            await self._publisher.publish_all(flight.messages, timeout_s=CONFIRM_TIMEOUT_S)
+        except RefusedError as error:
+            refused = error.refused
+        except NotConfirmedError as error:
+            if _is_too_large(error):
+                # The broker closed the channel over one of those in flight, and nobody knows which:
+                # the next round sends them one by one, and the one after leaves out what it found.
+                self._is_careful = True
+                if is_careful:
+                    self._too_large.update(dict.fromkeys(flight.places(), error))
+            raise
+        except Exception:  # noqa: BLE001  # one of them cannot be written, whatever it is
+            refused = await self._fly_singly(flight)
+        EVENTS_REFUSED.inc(len(refused))
+        settlement.land(flight, refused)
+
+    async def _fly_singly(self, flight: BuiltFlight) -> list[int]:
+        """Publish a flight's messages one by one; return which of those left were refused."""
+        refused: list[int] = []
+        kept: list[Outgoing] = []
+        for message, place in zip(flight.messages, flight.places(), strict=True):
+            try:
+                await self._publisher.publish(message, timeout_s=CONFIRM_TIMEOUT_S)
+            except RefusedError:
+                refused.append(len(kept))
+            except NotConfirmedError:
+                raise
+            except Exception as error:  # noqa: BLE001  # it is set aside, with its error
+                flight.broken[place] = error
+                continue
+            kept.append(message)
+        flight.messages = kept
+        return refused
 
     async def _has_posted(self) -> bool:
         """Whether this process has posted something; no later than IDLE_S."""
@@ -161,3 +240,19 @@ class OutboxRelay:
             return False
         await asyncio.sleep(GATHER_S)
         return True
+
+
+def _is_too_large(error: NotConfirmedError) -> bool:
+    """Whether the broker closed the channel over a message: beyond its `max_message_size`, say."""
+    return isinstance(error.__cause__, ChannelPreconditionFailed)
+
+
+def _leave_out(flight: BuiltFlight, broken: Mapping[Place, Exception]) -> None:
+    """Take events out of a flight whose error is known already."""
+    kept = [
+        message
+        for message, place in zip(flight.messages, flight.places(), strict=True)
+        if place not in broken
+    ]
+    flight.broken.update({place: broken[place] for place in flight.places() if place in broken})
+    flight.messages = kept

@@ -41,20 +41,34 @@ class UnroutableError(NotConfirmedError):
     """No queue took the message; it certainly did not arrive."""
 
 
+class RefusedError(NotConfirmedError):
+    """The broker said no to some of the messages, and confirmed all others of the same call.
+
+    One of the queues that such a message goes to is full, say; others may have taken it.
+    """
+
+    def __init__(self, refused: Sequence[int]) -> None:
+        """`refused` are their places among the messages, in ascending order."""
+        super().__init__(f"the broker refused {len(refused)} of the messages")
+        self.refused = tuple(refused)
+
+
 class Flight:
     """Messages that were written together, until the broker has said something about each."""
 
-    def __init__(self, size: int, landed: "asyncio.Future[None]") -> None:
-        self._open = size
-        self._refused = 0
+    def __init__(self, tags: range, landed: "asyncio.Future[None]") -> None:
+        self._first_tag = tags.start
+        self._open = len(tags)
+        self._refused: list[int] = []
         self._returned_from: str | None = None
         self.landed = landed
         """Done when every message is settled; fails with the channel."""
 
-    def settle(self, *, is_acked: bool) -> None:
+    def settle(self, tag: int, *, is_acked: bool) -> None:
         """Count one message's confirm."""
         self._open -= 1
-        self._refused += not is_acked
+        if not is_acked:
+            self._refused.append(tag - self._first_tag)
         if self._open == 0 and not self.landed.done():
             self.landed.set_result(None)
 
@@ -67,7 +81,7 @@ class Flight:
         if self._returned_from is not None:
             raise UnroutableError(f"no queue took it: {self._returned_from}")
         if self._refused:
-            raise NotConfirmedError(f"the broker refused {self._refused} of the messages")
+            raise RefusedError(sorted(self._refused))
 
 
 class ConfirmChannel(Channel):
@@ -99,7 +113,7 @@ class ConfirmChannel(Channel):
             written = await self._enqueue(self._frames(messages, tags))
             # There is no way back, and nothing was awaited since: no confirm can come before its
             # tag is known.
-            flight = Flight(len(messages), self.create_future())
+            flight = Flight(tags, self.create_future())
             self._flights.update(dict.fromkeys(tags, flight))
             self._last_tag = tags[-1]
             # Shielded: a writer whose future is cancelled would not wait for the socket any more.
@@ -160,7 +174,7 @@ class ConfirmChannel(Channel):
     def _settle(self, tag: int, *, is_acked: bool) -> None:
         flight = self._flights.pop(tag, None)
         if flight is not None:
-            flight.settle(is_acked=is_acked)
+            flight.settle(tag, is_acked=is_acked)
 
 
 async def open_confirm_channel(

@@ -127,3 +127,8 @@ def _server_settings(
         "idle_in_transaction_session_timeout": "30000",
         **(session or {}),
     }
+
+
+def rows_changed(status: str) -> int:
+    """Return the count in a command status such as 'UPDATE 3'."""
+    return int(status.rsplit(" ", 1)[-1])

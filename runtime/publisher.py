@@ -14,13 +14,14 @@ from runtime.broker import (
 from runtime.confirming import (
     ConfirmChannel,
     NotConfirmedError,
+    RefusedError,
     UnroutableError,
     open_confirm_channel,
 )
 from runtime.framing import Outgoing
 from runtime.sifting import SiftedConnection
 
-__all__ = ["NotConfirmedError", "Outgoing", "Publisher", "UnroutableError"]
+__all__ = ["NotConfirmedError", "Outgoing", "Publisher", "RefusedError", "UnroutableError"]
 
 
 class Publisher:
@@ -57,9 +58,10 @@ class Publisher:
     async def publish_all(self, messages: Sequence[Outgoing], *, timeout_s: float) -> None:
         """Return when the broker has every message for sure; they leave in their order.
 
-        Raises NotConfirmedError unless all were confirmed: any of them may have arrived then. Calls
-        that are made one after the other write one after the other, and do not wait for each
-        other's confirms.
+        Raises NotConfirmedError unless all were confirmed: any of them may have arrived then. As a
+        RefusedError it says which of them were refused; all others of the call arrived. Calls that
+        are made one after the other write one after the other, and do not wait for each other's
+        confirms.
         """
         channel = self._channel
         if channel is None:

@@ -14,7 +14,7 @@ import typer
 from ops.chaos.shape import Given, HttpPath, draw_shape
 from ops.failures import UsageError
 from ops.invocation import invocation_of
-from ops.output import AsJson, console, print_json, quiet_logs, say
+from ops.output import AsJson, console, print_json, print_line, quiet_logs, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -229,7 +229,8 @@ def _run_campaign(
     page = campaign_page(results, command=_campaign_command(campaign))
     if report is not None:
         write_page(page, report)
-    typer.echo(page)
+    for text in page.splitlines():
+        print_line(text)
     raise typer.Exit(code=0 if all(one.ending is Ending.WELL for one in results) else 1)
 
 

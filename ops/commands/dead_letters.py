@@ -91,6 +91,8 @@ def _show(
     """Show one dead letter, with its body up to 1 MiB; bytes that are no text as base64."""
     import asyncio
 
+    import orjson
+
     from ops.dead_letters import body, id_of, show
     from ops.migrating import MigrateSettings
 
@@ -109,7 +111,7 @@ def _show(
     for name, value in letter.items():
         if value is not None and name != "body":
             out.print(f"{name.replace('_', ' '):<15}", style="dim", end="")
-            out.print(printable(str(value)))
+            out.print(printable(value if isinstance(value, str) else orjson.dumps(value).decode()))
     out.print()
     out.print(printable(letter["body"]))
     if not letter["is_body_whole"]:

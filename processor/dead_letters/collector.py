@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 import asyncpg
@@ -12,7 +12,7 @@ from aiormq.abc import DeliveredMessage
 
 from contracts.topology import DEAD_LETTERS
 from processor.dead_letters import metrics
-from processor.dead_letters.letter import Letter, letter_of
+from processor.dead_letters.letter import Letter, least_of, letter_of
 from processor.failures import Fate, classify
 from runtime.backoff import Backoff
 from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
@@ -29,6 +29,8 @@ WATCH_INTERVAL_S: Final = 5.0
 SECOND_LOOK_S: Final = 0.5
 """A message may be on its way to us when we look; half a second later it has arrived."""
 ANSWER_TIMEOUT_S: Final = 3.0
+ACQUIRE_TIMEOUT_S: Final = 5.0
+"""For a database connection: the library waits for ever by default."""
 
 _NO_ANSWER: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
 _COLUMNS: Final = tuple(field.name for field in fields(Letter))
@@ -41,6 +43,8 @@ class _Delivery:
     channel: Channel
     tag: int
     letter: Letter
+    is_least: bool = False
+    """Whether the letter is stored in part, since the whole could not be."""
 
 
 class DeadLetterCollector:
@@ -94,7 +98,7 @@ class DeadLetterCollector:
         return taken
 
     async def _store(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:
-        """Return those that are stored: all of them, but for a letter that nothing can store.
+        """Return those that are stored: all of them, though one may be stored in part.
 
         Tries until the database answers, or until the channel is gone and the broker delivers
         them again.
@@ -106,18 +110,18 @@ class DeadLetterCollector:
             except Exception as error:  # noqa: BLE001  # classify names the fate of each
                 metrics.FAILURES.inc()
                 log.warning("dead_letters_not_stored", count=len(deliveries), error=repr(error))
-                if classify(error) is not Fate.TRANSIENT:
-                    return await self._store_singly(deliveries)
-                await asyncio.sleep(backoff.next_delay_s())
+                if classify(error) is Fate.TRANSIENT or deliveries[0].is_least:
+                    # Nothing about a least letter can be in the way: it is the table itself.
+                    await asyncio.sleep(backoff.next_delay_s())
+                elif len(deliveries) == 1:
+                    deliveries = [_in_part(deliveries[0], error)]
+                else:
+                    return await self._store_each(deliveries)
             else:
                 return deliveries
         return []
 
-    async def _store_singly(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:
-        if len(deliveries) == 1:
-            # It stays on the queue, unacked, for whoever looks into the error.
-            log.error("dead_letter_not_storable", message_id=deliveries[0].letter.message_id)
-            return []
+    async def _store_each(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:
         stored: list[_Delivery] = []
         for delivery in deliveries:
             stored.extend(await self._store([delivery]))
@@ -127,9 +131,10 @@ class DeadLetterCollector:
         columns: list[list[Any]] = [
             [getattr(letter, column) for letter in letters] for column in _COLUMNS
         ]
-        rows: list[asyncpg.Record] = await self._pool.fetch(
-            self._sql["insert_dead_letters"], *columns
-        )
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(
+                self._sql["insert_dead_letters"], *columns
+            )
         for row in rows:
             metrics.STORED.labels(row["reason"]).inc()
         log.info("dead_letters_stored", received=len(letters), new=len(rows))
@@ -158,9 +163,15 @@ class DeadLetterCollector:
             raise ConnectionError(str(error)) from error
         await channel.basic_qos(prefetch_count=IN_HAND_MAX)
         self._channel = channel
+        channel.on_consumer_cancel_callbacks.add(self._cancelled)
         consuming = await channel.basic_consume(DEAD_LETTERS, self._enqueue)
         self._tag = consuming.consumer_tag
         log.info("consuming", queue=DEAD_LETTERS, waiting=waiting)
+
+    async def _cancelled(self, _: object) -> None:
+        """The broker took the consumer away, with the queue or without: begin anew."""
+        log.warning("consumer_cancelled", queue=DEAD_LETTERS)
+        self._link.cut()
 
     def _lost(self) -> None:
         """Forget what the lost channel delivered: the broker delivers it again."""
@@ -179,7 +190,7 @@ class DeadLetterCollector:
         self._arrived.set()
 
     async def _watch(self) -> None:
-        """Rebuild a consumer that was cancelled or forgotten: nobody tells us of it."""
+        """Rebuild a consumer that the broker has forgotten without saying so."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
@@ -206,3 +217,9 @@ class DeadLetterCollector:
                 return False
             await asyncio.sleep(SECOND_LOOK_S)
         return True
+
+
+def _in_part(delivery: _Delivery, error: Exception) -> _Delivery:
+    metrics.IN_PART.inc()
+    log.error("dead_letter_stored_in_part", message_id=delivery.letter.message_id)
+    return replace(delivery, letter=least_of(delivery.letter, error), is_least=True)

@@ -24,6 +24,17 @@ _OUR_HEADERS: Final = frozenset(
     {DETAIL_HEADER, QUEUE_HEADER, REASON_HEADER, SUBMITTER_HEADER, TRANSACTION_HEADER}
 )
 _DELIVERY_LIMIT: Final = "delivery_limit"
+HEADERS_BYTES_MAX: Final = 131_072
+"""Of JSON: as much as a frame holds, and far more than anybody reads."""
+TEXT_MAX: Final = 2_000
+"""Characters: 255 octets that are no text are 1,020 when they are shown; a key of an index holds
+2,704 bytes."""
+LEAST_TEXT_MAX: Final = 255
+LEAST_DETAIL_MAX: Final = 1_000
+LEAST_BODY_BYTES_MAX: Final = 1_048_576
+"""Of a body that is stored in part: no message that a replay could accept is longer."""
+HEXADECIMAL: Final = "application/x-hexadecimal"
+"""The content type of a body that is stored as hexadecimal digits; no replay takes it."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -41,6 +52,29 @@ class Letter:
     transaction_id: UUID | None
     message_type: str | None
     content_type: str | None
+
+
+def least_of(letter: Letter, error: Exception) -> Letter:
+    """Return what can always be stored of a letter that the database refused; its id stays.
+
+    Bounded ASCII texts, no headers, and the beginning of the body as hexadecimal digits, should the
+    octets themselves be the trouble. The detail says what was in the way.
+    """
+    was = f"stored in part, since the whole was refused ({type(error).__name__}: {error}): "
+    body = letter.body[:LEAST_BODY_BYTES_MAX]
+    return Letter(
+        # It ends with a digest, which tells it from others.
+        message_id=_plain(letter.message_id[-LEAST_TEXT_MAX:]) or "-",
+        queue=_plain(letter.queue),
+        reason=letter.reason,
+        detail=_plain(was + letter.detail, LEAST_DETAIL_MAX),
+        body=body.hex().encode(),
+        headers="{}",
+        submitter=None if letter.submitter is None else _plain(letter.submitter),
+        transaction_id=letter.transaction_id,
+        message_type=None if letter.message_type is None else _plain(letter.message_type),
+        content_type=HEXADECIMAL,
+    )
 
 
 def letter_of(body: bytes, properties: Basic.Properties, *, own_user: str) -> Letter:
@@ -144,10 +178,24 @@ def _text(value: object) -> str:
     return text.encode(errors="replace").decode().replace("\x00", _REPLACEMENT)
 
 
+def _plain(text: str, most: int = LEAST_TEXT_MAX) -> str:
+    """Return visible ASCII, bounded."""
+    return "".join(one if " " <= one <= "~" else "?" for one in text[:most])
+
+
 def _json(headers: Mapping[str, Any]) -> str:
     try:
         text = orjson.dumps(headers, default=_text, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:
-        # A header that is no JSON at all: kept as it prints, for whoever looks at it.
-        text = orjson.dumps({"unreadable": _text(repr(headers))})
+    except (TypeError, RecursionError):
+        # A header that is no JSON at all, or too deep: kept as it prints, for whoever looks at it.
+        text = orjson.dumps({"unreadable": _printed(headers)})
+    if len(text) > HEADERS_BYTES_MAX:
+        text = orjson.dumps({"unreadable": _text(text[:TEXT_MAX])})
     return text.decode()
+
+
+def _printed(headers: Mapping[str, Any]) -> str:
+    try:
+        return _text(repr(headers))
+    except RecursionError:
+        return f"too deep to be shown: {', '.join(map(_text, headers))}"[:TEXT_MAX]

@@ -10,3 +10,6 @@ STORED: Final = Counter(
 FAILURES: Final = Counter(
     "ackledger_dead_letters_failures", "Tries to store dead letters that have to be made again"
 )
+IN_PART: Final = Counter(
+    "ackledger_dead_letters_in_part", "Dead letters whose whole the database refused"
+)

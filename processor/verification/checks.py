@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
+from contracts.messages import DeadLetterReason
 from processor.verification.report import Check, Finding
 
 
@@ -116,6 +117,16 @@ def exceptional_finding(row: Row) -> Finding:
     else:
         detail = f"it is listed as {row['listed_status']} and is not"
     return Finding(Check.EXCEPTIONAL_LIST, f"transaction {row['id']}", detail)
+
+
+def set_aside_finding(row: Row) -> Finding:
+    """Return the finding for an event or a reply that waits for an operator."""
+    is_reply = row["reason"] == DeadLetterReason.REPLY_NOT_SENT
+    return Finding(
+        Check.REPLY_SET_ASIDE if is_reply else Check.EVENT_SET_ASIDE,
+        f"dead letter {row['id']}",
+        f"{row['reason']}: {row['detail']}",
+    )
 
 
 def currency_findings(totals: Mapping[str, int]) -> Iterator[Finding]:

@@ -198,6 +198,20 @@ FULL JOIN (
 WHERE x.transaction_id IS NULL OR t.id IS NULL
 LIMIT $1;
 
+-- name: count_set_aside
+-- Events and replies that wait for an operator.
+SELECT count(*)
+FROM dead_letters
+WHERE reason = ANY ($1::text[]) AND replayed_at IS NULL AND discarded_at IS NULL;
+
+-- name: list_set_aside
+-- Those, oldest first.
+SELECT id, reason, detail
+FROM dead_letters
+WHERE reason = ANY ($1::text[]) AND replayed_at IS NULL AND discarded_at IS NULL
+ORDER BY id
+LIMIT $2;
+
 -- name: list_wrong_legs
 -- For the transactions $1: legs whose entry is missing or different, does not follow from the one
 -- before, or follows an entry that is nobody's leg. The entry before is looked up only where it is

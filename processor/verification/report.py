@@ -38,6 +38,10 @@ class Check(StrEnum):
     """Nothing is PENDING longer than the limit."""
     EXCEPTIONAL_LIST = "exceptional_list"
     """The side table of rare states lists exactly the transactions in them."""
+    EVENT_SET_ASIDE = "event_set_aside"
+    """Every event is told, or an operator gave it up: none waits as a dead letter."""
+    REPLY_SET_ASIDE = "reply_set_aside"
+    """The same for results that senders asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
+from contracts.messages import EVENT_REASONS, DeadLetterReason
 from processor.verification.checks import (
     Row,
     chain_finding,
@@ -23,6 +24,7 @@ from processor.verification.checks import (
     exceptional_finding,
     missing_leg_finding,
     overdue_finding,
+    set_aside_finding,
     strange_currency_finding,
     stray_entry_finding,
     unposted_finding,
@@ -40,6 +42,7 @@ BROKEN_WALLETS_HELD_MAX: Final = 1_000
 _LEGS: Final = 2
 _POSTED: Final = ("COMPLETED", "REVERSED")
 _RARE: Final = ("FAILED", "QUARANTINED", "REVERSED")
+_SET_ASIDE: Final = sorted({*EVENT_REASONS, DeadLetterReason.REPLY_NOT_SENT})
 
 
 async def verify(
@@ -107,6 +110,7 @@ class _Verification:
         by_status = await self._check_transactions()
         await self._check_exceptional(by_status)
         entries = await self._check_entries(sum(by_status.get(status, 0) for status in _POSTED))
+        await self._check_set_aside()
         self._progress(self._done, self._done)
         return VerificationReport(
             wallets=wallets,
@@ -161,6 +165,11 @@ class _Verification:
         rare = sum(by_status.get(status, 0) for status in _RARE)
         differences = (listed - confirmed) + (rare - confirmed)
         await self._list("list_exceptional_differences", differences, exceptional_finding)
+
+    async def _check_set_aside(self) -> None:
+        """No event and no reply waits for an operator."""
+        total = await self._connection.fetchval(self._sql["count_set_aside"], _SET_ASIDE)
+        await self._list("list_set_aside", total, set_aside_finding, _SET_ASIDE)
 
     async def _check_entries(self, posted: int) -> int:
         """Each entry one leg and each leg one entry, in one currency; return how many entries."""

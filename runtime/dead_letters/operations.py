@@ -15,6 +15,7 @@ from contracts.recording import RecordedRow, recorded_rows, recording_arguments
 from runtime.database import Connection, Pool
 from runtime.dead_letters import metrics
 from runtime.dead_letters.replay import (
+    OweAgain,
     PostAgain,
     RecordAgain,
     StillPoison,
@@ -40,6 +41,8 @@ from runtime.windows import Examined, Window, examine
 COUNTED_MAX: Final = 100_000
 """Rows that one count examines: under a second."""
 CONFIRM_TIMEOUT_S: Final = 5.0
+ACQUIRE_TIMEOUT_S: Final = 10.0
+"""For a database connection: the library waits for ever by default."""
 FALLBACK_AFTER_S: Final = 10.0
 """When the reconciler publishes what a replay could not."""
 
@@ -138,6 +141,8 @@ class DeadLetters:
     ) -> Outcome:
         """Give a message up: its transaction, if it is QUARANTINED, becomes FAILED.
 
+        An event that is given up is never told; its transaction stays as it is.
+
         Raises DeadLetterNotFoundError, and what the database raises.
         """
         trail = _Trail(actor, request_id)
@@ -155,7 +160,7 @@ class DeadLetters:
     async def _act(
         self, dead_letter_id: UUID, act: Act, trail: "_Trail", *, dry_run: bool
     ) -> Outcome:
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             # A dry run does everything, and then nothing of it happened.
             transaction = connection.transaction()
             await transaction.start()
@@ -192,6 +197,8 @@ class DeadLetters:
                 outcome, pending = await self._post_again(connection, letter, plan)
             case RecordAgain():
                 outcome, pending = await self._record_again(connection, letter, plan)
+            case OweAgain():
+                outcome, pending = await self._owe_again(connection, letter, plan)
             case other:
                 assert_never(other)
         if outcome.fate is DeadLetterFate.REPLAYED:
@@ -224,10 +231,24 @@ class DeadLetters:
         outcome = Outcome(letter.id, fate, recording_detail(rows, conflicts), ids)
         return outcome, await self._pending(connection, ids)
 
+    async def _owe_again(self, connection: Connection, letter: DeadLetter, plan: OweAgain) -> Acted:
+        await connection.execute(
+            self._sql["owe_event_again"],
+            plan.origin_id,
+            plan.event_type,
+            plan.transaction_id,
+            plan.occurred_at,
+        )
+        detail = "its event is owed again, under the same event id"
+        ids = (plan.transaction_id,)
+        return Outcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), []
+
     async def _discard(self, connection: Connection, letter: DeadLetter) -> Acted:
         detail = "given up"
         failed: tuple[UUID, ...] = ()
-        if letter.transaction_id is not None:
+        if letter.is_event:
+            detail = "given up: its event is never told, its transaction stays as it is"
+        elif letter.transaction_id is not None:
             row = await connection.fetchrow(
                 self._sql["fail_quarantined"],
                 letter.transaction_id,

@@ -157,6 +157,11 @@ owed AS (
 
 SELECT (SELECT count(*) = 1 FROM failed) AS is_failed, pg_notify('ackledger_posted', '');
 
+-- name: owe_event_again
+-- An event that was set aside is owed anew; `origin_id` keeps its event id.
+INSERT INTO outbox (id, event_type, transaction_ids, created_at, origin_id)
+VALUES (uuid_v7(clock_us()), $2, ARRAY[$3::uuid], $4, $1);
+
 -- name: insert_audit
 -- Who did what to which dead letter.
 INSERT INTO audit_log (id, actor, action, subject, detail)

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, TypeAlias, assert_never
 from uuid import UUID
+
+import orjson
 
 from contracts.messages import (
     MESSAGE_BYTES_MAX,
@@ -47,11 +50,23 @@ class StillPoison:
     detail: str
 
 
-Plan: TypeAlias = PostAgain | RecordAgain | StillPoison
+@dataclass(frozen=True, slots=True)
+class OweAgain:
+    """An event that was set aside: the relay owes it anew, under the event id that it had."""
+
+    origin_id: UUID
+    event_type: str
+    transaction_id: UUID
+    occurred_at: datetime
+
+
+Plan: TypeAlias = PostAgain | RecordAgain | OweAgain | StillPoison
 
 
 def plan_replay(letter: DeadLetter) -> Plan:
     """Return what replaying means, from the stored body, read anew."""
+    if letter.is_event:
+        return _owed_again(letter)
     if letter.transaction_id is not None:
         return PostAgain([letter.transaction_id], released=letter.transaction_id)
     if not letter.is_body_whole:
@@ -73,7 +88,7 @@ def plan_replay(letter: DeadLetter) -> Plan:
         case Recorded(transaction_ids):
             return PostAgain(transaction_ids, released=None)
         case Requested(submitter=submitter, commands=commands):
-            traceparent = valid_traceparent(letter.headers.get(TRACEPARENT_HEADER))
+            traceparent = valid_traceparent(letter.header(TRACEPARENT_HEADER))
             return RecordAgain(
                 [
                     Submission(submitter=submitter, command=command, traceparent=traceparent)
@@ -82,6 +97,19 @@ def plan_replay(letter: DeadLetter) -> Plan:
             )
         case other:
             assert_never(other)
+
+
+def _owed_again(letter: DeadLetter) -> OweAgain | StillPoison:
+    try:
+        event = orjson.loads(letter.body)
+        return OweAgain(
+            UUID(event["origin_id"]),
+            event["event_type"],
+            UUID(event["transaction_id"]),
+            datetime.fromisoformat(event["occurred_at"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        return StillPoison(f"the body names no event: {error!r}"[:DETAIL_MAX])
 
 
 def conflicts_of(submissions: Sequence[Submission], rows: Sequence[RecordedRow]) -> list[str]:

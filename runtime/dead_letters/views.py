@@ -10,7 +10,9 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from contracts.messages import EVENT_REASONS
 from contracts.pages import BodyEncoding, DeadLetterFate, DeadLetterState
+from contracts.topology import EVENTS_EXCHANGE
 from contracts.views import format_moment
 
 
@@ -38,7 +40,8 @@ class DeadLetter:
     detail: str
     body: bytes
     body_bytes: int
-    headers: dict[str, Any]
+    headers: str
+    """A JSON object, as it was stored."""
     submitter: str | None
     transaction_id: UUID | None
     message_type: str | None
@@ -51,6 +54,18 @@ class DeadLetter:
     def is_body_whole(self) -> bool:
         """Whether `body` is all of it."""
         return len(self.body) == self.body_bytes
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it is an event that was set aside, and no message that came."""
+        return self.queue == EVENTS_EXCHANGE and self.reason in EVENT_REASONS
+
+    def header(self, name: str) -> object:
+        """Return one header, if the headers can be read."""
+        try:
+            return orjson.loads(self.headers).get(name)
+        except (ValueError, AttributeError):
+            return None
 
     @property
     def state(self) -> DeadLetterState:
@@ -74,13 +89,25 @@ class DeadLetter:
             "body_encoding": encoding.value,
             "body_bytes": self.body_bytes,
             "is_body_whole": self.is_body_whole,
-            "headers": self.headers,
+            # Embedded as stored: they may be deeper than orjson reads or writes.
+            "headers": orjson.Fragment(self.headers),
             "submitter": self.submitter,
-            "transaction_id": None if self.transaction_id is None else str(self.transaction_id),
+            "transaction_id": self._shown_transaction_id(),
             "first_seen_at": format_moment(self.first_seen_at),
             "replayed_at": _moment(self.replayed_at),
             "discarded_at": _moment(self.discarded_at),
         }
+
+    def _shown_transaction_id(self) -> str | None:
+        """Return the id that operators look for; an event's is in its body alone."""
+        if self.transaction_id is not None:
+            return str(self.transaction_id)
+        if not self.is_event:
+            return None
+        try:
+            return str(UUID(orjson.loads(self.body)["transaction_id"]))
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +147,7 @@ class Outcome:
 
 def dead_letter_of(row: asyncpg.Record) -> DeadLetter:
     """Return a database row as a dead letter."""
-    return DeadLetter(**{**row, "headers": orjson.loads(row["headers"])})
+    return DeadLetter(**row)
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -6,6 +6,8 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pamqp.commands import Basic
 
 from contracts.messages import (
@@ -16,7 +18,7 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
-from processor.dead_letters.letter import Letter, letter_of
+from processor.dead_letters.letter import HEADERS_BYTES_MAX, Letter, least_of, letter_of
 
 _OURSELVES = "ackledger"
 
@@ -99,11 +101,47 @@ def test_text_that_a_database_cannot_hold_is_replaced() -> None:
     assert letter.body == b"\x00"
 
 
-@pytest.mark.parametrize("value", [b"\xff", {1: [datetime.now(UTC)]}, 2**64, float("nan")])
+def _nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff",
+        {1: [datetime.now(UTC)]},
+        2**64,
+        float("nan"),
+        _nested(300),
+        _nested(5000),
+        "x" * 1_000_000,
+    ],
+    ids=["octets", "moment", "integer", "no number", "deep", "very deep", "long"],
+)
 def test_any_header_can_be_stored(value: Any) -> None:
     letter = _letter_of(b"", Basic.Properties(user_id=_OURSELVES, headers={**_OURS, "odd": value}))
 
     assert isinstance(orjson.loads(letter.headers), dict)
+    assert len(letter.headers) <= HEADERS_BYTES_MAX
+
+
+@given(st.binary(max_size=300), st.text(max_size=300), st.text(max_size=300))
+def test_the_least_of_a_letter_is_bounded_ascii_and_keeps_its_reason(
+    body: bytes, text: str, error: str
+) -> None:
+    headers: dict[str, Any] = {**_OURS, DETAIL_HEADER: text, SUBMITTER_HEADER: text, "odd": text}
+    letter = _letter_of(body, Basic.Properties(user_id=_OURSELVES, message_id="1", headers=headers))
+
+    least = least_of(letter, ValueError(error))
+
+    texts = (least.message_id, least.queue, least.detail, least.submitter or "", least.headers)
+    assert all(one.isascii() and (not one or one.isprintable()) for one in texts)
+    assert (least.reason, least.transaction_id) == (letter.reason, letter.transaction_id)
+    assert bytes.fromhex(least.body.decode()) == body
+    assert least_of(letter, ValueError(error)).message_id == least.message_id
 
 
 def test_the_same_delivery_has_the_same_name_and_another_has_not() -> None:

@@ -4,11 +4,15 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
+from contracts.messages import DeadLetterReason
+from processor.events import Owed
+from processor.set_aside import set_aside
 from runtime.database import Connection
 from tests.integration.command_line.calling import Called, ackledger, environment_of
 from tests.integration.dead_letters.letters import audited, deposit, requested, store
@@ -176,3 +180,46 @@ def _read_to_the_end(terminal: int) -> str:
                 drawn += reader.read(65536)
             except OSError:
                 return drawn.decode()
+
+
+async def test_an_event_that_was_set_aside_is_found_listed_and_released_without_sql(
+    desk: Desk, database: Connection, directory: Path
+) -> None:
+    transaction, origin = uuid4(), uuid4()
+    letters = [await _event_set_aside(database, transaction, origin) for _ in range(2)]
+    verify = partial(ackledger, "verify", "--json", directory=directory, variables=desk.variables)
+    before = await verify()
+
+    listed = await desk.call("list", "--reason", "event_rejected", "--json")
+    shown = await desk.call("show", str(letters[0]))
+    replayed = await desk.call("replay", str(letters[0]), "--json")
+    discarded = await desk.call("discard", str(letters[1]), "--json")
+    after = await verify()
+
+    assert before.code == 1
+    assert [(one["check"], one["subject"]) for one in before.json["findings"]] == [
+        ("event_set_aside", f"dead letter {one}") for one in letters
+    ]
+    assert listed.json["by_reason"] == {"event_rejected": 2}
+    assert {one["transaction_id"] for one in listed.json["items"]} == {str(transaction)}
+    assert str(transaction) in shown.out
+    assert (replayed.code, replayed.json["counts"]) == (0, {"replayed": 1})
+    assert (discarded.code, discarded.json["counts"]) == (0, {"discarded": 1})
+    [owed] = await database.fetch("SELECT * FROM outbox")
+    assert (owed["origin_id"], owed["transaction_ids"]) == (origin, [transaction])
+    assert (after.code, after.json["findings"]) == (0, [])
+
+
+async def _event_set_aside(database: Connection, transaction: UUID, origin: UUID) -> UUID:
+    """Store the letter of an event as a relay does."""
+    owed = Owed(
+        uuid4(), "completed", "2026-11-21T12:00:00.000000Z", [transaction], origin_id=origin
+    )
+    event = set_aside(owed, transaction, DeadLetterReason.EVENT_REJECTED, "refused")
+    letter = await store(
+        database, event.body, reason=event.reason.value, message_type="transaction.completed.v1"
+    )
+    await database.execute(
+        "UPDATE dead_letters SET queue = 'ackledger.events' WHERE id = $1", letter
+    )
+    return letter

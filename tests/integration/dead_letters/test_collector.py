@@ -5,7 +5,11 @@ from uuid import uuid4
 
 import asyncpg
 import orjson
+from aiormq.abc import ChannelFrame
+from pamqp import frame
+from pamqp.body import ContentBody
 from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from contracts.messages import (
     DETAIL_HEADER,
@@ -16,7 +20,8 @@ from contracts.messages import (
     DeadLetterReason,
 )
 from contracts.topology import DEAD_LETTERS, partition_queue
-from processor.dead_letters.collector import IN_HAND_MAX, DeadLetterCollector
+from processor.dead_letters.collector import IN_HAND_MAX, WATCH_INTERVAL_S, DeadLetterCollector
+from processor.dead_letters.letter import HEXADECIMAL
 from runtime.broker import Channel
 from runtime.database import Connection, Pool, connect
 from runtime.publisher import Outgoing, Publisher
@@ -224,3 +229,84 @@ async def test_a_queue_that_was_deleted_and_declared_again_is_consumed_again(
         [row] = await _stored(database, 1)
 
     assert row["reason"] == DeadLetterReason.NOT_JSON
+
+
+async def test_letters_that_the_database_refuses_are_stored_in_part_and_hold_nobody_up(
+    pool: Pool, database: Connection, broker_url: str, publisher: Publisher, channel: Channel
+) -> None:
+    """More of them than the collector has in hand: each once kept a place for ever."""
+    await database.execute(
+        "ALTER TABLE dead_letters ADD CHECK (position('cursed' IN headers::text) = 0)"
+    )
+    cursed = IN_HAND_MAX + 4
+    for number in range(cursed):
+        await publisher.publish(_buried(f"{number}".encode(), cursed="yes"), timeout_s=5)
+    await publisher.publish(_buried(b"good", color="blue"), timeout_s=5)
+
+    async with running(DeadLetterCollector(broker_url, pool=pool)):
+        rows = await _stored(database, cursed + 1)
+        await _wait_until_empty(channel)
+
+    [good] = [row for row in rows if row["body"] == b"good"]
+    assert orjson.loads(good["headers"]) == {"color": "blue"}
+    in_part = [row for row in rows if row is not good]
+    assert {row["body"] for row in in_part} == {
+        f"{number}".encode().hex().encode() for number in range(cursed)
+    }
+    assert {row["reason"] for row in in_part} == {"not_json"}
+    assert {row["content_type"] for row in in_part} == {HEXADECIMAL}
+    assert all("CheckViolation" in row["detail"] for row in in_part)
+
+
+async def test_properties_that_are_no_text_are_stored_as_they_can_be_shown(
+    pool: Pool, database: Connection, broker_url: str, channel: Channel
+) -> None:
+    octets = b"\xff" * 255
+    await _publish_octets(channel, octets)
+    async with running(DeadLetterCollector(broker_url, pool=pool)):
+        [row] = await _stored(database, 1)
+        await _wait_until_empty(channel)
+
+    shown = "\\xff" * 255
+    assert (row["message_type"], row["content_type"]) == (shown, shown)
+    assert row["message_id"].startswith("broker:")
+
+
+async def test_a_consumer_that_the_broker_cancels_is_missed_at_once(
+    pool: Pool, broker_url: str, channel: Channel
+) -> None:
+    collector = DeadLetterCollector(broker_url, pool=pool)
+
+    async def is_up() -> bool:
+        return collector.is_up
+
+    async def is_down() -> bool:
+        return not collector.is_up
+
+    async with running(collector):
+        await eventually(is_up, what="a collector")
+        await channel.queue_delete(DEAD_LETTERS)
+        # The watch looks for the first time after five seconds.
+        await eventually(is_down, what="a collector that noticed", within_s=WATCH_INTERVAL_S / 2)
+        await declare_topology(broker_url, partitions=PARTITIONS)
+        await eventually(is_up, what="a collector that consumes again")
+
+
+async def _publish_octets(channel: Channel, octets: bytes) -> None:
+    """Publish a message whose text properties are these octets, as no decent client would."""
+    text = "x" * len(octets)
+    properties = Basic.Properties(
+        message_id=text, message_type=text, content_type=text, correlation_id=text
+    )
+    frames = b"".join(
+        frame.marshal(part, channel.number)
+        for part in (
+            Basic.Publish(exchange=DEAD_LETTERS, routing_key=QUEUE),
+            ContentHeader(0, 2, properties),
+            ContentBody(b"{}"),
+        )
+    )
+    raw = frames.replace(text.encode(), octets)
+    await channel.write_queue.put(  # type: ignore[attr-defined]
+        ChannelFrame(raw, should_close=False, drain_future=None)
+    )

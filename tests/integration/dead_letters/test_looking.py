@@ -2,6 +2,7 @@
 
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from contracts.operations.dead_letters import BODY_SHOWN_BYTES_MAX
@@ -65,7 +66,7 @@ async def test_what_is_shown_fits_the_contract(
 
     shown = (await dead_letters.show(dead_letter_id)).to_json()
 
-    model = DeadLetterModel.model_validate(shown)
+    model = DeadLetterModel.model_validate_json(orjson.dumps(shown))
     assert model.state is DeadLetterState.OPEN
     assert set(shown) == set(DeadLetterModel.model_fields)
 
@@ -151,3 +152,21 @@ async def test_an_unknown_id_is_named(dead_letters: DeadLetters) -> None:
     ):
         with pytest.raises(DeadLetterNotFoundError, match=str(unknown)):
             await act
+
+
+async def test_headers_as_deep_as_they_can_be_stored_fail_no_list(
+    database: Connection, dead_letters: DeadLetters
+) -> None:
+    """A page wraps them in two more objects than orjson writes."""
+    deep = "{" + '"a":{' * 252 + "}" * 253
+    ids = [await store(database, b"{}") for _ in range(3)]
+    await database.execute(
+        "UPDATE dead_letters SET headers = $2::text::json WHERE id = $1", ids[1], deep
+    )
+
+    page = await dead_letters.page(DeadLetterFilter())
+    body = orjson.dumps({"items": [one.to_json() for one in page.items]})
+    outcome = await dead_letters.replay(ids[1], actor="test")
+
+    assert deep.encode() in body
+    assert outcome.fate == "refused"

@@ -1,9 +1,14 @@
 """Queues that tests publish to: bound to the events, read to their end, some that refuse."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
 from contracts.topology import EVENTS_EXCHANGE
+from ops.stack.rabbitmq import PrivateRabbitMQ
 from runtime.broker import Channel
 from tests.support import eventually
 
@@ -38,3 +43,13 @@ async def emptied(channel: Channel, name: str) -> list[DeliveredMessage]:
     """Take all messages out of a queue, in their order."""
     count = await depth(channel, name)
     return [await channel.basic_get(name, no_ack=True) for _ in range(count)]
+
+
+@asynccontextmanager
+async def memory_alarm(broker: PrivateRabbitMQ) -> AsyncIterator[None]:
+    """Block every connection that publishes, as a broker short of memory does."""
+    await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "absolute", "1")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "0.4")
