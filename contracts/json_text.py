@@ -58,7 +58,9 @@ def _refuse_unparsed(body: bytes) -> None:
         raise ValueError(
             f"too many fields: more than {COLONS_PER_TRANSACTION_MAX} colons for each transaction"
         )
-    if _brackets(body) > JSON_VALUES_MAX and _brackets(_STRING.sub(b"", body)) > JSON_VALUES_MAX:
+    # All objects and lists but the outermost are values themselves.
+    brackets_max = JSON_VALUES_MAX + 1
+    if _brackets(body) > brackets_max and _brackets(_STRING.sub(b"", body)) > brackets_max:
         raise ValueError(f"more than {JSON_VALUES_MAX} values")
 
 

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from contracts.json_text import JSON_DEPTH_MAX, JSON_VALUES_MAX, decode_json
+from contracts.json_text import (
+    COLONS_PER_TRANSACTION_MAX,
+    JSON_DEPTH_MAX,
+    JSON_VALUES_MAX,
+    decode_json,
+)
 
 _SCALARS: Final = (
     st.none()
@@ -110,21 +115,16 @@ def _nested(levels: int, kind: str) -> bytes:
 def test_the_depth_of_a_body_has_a_bound(kind: str, more: bytes) -> None:
     assert decode_json(_nested(JSON_DEPTH_MAX, kind) + more) is not None
     for levels in (JSON_DEPTH_MAX + 1, 254, 2_000, 200_000):
-        with pytest.raises(ValueError, match=r"levels deep|values"):
+        with pytest.raises(ValueError, match=r"levels deep|values|too many fields"):
             decode_json(_nested(levels, kind) + more)
 
 
 @pytest.mark.parametrize(
     ("start", "each", "end"),
     [
-        (b"{", b'"%d":0', b"}"),
-        (b"{", b'"%d" : 0', b"}"),
-        (b"{", b'"%d":1.5', b"}"),
-        (b'{"x":"\\ud800",', b'"%d":0', b"}"),
         (b"[", b"%d", b"]"),
         (b"[", b"[]", b"]"),
         (b"[", b"{}", b"]"),
-        (b"[", b'"\\":%d"', b"]"),
         (b"[", b'"[{%d"', b"]"),
     ],
 )
@@ -137,3 +137,25 @@ def test_the_values_of_a_body_have_a_bound(start: bytes, each: bytes, end: bytes
     assert len(decode_json(body(JSON_VALUES_MAX))) == JSON_VALUES_MAX
     with pytest.raises(ValueError, match=f"more than {JSON_VALUES_MAX} values"):
         decode_json(body(JSON_VALUES_MAX + 1))
+
+
+@pytest.mark.parametrize(
+    ("start", "each", "end"),
+    [
+        (b"{", b'"%d":0', b"}"),
+        (b"{", b'"%d" : 0', b"}"),
+        (b"{", b'"%d":1.5', b"}"),
+        (b'{"x":"\\ud800",', b'"%d":0', b"}"),
+        (b"[", b'"\\":%d"', b"]"),
+    ],
+)
+def test_the_colons_of_a_body_have_a_bound_for_each_transaction(
+    start: bytes, each: bytes, end: bytes
+) -> None:
+    def body(count: int) -> bytes:
+        written = [each % number for number in range(count - start.count(b":"))]
+        return start + b",".join(written) + end
+
+    assert len(decode_json(body(COLONS_PER_TRANSACTION_MAX))) == COLONS_PER_TRANSACTION_MAX
+    with pytest.raises(ValueError, match="too many fields"):
+        decode_json(body(COLONS_PER_TRANSACTION_MAX + 1))
