@@ -12,14 +12,16 @@ PARTITIONS: Final = (1, 4)
 BATCH_SIZE_LEAST: Final = 4
 BATCH_SIZE_MOST: Final = 1000
 _GROUP_SIZES: Final = (16, 64, 256)
-_RATES_PER_S: Final = (25.0, 40.0, 60.0)
+_RATES_PER_S: Final = (15.0, 25.0, 40.0)
 """Acts per second. Four runs at once share two cores with 24 processes and 12 servers."""
 _BATCHES_A_BURST: Final = 3
 """One is posted, one is decided and one is read, all at once."""
-_BURST_LEAST: Final = 60
+_BURST_LEAST: Final = 24
 _BURST_MOST: Final = 2400
-_BURST_PACE_PER_S: Final = 120.0
+_BURST_PACE_PER_S: Final = 90.0
 """What bursts come to in the long run: posted many times faster, so that a backlog forms anew."""
+_BATCHES_PER_S: Final = 3
+"""And no more than so many full batches: small ones are a commit for few transactions each."""
 _PAUSE_LEAST_S: Final = 1.5
 _NO_LIMIT_PER_S: Final = 0
 _DISTANT_LIMIT_PER_S: Final = 100_000
@@ -113,4 +115,5 @@ def draw_shape(seed: int, given: Given | None = None) -> Shape:
 def _pressure(batch_size: int) -> Pressure:
     """Return bursts that fill some batches of this size, as often as two cores bear it."""
     burst = min(max(_BATCHES_A_BURST * batch_size, _BURST_LEAST), _BURST_MOST)
-    return Pressure(burst=burst, burst_interval_s=max(burst / _BURST_PACE_PER_S, _PAUSE_LEAST_S))
+    pace_per_s = min(_BURST_PACE_PER_S, float(_BATCHES_PER_S * batch_size))
+    return Pressure(burst=burst, burst_interval_s=max(burst / pace_per_s, _PAUSE_LEAST_S))

@@ -32,7 +32,7 @@ class Pressure:
     burst: int = 0
     burst_interval_s: float = 3.0
     sequences: int = 3
-    sequence_rate_per_s: float = 8.0
+    sequence_rate_per_s: float = 5.0
 
 
 NO_PRESSURE: Final = Pressure(sequences=0)
