@@ -67,6 +67,10 @@ def plan_replay(letter: DeadLetter) -> Plan:
     """Return what replaying means, from the stored body, read anew."""
     if letter.is_event:
         return _owed_again(letter)
+    if letter.reason == DeadLetterReason.REPLY_NOT_SENT:
+        return StillPoison(
+            "a result is not sent again: read its transactions over HTTP, discard it"
+        )
     if letter.transaction_id is not None:
         return PostAgain([letter.transaction_id], released=letter.transaction_id)
     if not letter.is_body_whole:

@@ -1,0 +1,68 @@
+"""Of each event of a round exactly one thing is known in the end, and a row ends with its last."""
+
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.events import BuiltFlight, Owed, Place, flights
+from processor.set_aside import Settlement
+from runtime.publisher import Outgoing
+
+_MESSAGE = Outgoing("ackledger.events", "transaction.completed.deposit.USD", b"{}", "any.v1")
+
+
+def _owed(sizes: list[int]) -> list[Owed]:
+    numbers = iter(range(sum(sizes)))
+    return [
+        Owed(UUID(int=n), "completed", "now", [UUID(int=next(numbers)) for _ in range(size)])
+        for n, size in enumerate(sizes)
+    ]
+
+
+@given(st.lists(st.integers(1, 12), max_size=8), st.integers(1, 7), st.data())
+def test_each_event_is_confirmed_refused_or_set_aside_once(
+    sizes: list[int], size: int, data: st.DataObject
+) -> None:
+    owed = _owed(sizes)
+    settlement = Settlement(owed)
+    expected: list[Place] = []
+    for parts in flights(owed, size):
+        places = [Place(part.outbox_id, one) for part in parts for one in part.transaction_ids]
+        broken = data.draw(st.sets(st.sampled_from(places)))
+        sent = [place for place in places if place not in broken]
+        refused = sorted(data.draw(st.sets(st.sampled_from(range(len(sent)))))) if sent else []
+        expected += [*broken, *(sent[number] for number in refused)]
+        fault = dict.fromkeys(broken, ValueError("no"))
+        settlement.land(BuiltFlight(parts, [_MESSAGE] * len(sent), dict(fault)), refused)
+
+    refused_places = [one.place for one in settlement.refused]
+    aside = [one.place for one in settlement.set_aside]
+    assert sorted(refused_places + aside) == sorted(expected)
+    assert settlement.confirmed["completed"] == sum(sizes) - len(expected)
+    assert (settlement.ended, settlement.unfinished) == ([one.outbox_id for one in owed], [])
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(1, 7), st.data())
+def test_a_row_ends_only_when_all_of_its_flights_have_landed(
+    sizes: list[int], size: int, data: st.DataObject
+) -> None:
+    owed = _owed(sizes)
+    settlement = Settlement(owed)
+    under_way = list(flights(owed, size))
+    landed = data.draw(st.sets(st.sampled_from(range(len(under_way)))))
+    for number in landed:
+        parts = under_way[number]
+        count = sum(len(part.transaction_ids) for part in parts)
+        settlement.land(BuiltFlight(parts, [_MESSAGE] * count), range(count))
+
+    missing = {
+        part.outbox_id
+        for number, parts in enumerate(under_way)
+        if number not in landed
+        for part in parts
+    }
+    assert set(settlement.unfinished) == missing
+    refused, aside = settlement.only_ended()
+    assert {one.place.outbox_id for one in refused}.isdisjoint(missing)
+    assert aside == []
