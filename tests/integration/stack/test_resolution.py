@@ -1,9 +1,11 @@
 """Which server is taken, decided without starting one."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +24,15 @@ from ops.stack import (
     stop_stack,
 )
 from ops.stack.containers import engine_answers
-from ops.stack.erlang import find_any, find_tree, make_relocatable
+from ops.stack.erlang import find_any, find_tree, make_relocatable, obtain_tree
+from ops.stack.options import BROKER_ROOT
 from ops.stack.ports import PortClaims, choose_ports, is_free
 from ops.stack.postgres import find_postgres
 from ops.stack.processes import find, is_ours
 from ops.stack.resolution import ways
 from ops.stack.service import Endpoint
 from ops.stack.state import Owner, StackState
+from tests.integration.stack.starting import ROOT
 
 URL, PRIVATE, DOCKER = ServiceKind.URL, ServiceKind.PRIVATE, ServiceKind.DOCKER
 
@@ -160,6 +164,72 @@ def test_an_installed_rabbitmq_comes_before_a_downloaded_one(tmp_path: Path) -> 
     assert found == find_tree(installed)
     assert found is not None
     assert found.version == "3.10.8"
+
+
+def test_the_rabbitmq_that_was_asked_for_comes_before_all_others(tmp_path: Path) -> None:
+    installed, wanted = tmp_path / "installed", tmp_path / "broker-9.9"
+    for root, version in ((installed, "3.10.8"), (wanted, "9.9.9")):
+        for name in (
+            f"usr/lib/rabbitmq/lib/rabbitmq_server-{version}/sbin/rabbitmq-server",
+            "usr/lib/erlang/bin/erl",
+            "usr/lib/erlang/erts-13/bin/epmd",
+        ):
+            (root / name).parent.mkdir(parents=True)
+            (root / name).touch()
+
+    found = find_any(
+        StackOptions(system_root=installed, environment={BROKER_ROOT: str(wanted)}),
+    )
+
+    assert found == find_tree(wanted)
+    assert found is not None
+    assert found.version == "9.9.9"
+
+
+def test_a_folder_without_the_rabbitmq_that_was_asked_for_is_named(tmp_path: Path) -> None:
+    wanted = StackOptions(environment={BROKER_ROOT: str(tmp_path), "PATH": ""})
+
+    with pytest.raises(StackUnavailable, match=f"{BROKER_ROOT}={tmp_path} holds no RabbitMQ"):
+        obtain_tree(wanted, threading.Event())
+
+
+@pytest.mark.parametrize("series", ["4.9", "latest", ""])
+def test_a_series_that_no_debian_carries_is_refused_with_those_that_can_be_had(
+    series: str, tmp_path: Path
+) -> None:
+    made = subprocess.run(
+        [str(ROOT / "deploy" / "make-broker"), series, str(tmp_path / "broker")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert made.returncode == 2
+    assert "3.10, 4.0 or 4.3" in made.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_apt_a_broker_of_another_series_is_refused_with_what_is_missing(
+    tmp_path: Path,
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "env", "realpath", "cat"):
+        (tools / name).symlink_to(shutil.which(name) or "")
+
+    made = subprocess.run(
+        [str(ROOT / "deploy" / "make-broker"), "4.3", str(tmp_path / "broker")],
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+    assert made.returncode == 2
+    assert "needs apt-get" in made.stderr
+    assert "AMQP_URL" in made.stderr
 
 
 def test_the_system_postgres_can_be_asked_for(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ async def _await_registration(stack: Stack, queue: str) -> None:
     RabbitMQ 3.10 writes it up to a second after the queue is declared; a kill before that leaves
     a quorum queue that never finds a leader again.
     """
-    registry = next(stack.directory.glob("rabbitmq/mnesia/*/quorum/*/names.dets"))
+    registry = next(stack.directory.glob("rabbitmq/mnesia*/*/quorum/*/names.dets"))
 
     async def is_written() -> bool:
         return f"_{queue}".encode() in registry.read_bytes()
