@@ -34,6 +34,9 @@ bound (3.12 and newer; its default is 30 minutes). A batch is given back long be
 IN_HAND_OCTETS_MAX: Final = 32 * 1024 * 1024
 """Of bodies in hand, unsettled ones included; with more, nothing is read from the socket. Thousands
 of usual messages fit, and 32 of the largest."""
+SIPPED_MAX: Final = 2
+"""Times as much may be in hand where a batch is held for minutes: the broker gives up a connection
+on which nothing moves, so a little is read every few seconds, up to this."""
 MESSAGE_OCTETS: Final = 512
 """What a message in hand takes beside its body."""
 DECODING_SLICE_S: Final = 0.005
@@ -287,7 +290,7 @@ class Consumer:
         self._arrived.set()
         if self._unsettled.octets > self._octets_max:
             self._is_held = True
-            message.channel.hold()
+            message.channel.hold(may_sip=self._unsettled.octets < SIPPED_MAX * self._octets_max)
 
     def _read(self, channel: DeliveringChannel) -> None:
         """Take from the socket again what had to wait there."""

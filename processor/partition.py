@@ -196,4 +196,7 @@ class PartitionProcessor:
             if held_s > self._held_max_s:
                 raise GivenBackError(f"held for {held_s:.0f} s")
             await self._circuit.examine(TimeoutError(f"no end after {held_s:.0f} s"))
-        return await work
+        if work.cancelled():
+            # Not by us: a library's own cancellation would end this loop without a word.
+            raise GivenBackError("work on it was cancelled from the inside")
+        return work.result()

@@ -134,7 +134,8 @@ class Batch(Progress):
         loaded = await self.loaded() if self._reading.done() and not before.done() else None
         if loaded is not None:
             self._poster.decide_ahead(loaded)
-            self.reach(BatchState.DECIDED)
+            if loaded.decided is not None:
+                self.reach(BatchState.DECIDED)
 
     def give_back(self) -> None:
         """Let go of a batch whose deliveries are the broker's again; a commit goes on."""

@@ -52,9 +52,12 @@ class DeliveringChannel(Channel):
         self._connection = connection
         self._arrived = arrived
 
-    def hold(self) -> None:
-        """Let what the broker sends wait in the socket, until `release`; no answer comes either."""
-        self._connection.hold()
+    def hold(self, *, may_sip: bool) -> None:
+        """Let what the broker sends wait in the socket, until `release`; no answer comes either.
+
+        If it `may_sip`, a delivery comes every few seconds all the same.
+        """
+        self._connection.hold(may_sip=may_sip)
 
     def release(self) -> None:
         """Take deliveries again."""

@@ -20,6 +20,9 @@ from runtime.sieve import Sieve
 _HEARTBEAT: Final = frame.marshal(Heartbeat(), 0)
 ALIVE_EVERY_S: Final = 1.0
 """How often taken frames are reported to aiormq as a sign of life."""
+SIP_EVERY_S: Final = 8.0
+"""Between two readings of a connection that is held: RabbitMQ ends one that takes nothing for half
+a minute or longer, and everything that is in hand would come again."""
 
 
 class SiftedConnection(Connection):
@@ -31,10 +34,10 @@ class SiftedConnection(Connection):
         self._stream = _SiftedTransport(self.sieve)
         self.kwargs["transport_factory"] = self._stream
 
-    def hold(self) -> None:
+    def hold(self, *, may_sip: bool) -> None:
         """Read nothing more until `release`: the broker's backlog waits with the broker."""
         if self._stream.reader is not None:
-            self._stream.reader.hold()
+            self._stream.reader.hold(may_sip=may_sip)
 
     def release(self) -> None:
         """Read again after `hold`."""
@@ -78,30 +81,42 @@ class _SiftedTransport(TransportFactory):
 class SiftedReader(asyncio.StreamReader):
     """Sifts what the socket brings, as it comes: no task, no queue, nothing to wait for."""
 
-    def __init__(self, sieve: Sieve, *, alive_every_s: float = ALIVE_EVERY_S) -> None:
+    def __init__(
+        self,
+        sieve: Sieve,
+        *,
+        alive_every_s: float = ALIVE_EVERY_S,
+        sip_every_s: float = SIP_EVERY_S,
+    ) -> None:
         super().__init__()
         self._sieve = sieve
         self._alive_every_s = alive_every_s
+        self._sip_every_s = sip_every_s
         self._clock = asyncio.get_running_loop().time
         self._told_at = self._clock()
         self._socket: asyncio.ReadTransport | None = None
         self._pretending: asyncio.TimerHandle | None = None
+        self._may_sip = False
+        self._sip_at = 0.0
 
     def set_transport(self, transport: asyncio.BaseTransport) -> None:
         """Remember whom to tell to pause."""
         super().set_transport(transport)
         self._socket = cast(asyncio.ReadTransport, transport)
 
-    def hold(self) -> None:
+    def hold(self, *, may_sip: bool) -> None:
         """Take nothing more from the socket; what is on its way waits there, then in the broker.
 
-        The connection counts as alive meanwhile, since heartbeats are not read either. Asked again,
-        it pauses again: the stream's own flow control may have resumed.
+        The connection counts as alive meanwhile, since heartbeats are not read either. If it
+        `may_sip`, a little is read every SIP_EVERY_S, until whoever gets it asks for a hold again:
+        the broker gives up a connection that takes nothing at all.
         """
+        self._may_sip = may_sip
         if self._socket is None or self._socket.is_closing():
             return
         self._socket.pause_reading()
         if self._pretending is None:
+            self._sip_at = self._clock() + self._sip_every_s
             self._pretend_alive()
 
     def release(self) -> None:
@@ -118,6 +133,10 @@ class SiftedReader(asyncio.StreamReader):
             self._alive_every_s, self._pretend_alive
         )
         super().feed_data(_HEARTBEAT)
+        if self._may_sip and self._clock() >= self._sip_at and self._socket is not None:
+            self._sip_at = self._clock() + self._sip_every_s
+            if not self._socket.is_closing():
+                self._socket.resume_reading()
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         """Take what the sieve takes, and let aiormq read the rest."""
