@@ -22,6 +22,10 @@ NAME_SHOWN_MAX: Final = 100
 """Characters of a client's own name in a sentence of ours; a name may be as long as the body."""
 
 
+class TooManyFieldsError(ValueError):
+    """A body whose objects have more fields than those of any request."""
+
+
 def decode_json(body: bytes) -> Any:
     """Return decoded JSON whose numbers with a point or an exponent are Decimal; raises ValueError.
 
@@ -55,7 +59,7 @@ def _refuse_unparsed(body: bytes) -> None:
     """
     transactions = max(1, body.count(b'"idempotency_key"'))
     if body.count(b":") > COLONS_PER_TRANSACTION_MAX * transactions:
-        raise ValueError(
+        raise TooManyFieldsError(
             f"too many fields: more than {COLONS_PER_TRANSACTION_MAX} colons for each transaction"
         )
     # All objects and lists but the outermost are values themselves.

@@ -16,7 +16,7 @@ from asyncpg.pgproto import pgproto
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ContractError
-from contracts.json_text import decode_json
+from contracts.json_text import TooManyFieldsError, decode_json
 from contracts.media_types import content_type_error
 from contracts.problems import ProblemCode
 from contracts.transactions import (
@@ -158,6 +158,8 @@ def encode_recorded(transaction_ids: Sequence[UUID]) -> bytes:
 def _decoded_json(body: bytes) -> dict[str, Any]:
     try:
         content = decode_json(body)
+    except TooManyFieldsError as error:
+        raise PoisonMessageError(DeadLetterReason.INVALID_MESSAGE, str(error)) from None
     except ValueError as error:
         raise PoisonMessageError(DeadLetterReason.NOT_JSON, str(error)) from None
     if not isinstance(content, dict):

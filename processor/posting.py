@@ -126,7 +126,7 @@ class Poster:
         self._pool = pool
         self._partition = partition
         self._partitions = partitions
-        self._unannounced = UnannouncedReader(partition)
+        self._unannounced = UnannouncedReader(partition, partitions=partitions)
         self._to_forget: list[UUID] = []
         self._recent = recent
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
@@ -311,7 +311,12 @@ class Poster:
         by_id.update((row[0], row) for row in rows)
         if is_any_unannounced or (rows and rows[0][-1]):
             found = [by_id[one] for one in order if one in by_id]
-            put = await self._unannounced.put_in_order(connection, found, is_locked=is_locked)
+            put = await self._unannounced.put_in_order(
+                connection,
+                found,
+                submitted=_submitted(items, outcomes),
+                is_locked=is_locked,
+            )
             pending = [_pending_transaction(row) for row in put.rows]
             by_id.update((row["id"], row) for row in put.rows)
             return Loaded(outcomes, by_id, pending, {}, None, put.earlier, put.is_partial)
@@ -409,6 +414,15 @@ def _given_up_in_silence(connection: Connection) -> Iterator[None]:
     except TimeoutError:
         connection.terminate()
         raise
+
+
+def _submitted(items: Sequence[Item], outcomes: Sequence[Outcome]) -> set[UUID]:
+    """Return the transactions of those items that are submissions."""
+    return {
+        outcome.transaction_id
+        for item, outcome in zip(items, outcomes, strict=True)
+        if isinstance(item, Submission)
+    }
 
 
 def _pending_transaction(row: RecordedView) -> PendingTransaction:

@@ -55,6 +55,47 @@ CROSS JOIN LATERAL (
     LIMIT $4
 ) AS t;
 
+-- name: read_predecessors
+-- What the submitters of these transactions had accepted over HTTP just before each, on either of its
+-- wallets, and is still to be posted: looked for among the last $2 transactions of a wallet. $3: the
+-- currencies' external wallets, which order nothing.
+SELECT t.id AS before, p.id, p.source_wallet_id, p.destination_wallet_id, p.currency
+FROM unnest($1::uuid[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
+CROSS JOIN LATERAL (
+    SELECT w.id FROM unnest(ARRAY[t.source_wallet_id, t.destination_wallet_id]) AS w (id)
+    WHERE w.id <> ALL ($3::uuid[])
+) AS w
+CROSS JOIN LATERAL (
+    (
+        SELECT s.* FROM (
+            SELECT one.* FROM transactions AS one
+            WHERE (one.source_wallet_id, one.id) < (w.id, t.id)
+                AND (one.source_wallet_id, one.id) >= (w.id, '00000000-0000-0000-0000-000000000000')
+            ORDER BY one.source_wallet_id DESC, one.id DESC
+            LIMIT $2
+        ) AS s
+        WHERE s.submitter = t.submitter AND s.channel = 'http'
+        ORDER BY s.source_wallet_id DESC, s.id DESC
+        LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT d.* FROM (
+            SELECT one.* FROM transactions AS one
+            WHERE (one.destination_wallet_id, one.id) < (w.id, t.id)
+                AND (one.destination_wallet_id, one.id)
+                    >= (w.id, '00000000-0000-0000-0000-000000000000')
+            ORDER BY one.destination_wallet_id DESC, one.id DESC
+            LIMIT $2
+        ) AS d
+        WHERE d.submitter = t.submitter AND d.channel = 'http'
+        ORDER BY d.destination_wallet_id DESC, d.id DESC
+        LIMIT 1
+    )
+) AS p
+WHERE p.status = 'PENDING';
+
 -- name: forget_unannounced
 -- What was posted needs no mark any more.
 DELETE FROM unannounced_transactions

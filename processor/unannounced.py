@@ -3,20 +3,24 @@
 A 202 may go out before the broker has the announcement: the ingress's link is cut, slow or silent.
 Then the transaction is marked in `unannounced_transactions` before the 202, and whatever the same
 submitter has accepted after it, through any ingress, finds the mark when it is read to be posted.
-Why that is enough: what was accepted earlier still is either marked too, or its announcement was
-confirmed, so it stands in the queue before what was recorded later (docs/decisions/0029).
+Why that is enough: docs/decisions/0029.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from contracts.identifiers import external_wallet_id
+from contracts.partitions import posting_partition
 from contracts.recording import RecordedView
 from runtime.database import Connection
 from runtime.queries import load_queries
 
 EARLIER_MAX: Final = 1_000
 """Unannounced transactions of one submitter that are read for one batch: as many as a batch has."""
+LOOK_BACK_MAX: Final = 1_000
+"""Transactions of a wallet among which the submitter's last one over HTTP is looked for."""
 
 
 class InOrder(NamedTuple):
@@ -32,49 +36,116 @@ class InOrder(NamedTuple):
 class UnannouncedReader:
     """Reads what has to go before a batch of one partition."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, *, partitions: int) -> None:
         self._partition = partition
+        self._partitions = partitions
         self._sql = load_queries("processor")
 
     async def put_in_order(
-        self, connection: Connection, rows: Sequence[RecordedView], *, is_locked: bool
+        self,
+        connection: Connection,
+        rows: Sequence[RecordedView],
+        *,
+        submitted: Collection[UUID],
+        is_locked: bool,
     ) -> InOrder:
-        """Return PENDING rows and the unannounced ones that go before any of them, by their ids.
+        """Return a batch's PENDING rows in their order, with the unannounced ones in their places.
 
-        Ids are made by the database's clock when a transaction is recorded, so of two that were
-        accepted one after the other the second has the higher one. `is_locked`: lock what is read.
+        `submitted` are those that an upstream message asks for, and that were recorded when it was
+        taken from the queue. `is_locked`: lock what is read.
         """
         highest = _highest_ids(rows)
-        found = await connection.fetch(
+        marked = await connection.fetch(
             self._sql["read_unannounced"],
             self._partition,
             list(highest),
             list(highest.values()),
             EARLIER_MAX,
         )
-        bounds = _bounds(found)
-        known = {row["id"] for row in rows}
-        earlier: Sequence[RecordedView] = [row for row in found if row["id"] not in known]
-        if is_locked and earlier:
-            ids = [row["id"] for row in earlier]
-            earlier = await connection.fetch(self._sql["lock_pending"], ids, self._partition)
-        return _in_order(rows, earlier, bounds)
+        predecessors = await self._predecessors(connection, marked) if submitted else {}
+        arranged = arrange(rows, marked, submitted=submitted, predecessors=predecessors)
+        if is_locked and arranged.earlier:
+            ids = list(arranged.earlier)
+            locked = await connection.fetch(self._sql["lock_pending"], ids, self._partition)
+            gone = set(ids) - {row["id"] for row in locked}
+            return arranged._replace(rows=[one for one in arranged.rows if one["id"] not in gone])
+        return arranged
 
     async def forget(self, connection: Connection, transaction_ids: Sequence[UUID]) -> None:
         """Take the marks of what is posted."""
         await connection.execute(self._sql["forget_unannounced"], self._partition, transaction_ids)
 
+    async def _predecessors(
+        self, connection: Connection, marked: Sequence[RecordedView]
+    ) -> Mapping[UUID, set[UUID]]:
+        """Return what is PENDING in this partition and was accepted over HTTP just before each.
 
-def _in_order(
-    rows: Sequence[RecordedView], earlier: Sequence[RecordedView], bounds: dict[str, UUID]
+        Where that is posted, so is all that came over HTTP before it. An upstream message says
+        nothing of the kind: it is recorded when it is taken from the queue.
+        """
+        ids = [row["id"] for row in marked]
+        externals = list({external_wallet_id(row["currency"]) for row in marked})
+        found = await connection.fetch(
+            self._sql["read_predecessors"], ids, LOOK_BACK_MAX, externals
+        )
+        predecessors: dict[UUID, set[UUID]] = defaultdict(set)
+        for before, one, source, destination, currency in found:
+            partition = posting_partition(source, destination, currency, count=self._partitions)
+            if partition == self._partition:
+                predecessors[before].add(one)
+        return predecessors
+
+
+def arrange(
+    rows: Sequence[RecordedView],
+    marked: Sequence[RecordedView],
+    *,
+    submitted: Collection[UUID],
+    predecessors: Mapping[UUID, Collection[UUID]],
+    earlier_max: int = EARLIER_MAX,
 ) -> InOrder:
-    """Merge by id; of a submitter in `bounds` nothing beyond that id, since more may be marked."""
-    within = [
-        row for row in rows if (bound := bounds.get(row["submitter"])) is None or row["id"] <= bound
-    ]
-    merged = sorted([*within, *earlier], key=lambda row: row["id"])
-    ids = [row["id"] for row in earlier]
-    return InOrder(merged, ids, is_partial=len(within) < len(rows))
+    """Return a batch's rows, given in the order of the queue, with marked ones in their places.
+
+    Before a row that was recorded before it was announced go all of its submitter's marked ones
+    with lower ids: what has to go before those stands before it in the queue. Before one that was
+    recorded only now (`submitted`) goes what nothing outstanding has to go before
+    (`predecessors`): the rest may have been accepted after the message was published.
+    `earlier_max`: how many of a submitter's marked ones were read at the most.
+    """
+    waiting: dict[str, list[RecordedView]] = defaultdict(list)
+    for row in sorted(marked, key=lambda one: one["id"]):
+        waiting[row["submitter"]].append(row)
+    # Where as many were read as are read at once, there may be more behind the last one.
+    last_read = {
+        submitter: found[-1]["id"]
+        for submitter, found in waiting.items()
+        if len(found) >= earlier_max
+    }
+    delivered = {row["id"] for row in rows}
+    arranged: dict[UUID, RecordedView] = {}
+    held: set[str] = set()
+    for row in rows:
+        submitter = row["submitter"]
+        if submitter in held or row["id"] in arranged:
+            continue
+        is_anything_first = False
+        for one in waiting.get(submitter, ()):
+            if one["id"] >= row["id"]:
+                break
+            outstanding = predecessors.get(one["id"], ()) if row["id"] in submitted else ()
+            if one["id"] not in arranged and all(before in arranged for before in outstanding):
+                arranged[one["id"]] = one
+                is_anything_first = True
+        if is_anything_first:
+            waiting[submitter] = [one for one in waiting[submitter] if one["id"] not in arranged]
+        last = last_read.get(submitter)
+        is_all_read = last is None or row["id"] < last
+        if not is_all_read and (row["id"] not in submitted or is_anything_first):
+            held.add(submitter)
+            continue
+        arranged[row["id"]] = row
+    earlier = [one for one in arranged if one not in delivered]
+    return InOrder(list(arranged.values()), earlier, is_partial=bool(held))
 
 
 def _highest_ids(rows: Sequence[RecordedView]) -> dict[str, UUID]:
@@ -84,14 +155,3 @@ def _highest_ids(rows: Sequence[RecordedView]) -> dict[str, UUID]:
         submitter, transaction_id = row["submitter"], row["id"]
         highest[submitter] = max(highest.get(submitter, transaction_id), transaction_id)
     return highest
-
-
-def _bounds(found: Sequence[RecordedView]) -> dict[str, UUID]:
-    """Return the last id that was read, of submitters of whom more may be marked."""
-    counts: dict[str, int] = {}
-    last: dict[str, UUID] = {}
-    for row in found:
-        submitter, transaction_id = row["submitter"], row["id"]
-        counts[submitter] = counts.get(submitter, 0) + 1
-        last[submitter] = max(last.get(submitter, transaction_id), transaction_id)
-    return {one: last[one] for one, count in counts.items() if count == EARLIER_MAX}

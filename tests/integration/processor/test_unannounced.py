@@ -57,7 +57,7 @@ async def test_what_was_accepted_earlier_and_not_announced_is_posted_first(
     async with open_pool(database_url) as pool:
         result = await Poster(pool).post([ids[number] for number in delivered])
 
-    expected = [ids[0], *sorted(ids[number] for number in delivered)]
+    expected = [ids[0], *(ids[number] for number in delivered)]
     assert await _posted(database, alice) == expected
     assert [one.transaction_id for one in result.outcomes] == [ids[one] for one in delivered]
 
@@ -99,6 +99,27 @@ async def test_an_upstream_message_comes_after_what_its_sender_had_accepted_over
         result = await Poster(pool).post([second])
 
     assert await _posted(database, alice) == [first, result.outcomes[0].transaction_id]
+
+
+async def test_an_upstream_message_does_not_pull_what_came_after_it_out_of_its_place(
+    database: Connection, database_url: str
+) -> None:
+    """It stands in the queue before an announcement; what is marked was accepted after that one."""
+    alice, bob = await add_wallets(database, 2, balance=100)
+    [announced, marked] = await _transfers(database, alice, bob, 2)
+    await _mark(database, [marked])
+    first = Submission("test", transfer_command("over-amqp", alice, bob, 1))
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool)
+        result = await poster.post([first])
+        await poster.post([announced])
+        await poster.post([marked])
+
+    assert await _posted(database, alice) == [
+        result.outcomes[0].transaction_id,
+        announced,
+        marked,
+    ]
 
 
 async def test_more_than_a_batch_of_unannounced_ones_goes_first_in_several_commits(

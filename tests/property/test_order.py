@@ -1,0 +1,133 @@
+"""However confirms are lost and batches are cut, one submitter's order holds."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processor.unannounced import arrange
+
+EARLIER_MAX = 2
+WALLETS = st.frozensets(st.sampled_from("abc"), min_size=1, max_size=2)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["confirmed", "marked", "published"]), WALLETS),
+        st.tuples(st.just("announced late"), st.integers(0, 5)),
+        st.tuples(st.just("posted"), st.integers(1, 4)),
+    ),
+    max_size=40,
+)
+
+
+@dataclass(eq=False)
+class _One:
+    """A transaction of a client that sends one after the other."""
+
+    wallets: frozenset[str]
+    is_upstream: bool
+    before: list["_One"]
+    """What was accepted before it was sent."""
+    row: dict[str, Any] | None = None
+
+
+@dataclass
+class _Books:
+    """The queue, the tables and the client's own record, as far as order goes."""
+
+    sent: list[_One] = field(default_factory=list)
+    queue: deque[_One] = field(default_factory=deque)
+    recorded: list[_One] = field(default_factory=list)
+    marked: list[_One] = field(default_factory=list)
+    posted: list[_One] = field(default_factory=list)
+
+    def send(self, kind: str, wallets: frozenset[str]) -> None:
+        is_upstream = kind == "published"
+        # What was confirmed to an upstream system is recorded later: only its own next messages
+        # come after it.
+        before = [one for one in self.sent if is_upstream or not one.is_upstream]
+        one = _One(wallets, is_upstream, [other for other in before if other.wallets & wallets])
+        self.sent.append(one)
+        if not is_upstream:
+            self.record(one)
+        if kind == "marked":
+            self.marked.append(one)
+        else:
+            self.queue.append(one)
+
+    def record(self, one: _One) -> None:
+        if one.row is None:
+            one.row = {"id": UUID(int=len(self.recorded)), "submitter": "shop"}
+            self.recorded.append(one)
+
+    def post(self, count: int) -> None:
+        batch = [self.queue.popleft() for _ in range(min(count, len(self.queue)))]
+        for one in batch:
+            self.record(one)
+        while self._post(batch):
+            pass
+
+    def _post(self, batch: list[_One]) -> bool:
+        """Post what may be posted of a batch; return whether some of it is left."""
+        rows = {
+            one.row["id"]: one for one in batch if one.row is not None and one not in self.posted
+        }
+        by_id = {one.row["id"]: one for one in self.recorded if one.row is not None}
+        if not rows:
+            return False
+        marks = [
+            one.row
+            for one in sorted(self.marked, key=self.recorded.index)
+            if one not in self.posted and one.row is not None and one.row["id"] < max(rows)
+        ][:EARLIER_MAX]
+        arranged = arrange(
+            [one.row for one in rows.values() if one.row is not None],
+            marks,
+            submitted={row for row, one in rows.items() if one.is_upstream},
+            predecessors={row["id"]: self._predecessors(by_id[row["id"]]) for row in marks},
+            earlier_max=EARLIER_MAX,
+        )
+        self.posted += [by_id[row["id"]] for row in arranged.rows]
+        return arranged.is_partial
+
+    def _predecessors(self, one: _One) -> set[UUID]:
+        """The last one over HTTP before it on each of its wallets, where that is not posted."""
+        recorded = self.recorded[: self.recorded.index(one)]
+        earlier = [other for other in recorded if not other.is_upstream]
+        last = [
+            next((other for other in reversed(earlier) if wallet in other.wallets), None)
+            for wallet in one.wallets
+        ]
+        return {
+            other.row["id"]
+            for other in last
+            if other is not None and other.row is not None and other not in self.posted
+        }
+
+
+@settings(max_examples=500)
+@given(steps=STEPS)
+def test_a_wallets_transactions_are_posted_in_the_order_in_which_they_were_accepted(
+    steps: list[tuple[str, Any]],
+) -> None:
+    books = _Books()
+    for what, detail in steps:
+        match what:
+            case "announced late":
+                if detail < len(books.marked):
+                    books.queue.append(books.marked[detail])
+            case "posted":
+                books.post(detail)
+            case kind:
+                books.send(kind, detail)
+    books.queue.extend(books.marked)
+    while books.queue:
+        books.post(3)
+
+    assert len(books.posted) == len(set(map(id, books.posted))) == len(books.sent)
+    places = {id(one): place for place, one in enumerate(books.posted)}
+    for one in books.sent:
+        for before in one.before:
+            assert places[id(before)] < places[id(one)]
