@@ -211,7 +211,7 @@ def test_what_is_accepted_can_be_written_by_every_writer(
     page = orjson.dumps({"items": [{"status_code": 202, "transaction": read}]})
     assert levels < METADATA_DEPTH_MAX
     assert orjson.loads(event)["metadata"] == orjson.loads(deep[len(b'"metadata":') : -1])
-    assert orjson.loads(page)["items"][0]["transaction"] == read
+    assert orjson.loads(page)["items"][0]["transaction"] == orjson.loads(orjson.dumps(read))
     assert decode_json(event)["description"] == body["description"]
 
 
