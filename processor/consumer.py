@@ -30,7 +30,7 @@ CANCEL_TIMEOUT_S: Final = 2.0
 """To tell the broker that we stop; without its answer the connection ends all the same."""
 CONSUMER_TIMEOUT_S: Final = 15 * 60
 """After which the broker takes an unacked delivery back from us, where it heeds a consumer's own
-bound (3.12 and newer; its default is 30 minutes). A batch is given back long before."""
+bound (4.3; its default is 30 minutes). A batch is given back long before."""
 IN_HAND_OCTETS_MAX: Final = 32 * 1024 * 1024
 """Of bodies in hand, unsettled ones included; with more, nothing is read from the socket. Thousands
 of usual messages fit, and 32 of the largest."""
