@@ -65,6 +65,14 @@ $(BENCH_VENV)/.ready: requirements/bench.lock pyproject.toml
 bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write docs/performance.md
 	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(QUICK),--quick,--report docs/performance/report.json --page docs)
 
+# The other checkout is made under .local, with its own environment. Needs wrk for the part over HTTP.
+.PHONY: compare
+compare: setup ## Measure this tree and BASE=<commit> in turns, ROUNDS=3, and print their ratios
+	@test -n "$(BASE)" || { echo "BASE=<commit> is missing" >&2; exit 2; }
+	@test -d .local/base-$(BASE) || git worktree add --quiet --detach .local/base-$(BASE) $(BASE)
+	@$(MAKE) --quiet -C .local/base-$(BASE) setup PYTHON="$(PYTHON)"
+	@$(BIN)/python benchmarks/trees.py .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
+
 .PHONY: check
 check: setup ## Everything that needs no server: lint, types, layers, generated documents
 	$(BIN)/ruff format --check .

@@ -7,7 +7,6 @@ client that closes its sending side behind its request still gets the answer.
 import asyncio
 from typing import Final
 
-import structlog
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
@@ -18,8 +17,7 @@ from ingress.answers import Answer
 from ingress.endpoints import REQUEST_ID, names_of, problem_response, response_of
 from ingress.express.wire import write_answer
 from ingress.problems import problem_answer
-
-log = structlog.get_logger()
+from runtime.malformed import note_malformed
 
 HEAD_TIMEOUT_S: Final = 10.0
 """From a head's first byte to its last: they are a few kilobytes, sent at once by every client."""
@@ -75,7 +73,7 @@ class HttpConnection(RequestHandler):
         error = exc if isinstance(exc, Exception) else RuntimeError(f"status {status}")
         if status == _BAD_REQUEST:
             # What went wrong repeats the client's own line, and that may be a key.
-            log.debug("request_malformed", kind=type(exc).__name__)
+            note_malformed(error)
             error = _malformed(exc)
         _, request_id = names_of(None, None)
         answer = problem_answer(error, path=request.rel_url.raw_path, request_id=request_id)

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from contracts.errors import ContractError
-from contracts.json_text import decode_json
+from contracts.errors import ContractError, FieldError
+from contracts.json_text import TooManyFieldsError, decode_json
 from contracts.media_types import json_error
 from contracts.operations import WAIT_S_MAX
 from contracts.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
@@ -75,6 +75,8 @@ def json_of(body: bytes) -> Any:
     """Return a decoded body; raises ContractError. Decimal numbers keep every digit."""
     try:
         return decode_json(body)
+    except TooManyFieldsError as error:
+        raise ContractError.invalid_fields([FieldError("", str(error))]) from None
     except ValueError as error:
         raise ContractError(ProblemCode.MALFORMED_JSON, str(error)) from None
 

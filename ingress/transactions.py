@@ -15,7 +15,7 @@ from aiohttp import web
 from contracts.access import Scope
 from contracts.errors import ContractError, FieldError
 from contracts.identifiers import first_id_at, id_of_reference
-from contracts.problems import PROBLEMS, ProblemCode
+from contracts.problems import ProblemCode
 from contracts.recording import Submission
 from contracts.tracing import trace_id_of
 from contracts.transactions import (
@@ -43,7 +43,7 @@ from ingress.endpoints import Call, json_response, response_of
 from ingress.idempotency import Standing
 from ingress.parsing import ID_BYTES, uuid_of
 from ingress.parts import Parts
-from ingress.problems import problem_body, problem_of
+from ingress.problems import problem_answer
 from ingress.transaction_store import TransactionFilter
 from runtime.windows import Window
 
@@ -269,9 +269,9 @@ def _batch_item(
 
 
 def _problem_item(call: Call, error: Exception) -> bytes:
-    found = problem_of(error)
-    body = problem_body(found, instance=call.request.rel_url.raw_path, request_id=call.request_id)
-    return orjson.dumps({"status_code": PROBLEMS[found.code].status, "problem": body})
+    path = call.request.rel_url.raw_path
+    answer = problem_answer(error, path=path, request_id=call.request_id)
+    return orjson.dumps({"status_code": answer.status, "problem": orjson.Fragment(answer.body)})
 
 
 def _filter_of(call: Call) -> tuple[TransactionFilter, UUID]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from ops.chaos.load.pressure import Pressure
+from ops.chaos.pressure import Pressure
 
 PARTITIONS: Final = (1, 4)
 BATCH_SIZE_LEAST: Final = 4

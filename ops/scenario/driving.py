@@ -160,15 +160,17 @@ class Driver:
         waiting = list(poison)
         for number, step in enumerate(steps):
             item = self._item(step)
-            # A wallet's messages all go through the same one, so that their order is kept.
-            await doors[zlib.crc32(item.wallet.encode()) % 2].send(item)
+            # A wallet's messages all go through the same one, so that their order is kept. A
+            # message with used keys has one dead letter for all of them: those go one by one.
+            door = 0 if step.is_changed else zlib.crc32(item.wallet.encode()) % 2
+            await doors[door].send(item)
             tally.sent += 1
             if waiting and number % every == 0:
                 await self._publisher.send(waiting.pop().message)
         for rest in waiting:
             await self._publisher.send(rest.message)
-        for door in doors:
-            await door.finish()
+        for one in doors:
+            await one.finish()
         self._note("amqp", len(steps), started)
 
     def _note(self, door: DoorName, count: int, started: float) -> None:

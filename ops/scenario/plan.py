@@ -51,6 +51,8 @@ class Step:
     currency: str
     source: str | None = None
     destination: str | None = None
+    is_changed: bool = False
+    """Whether its key was used before, with other content."""
 
     @property
     def ordered_by(self) -> str:
@@ -229,4 +231,5 @@ def _changed(step: Step) -> Step:
         step.currency,
         source=step.source,
         destination=step.destination,
+        is_changed=True,
     )

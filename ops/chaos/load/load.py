@@ -11,9 +11,10 @@ from ops.chaos.journal import Act, Command, Door, Journal
 from ops.chaos.load.client import Client
 from ops.chaos.load.doors import AmqpDoor, HttpDoor
 from ops.chaos.load.plan import Item, Step, client_steps
-from ops.chaos.load.pressure import NO_PRESSURE, Pressure, burst_steps, sequence_steps
+from ops.chaos.load.pressure import NO_PRESSURE, burst_steps, sequence_steps
 from ops.chaos.load.sending import Sender
 from ops.chaos.load.wallets import HOME_CURRENCY, WalletPlan, Wallets, make_wallets
+from ops.chaos.pressure import Pressure
 from ops.clients.http import ApiClient
 from ops.failures import RefusedError
 

@@ -7,12 +7,12 @@ that one is answered: where order is lost, they see it.
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from ops.chaos.journal import Act, Door
 from ops.chaos.load.plan import Chooser, Item, Step
 from ops.chaos.load.wallets import Wallets
+from ops.chaos.pressure import Pressure
 
 _REQUEST_MOST: Final = 100
 """Transactions in one request of a burst: a backlog is many messages, not one."""
@@ -20,19 +20,6 @@ _SINGLES_MOST: Final = 100
 _SINGLE_SHARE: Final = 0.3
 _OVER_HTTP: Final = 0.5
 _SEQUENCE_OVER_HTTP: Final = 0.85
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pressure:
-    """`burst` transactions come at once, every `burst_interval_s`; 0: no bursts.
-
-    So many `sequences` debit a wallet each, at up to `sequence_rate_per_s`.
-    """
-
-    burst: int = 0
-    burst_interval_s: float = 3.0
-    sequences: int = 3
-    sequence_rate_per_s: float = 5.0
 
 
 NO_PRESSURE: Final = Pressure(sequences=0)

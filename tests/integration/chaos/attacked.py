@@ -13,7 +13,8 @@ from ops.chaos.events import EventRecorder
 from ops.chaos.invariants import OrderTerms, Verdict, await_drained, check, resolve_unknown
 from ops.chaos.journal import Act, Journal, Outcome
 from ops.chaos.load import Load, WalletPlan
-from ops.chaos.load.pressure import NO_PRESSURE, Pressure
+from ops.chaos.load.pressure import NO_PRESSURE
+from ops.chaos.pressure import Pressure
 from ops.chaos.recovery import RecoveryMeter
 from ops.system import CLIENT, Instance, Role
 from tests.integration.ingress.serving import CheckedDoors

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ops.chaos.load.pressure import Pressure
+from ops.chaos.pressure import Pressure
 from ops.stack import Stack
 from runtime.database import connect
 from tests.conftest import Connection, create_database, drop_database

@@ -267,7 +267,8 @@ async def test_properties_that_are_no_text_are_stored_as_they_can_be_shown(
         [row] = await _stored(database, 1)
         await _wait_until_empty(channel)
 
-    shown = "\\xff" * 255
+    # As long as a short string may be.
+    shown = ("\\xff" * 255)[:255]
     assert (row["message_type"], row["content_type"]) == (shown, shown)
     assert row["message_id"].startswith("broker:")
 

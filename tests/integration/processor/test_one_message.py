@@ -172,15 +172,14 @@ async def test_direct_reply_to_is_answered(own_doors: CheckedDoors) -> None:
 async def test_a_result_that_cannot_be_written_sets_its_message_aside(
     own_doors: CheckedDoors,
 ) -> None:
-    """As one of a transaction that an older release accepted, too deep for any writer."""
+    """As one of a transaction whose currency this release does not know."""
     wallet, key = await own_doors.api.create_wallet(), uuid4().hex
     message = requested(deposit(wallet, "1.00"), key=key)
     await own_doors.upstream.publish(message, routing_key=wallet)
     transaction = await ended(own_doors.api, key)
     database = await connect_database(own_doors.database_url, name="test")
-    deep = '{"a":' * 300 + "1" + "}" * 300
     await database.execute(
-        "UPDATE transactions SET metadata = $2 WHERE id = $1", UUID(transaction["id"]), deep
+        "UPDATE transactions SET currency = 'ZZZ' WHERE id = $1", UUID(transaction["id"])
     )
     async with listening(own_doors.amqp_url, name=f"demo.{uuid4().hex}") as replies:
         await own_doors.upstream.publish(message, routing_key=wallet, reply_to=replies.name)
@@ -191,12 +190,12 @@ async def test_a_result_that_cannot_be_written_sets_its_message_aside(
         result = orjson.loads((await replies.next()).body)
     letter = await dead_letter(own_doors.database_url, key.encode())
     await database.execute(
-        "UPDATE transactions SET metadata = '{}' WHERE id = $1", UUID(transaction["id"])
+        "UPDATE transactions SET currency = 'USD' WHERE id = $1", UUID(transaction["id"])
     )
     await database.close()
 
     assert [one["idempotency_key"] for one in result["transactions"]] == [other]
-    assert letter["reason"] == "unknown"
+    assert letter["reason"] == "reply_not_sent"
     assert letter["detail"].startswith("the reply to this message could not be written: ")
 
 

@@ -102,7 +102,7 @@ async def test_the_broker_holds_what_is_declared_and_nothing_else(
         assert exchanges[exchange.name]["type"] == exchange.type
         assert exchanges[exchange.name]["durable"]
     bound = {(one["source"], one["destination"]) for one in bindings if one["source"]}
-    assert bound == {(queue.exchange, queue.name) for queue in wanted.values()}
+    assert bound == {(queue.exchange, queue.name) for queue in wanted.values() if queue.exchange}
 
 
 async def test_declaring_again_changes_nothing(broker_url: str) -> None:

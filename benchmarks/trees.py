@@ -1,0 +1,67 @@
+"""This checkout beside another one, in turns on the same machine: `make compare BASE=<commit>`.
+
+Prints, for each contestant, both medians and their ratio: rates, and processor time a transaction.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).resolve().parent.parent
+METRICS: Final = ("transactions_per_s", "completed_per_s", "p99_ms")
+"""Beside processor time, `<process>_us` a transaction."""
+
+Samples = dict[tuple[str, str], list[float]]
+
+
+def _sample(tree: Path) -> dict[str, dict[str, float]]:
+    done = subprocess.run(
+        [tree / ".venv/bin/python", HERE / "benchmarks/tree_sample.py"],
+        cwd=tree,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(tree)},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _note(samples: Samples, found: dict[str, dict[str, float]]) -> None:
+    for contestant, figures in found.items():
+        for metric, value in figures.items():
+            samples[contestant, metric].append(value)
+
+
+def main() -> None:
+    """Measure in turns, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("base", type=Path, help="a checkout with an environment in .venv")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    before: Samples = defaultdict(list)
+    after: Samples = defaultdict(list)
+    for number in range(options.rounds):
+        turns = [(options.base.resolve(), before), (HERE, after)]
+        # Whoever comes second finds a warmer machine: they change places.
+        for tree, samples in turns if number % 2 == 0 else turns[::-1]:
+            sys.stderr.write(f"round {number + 1} of {options.rounds}: {tree.name}\n")
+            _note(samples, _sample(tree))
+    for key in before:
+        contestant, metric = key
+        if (metric in METRICS or metric.endswith("_us")) and key in after:
+            old, new = statistics.median(before[key]), statistics.median(after[key])
+            sys.stdout.write(
+                f"{contestant:<45} {metric:<24} {old:12,.1f} → {new:12,.1f}  ratio {new / old:.3f}"
+                f"  ({', '.join(f'{value:,.0f}' for value in before[key])}"
+                f" → {', '.join(f'{value:,.0f}' for value in after[key])})\n"
+            )
+
+
+if __name__ == "__main__":
+    main()
