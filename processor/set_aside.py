@@ -1,7 +1,7 @@
 """Events that are set aside: the dead letters that keep them until an operator acts; pure."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -106,12 +106,28 @@ class Settlement:
         return [one for one, left in self._open.items() if left]
 
     def only_ended(self) -> tuple[list[Refused], list[SetAside]]:
-        """Return what was refused and set aside of the rows that are done with."""
-        ended = set(self.ended)
+        """Return what was refused and set aside of the rows that are done with.
+
+        In the order in which they were posted, whichever flight landed first.
+        """
+        if not self.refused and not self.set_aside:
+            return [], []
+        order = {
+            Place(outbox_id, one): (row, number)
+            for row, outbox_id in enumerate(self._rows)
+            if self._open[outbox_id] == 0
+            for number, one in enumerate(self._rows[outbox_id].transaction_ids)
+        }
         return (
-            [one for one in self.refused if one.place.outbox_id in ended],
-            [one for one in self.set_aside if one.place.outbox_id in ended],
+            sorted((one for one in self.refused if one.place in order), key=_by_place(order)),
+            sorted((one for one in self.set_aside if one.place in order), key=_by_place(order)),
         )
+
+
+def _by_place(
+    order: Mapping[Place, tuple[int, int]],
+) -> Callable[[Refused | SetAside], tuple[int, int]]:
+    return lambda one: order[one.place]
 
 
 def _storable(text: str) -> str:
