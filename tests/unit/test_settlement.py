@@ -1,5 +1,6 @@
 """Of each event of a round exactly one thing is known in the end, and a row ends with its last."""
 
+from random import Random
 from uuid import UUID
 
 from hypothesis import given
@@ -66,3 +67,20 @@ def test_a_row_ends_only_when_all_of_its_flights_have_landed(
     refused, aside = settlement.only_ended()
     assert {one.place.outbox_id for one in refused}.isdisjoint(missing)
     assert aside == []
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(1, 7), st.randoms())
+def test_what_was_refused_keeps_its_order_whichever_flight_landed_first(
+    sizes: list[int], size: int, chance: Random
+) -> None:
+    owed = _owed(sizes)
+    settlement = Settlement(owed)
+    under_way = list(flights(owed, size))
+    chance.shuffle(under_way)
+    for parts in under_way:
+        count = sum(len(part.transaction_ids) for part in parts)
+        settlement.land(BuiltFlight(parts, [_MESSAGE] * count), range(count))
+
+    refused, _ = settlement.only_ended()
+    posted = [one for row in owed for one in row.transaction_ids]
+    assert [one.place.transaction_id for one in refused] == posted
