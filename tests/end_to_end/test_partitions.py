@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 
 from contracts.partitions import partition_of_wallet
 from ops.stack import Stack, add_upstream_user, add_vhost, remove_vhost
 from ops.system import System
 from tests.conftest import create_database, drop_database
+from tests.integration.processor.correspondents import listening
 from tests.support import Api, Upstream, eventually, requested, withdrawal
 
 PARTITIONS = 4
@@ -25,6 +27,7 @@ class _Divided:
     stack: Stack
     system: System
     api: Api
+    amqp_url: str
     upstream_url: str
 
     async def funded_wallets(self) -> list[str]:
@@ -76,7 +79,7 @@ async def divided(
         say=lambda _: None,
     )
     async with system, Api(system.http_url, system.api_key) as api:
-        yield _Divided(own_stack, system, api, upstream_url)
+        yield _Divided(own_stack, system, api, amqp_url, upstream_url)
     await drop_database(own_stack, database_url)
     await asyncio.to_thread(remove_vhost, own_stack, vhost)
 
@@ -113,6 +116,24 @@ async def test_both_doors_of_one_submitter_land_in_one_order(divided: _Divided) 
     for wallet in wallets:
         expected = [f"{wallet}-{number}" for number in range(2 * EACH)]
         assert await divided.posted_keys(wallet, 2 * EACH) == expected
+
+
+async def test_one_result_tells_of_every_transaction_wherever_it_was_posted(
+    divided: _Divided,
+) -> None:
+    wallets = await divided.funded_wallets()
+    items = [{"idempotency_key": f"{one}-result", **withdrawal(one, "1.00")} for one in wallets]
+    async with (
+        listening(divided.amqp_url, name=f"demo.{uuid4().hex}") as results,
+        Upstream(divided.upstream_url, user="demo") as upstream,
+    ):
+        await upstream.publish(
+            {"version": 1, "transactions": items}, routing_key=wallets[0], reply_to=results.name
+        )
+        result = orjson.loads((await results.next()).body)
+
+    found = {one["idempotency_key"]: one["status"] for one in result["transactions"]}
+    assert found == {f"{one}-result": "COMPLETED" for one in wallets}
 
 
 async def _recorded(api: Api, key: str) -> None:
