@@ -135,7 +135,8 @@ class PartitionProcessor:
         if not self._consumer.has_waiting(self._batch_size):
             return None
         batch.begin_to_read()
-        if await batch.loaded() is None:
+        loaded = await batch.loaded()
+        if loaded is None:
             return None
         batch.begin_to_write(self._post)
         await asyncio.sleep(0)
@@ -143,7 +144,7 @@ class PartitionProcessor:
             return None
         following = await self._take()
         if following is not None:
-            following.begin_to_read()
+            following.begin_to_read(behind=loaded)
         return following
 
     async def _process(self, batch: Batch, following: Batch | None) -> None:

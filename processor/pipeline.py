@@ -99,10 +99,10 @@ class Batch(Progress):
         """How many deliveries it holds."""
         return len(self.poison) + len(self.sound)
 
-    def begin_to_read(self) -> None:
-        """Begin to read, unless that is done or under way."""
+    def begin_to_read(self, *, behind: Loaded | None = None) -> None:
+        """Begin to read, unless that is done or under way; `behind` a batch that is not written."""
         if self._reading is None and self._writing is None and self.items:
-            self._reading = _task(self._read())
+            self._reading = _task(self._read(behind))
 
     async def loaded(self) -> Loaded | None:
         """Return what was read; None where nothing was, and posting reads for itself."""
@@ -146,8 +146,8 @@ class Batch(Progress):
             if task is not None:
                 task.cancel()
 
-    async def _read(self) -> Loaded:
-        loaded = await self._poster.load(self.items)
+    async def _read(self, behind: Loaded | None) -> Loaded:
+        loaded = await self._poster.load(self.items, behind=behind)
         self.reach(BatchState.READ)
         return loaded
 

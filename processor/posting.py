@@ -135,14 +135,15 @@ class Poster:
         self._changed_at = _LONG_AGO
         self._under_way: set[asyncio.Task[BatchResult]] = set()
 
-    async def load(self, items: Sequence[Item]) -> Loaded:
+    async def load(self, items: Sequence[Item], *, behind: Loaded | None = None) -> Loaded:
         """Record what is not recorded, and read what it rests on, before its turn has come.
 
         It does not wait for the batches before, nor hold any lock: `post` finds out if something
-        changed. So the database reads one batch while it writes another.
+        changed. So the database reads one batch while it writes another: the one that it stands
+        `behind`, without which it is not posted.
         """
         async with self._connection() as connection:
-            loaded = await self._load(connection, items)
+            loaded = await self._load(connection, items, behind=behind)
             if loaded.earlier and self._to_forget:
                 await self._unannounced.forget(connection, self._to_forget)
                 self._to_forget.clear()
@@ -296,7 +297,12 @@ class Poster:
         return BatchResult(loaded.outcomes, decided.posting, loaded.is_partial)
 
     async def _load(
-        self, connection: Connection, items: Sequence[Item], *, is_locked: bool = False
+        self,
+        connection: Connection,
+        items: Sequence[Item],
+        *,
+        behind: Loaded | None = None,
+        is_locked: bool = False,
     ) -> Loaded:
         """Return what is PENDING, in the items' order and each once, and what goes before it."""
         outcomes, by_id, is_any_unannounced = await self._record(connection, items)
@@ -315,6 +321,7 @@ class Poster:
                 connection,
                 found,
                 submitted=_submitted(items, outcomes),
+                in_hand=() if behind is None else behind.rows.keys(),
                 is_locked=is_locked,
             )
             pending = [_pending_transaction(row) for row in put.rows]

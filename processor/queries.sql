@@ -56,15 +56,18 @@ CROSS JOIN LATERAL (
 ) AS t;
 
 -- name: read_predecessors
--- What the submitters of these transactions had accepted over HTTP just before each, on either of its
--- wallets, and is still to be posted: looked for among the last $2 transactions of a wallet. $3: the
--- currencies' external wallets, which order nothing.
-SELECT t.id AS before, p.id, p.source_wallet_id, p.destination_wallet_id, p.currency
+-- What the submitters of these transactions had accepted over HTTP just before each and is still to be
+-- posted: looked for among the last $2 transactions of its wallets. $3: the currencies' external
+-- wallets, which order nothing. $4: whether all are posted by one partition; if not, only those count
+-- that the same wallet orders, since others may be posted elsewhere.
+SELECT t.id AS before, p.id
 FROM unnest($1::uuid[]) AS wanted (id)
 CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
 CROSS JOIN LATERAL (
     SELECT w.id FROM unnest(ARRAY[t.source_wallet_id, t.destination_wallet_id]) AS w (id)
-    WHERE w.id <> ALL ($3::uuid[])
+    WHERE
+        w.id <> ALL ($3::uuid[])
+        AND ($4::boolean OR w.id = t.source_wallet_id OR t.source_wallet_id = ANY ($3::uuid[]))
 ) AS w
 CROSS JOIN LATERAL (
     (
@@ -89,7 +92,10 @@ CROSS JOIN LATERAL (
             ORDER BY one.destination_wallet_id DESC, one.id DESC
             LIMIT $2
         ) AS d
-        WHERE d.submitter = t.submitter AND d.channel = 'http'
+        WHERE
+            d.submitter = t.submitter
+            AND d.channel = 'http'
+            AND ($4::boolean OR d.source_wallet_id = ANY ($3::uuid[]))
         ORDER BY d.destination_wallet_id DESC, d.id DESC
         LIMIT 1
     )

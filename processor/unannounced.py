@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
-from contracts.partitions import posting_partition
 from contracts.recording import RecordedView
 from runtime.database import Connection
 from runtime.queries import load_queries
@@ -47,12 +46,14 @@ class UnannouncedReader:
         rows: Sequence[RecordedView],
         *,
         submitted: Collection[UUID],
+        in_hand: Collection[UUID],
         is_locked: bool,
     ) -> InOrder:
         """Return a batch's PENDING rows in their order, with the unannounced ones in their places.
 
         `submitted` are those that an upstream message asks for, and that were recorded when it was
-        taken from the queue. `is_locked`: lock what is read.
+        taken from the queue. `in_hand` are posted before this batch, by the one before it.
+        `is_locked`: lock what is read.
         """
         highest = _highest_ids(rows)
         marked = await connection.fetch(
@@ -63,7 +64,9 @@ class UnannouncedReader:
             EARLIER_MAX,
         )
         predecessors = await self._predecessors(connection, marked) if submitted else {}
-        arranged = arrange(rows, marked, submitted=submitted, predecessors=predecessors)
+        arranged = arrange(
+            rows, marked, submitted=submitted, predecessors=predecessors, in_hand=in_hand
+        )
         if is_locked and arranged.earlier:
             ids = list(arranged.earlier)
             locked = await connection.fetch(self._sql["lock_pending"], ids, self._partition)
@@ -86,13 +89,11 @@ class UnannouncedReader:
         ids = [row["id"] for row in marked]
         externals = list({external_wallet_id(row["currency"]) for row in marked})
         found = await connection.fetch(
-            self._sql["read_predecessors"], ids, LOOK_BACK_MAX, externals
+            self._sql["read_predecessors"], ids, LOOK_BACK_MAX, externals, self._partitions == 1
         )
         predecessors: dict[UUID, set[UUID]] = defaultdict(set)
-        for before, one, source, destination, currency in found:
-            partition = posting_partition(source, destination, currency, count=self._partitions)
-            if partition == self._partition:
-                predecessors[before].add(one)
+        for before, one in found:
+            predecessors[before].add(one)
         return predecessors
 
 
@@ -102,6 +103,7 @@ def arrange(
     *,
     submitted: Collection[UUID],
     predecessors: Mapping[UUID, Collection[UUID]],
+    in_hand: Collection[UUID] = (),
     earlier_max: int = EARLIER_MAX,
 ) -> InOrder:
     """Return a batch's rows, given in the order of the queue, with marked ones in their places.
@@ -109,7 +111,8 @@ def arrange(
     Before a row that was recorded before it was announced go all of its submitter's marked ones
     with lower ids: what has to go before those stands before it in the queue. Before one that was
     recorded only now (`submitted`) goes what nothing outstanding has to go before
-    (`predecessors`): the rest may have been accepted after the message was published.
+    (`predecessors`): the rest may have been accepted after the message was published. What is
+    `in_hand` goes before all of them, with the batch before this one.
     `earlier_max`: how many of a submitter's marked ones were read at the most.
     """
     waiting: dict[str, list[RecordedView]] = defaultdict(list)
@@ -133,7 +136,9 @@ def arrange(
             if one["id"] >= row["id"]:
                 break
             outstanding = predecessors.get(one["id"], ()) if row["id"] in submitted else ()
-            if one["id"] not in arranged and all(before in arranged for before in outstanding):
+            if one["id"] in arranged or one["id"] in in_hand:
+                continue
+            if all(before in arranged or before in in_hand for before in outstanding):
                 arranged[one["id"]] = one
                 is_anything_first = True
         if is_anything_first:
