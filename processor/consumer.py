@@ -26,8 +26,6 @@ from runtime.delivering import Arrival, DeliveringChannel, open_delivering_chann
 from runtime.sifting import SiftedConnection
 from runtime.topology import TopologyError, check_queue
 
-CANCEL_TIMEOUT_S: Final = 2.0
-"""To tell the broker that we stop; without its answer the connection ends all the same."""
 CONSUMER_TIMEOUT_S: Final = 15 * 60
 """After which the broker takes an unacked delivery back from us, where it heeds a consumer's own
 bound (4.3; its default is 30 minutes). A batch is given back long before."""
@@ -206,19 +204,17 @@ class Consumer:
             # again: it could have delivered by then, and a commit would come back unacked.
             self._end_channel()
 
-    async def stop(self) -> None:
-        """Ask for no more; what waits goes back to the broker when the connection closes."""
+    def stop(self) -> None:
+        """Take no more; what waits goes back to the broker when the connection closes.
+
+        The consumer is not cancelled: the broker would make a standby the active one at once, and
+        hand it what stands behind the deliveries that are still in hand here, out of order.
+        """
         self._is_stopping = True
         self._drop_waiting()
         self._arrived.set()
-        if self._channel is not None and self._tag is not None:
+        if self._channel is not None:
             self._read(self._channel)
-            try:
-                async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                    with loss_as_error():
-                        await self._channel.basic_cancel(self._tag)
-            except UNREACHABLE as error:
-                log.info("cancel_failed", queue=self._queue, error=repr(error))
 
     async def _open(self, connection: SiftedConnection) -> Channel:
         return await open_delivering_channel(

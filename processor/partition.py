@@ -99,7 +99,7 @@ class PartitionProcessor:
         """
         self._stopping.set()
         self._perseverance.stop()
-        await self._consumer.stop()
+        self._consumer.stop()
         await self._finished.wait()
 
     async def _rest(self) -> None:
