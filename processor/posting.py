@@ -320,7 +320,6 @@ class Poster:
             put = await self._unannounced.put_in_order(
                 connection,
                 found,
-                submitted=_submitted(items, outcomes),
                 in_hand=() if behind is None else behind.rows.keys(),
                 is_locked=is_locked,
             )
@@ -421,15 +420,6 @@ def _given_up_in_silence(connection: Connection) -> Iterator[None]:
     except TimeoutError:
         connection.terminate()
         raise
-
-
-def _submitted(items: Sequence[Item], outcomes: Sequence[Outcome]) -> set[UUID]:
-    """Return the transactions of those items that are submissions."""
-    return {
-        outcome.transaction_id
-        for item, outcome in zip(items, outcomes, strict=True)
-        if isinstance(item, Submission)
-    }
 
 
 def _pending_transaction(row: RecordedView) -> PendingTransaction:

@@ -56,51 +56,70 @@ CROSS JOIN LATERAL (
 ) AS t;
 
 -- name: read_predecessors
--- What the submitters of these transactions had accepted over HTTP just before each and is still to be
--- posted: looked for among the last $2 transactions of its wallets. $3: the currencies' external
--- wallets, which order nothing. $4: whether all are posted by one partition; if not, only those count
--- that the same wallet orders, since others may be posted elsewhere.
-SELECT t.id AS before, p.id
-FROM unnest($1::uuid[]) AS wanted (id)
-CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
-CROSS JOIN LATERAL (
-    SELECT w.id FROM unnest(ARRAY[t.source_wallet_id, t.destination_wallet_id]) AS w (id)
-    WHERE
-        w.id <> ALL ($3::uuid[])
-        AND ($4::boolean OR w.id = t.source_wallet_id OR t.source_wallet_id = ANY ($3::uuid[]))
-) AS w
-CROSS JOIN LATERAL (
-    (
-        SELECT s.* FROM (
-            SELECT one.* FROM transactions AS one
-            WHERE (one.source_wallet_id, one.id) < (w.id, t.id)
-                AND (one.source_wallet_id, one.id) >= (w.id, '00000000-0000-0000-0000-000000000000')
-            ORDER BY one.source_wallet_id DESC, one.id DESC
-            LIMIT $2
-        ) AS s
-        WHERE s.submitter = t.submitter AND s.channel = 'http'
-        ORDER BY s.source_wallet_id DESC, s.id DESC
-        LIMIT 1
-    )
-    UNION ALL
-    (
-        SELECT d.* FROM (
-            SELECT one.* FROM transactions AS one
-            WHERE (one.destination_wallet_id, one.id) < (w.id, t.id)
-                AND (one.destination_wallet_id, one.id)
-                    >= (w.id, '00000000-0000-0000-0000-000000000000')
-            ORDER BY one.destination_wallet_id DESC, one.id DESC
-            LIMIT $2
-        ) AS d
+-- What the submitters of these transactions had sent over HTTP before each and is still to be posted:
+-- on each of its wallets the last such one, if it is PENDING, then what goes before that, and so on,
+-- $5 in all at the most. It is looked for among the last $2 transactions of a wallet. $3: the
+-- currencies' external wallets, which order nothing. $4: whether all are posted by one partition; if
+-- not, only those count that the same wallet orders, since others may be posted elsewhere.
+WITH RECURSIVE chain AS (
+    SELECT t.id, t.submitter, t.source_wallet_id, t.destination_wallet_id
+    FROM unnest($1::uuid[]) AS wanted (id)
+    CROSS JOIN LATERAL (
+        SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0
+    ) AS t
+    UNION
+    SELECT p.id, p.submitter, p.source_wallet_id, p.destination_wallet_id
+    FROM chain AS t
+    CROSS JOIN LATERAL (
+        SELECT w.id FROM unnest(ARRAY[t.source_wallet_id, t.destination_wallet_id]) AS w (id)
         WHERE
-            d.submitter = t.submitter
-            AND d.channel = 'http'
-            AND ($4::boolean OR d.source_wallet_id = ANY ($3::uuid[]))
-        ORDER BY d.destination_wallet_id DESC, d.id DESC
-        LIMIT 1
-    )
-) AS p
-WHERE p.status = 'PENDING';
+            w.id <> ALL ($3::uuid[])
+            AND ($4::boolean OR w.id = t.source_wallet_id OR t.source_wallet_id = ANY ($3::uuid[]))
+    ) AS w
+    CROSS JOIN LATERAL (
+        (
+            SELECT s.id, s.submitter, s.source_wallet_id, s.destination_wallet_id, s.status
+            FROM (
+                SELECT one.* FROM transactions AS one
+                WHERE (one.source_wallet_id, one.id) < (w.id, t.id)
+                    AND (one.source_wallet_id, one.id)
+                        >= (w.id, '00000000-0000-0000-0000-000000000000')
+                ORDER BY one.source_wallet_id DESC, one.id DESC
+                LIMIT $2
+            ) AS s
+            WHERE s.submitter = t.submitter AND s.channel = 'http'
+            ORDER BY s.source_wallet_id DESC, s.id DESC
+            LIMIT 1
+        )
+        UNION ALL
+        (
+            SELECT d.id, d.submitter, d.source_wallet_id, d.destination_wallet_id, d.status
+            FROM (
+                SELECT one.* FROM transactions AS one
+                WHERE (one.destination_wallet_id, one.id) < (w.id, t.id)
+                    AND (one.destination_wallet_id, one.id)
+                        >= (w.id, '00000000-0000-0000-0000-000000000000')
+                ORDER BY one.destination_wallet_id DESC, one.id DESC
+                LIMIT $2
+            ) AS d
+            WHERE
+                d.submitter = t.submitter
+                AND d.channel = 'http'
+                AND ($4::boolean OR d.source_wallet_id = ANY ($3::uuid[]))
+            ORDER BY d.destination_wallet_id DESC, d.id DESC
+            LIMIT 1
+        )
+    ) AS p
+    WHERE p.status = 'PENDING'
+)
+
+SELECT
+    t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
+    t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
+    t.traceparent, t.reverses, t.created_at, true AS is_any_unannounced
+FROM (SELECT chain.id FROM chain LIMIT $5) AS c
+CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = c.id OFFSET 0) AS t
+WHERE t.status = 'PENDING' AND c.id <> ALL ($1::uuid[]);
 
 -- name: forget_unannounced
 -- What was posted needs no mark any more.

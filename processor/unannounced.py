@@ -6,8 +6,8 @@ submitter has accepted after it, through any ingress, finds the mark when it is 
 Why that is enough: docs/decisions/0029.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -18,6 +18,8 @@ from runtime.queries import load_queries
 
 EARLIER_MAX: Final = 1_000
 """Unannounced transactions of one submitter that are read for one batch: as many as a batch has."""
+PREDECESSORS_MAX: Final = 5_000
+"""What goes before those, and was announced: it waits in the queue, behind the batch perhaps."""
 LOOK_BACK_MAX: Final = 1_000
 """Transactions of a wallet among which the submitter's last one over HTTP is looked for."""
 
@@ -45,15 +47,13 @@ class UnannouncedReader:
         connection: Connection,
         rows: Sequence[RecordedView],
         *,
-        submitted: Collection[UUID],
         in_hand: Collection[UUID],
         is_locked: bool,
     ) -> InOrder:
         """Return a batch's PENDING rows in their order, with the unannounced ones in their places.
 
-        `submitted` are those that an upstream message asks for, and that were recorded when it was
-        taken from the queue. `in_hand` are posted before this batch, by the one before it.
-        `is_locked`: lock what is read.
+        `in_hand` are posted before this batch, by the one before it. `is_locked`: lock what is
+        read.
         """
         highest = _highest_ids(rows)
         marked = await connection.fetch(
@@ -63,10 +63,8 @@ class UnannouncedReader:
             list(highest.values()),
             EARLIER_MAX,
         )
-        predecessors = await self._predecessors(connection, marked) if submitted else {}
-        arranged = arrange(
-            rows, marked, submitted=submitted, predecessors=predecessors, in_hand=in_hand
-        )
+        predecessors = await self._predecessors(connection, marked)
+        arranged = arrange(rows, marked, predecessors, in_hand=in_hand)
         if is_locked and arranged.earlier:
             ids = list(arranged.earlier)
             locked = await connection.fetch(self._sql["lock_pending"], ids, self._partition)
@@ -80,49 +78,43 @@ class UnannouncedReader:
 
     async def _predecessors(
         self, connection: Connection, marked: Sequence[RecordedView]
-    ) -> Mapping[UUID, set[UUID]]:
-        """Return what is PENDING in this partition and was accepted over HTTP just before each.
-
-        Where that is posted, so is all that came over HTTP before it. An upstream message says
-        nothing of the kind: it is recorded when it is taken from the queue.
-        """
-        ids = [row["id"] for row in marked]
-        externals = list({external_wallet_id(row["currency"]) for row in marked})
-        found = await connection.fetch(
-            self._sql["read_predecessors"], ids, LOOK_BACK_MAX, externals, self._partitions == 1
+    ) -> Sequence[RecordedView]:
+        """Return what is PENDING and may have been accepted over HTTP before any of these."""
+        if not marked:
+            return []
+        return await connection.fetch(
+            self._sql["read_predecessors"],
+            [row["id"] for row in marked],
+            LOOK_BACK_MAX,
+            list({external_wallet_id(row["currency"]) for row in marked}),
+            self._partitions == 1,
+            PREDECESSORS_MAX,
         )
-        predecessors: dict[UUID, set[UUID]] = defaultdict(set)
-        for before, one in found:
-            predecessors[before].add(one)
-        return predecessors
 
 
 def arrange(
     rows: Sequence[RecordedView],
     marked: Sequence[RecordedView],
+    predecessors: Sequence[RecordedView],
     *,
-    submitted: Collection[UUID],
-    predecessors: Mapping[UUID, Collection[UUID]],
     in_hand: Collection[UUID] = (),
     earlier_max: int = EARLIER_MAX,
 ) -> InOrder:
     """Return a batch's rows, given in the order of the queue, with marked ones in their places.
 
-    Before a row that was recorded before it was announced go all of its submitter's marked ones
-    with lower ids: what has to go before those stands before it in the queue. Before one that was
-    recorded only now (`submitted`) goes what nothing outstanding has to go before
-    (`predecessors`): the rest may have been accepted after the message was published. What is
-    `in_hand` goes before all of them, with the batch before this one.
-    `earlier_max`: how many of a submitter's marked ones were read at the most.
+    Before each of them goes all that is marked of its submitter with a lower id, and before a
+    marked one all that may have been accepted before it (`predecessors`), although the queue may
+    hold that further back. What is `in_hand` goes before all of them, with the batch before this
+    one. `earlier_max`: how many of a submitter's marked ones were read at the most.
     """
-    waiting: dict[str, list[RecordedView]] = defaultdict(list)
-    for row in sorted(marked, key=lambda one: one["id"]):
-        waiting[row["submitter"]].append(row)
+    waiting: dict[str, dict[UUID, RecordedView]] = defaultdict(dict)
+    for row in sorted([*marked, *predecessors], key=lambda one: one["id"]):
+        if row["id"] not in in_hand:
+            waiting[row["submitter"]][row["id"]] = row
     # Where as many were read as are read at once, there may be more behind the last one.
+    counts = Counter(row["submitter"] for row in marked)
     last_read = {
-        submitter: found[-1]["id"]
-        for submitter, found in waiting.items()
-        if len(found) >= earlier_max
+        row["submitter"]: row["id"] for row in marked if counts[row["submitter"]] >= earlier_max
     }
     delivered = {row["id"] for row in rows}
     arranged: dict[UUID, RecordedView] = {}
@@ -131,24 +123,15 @@ def arrange(
         submitter = row["submitter"]
         if submitter in held or row["id"] in arranged:
             continue
-        is_anything_first = False
-        for one in waiting.get(submitter, ()):
-            if one["id"] >= row["id"]:
-                break
-            outstanding = predecessors.get(one["id"], ()) if row["id"] in submitted else ()
-            if one["id"] in arranged or one["id"] in in_hand:
-                continue
-            if all(before in arranged or before in in_hand for before in outstanding):
-                arranged[one["id"]] = one
-                is_anything_first = True
-        if is_anything_first:
-            waiting[submitter] = [one for one in waiting[submitter] if one["id"] not in arranged]
+        left = waiting[submitter]
+        while left and (first := next(iter(left))) < row["id"]:
+            arranged[first] = left.pop(first)
         last = last_read.get(submitter)
-        is_all_read = last is None or row["id"] < last
-        if not is_all_read and (row["id"] not in submitted or is_anything_first):
+        if last is not None and row["id"] > last:
             held.add(submitter)
             continue
         arranged[row["id"]] = row
+        left.pop(row["id"], None)
     earlier = [one for one in arranged if one not in delivered]
     return InOrder(list(arranged.values()), earlier, is_partial=bool(held))
 

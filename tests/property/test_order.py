@@ -109,25 +109,25 @@ class _Books:
         return arrange(
             [one.row for one in rows.values() if one.row is not None],
             marks,
-            submitted={row for row, one in rows.items() if one.is_upstream},
-            predecessors={row["id"]: self._predecessors(by_id[row["id"]]) for row in marks},
+            self._predecessors([by_id[row["id"]] for row in marks]),
             in_hand=in_hand,
             earlier_max=EARLIER_MAX,
         )
 
-    def _predecessors(self, one: _One) -> set[UUID]:
-        """The last one over HTTP before it on each of its wallets, where that is not posted."""
-        recorded = self.recorded[: self.recorded.index(one)]
-        earlier = [other for other in recorded if not other.is_upstream]
-        last = [
-            next((other for other in reversed(earlier) if wallet in other.wallets), None)
-            for wallet in one.wallets
-        ]
-        return {
-            other.row["id"]
-            for other in last
-            if other is not None and other.row is not None and other not in self.posted
-        }
+    def _predecessors(self, marked: list[_One]) -> list[dict[str, Any]]:
+        """The last one over HTTP before each on its wallets, if it is not posted; and so on."""
+        found: list[_One] = []
+        asked = list(marked)
+        while asked:
+            one = asked.pop()
+            recorded = self.recorded[: self.recorded.index(one)]
+            earlier = [other for other in recorded if not other.is_upstream]
+            for wallet in one.wallets:
+                last = next((other for other in reversed(earlier) if wallet in other.wallets), None)
+                if last is not None and last not in [*self.posted, *found, *marked]:
+                    found.append(last)
+                    asked.append(last)
+        return [one.row for one in found if one.row is not None]
 
 
 @settings(max_examples=300)

@@ -101,24 +101,24 @@ async def test_an_upstream_message_comes_after_what_its_sender_had_accepted_over
     assert await _posted(database, alice) == [first, result.outcomes[0].transaction_id]
 
 
-async def test_an_upstream_message_does_not_pull_what_came_after_it_out_of_its_place(
+async def test_what_goes_before_an_upstream_message_brings_along_what_was_accepted_before_it(
     database: Connection, database_url: str
 ) -> None:
-    """It stands in the queue before an announcement; what is marked was accepted after that one."""
+    """Though that is announced, and stands behind the message in the queue."""
     alice, bob = await add_wallets(database, 2, balance=100)
     [announced, marked] = await _transfers(database, alice, bob, 2)
     await _mark(database, [marked])
-    first = Submission("test", transfer_command("over-amqp", alice, bob, 1))
+    message = Submission("test", transfer_command("over-amqp", alice, bob, 1))
     async with open_pool(database_url) as pool:
         poster = Poster(pool)
-        result = await poster.post([first])
+        result = await poster.post([message])
         await poster.post([announced])
         await poster.post([marked])
 
     assert await _posted(database, alice) == [
-        result.outcomes[0].transaction_id,
         announced,
         marked,
+        result.outcomes[0].transaction_id,
     ]
 
 
