@@ -120,7 +120,7 @@ async def test_seeds_with_a_verdict_are_not_run_again(tmp_path: Path) -> None:
 
 async def test_runs_that_fail_are_told_kept_and_tried_again(tmp_path: Path) -> None:
     campaign = _campaign(tmp_path, 1, 2, arguments=("--faults", "unheard-of"))
-    before = RunResult(seed=1, ending=Ending.NO_VERDICT, wall_s=1.0, report={})
+    before = RunResult(seed=1, ending=Ending.NO_VERDICT, wall_s=99.0, report={})
     campaign.results.write_bytes(before.to_line() + _result(2).to_line())
     shown: list[str] = []
 
