@@ -17,15 +17,13 @@ from processor import metrics
 from processor.events import Owed, owed_by
 from processor.failures import Fate, classify
 from processor.set_aside import SetAside, Settlement
-from runtime.database import Connection, Pool, rows_changed
+from runtime.database import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
 from runtime.queries import load_queries
 
 LEASE_S: Final = 5.0
 """How long a claim holds unless it is renewed: what a relay that died had claimed waits so long."""
 RENEW_S: Final = LEASE_S / 3
 """Two renewals may fail before a claim runs out."""
-ACQUIRE_TIMEOUT_S: Final = 5.0
-"""For a connection: the library waits for ever by default."""
 RELEASE_TIMEOUT_S: Final = 1.0
 """For giving claims back; they run out by themselves."""
 

@@ -293,7 +293,9 @@ class Poster:
             self._remember(loaded, decided, written)
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
-        self._to_forget.extend(loaded.earlier)
+        if loaded.earlier:
+            # Only the last batch's: the reconciler takes the marks that are left.
+            self._to_forget = list(loaded.earlier)
         return BatchResult(loaded.outcomes, decided.posting, loaded.is_partial)
 
     async def _load(

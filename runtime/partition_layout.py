@@ -10,13 +10,12 @@ from typing import Final
 import asyncpg
 import structlog
 
-from runtime.database import UNREACHABLE, Connection, Pool
+from runtime.database import ACQUIRE_TIMEOUT_S, UNREACHABLE, Connection, Pool
 from runtime.queries import load_queries
 from runtime.settings import ConfigurationError
 
 CHECK_INTERVAL_S: Final = 10.0
 """How long a process may go on after the queues were laid out anew: they are drained then."""
-ACQUIRE_TIMEOUT_S: Final = 5.0
 
 _PASSING: Final[tuple[type[BaseException], ...]] = (asyncpg.PostgresError, *UNREACHABLE)
 

@@ -16,7 +16,7 @@ from processor.dead_letters.letter import Letter, least_of, letter_of
 from processor.failures import Fate, classify
 from runtime.backoff import Backoff
 from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
-from runtime.database import Pool
+from runtime.database import ACQUIRE_TIMEOUT_S, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
 from runtime.topology import TopologyError, check_queue
@@ -29,8 +29,6 @@ WATCH_INTERVAL_S: Final = 5.0
 SECOND_LOOK_S: Final = 0.5
 """A message may be on its way to us when we look; half a second later it has arrived."""
 ANSWER_TIMEOUT_S: Final = 3.0
-ACQUIRE_TIMEOUT_S: Final = 5.0
-"""For a database connection: the library waits for ever by default."""
 
 _NO_ANSWER: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
 _COLUMNS: Final = tuple(field.name for field in fields(Letter))
