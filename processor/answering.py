@@ -15,14 +15,13 @@ from contracts.messages import DeadLetterReason, Requested, encode_recorded
 from contracts.replies import reply_queue
 from processor import metrics
 from processor.consumer import Consumer
-from processor.correspondence import Correspondence, DeadLetter, FailedReply, Reply
+from processor.correspondence import Correspondence, DeadLetter, Reply, told
 from processor.decoding import Delivery, Poison
 from processor.failures import GivenBackError
 from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster, Settled
 from processor.pipeline import Posted
 from processor.posting import Outcome, Poster
-from runtime.backoff import Backoff
 
 BURIALS_MAX: Final = 64
 """Dead letters that wait for their confirm at once: a flood of poison is soon over."""
@@ -107,20 +106,15 @@ class Answering:
                 else:
                     replies.append(reply)
         if replies:
-            for failed in await self._reply_all(replies):
-                await self._set_aside(failed.reply.delivery, "reply", failed.error)
-
-    async def _reply_all(self, replies: Sequence[Reply]) -> list[FailedReply]:
-        try:
-            # Read again like a batch: a reply is lost with its queue, never with the database.
-            rows = await self._perseverance.insist(lambda: self._correspondence.read(replies))
-        except GivenBackError:
-            raise
-        except Exception as error:  # noqa: BLE001  # one of them cannot be read: find out which
-            if len(replies) == 1:
-                return [FailedReply(replies[0], error)]
-            return [failed for one in replies for failed in await self._reply_all([one])]
-        return await self._correspondence.reply_all(replies, rows)
+            # Read again like a batch: a result is lost with its queue, never with the database.
+            rows, failed = await self._perseverance.insist(
+                lambda: self._correspondence.read(replies)
+            )
+            broken = {id(one.reply) for one in failed}
+            readable = [one for one in replies if id(one) not in broken]
+            failed += await self._correspondence.reply_all(readable, rows)
+            for reply, cause in failed:
+                await self._set_aside(reply.delivery, "reply", cause)
 
     async def _answer_one(self, delivery: Delivery, own: Sequence[Settled]) -> None:
         """Bury a message once at the most as it came, however many of its items ask for it."""
@@ -167,13 +161,9 @@ class Answering:
         return transaction_id
 
     async def _set_aside(self, delivery: Delivery, kind: str, error: Exception) -> None:
-        """Keep a message whose answer failed as a dead letter: what it asked for is settled."""
-        metrics.SET_ASIDE.labels(kind).inc()
-        log.error("message_set_aside", kind=kind, error=repr(error))
-        detail = f"the {kind} to this message could not be written: {_told(error)}"
-        is_reply = kind == "reply"
-        reason = DeadLetterReason.REPLY_NOT_SENT if is_reply else DeadLetterReason.UNKNOWN
-        await self._bury(delivery, DeadLetter(reason, detail))
+        await self._correspondence.set_aside(
+            delivery, kind, error, is_ours=lambda: self._consumer.is_current(delivery)
+        )
 
     async def _bury_and_ack(self, delivery: Delivery) -> None:
         if isinstance(delivery.content, Poison):
@@ -181,15 +171,9 @@ class Answering:
             await self._consumer.ack([delivery])
 
     async def _bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Publish a dead letter until it is confirmed, while the delivery is ours to settle."""
-        backoff = Backoff(first_s=0.1, most_s=2.0)
-        while self._consumer.is_current(delivery):
-            if await self._correspondence.bury(delivery, letter):
-                metrics.DEAD_LETTERS.labels(letter.reason).inc()
-                log.warning("dead_letter", reason=letter.reason, detail=letter.detail)
-                return
-            await asyncio.sleep(backoff.next_delay_s())
-        raise GivenBackError("the channel that delivered is gone")
+        await self._correspondence.bury(
+            delivery, letter, is_ours=lambda: self._consumer.is_current(delivery)
+        )
 
 
 def _has_room(under_way: "Mapping[asyncio.Task[None], int]", octets: int) -> bool:
@@ -232,7 +216,7 @@ def _reply_of(delivery: Delivery, settled: Sequence[Settled]) -> Reply | None:
 def _letter_of_quarantined(error: Exception, transaction_id: UUID) -> DeadLetter:
     return DeadLetter(
         reason=DeadLetterReason.QUARANTINED,
-        detail=_told(error),
+        detail=told(error),
         transaction_id=transaction_id,
         body=encode_recorded([transaction_id]),
     )
@@ -242,7 +226,7 @@ def _letter_of_unrecorded(
     delivery: Delivery, failed: Sequence[tuple[int, Exception]]
 ) -> DeadLetter:
     place = _place(delivery, [index for index, _ in failed])
-    return DeadLetter(DeadLetterReason.QUARANTINED, f"{place}{_told(failed[0][1])}")
+    return DeadLetter(DeadLetterReason.QUARANTINED, f"{place}{told(failed[0][1])}")
 
 
 def _letter_of_reused_keys(delivery: Delivery, reused: Sequence[tuple[int, UUID]]) -> DeadLetter:
@@ -268,7 +252,3 @@ def _place(delivery: Delivery, indexes: Sequence[int]) -> str:
     if len(places) > _PLACES_SHOWN_MAX:
         places = f"{places[:_PLACES_SHOWN_MAX]}…"
     return f"/transactions/{places}: "
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -1,30 +1,34 @@
 """What the processor writes to others: dead letters and results."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
 from contracts.messages import (
+    CORRELATION_HEADER,
     DETAIL_HEADER,
     QUEUE_HEADER,
     REASON_HEADER,
     RECORDED_TYPE,
+    REPLY_TO_HEADER,
     RESULT_TYPE,
     SUBMITTER_HEADER,
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
+from contracts.replies import escaped, result_body
 from contracts.topology import DEAD_LETTERS
 from contracts.views import render_transaction
 from processor import metrics
 from processor.decoding import Delivery
+from processor.failures import Fate, GivenBackError, classify
 from processor.posting import ACQUIRE_TIMEOUT_S
+from runtime.backoff import Backoff
 from runtime.database import Pool
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
 from runtime.queries import load_queries
@@ -60,8 +64,7 @@ class Reply:
     transaction_ids: Sequence[UUID]
 
 
-@dataclass(frozen=True, slots=True)
-class FailedReply:
+class FailedReply(NamedTuple):
     """A result that could not be written, whoever would have taken it."""
 
     reply: Reply
@@ -81,7 +84,37 @@ class Correspondence:
         self._queue = queue
         self._sql = load_queries("processor")
 
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> bool:
+    async def bury(
+        self, delivery: Delivery, letter: DeadLetter, *, is_ours: Callable[[], bool]
+    ) -> None:
+        """Publish a message as a dead letter until it is confirmed.
+
+        Raises GivenBackError when the message is not `is_ours` to settle any more.
+        """
+        backoff = Backoff(first_s=0.1, most_s=2.0)
+        while is_ours():
+            if await self._bury_once(delivery, letter):
+                metrics.DEAD_LETTERS.labels(letter.reason).inc()
+                log.warning("dead_letter", reason=letter.reason, detail=letter.detail)
+                return
+            await asyncio.sleep(backoff.next_delay_s())
+        raise GivenBackError("the channel that delivered is gone")
+
+    async def set_aside(
+        self, delivery: Delivery, kind: str, error: Exception, *, is_ours: Callable[[], bool]
+    ) -> None:
+        """Keep a message whose answer or result (`kind`) failed: what it asked for is settled.
+
+        Raises what `bury` raises.
+        """
+        metrics.SET_ASIDE.labels(kind).inc()
+        log.error("message_set_aside", kind=kind, error=repr(error))
+        detail = f"the {kind} to this message could not be written: {told(error)}"
+        is_result = kind == "reply"
+        reason = DeadLetterReason.REPLY_NOT_SENT if is_result else DeadLetterReason.UNKNOWN
+        await self.bury(delivery, DeadLetter(reason, detail), is_ours=is_ours)
+
+    async def _bury_once(self, delivery: Delivery, letter: DeadLetter) -> bool:
         """Publish the message as a dead letter; return whether the broker confirmed it.
 
         Its properties go along as the octets that they came in. What the sender wrote must not
@@ -106,6 +139,10 @@ class Correspondence:
             headers[SUBMITTER_HEADER] = user
         if letter.transaction_id is not None:
             headers[TRANSACTION_HEADER] = str(letter.transaction_id)
+        if letter.reason is DeadLetterReason.REPLY_NOT_SENT:
+            headers[REPLY_TO_HEADER] = properties.reply_to or ""
+            if properties.correlation_id_octets is not None:
+                headers[CORRELATION_HEADER] = escaped(properties.correlation_id_octets)
         return Outgoing(
             exchange=DEAD_LETTERS,
             routing_key=self._queue,
@@ -134,12 +171,30 @@ class Correspondence:
             return False
         return True
 
-    async def read(self, replies: Sequence[Reply]) -> Rows:
-        """Return the transactions that the results will tell of; raises what the database does."""
+    async def read(self, replies: Sequence[Reply]) -> tuple[Rows, list[FailedReply]]:
+        """Return the transactions that results will tell of, and the results that they fail.
+
+        Raises what passes when it is tried again.
+        """
         ids = [one for reply in replies for one in reply.transaction_ids]
-        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            rows = await connection.fetch(self._sql["read_transactions"], ids)
-        return {row["id"]: row for row in rows}
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                rows = await connection.fetch(self._sql["read_transactions"], ids)
+        except Exception as error:
+            if classify(error) is Fate.TRANSIENT:
+                raise
+            if len(replies) == 1:
+                return {}, [FailedReply(replies[0], error)]
+        else:
+            return {row["id"]: row for row in rows}, []
+        # One of them cannot be read: find out which.
+        found: dict[UUID, asyncpg.Record] = {}
+        failed: list[FailedReply] = []
+        for one in replies:
+            own, broken = await self.read([one])
+            found.update(own)
+            failed += broken
+        return found, failed
 
     async def reply_all(self, replies: Sequence[Reply], rows: Rows) -> list[FailedReply]:
         """Send the results of a batch, within REPLIES_TIMEOUT_S. What is not out by then is lost.
@@ -191,7 +246,12 @@ def _result(reply: Reply, rows: Rows) -> Outgoing:
     return Outgoing(
         exchange="",
         routing_key=reply.queue,
-        body=orjson.dumps({"version": 1, "transactions": views}),
+        body=result_body(views),
         type=RESULT_TYPE,
         correlation_id=reply.delivery.properties.correlation_id_octets,
     )
+
+
+def told(error: Exception) -> str:
+    """Return an error as a dead letter's detail tells of it."""
+    return f"{type(error).__name__}: {error}"

@@ -103,15 +103,20 @@ class Forwarder:
     async def _look(self) -> None:
         """Look at the oldest ones, and at the next ones the next time."""
         looked_at = list(islice(self._awaited, LOOKED_AT_MAX))
-        rows = await self._correspondence.read([one.reply for one in looked_at])
+        rows, failed = await self._correspondence.read([one.reply for one in looked_at])
+        broken = {id(one.reply) for one in failed}
+        readable = [one for one in looked_at if id(one.reply) not in broken]
         now = asyncio.get_running_loop().time()
-        due = [one for one in looked_at if now >= one.until or _has_ended(one.reply, rows)]
+        due = [one for one in readable if now >= one.until or _has_ended(one.reply, rows)]
         for _ in looked_at:
             self._awaited.popleft()
-        self._awaited.extend(one for one in looked_at if one not in due)
-        for failed in await self._correspondence.reply_all([one.reply for one in due], rows):
-            metrics.REPLIES_LOST.inc()
-            log.error("reply_lost", reply_to=failed.reply.queue, error=repr(failed.error))
+        self._awaited.extend(one for one in readable if one not in due)
+        failed += await self._correspondence.reply_all([one.reply for one in due], rows)
+        for reply, error in failed:
+            # Its message was acked long ago: only the letter keeps what its sender is owed.
+            await self._correspondence.set_aside(
+                reply.delivery, "reply", error, is_ours=lambda: True
+            )
 
 
 def _has_ended(reply: Reply, rows: Rows) -> bool:

@@ -36,6 +36,14 @@ DEAD_LETTER_HEADERS: Final[Json] = {
         messages.QUEUE_HEADER: {"type": "string", "description": "The queue that it stood in"},
         messages.SUBMITTER_HEADER: {"type": "string"},
         messages.TRANSACTION_HEADER: {"type": "string", "format": "uuid"},
+        messages.REPLY_TO_HEADER: {
+            "type": "string",
+            "description": "Where the result was to go, with the reason `reply_not_sent`",
+        },
+        messages.CORRELATION_HEADER: {
+            "type": "string",
+            "description": "The result's correlation id; octets that are no visible ASCII as %XX",
+        },
         **_TRACE,
     },
 }

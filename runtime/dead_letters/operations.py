@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeAlias, assert_never
 from uuid import UUID
 
@@ -9,15 +10,20 @@ import asyncpg
 import orjson
 import structlog
 
+from contracts.messages import RESULT_TYPE
 from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
 from contracts.pages import PAGE_LIMIT_MAX, DeadLetterFate
-from contracts.recording import RecordedRow, recorded_rows, recording_arguments
+from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.replies import result_body
+from contracts.views import render_transaction
 from runtime.database import Connection, Pool
 from runtime.dead_letters import metrics
 from runtime.dead_letters.replay import (
+    DETAIL_MAX,
     OweAgain,
     PostAgain,
     RecordAgain,
+    SendAgain,
     StillPoison,
     conflicts_of,
     plan_replay,
@@ -33,7 +39,7 @@ from runtime.dead_letters.views import (
     ReasonCounts,
     dead_letter_of,
 )
-from runtime.publisher import NotConfirmedError, Publisher
+from runtime.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.queries import load_queries
 from runtime.republishing import RecordedTransaction, recorded_messages, recorded_transaction
 from runtime.windows import Examined, Window, examine
@@ -129,7 +135,8 @@ class DeadLetters:
         a broker that is down only delays the posting, which the reconciler then asks for.
         """
         trail = _Trail(actor, request_id)
-        return await self._act(dead_letter_id, self._replay, trail, dry_run=dry_run)
+        replay = partial(self._replay, dry_run=dry_run)
+        return await self._act(dead_letter_id, replay, trail, dry_run=dry_run)
 
     async def discard(
         self,
@@ -188,7 +195,7 @@ class DeadLetters:
             return Outcome(letter.id, DeadLetterFate.UNCHANGED, detail), []
         return await act(connection, letter)
 
-    async def _replay(self, connection: Connection, letter: DeadLetter) -> Acted:
+    async def _replay(self, connection: Connection, letter: DeadLetter, *, dry_run: bool) -> Acted:
         plan = plan_replay(letter)
         match plan:
             case StillPoison(detail):
@@ -199,6 +206,8 @@ class DeadLetters:
                 outcome, pending = await self._record_again(connection, letter, plan)
             case OweAgain():
                 outcome, pending = await self._owe_again(connection, letter, plan)
+            case SendAgain():
+                outcome, pending = await self._send_again(connection, letter, plan, dry_run=dry_run)
             case other:
                 assert_never(other)
         if outcome.fate is DeadLetterFate.REPLAYED:
@@ -219,17 +228,46 @@ class DeadLetters:
         self, connection: Connection, letter: DeadLetter, plan: RecordAgain
     ) -> Acted:
         """Record what fits; as long as a key stands for other content, the letter stays open."""
-        rows: list[RecordedRow] = recorded_rows(
-            await connection.fetch(
-                self._sql["record_requested"], *recording_arguments(plan.submissions)
-            ),
-            len(plan.submissions),
-        )
+        rows = await self._record(connection, plan.submissions)
         conflicts = conflicts_of(plan.submissions, rows)
         fate = DeadLetterFate.REFUSED if conflicts else DeadLetterFate.REPLAYED
         ids = tuple(row.id for row in rows if row.is_same)
         outcome = Outcome(letter.id, fate, recording_detail(rows, conflicts), ids)
         return outcome, await self._pending(connection, ids)
+
+    async def _send_again(
+        self, connection: Connection, letter: DeadLetter, plan: SendAgain, *, dry_run: bool
+    ) -> Acted:
+        """Send a result before the letter is marked: at worst its sender has it twice."""
+        rows = await self._record(connection, plan.submissions)
+        ids = [row.id for row in rows if row.is_same]
+        found = {
+            row["id"]: row for row in await connection.fetch(self._sql["read_transactions"], ids)
+        }
+        try:
+            result = Outgoing(
+                exchange="",
+                routing_key=plan.queue,
+                body=result_body(render_transaction(found[one]) for one in ids),
+                type=RESULT_TYPE,
+                correlation_id=plan.correlation_id,
+            )
+            if not dry_run:
+                await self._publisher.publish(result, timeout_s=CONFIRM_TIMEOUT_S)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the letter stays open
+            detail = f"its result was not sent: {type(error).__name__}: {error}"[:DETAIL_MAX]
+            return Outcome(letter.id, DeadLetterFate.REFUSED, detail), []
+        detail = f"its result is sent to '{plan.queue}'"
+        outcome = Outcome(letter.id, DeadLetterFate.REPLAYED, detail, tuple(ids))
+        return outcome, await self._pending(connection, ids)
+
+    async def _record(
+        self, connection: Connection, submissions: Sequence[Submission]
+    ) -> list[RecordedRow]:
+        rows = await connection.fetch(
+            self._sql["record_requested"], *recording_arguments(submissions)
+        )
+        return recorded_rows(rows, len(submissions))
 
     async def _owe_again(self, connection: Connection, letter: DeadLetter, plan: OweAgain) -> Acted:
         await connection.execute(

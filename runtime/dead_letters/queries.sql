@@ -92,6 +92,10 @@ FOR UPDATE;
 SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
 FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
+-- name: read_transactions
+-- Whole transactions, for a result.
+SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);
+
 -- name: release_quarantined
 -- A quarantined transaction is to be posted again.
 WITH released AS (

@@ -9,7 +9,9 @@ from uuid import UUID
 import orjson
 
 from contracts.messages import (
+    CORRELATION_HEADER,
     MESSAGE_BYTES_MAX,
+    REPLY_TO_HEADER,
     TRACEPARENT_HEADER,
     DeadLetterReason,
     PoisonMessageError,
@@ -18,6 +20,7 @@ from contracts.messages import (
     decode_message,
 )
 from contracts.recording import RecordedRow, Submission
+from contracts.replies import reply_queue, unescaped
 from contracts.tracing import valid_traceparent
 from runtime.dead_letters.views import DeadLetter
 
@@ -60,17 +63,22 @@ class OweAgain:
     occurred_at: datetime
 
 
-Plan: TypeAlias = PostAgain | RecordAgain | OweAgain | StillPoison
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """The result of a message whose transactions are as they should be."""
+
+    submissions: list[Submission]
+    queue: str
+    correlation_id: bytes | None
+
+
+Plan: TypeAlias = PostAgain | RecordAgain | OweAgain | SendAgain | StillPoison
 
 
 def plan_replay(letter: DeadLetter) -> Plan:
     """Return what replaying means, from the stored body, read anew."""
     if letter.is_event:
         return _owed_again(letter)
-    if letter.reason == DeadLetterReason.REPLY_NOT_SENT:
-        return StillPoison(
-            "a result is not sent again: read its transactions over HTTP, discard it"
-        )
     if letter.transaction_id is not None:
         return PostAgain([letter.transaction_id], released=letter.transaction_id)
     if not letter.is_body_whole:
@@ -93,14 +101,28 @@ def plan_replay(letter: DeadLetter) -> Plan:
             return PostAgain(transaction_ids, released=None)
         case Requested(submitter=submitter, commands=commands):
             traceparent = valid_traceparent(letter.header(TRACEPARENT_HEADER))
-            return RecordAgain(
-                [
-                    Submission(submitter=submitter, command=command, traceparent=traceparent)
-                    for command in commands
-                ]
-            )
+            submissions = [
+                Submission(submitter=submitter, command=command, traceparent=traceparent)
+                for command in commands
+            ]
+            if letter.reason == DeadLetterReason.REPLY_NOT_SENT:
+                return _sent_again(letter, submissions, submitter=submitter)
+            return RecordAgain(submissions)
         case other:
             assert_never(other)
+
+
+def _sent_again(
+    letter: DeadLetter, submissions: list[Submission], *, submitter: str
+) -> SendAgain | StillPoison:
+    named = letter.header(REPLY_TO_HEADER)
+    queue = reply_queue(named.encode(), submitter=submitter) if isinstance(named, str) else None
+    if queue is None:
+        return StillPoison("it names no queue for its result: tell its sender, discard it")
+    correlation = letter.header(CORRELATION_HEADER)
+    return SendAgain(
+        submissions, queue, unescaped(correlation) if isinstance(correlation, str) else None
+    )
 
 
 def _owed_again(letter: DeadLetter) -> OweAgain | StillPoison:

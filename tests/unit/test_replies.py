@@ -1,8 +1,10 @@
 """Where a result may go: to queues that its sender may read."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from contracts.replies import reply_queue
+from contracts.replies import escaped, reply_queue, unescaped
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,11 @@ def test_a_result_goes_to_its_sender_s_queues_and_to_direct_reply_to(
 )
 def test_a_result_goes_nowhere_else(reply_to: bytes, submitter: str) -> None:
     assert reply_queue(reply_to, submitter=submitter) is None
+
+
+@given(st.binary(max_size=255))
+def test_any_octets_come_back_from_visible_ascii(octets: bytes) -> None:
+    text = escaped(octets)
+
+    assert unescaped(text) == octets
+    assert not text or (text.isascii() and text.isprintable() and " " not in text)

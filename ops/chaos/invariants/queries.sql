@@ -474,4 +474,5 @@ SELECT
         ELSE
             (SELECT count(*) FROM transactions WHERE status = 'PENDING')
             + (SELECT count(*) FROM outbox)
+            + (SELECT count(*) FROM refused_events)
     END AS unfinished;

@@ -320,15 +320,3 @@ async def test_two_operators_at_once_replay_one_dead_letter_once(
     ]
     assert len(await _published(channel)) == 1
     assert len(await audited(database, dead_letter_id)) == 1
-
-
-async def test_a_result_that_was_not_sent_can_only_be_discarded(
-    database: Connection, dead_letters: DeadLetters
-) -> None:
-    letter = await store(database, requested(deposit()), reason="reply_not_sent")
-
-    replayed = await dead_letters.replay(letter, actor="test")
-    discarded = await dead_letters.discard(letter, actor="test")
-
-    assert (replayed.fate, discarded.fate) == (DeadLetterFate.REFUSED, DeadLetterFate.DISCARDED)
-    assert await database.fetchval("SELECT count(*) FROM transactions") == 0

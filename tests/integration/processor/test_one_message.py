@@ -12,6 +12,7 @@ import pytest
 from ops.stack import Stack
 from runtime.broker import close, connect, open_channel
 from runtime.database import connect as connect_database
+from tests.integration.dead_letters.letters import store
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.processor.correspondents import (
     dead_letter,
@@ -169,7 +170,7 @@ async def test_direct_reply_to_is_answered(own_doors: CheckedDoors) -> None:
     assert orjson.loads(message.body)["transactions"][0]["status"] == "COMPLETED"
 
 
-async def test_a_result_that_cannot_be_written_sets_its_message_aside(
+async def test_a_result_that_cannot_be_written_is_set_aside_and_sent_by_a_replay(
     own_doors: CheckedDoors,
 ) -> None:
     """As one of a transaction whose currency this release does not know."""
@@ -182,21 +183,55 @@ async def test_a_result_that_cannot_be_written_sets_its_message_aside(
         "UPDATE transactions SET currency = 'ZZZ' WHERE id = $1", UUID(transaction["id"])
     )
     async with listening(own_doors.amqp_url, name=f"demo.{uuid4().hex}") as replies:
-        await own_doors.upstream.publish(message, routing_key=wallet, reply_to=replies.name)
+        await own_doors.upstream.publish(
+            message, routing_key=wallet, reply_to=replies.name, correlation_id="50 % é"
+        )
         other = uuid4().hex
         await own_doors.upstream.publish(
             requested(deposit(wallet, "1.00"), key=other), routing_key=wallet, reply_to=replies.name
         )
         result = orjson.loads((await replies.next()).body)
-    letter = await dead_letter(own_doors.database_url, key.encode())
-    await database.execute(
-        "UPDATE transactions SET currency = 'USD' WHERE id = $1", UUID(transaction["id"])
-    )
+        letter = await dead_letter(own_doors.database_url, key.encode())
+        replay = f"/v1/dead-letters/{letter['id']}/replay"
+        too_early = await own_doors.api.call("POST", replay)
+        await database.execute(
+            "UPDATE transactions SET currency = 'USD' WHERE id = $1", UUID(transaction["id"])
+        )
+        await own_doors.api.call("POST", replay, params={"dry_run": "true"})
+        replayed = await own_doors.api.call("POST", replay)
+        sent = await replies.next()
     await database.close()
 
     assert [one["idempotency_key"] for one in result["transactions"]] == [other]
     assert letter["reason"] == "reply_not_sent"
     assert letter["detail"].startswith("the reply to this message could not be written: ")
+    assert (too_early.status, too_early.code) == (409, "dead_letter_refused")
+    assert replayed.json["outcome"] == "replayed"
+    assert sent.correlation_id == "50 % é"
+    assert orjson.loads(sent.body) == {"version": 1, "transactions": [transaction]}
+
+
+async def test_a_result_whose_queue_is_gone_stays_a_dead_letter(own_doors: CheckedDoors) -> None:
+    wallet, key = await own_doors.api.create_wallet(), uuid4().hex
+    message = requested(deposit(wallet, "1.00"), key=key)
+    await own_doors.upstream.publish(message, routing_key=wallet)
+    await ended(own_doors.api, key)
+    database = await connect_database(own_doors.database_url, name="test")
+    letter = await store(database, orjson.dumps(message), reason="reply_not_sent", submitter="demo")
+    headers = orjson.dumps({"x-ackledger-reply-to": f"demo.{uuid4().hex}"}).decode()
+    await database.execute("UPDATE dead_letters SET headers = $2 WHERE id = $1", letter, headers)
+    replay = f"/v1/dead-letters/{letter}/replay"
+
+    refused = await own_doors.api.call("POST", replay)
+    await database.execute("UPDATE dead_letters SET headers = '{}' WHERE id = $1", letter)
+    nowhere = await own_doors.api.call("POST", replay)
+    state = await database.fetchval("SELECT replayed_at FROM dead_letters WHERE id = $1", letter)
+    await database.close()
+
+    assert refused.status == nowhere.status == 409
+    assert "its result was not sent: UnroutableError" in refused.json["detail"]
+    assert "names no queue" in nowhere.json["detail"]
+    assert state is None
 
 
 async def test_a_good_message_behind_many_wide_ones_is_posted_soon(
