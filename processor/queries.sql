@@ -57,11 +57,24 @@ CROSS JOIN LATERAL (
 
 -- name: read_predecessors
 -- What the submitters of these transactions had sent over HTTP before each and is still to be posted:
--- on each of its wallets the last such one, if it is PENDING, then what goes before that, and so on,
--- $5 in all at the most. It is looked for among the last $2 transactions of a wallet. $3: the
--- currencies' external wallets, which order nothing. $4: whether all are posted by one partition; if
--- not, only those count that the same wallet orders, since others may be posted elsewhere.
-WITH RECURSIVE chain AS (
+-- on each of its wallets the last such one that is PENDING, then what goes before that, and so on; of
+-- $5 in all the oldest $6. Those in between that are posted prove nothing: two that were sent at the
+-- same time may be posted either way round. It is looked for among the last $2 transactions of a
+-- wallet, and not below the oldest PENDING one: the sweep has put every one below its watermark on
+-- the worklist. $3: the currencies' external wallets, which order nothing. $4: whether all are posted
+-- by one partition; if not, only those count that the same wallet orders, since others may be posted
+-- elsewhere.
+WITH RECURSIVE backlog AS MATERIALIZED (
+    SELECT least(
+        (SELECT swept_until FROM sweep_progress),
+        coalesce(
+            (SELECT transaction_id FROM stale_transactions ORDER BY transaction_id LIMIT 1),
+            'ffffffff-ffff-ffff-ffff-ffffffffffff'
+        )
+    ) AS oldest
+),
+
+chain AS (
     SELECT t.id, t.submitter, t.source_wallet_id, t.destination_wallet_id
     FROM unnest($1::uuid[]) AS wanted (id)
     CROSS JOIN LATERAL (
@@ -78,48 +91,53 @@ WITH RECURSIVE chain AS (
     ) AS w
     CROSS JOIN LATERAL (
         (
-            SELECT s.id, s.submitter, s.source_wallet_id, s.destination_wallet_id, s.status
+            SELECT s.id, s.submitter, s.source_wallet_id, s.destination_wallet_id
             FROM (
                 SELECT one.* FROM transactions AS one
                 WHERE (one.source_wallet_id, one.id) < (w.id, t.id)
                     AND (one.source_wallet_id, one.id)
-                        >= (w.id, '00000000-0000-0000-0000-000000000000')
+                        >= (w.id, (SELECT b.oldest FROM backlog AS b))
                 ORDER BY one.source_wallet_id DESC, one.id DESC
                 LIMIT $2
             ) AS s
-            WHERE s.submitter = t.submitter AND s.channel = 'http'
+            WHERE s.submitter = t.submitter AND s.channel = 'http' AND s.status = 'PENDING'
             ORDER BY s.source_wallet_id DESC, s.id DESC
             LIMIT 1
         )
         UNION ALL
         (
-            SELECT d.id, d.submitter, d.source_wallet_id, d.destination_wallet_id, d.status
+            SELECT d.id, d.submitter, d.source_wallet_id, d.destination_wallet_id
             FROM (
                 SELECT one.* FROM transactions AS one
                 WHERE (one.destination_wallet_id, one.id) < (w.id, t.id)
                     AND (one.destination_wallet_id, one.id)
-                        >= (w.id, '00000000-0000-0000-0000-000000000000')
+                        >= (w.id, (SELECT b.oldest FROM backlog AS b))
                 ORDER BY one.destination_wallet_id DESC, one.id DESC
                 LIMIT $2
             ) AS d
             WHERE
                 d.submitter = t.submitter
                 AND d.channel = 'http'
+                AND d.status = 'PENDING'
                 AND ($4::boolean OR d.source_wallet_id = ANY ($3::uuid[]))
             ORDER BY d.destination_wallet_id DESC, d.id DESC
             LIMIT 1
         )
     ) AS p
-    WHERE p.status = 'PENDING'
 )
 
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
     t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
     t.traceparent, t.reverses, t.created_at, true AS is_any_unannounced
-FROM (SELECT chain.id FROM chain LIMIT $5) AS c
+FROM (
+    SELECT found.id FROM (SELECT chain.id FROM chain LIMIT $5) AS found
+    WHERE found.id <> ALL ($1::uuid[])
+    ORDER BY found.id
+    LIMIT $6
+) AS c
 CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = c.id OFFSET 0) AS t
-WHERE t.status = 'PENDING' AND c.id <> ALL ($1::uuid[]);
+WHERE t.status = 'PENDING';
 
 -- name: forget_unannounced
 -- What was posted needs no mark any more.

@@ -19,9 +19,13 @@ from runtime.queries import load_queries
 EARLIER_MAX: Final = 1_000
 """Unannounced transactions of one submitter that are read for one batch: as many as a batch has."""
 PREDECESSORS_MAX: Final = 5_000
-"""What goes before those, and was announced: it waits in the queue, behind the batch perhaps."""
-LOOK_BACK_MAX: Final = 1_000
-"""Transactions of a wallet among which the submitter's last one over HTTP is looked for."""
+"""What goes before those, and was announced: it waits in the queue, behind the batch perhaps. If
+there are more, the oldest are posted first and the batch waits."""
+CHAIN_MAX: Final = 50_000
+"""Predecessors among which the oldest are looked for: some two seconds of the database."""
+LOOK_BACK_MAX: Final = 2_000
+"""Transactions of a wallet, not older than the oldest that the reconciler knows to be PENDING,
+among which the submitter's last PENDING one over HTTP is looked for."""
 
 
 class InOrder(NamedTuple):
@@ -88,6 +92,7 @@ class UnannouncedReader:
             LOOK_BACK_MAX,
             list({external_wallet_id(row["currency"]) for row in marked}),
             self._partitions == 1,
+            CHAIN_MAX,
             PREDECESSORS_MAX,
         )
 
@@ -99,13 +104,15 @@ def arrange(
     *,
     in_hand: Collection[UUID] = (),
     earlier_max: int = EARLIER_MAX,
+    predecessors_max: int = PREDECESSORS_MAX,
 ) -> InOrder:
     """Return a batch's rows, given in the order of the queue, with marked ones in their places.
 
     Before each of them goes all that is marked of its submitter with a lower id, and before a
     marked one all that may have been accepted before it (`predecessors`), although the queue may
     hold that further back. What is `in_hand` goes before all of them, with the batch before this
-    one. `earlier_max`: how many of a submitter's marked ones were read at the most.
+    one. `earlier_max`: how many of a submitter's marked ones were read at the most, and
+    `predecessors_max`: how many predecessors, the oldest of all.
     """
     waiting: dict[str, dict[UUID, RecordedView]] = defaultdict(dict)
     for row in sorted([*marked, *predecessors], key=lambda one: one["id"]):
@@ -116,6 +123,10 @@ def arrange(
     last_read = {
         row["submitter"]: row["id"] for row in marked if counts[row["submitter"]] >= earlier_max
     }
+    if len(predecessors) >= predecessors_max:
+        last_predecessor = max(row["id"] for row in predecessors)
+        for submitter in counts:
+            last_read[submitter] = min(last_read.get(submitter, last_predecessor), last_predecessor)
     delivered = {row["id"] for row in rows}
     arranged: dict[UUID, RecordedView] = {}
     held: set[str] = set()
@@ -124,10 +135,10 @@ def arrange(
         if submitter in held or row["id"] in arranged:
             continue
         left = waiting[submitter]
-        while left and (first := next(iter(left))) < row["id"]:
+        last = last_read.get(submitter, row["id"])
+        while left and (first := next(iter(left))) < row["id"] and first <= last:
             arranged[first] = left.pop(first)
-        last = last_read.get(submitter)
-        if last is not None and row["id"] > last:
+        if row["id"] > last:
             held.add(submitter)
             continue
         arranged[row["id"]] = row

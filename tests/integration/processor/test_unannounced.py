@@ -122,6 +122,30 @@ async def test_what_goes_before_an_upstream_message_brings_along_what_was_accept
     ]
 
 
+@pytest.mark.parametrize("is_swept", [False, True])
+async def test_what_is_posted_in_between_hides_nothing_that_goes_before(
+    database: Connection, database_url: str, *, is_swept: bool
+) -> None:
+    """Two that were sent at the same time may be posted either way round: both go before a third.
+
+    With the sweep past all of them, what is PENDING is found by the worklist.
+    """
+    alice, bob = await add_wallets(database, 2, balance=100)
+    [slow, quick, marked] = await _transfers(database, alice, bob, 3)
+    message = Submission("test", transfer_command("over-amqp", alice, bob, 1))
+    async with open_pool(database_url) as pool:
+        poster = Poster(pool)
+        await poster.post([quick])
+        await _mark(database, [marked])
+        if is_swept:
+            await database.execute("INSERT INTO stale_transactions VALUES ($1, now())", slow)
+            await database.execute("UPDATE sweep_progress SET swept_until = $1", marked)
+        result = await poster.post([message])
+
+    last = result.outcomes[0].transaction_id
+    assert await _posted(database, alice) == [quick, slow, marked, last]
+
+
 async def test_more_than_a_batch_of_unannounced_ones_goes_first_in_several_commits(
     database: Connection, database_url: str
 ) -> None:
