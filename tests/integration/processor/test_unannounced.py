@@ -138,7 +138,7 @@ async def test_what_is_posted_in_between_hides_nothing_that_goes_before(
         await poster.post([quick])
         await _mark(database, [marked])
         if is_swept:
-            await database.execute("INSERT INTO stale_transactions VALUES ($1, now())", slow)
+            await database.execute("INSERT INTO stale_transactions VALUES ($1, 0, now())", slow)
             await database.execute("UPDATE sweep_progress SET swept_until = $1", marked)
         result = await poster.post([message])
 
