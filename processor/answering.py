@@ -17,11 +17,11 @@ from processor import metrics
 from processor.consumer import Consumer
 from processor.correspondence import Correspondence, DeadLetter, Reply, told
 from processor.decoding import Delivery, Poison
-from processor.failures import GivenBackError
 from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster, Settled
 from processor.pipeline import Posted
 from processor.posting import Outcome, Poster
+from runtime.resilience.error_classification import GivenBackError
 
 BURIALS_MAX: Final = 64
 """Dead letters that wait for their confirm at once: a flood of poison is soon over."""

@@ -19,12 +19,12 @@ from contracts.topology import partition_queue
 from contracts.transactions import FINAL_STATUSES
 from processor import metrics
 from processor.correspondence import Correspondence, Reply, Rows
-from processor.failures import Fate, GivenBackError, classify
 from processor.perseverance import Settled
 from processor.posting import Outcome
 from runtime.backoff import Backoff
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.republishing import grouped
+from runtime.resilience.error_classification import Fate, GivenBackError, classify
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 LOOK_INTERVAL_S: Final = 0.1

@@ -15,10 +15,10 @@ import structlog
 from contracts.views import Row, format_moment
 from processor import metrics
 from processor.events import Owed, owed_by
-from processor.failures import Fate, classify
 from processor.set_aside import SetAside, Settlement
 from runtime.database import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
 from runtime.queries import load_queries
+from runtime.resilience.error_classification import Fate, classify
 
 LEASE_S: Final = 5.0
 """How long a claim holds unless it is renewed: what a relay that died had claimed waits so long."""

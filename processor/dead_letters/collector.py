@@ -13,12 +13,12 @@ from aiormq.abc import DeliveredMessage
 from contracts.topology import DEAD_LETTERS
 from processor.dead_letters import metrics
 from processor.dead_letters.letter import Letter, least_of, letter_of
-from processor.failures import Fate, classify
 from runtime.backoff import Backoff
 from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
 from runtime.database import ACQUIRE_TIMEOUT_S, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
+from runtime.resilience.error_classification import Fate, classify
 from runtime.topology import TopologyError, check_queue
 
 IN_HAND_MAX: Final = 16

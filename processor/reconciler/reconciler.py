@@ -7,7 +7,6 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
-from processor.failures import Fate, classify
 from processor.reconciler import metrics
 from processor.reconciler.integrity import IntegrityCheck
 from processor.reconciler.leadership import SILENCE_MAX_S, Leadership
@@ -15,6 +14,7 @@ from processor.reconciler.repeating import Step, repeat
 from processor.reconciler.sweep import Sweep
 from processor.reconciler.worklist import Worklist
 from runtime.backoff import Backoff
+from runtime.resilience.error_classification import Fate, classify
 
 BUSY_INTERVAL_S: Final = 0.2
 """The pause between passes while there is more to publish than one pass may."""

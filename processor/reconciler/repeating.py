@@ -7,8 +7,8 @@ from typing import Final
 import structlog
 from prometheus_client import Counter
 
-from processor.failures import Fate, classify
 from runtime.backoff import Backoff
+from runtime.resilience.error_classification import Fate, classify
 
 DOUBTED_S: Final = 0.5
 """The pause of a leader that has not heard from the database for long: its next beat tells."""

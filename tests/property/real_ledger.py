@@ -19,7 +19,6 @@ from contracts.money import format_minor
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.transactions import TransactionCommand
 from contracts.wallets import WalletStatus
-from processor.failures import Fate, classify
 from processor.posting import Item, Outcome, Poster
 from processor.reconciler.sweep import Sweep
 from processor.verification.verify import verify
@@ -29,6 +28,7 @@ from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoint, FaultPoints
 from runtime.publisher import Publisher
 from runtime.queries import load_queries
+from runtime.resilience.error_classification import Fate, classify
 from tests.integration.dead_letters.letters import store
 from tests.integration.processor.books import open_pool
 from tests.property.model import Snapshot

@@ -6,9 +6,9 @@ import pytest
 from asyncpg.exceptions import _base as asyncpg_own
 
 from contracts.messages import DeadLetterReason, PoisonMessageError
-from processor.failures import Fate, InterruptedPostingError, classify
 from processor.posting import PostingMismatchError
 from runtime.publisher import NotConfirmedError, UnroutableError
+from runtime.resilience.error_classification import Fate, InterruptedPostingError, classify
 
 LOCKS = [
     asyncpg.DeadlockDetectedError(),
