@@ -13,8 +13,8 @@ import structlog
 from processor import metrics
 from processor.answering import Answering
 from processor.circuit import Circuit
-from processor.consumer import Consumer
 from processor.correspondence import Correspondence
+from processor.decoding import PartitionConsumer
 from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster
 from processor.pipeline import Batch, BatchState, Posted
@@ -41,7 +41,7 @@ class PartitionProcessor:
     def __init__(
         self,
         *,
-        consumer: Consumer,
+        consumer: PartitionConsumer,
         poster: Poster,
         circuit: Circuit,
         correspondence: Correspondence,

@@ -1,36 +1,34 @@
 """The collector: from the broker's dead-letter queue to the table, nothing lost on the way."""
 
 import asyncio
-from collections import deque
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
 import structlog
-from aiormq.abc import DeliveredMessage
 
 from contracts.topology import DEAD_LETTERS
 from processor.dead_letters import metrics
 from processor.dead_letters.letter import Letter, least_of, letter_of
+from runtime.amqp.consumer import Consumer
 from runtime.backoff import Backoff
-from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
+from runtime.broker import user_of
 from runtime.database import ACQUIRE_TIMEOUT_S, Pool
+from runtime.delivering import Arrival, DeliveringChannel
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
 from runtime.resilience.error_classification import Fate, classify
-from runtime.topology import TopologyError, check_queue
 
 IN_HAND_MAX: Final = 16
-"""Messages in hand at once: with the broker's usual bound of 16 MiB a message, 256 MiB of them."""
+"""Messages in hand at once; of the large ones fewer, as the consumer bounds their octets."""
 STORED_BYTES_MAX: Final = 16 * 1024 * 1024
 """Bodies of one insert: it must end well within the statement timeout, or it is tried for ever."""
-WATCH_INTERVAL_S: Final = 5.0
-SECOND_LOOK_S: Final = 0.5
-"""A message may be on its way to us when we look; half a second later it has arrived."""
-ANSWER_TIMEOUT_S: Final = 3.0
+QUIET_MAX_S: Final = math.inf
+"""This queue is idle nearly always, which is no reason to begin anew."""
 
-_NO_ANSWER: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
 _COLUMNS: Final = tuple(field.name for field in fields(Letter))
 
 log = structlog.get_logger()
@@ -38,11 +36,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    channel: Channel
+    channel: DeliveringChannel
     tag: int
     letter: Letter
     is_least: bool = False
     """Whether the letter is stored in part, since the whole could not be."""
+
+    @property
+    def weight(self) -> int:
+        """The octets of its body."""
+        return len(self.letter.body)
 
 
 class DeadLetterCollector:
@@ -51,49 +54,33 @@ class DeadLetterCollector:
     def __init__(self, url: str, *, pool: Pool, fault_points: FaultPoints = NO_FAULTS) -> None:
         self._pool = pool
         self._fault_points = fault_points
-        self._own_user = user_of(url)
         self._sql = load_queries("processor.dead_letters")
-        self._waiting: deque[_Delivery] = deque()
-        self._arrived = asyncio.Event()
-        self._channel: Channel | None = None
-        self._tag: str | None = None
-        self._in_hand = 0
-        self._link = BrokerLink(
-            url, name="collect-dead-letters", opened=self._consume, lost=self._lost
+        self._consumer = Consumer(
+            url,
+            DEAD_LETTERS,
+            name="collect-dead-letters",
+            decode=partial(_delivery_of, own_user=user_of(url)),
+            prefetch=IN_HAND_MAX,
+            quiet_max_s=QUIET_MAX_S,
         )
 
     @property
     def is_up(self) -> bool:
         """Whether the broker can deliver to us."""
-        return self._tag is not None
+        return self._consumer.is_up
 
     async def run(self) -> None:
         """Collect until cancelled; what was not acked by then comes again."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._link.run())
-            group.create_task(self._watch())
+            group.create_task(self._consumer.run())
             group.create_task(self._collect())
 
     async def _collect(self) -> None:
         while True:
-            self._arrived.clear()
-            if not self._waiting:
-                await self._arrived.wait()
-                continue
-            deliveries = self._take()
+            deliveries = await self._consumer.take(STORED_BYTES_MAX)
             stored = await self._store(deliveries)
             await self._fault_points.reach(FaultPoint.DEAD_LETTERS_STORED)
-            for delivery in stored:
-                await self._ack(delivery)
-
-    def _take(self) -> list[_Delivery]:
-        """Take what the next insert stores: one, and more as long as they are small."""
-        taken = [self._waiting.popleft()]
-        room = STORED_BYTES_MAX - len(taken[0].letter.body)
-        while self._waiting and len(self._waiting[0].letter.body) <= room:
-            taken.append(self._waiting.popleft())
-            room -= len(taken[-1].letter.body)
-        return taken
+            await self._consumer.ack(stored)
 
     async def _store(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:
         """Return those that are stored: all of them, though one may be stored in part.
@@ -102,7 +89,7 @@ class DeadLetterCollector:
         them again.
         """
         backoff = Backoff(first_s=0.1, most_s=5.0)
-        while self._is_current(deliveries[0]):
+        while self._consumer.is_current(deliveries[0]):
             try:
                 await self._insert([delivery.letter for delivery in deliveries])
             except Exception as error:  # noqa: BLE001  # classify names the fate of each
@@ -137,84 +124,10 @@ class DeadLetterCollector:
             metrics.STORED.labels(row["reason"]).inc()
         log.info("dead_letters_stored", received=len(letters), new=len(rows))
 
-    async def _ack(self, delivery: _Delivery) -> None:
-        if not self._is_current(delivery):
-            return
-        try:
-            with loss_as_error():
-                await delivery.channel.basic_ack(delivery.tag)
-        except UNREACHABLE as error:
-            # It comes again, and storing it again changes nothing.
-            log.info("dead_letter_ack_failed", error=repr(error))
-            return
-        if self._is_current(delivery):
-            self._in_hand -= 1
 
-    def _is_current(self, delivery: _Delivery) -> bool:
-        return delivery.channel is self._channel
-
-    async def _consume(self, channel: Channel) -> None:
-        try:
-            waiting = await check_queue(channel, DEAD_LETTERS)
-        except TopologyError as error:
-            log.error("queue_missing", queue=DEAD_LETTERS, detail=str(error))  # noqa: TRY400
-            raise ConnectionError(str(error)) from error
-        await channel.basic_qos(prefetch_count=IN_HAND_MAX)
-        self._channel = channel
-        channel.on_consumer_cancel_callbacks.add(self._cancelled)
-        consuming = await channel.basic_consume(DEAD_LETTERS, self._enqueue)
-        self._tag = consuming.consumer_tag
-        log.info("consuming", queue=DEAD_LETTERS, waiting=waiting)
-
-    async def _cancelled(self, _: object) -> None:
-        """The broker took the consumer away, with the queue or without: begin anew."""
-        log.warning("consumer_cancelled", queue=DEAD_LETTERS)
-        self._link.cut()
-
-    def _lost(self) -> None:
-        """Forget what the lost channel delivered: the broker delivers it again."""
-        self._channel = None
-        self._tag = None
-        self._in_hand = 0
-        self._waiting.clear()
-
-    async def _enqueue(self, message: DeliveredMessage) -> None:
-        channel = self._channel
-        if channel is None or message.channel is not channel:
-            return
-        self._in_hand += 1
-        letter = letter_of(message.body, message.header.properties, own_user=self._own_user)
-        self._waiting.append(_Delivery(channel, message.delivery_tag or 0, letter))
-        self._arrived.set()
-
-    async def _watch(self) -> None:
-        """Rebuild a consumer that the broker has forgotten without saying so."""
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            try:
-                is_forgotten = await self._is_forgotten()
-            except _NO_ANSWER as error:
-                log.warning("dead_letters_not_watched", error=repr(error))
-                continue
-            if is_forgotten:
-                log.warning("consumer_forgotten", queue=DEAD_LETTERS)
-                self._link.cut()
-
-    async def _is_forgotten(self) -> bool:
-        """Whether messages wait on the queue while we have none in hand, twice in a row."""
-        channel = self._channel
-        if channel is None or self._tag is None:
-            return False
-        if self._tag not in getattr(channel, "consumers", {self._tag}):
-            return True
-        for _ in range(2):
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                with loss_as_error():
-                    waiting = await check_queue(channel, DEAD_LETTERS)
-            if waiting == 0 or self._in_hand > 0 or channel is not self._channel:
-                return False
-            await asyncio.sleep(SECOND_LOOK_S)
-        return True
+def _delivery_of(arrival: Arrival, *, own_user: str) -> _Delivery:
+    channel, tag, properties, body = arrival
+    return _Delivery(channel, tag, letter_of(body, properties, own_user=own_user))
 
 
 def _in_part(delivery: _Delivery, error: Exception) -> _Delivery:

@@ -7,7 +7,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import orjson
-from pamqp.commands import Basic
 
 from contracts.messages import (
     DETAIL_HEADER,
@@ -18,6 +17,7 @@ from contracts.messages import (
     DeadLetterReason,
 )
 from contracts.topology import DEAD_LETTERS
+from runtime.properties import Properties
 
 DEATH_HEADER: Final = "x-death"
 _OUR_HEADERS: Final = frozenset(
@@ -77,7 +77,7 @@ def least_of(letter: Letter, error: Exception) -> Letter:
     )
 
 
-def letter_of(body: bytes, properties: Basic.Properties, *, own_user: str) -> Letter:
+def letter_of(body: bytes, properties: Properties, *, own_user: str) -> Letter:
     """Return what to store of a message, whoever buried it; never raises.
 
     The processor's dead letters carry our headers and our own broker user (`own_user`). A message
@@ -92,9 +92,7 @@ def letter_of(body: bytes, properties: Basic.Properties, *, own_user: str) -> Le
     return _from_broker(body, properties, headers, death)
 
 
-def _from_processor(
-    body: bytes, properties: Basic.Properties, headers: Mapping[str, Any]
-) -> Letter:
+def _from_processor(body: bytes, properties: Properties, headers: Mapping[str, Any]) -> Letter:
     submitter = headers.get(SUBMITTER_HEADER)
     return Letter(
         message_id=_message_id("processor", body, properties.message_id, submitter),
@@ -112,7 +110,7 @@ def _from_processor(
 
 def _from_broker(
     body: bytes,
-    properties: Basic.Properties,
+    properties: Properties,
     headers: Mapping[str, Any],
     death: Mapping[str, Any] | None,
 ) -> Letter:

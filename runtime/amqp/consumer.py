@@ -1,26 +1,26 @@
-"""Consuming one partition: deliveries in their order, and batches of what waits."""
+"""Consuming one queue: deliveries in their order, and batches of what waits.
+
+What a message asks for is its consumer's own affair: `decode` is handed in, and called only when
+the message is taken.
+"""
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
 from pamqp.commands import Basic
 
-from processor.decoding import Delivery, decoded, estimated_transactions
-from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
-from processor.unsettled import Unsettled
-from processor.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
+from runtime.amqp.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
 from runtime.broker import (
     CONNECT_TIMEOUT_S,
     UNREACHABLE,
     BrokerLink,
     Channel,
     loss_as_error,
-    user_of,
 )
 from runtime.delivering import Arrival, DeliveringChannel, open_delivering_channel
 from runtime.sifting import SiftedConnection
@@ -43,16 +43,91 @@ DECODING_SLICE_S: Final = 0.005
 log = structlog.get_logger()
 
 
+class Ack(NamedTuple):
+    """An ack to send: of one delivery, or of all up to it."""
+
+    tag: int
+    is_multiple: bool
+
+
+class UnknownTagError(Exception):
+    """A delivery that this channel did not make, or that was settled before."""
+
+
+class Unsettled:
+    """The deliveries of one channel that are not settled, in the order in which they came.
+
+    An ack of many names no delivery that is not settled: that holds by the way acks are made, and
+    whoever posts need not know in which order it settles. One channel, one of these.
+    """
+
+    def __init__(self) -> None:
+        self._octets: OrderedDict[int, int] = OrderedDict()
+        self.octets = 0
+        """Of all of them together."""
+
+    def __len__(self) -> int:
+        return len(self._octets)
+
+    def add(self, tag: int, octets: int) -> None:
+        """Note a delivery; tags only grow."""
+        self._octets[tag] = octets
+        self.octets += octets
+
+    def settle(self, tags: Sequence[int]) -> list[Ack]:
+        """Settle deliveries, given in their order, and return the acks that tell the broker.
+
+        Raises UnknownTagError, and settles nothing, if one of them is not unsettled.
+        """
+        if not all(tag in self._octets for tag in tags) or len(set(tags)) < len(tags):
+            raise UnknownTagError(f"not all of {len(tags)} deliveries are unsettled")
+        for tag in tags:
+            self.octets -= self._octets.pop(tag)
+        first_open = next(iter(self._octets), None)
+        if first_open is None or (tags and first_open > tags[-1]):
+            return [Ack(tags[-1], is_multiple=True)] if tags else []
+        before = [tag for tag in tags if tag < first_open]
+        whole = [Ack(before[-1], is_multiple=True)] if before else []
+        return whole + [Ack(tag, is_multiple=False) for tag in tags if tag > first_open]
+
+
+class Delivery(Protocol):
+    """A decoded message, as far as its consumer has to know it."""
+
+    @property
+    def channel(self) -> DeliveringChannel:
+        """Where it is acked."""
+
+    @property
+    def tag(self) -> int:
+        """What acks it there."""
+
+    @property
+    def weight(self) -> int:
+        """What it adds to a batch: transactions, octets."""
+
+
+Decoded = TypeVar("Decoded", bound=Delivery)
+
+
 @dataclass(slots=True)
-class _Waiting:
+class _Waiting(Generic[Decoded]):
     """A message that waits for its batch, and what it comes to, once somebody looked."""
 
     arrival: Arrival
-    transactions: int
-    delivery: Delivery | None = None
+    weight: int
+    delivery: Decoded | None = None
 
 
-class Consumer:
+def _weightless(_: Arrival) -> int:
+    return 0
+
+
+def _untold(_: object) -> None:
+    """Nobody counts."""
+
+
+class Consumer(Generic[Decoded]):
     """The deliveries of one queue. Its callback only enqueues; whoever takes them settles them.
 
     Deliveries belong to the channel that made them. When that is given back or lost, nothing of it
@@ -64,20 +139,30 @@ class Consumer:
         url: str,
         queue: str,
         *,
+        name: str,
+        decode: Callable[[Arrival], Decoded],
+        estimate: Callable[[Arrival], int] = _weightless,
         prefetch: int,
         octets_max: int = IN_HAND_OCTETS_MAX,
         quiet_max_s: float = QUIET_MAX_S,
+        waits: Callable[[int], object] = _untold,
+        rebuilt: Callable[[Loss], object] = _untold,
     ) -> None:
-        """`prefetch` and `octets_max` bound the deliveries in hand, unsettled ones included.
+        """`decode` must not raise; `estimate` guesses a delivery's weight before, at no cost.
 
-        After `quiet_max_s` without a delivery it begins anew.
+        `prefetch` and `octets_max` bound the deliveries in hand, unsettled ones included. After
+        `quiet_max_s` without a delivery it begins anew. `waits` is told how many deliveries wait
+        for the next batch, `rebuilt` why the watchdog began anew.
         """
         self._queue = queue
-        self._own_user = user_of(url)
+        self._decode = decode
+        self._estimate = estimate
         self._prefetch = prefetch
         self._octets_max = octets_max
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_transactions = 0
+        self._tell_waiting = waits
+        self._tell_rebuilt = rebuilt
+        self._waiting: deque[_Waiting[Decoded]] = deque()
+        self._waiting_weight = 0
         self._arrived = asyncio.Event()
         self._channel: DeliveringChannel | None = None
         self._tag: str | None = None
@@ -88,11 +173,7 @@ class Consumer:
         self._is_paused = False
         self._is_stopping = False
         self._link = BrokerLink(
-            url,
-            name=f"consume-{queue}",
-            opened=self._consume,
-            lost=self._forget,
-            opening=self._open,
+            url, name=name, opened=self._consume, lost=self._forget, opening=self._open
         )
         self._watchdog = ConsumerWatchdog(
             queue, consuming=self._consuming, rebuild=self._rebuild, quiet_max_s=quiet_max_s
@@ -108,7 +189,7 @@ class Consumer:
         """Of the deliveries in hand, unsettled ones included; what `octets_max` bounds."""
         return self._unsettled.octets
 
-    def is_current(self, delivery: Delivery) -> bool:
+    def is_current(self, delivery: Decoded) -> bool:
         """Whether the channel that delivered it still lives: acks of any other are dropped."""
         return delivery.channel is self._channel
 
@@ -118,8 +199,8 @@ class Consumer:
             group.create_task(self._link.run())
             group.create_task(self._watchdog.run())
 
-    async def take(self, transactions_max: int) -> list[Delivery]:
-        """Return all that waits, up to a bound of transactions; at least one delivery.
+    async def take(self, weight_max: int) -> list[Decoded]:
+        """Return all that waits, up to a bound of their weights; at least one delivery.
 
         All of one channel. Returns an empty list once stopped and empty-handed.
         """
@@ -129,27 +210,25 @@ class Consumer:
                     return []
                 self._arrived.clear()
                 await self._arrived.wait()
-            taken = await self._take_waiting(transactions_max)
-            WAITING_DELIVERIES.set(len(self._waiting))
+            taken = await self._take_waiting(weight_max)
+            self._tell_waiting(len(self._waiting))
             if taken:
                 return taken
 
-    async def _take_waiting(self, transactions_max: int) -> list[Delivery]:
+    async def _take_waiting(self, weight_max: int) -> list[Decoded]:
         """Decode and take; nothing, if the channel went meanwhile."""
         channel = self._channel
-        taken: list[Delivery] = []
-        count = 0
+        taken: list[Decoded] = []
+        weight = 0
         break_at = time.perf_counter() + DECODING_SLICE_S
         while self._waiting:
             first = self._waiting[0]
-            delivery = first.delivery = first.delivery or decoded(
-                first.arrival, own_user=self._own_user
-            )
-            count += delivery.transactions
-            if taken and count > transactions_max:
+            delivery = first.delivery = first.delivery or self._decode(first.arrival)
+            weight += delivery.weight
+            if taken and weight > weight_max:
                 break
             self._waiting.popleft()
-            self._waiting_transactions -= first.transactions
+            self._waiting_weight -= first.weight
             taken.append(delivery)
             if time.perf_counter() >= break_at:
                 await asyncio.sleep(0)
@@ -158,11 +237,11 @@ class Consumer:
                 break_at = time.perf_counter() + DECODING_SLICE_S
         return taken
 
-    def has_waiting(self, transactions: int) -> bool:
-        """Whether about so many transactions wait: a batch behind the one that was taken."""
-        return self._waiting_transactions >= transactions
+    def has_waiting(self, weight: int) -> bool:
+        """Whether about so much waits, by estimate: a batch behind the one that was taken."""
+        return self._waiting_weight >= weight
 
-    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+    async def ack(self, deliveries: Sequence[Decoded]) -> None:
         """Settle these deliveries, given in their order; lost acks come again.
 
         No other delivery is acked with them, whatever else is in hand.
@@ -272,17 +351,17 @@ class Consumer:
 
     def _drop_waiting(self) -> None:
         self._waiting.clear()
-        self._waiting_transactions = 0
-        WAITING_DELIVERIES.set(0)
+        self._waiting_weight = 0
+        self._tell_waiting(0)
 
     def _enqueue(self, message: Arrival) -> None:
         if message.channel is not self._channel or self._is_stopping or self._is_paused:
             return
         self._arrivals += 1
         self._unsettled.add(message.tag, len(message.body) + MESSAGE_OCTETS)
-        transactions = estimated_transactions(message)
-        self._waiting.append(_Waiting(message, transactions))
-        self._waiting_transactions += transactions
+        weight = self._estimate(message)
+        self._waiting.append(_Waiting(message, weight))
+        self._waiting_weight += weight
         self._arrived.set()
         if self._unsettled.octets > self._octets_max:
             self._is_held = True
@@ -300,7 +379,7 @@ class Consumer:
 
     def _rebuild(self, loss: Loss) -> None:
         log.warning("consumer_lost", queue=self._queue, reason=loss.value)
-        CONSUMERS_REBUILT.labels(loss.value).inc()
+        self._tell_rebuilt(loss)
         self._end_channel()
 
     def _consuming(self) -> Consuming | None:
