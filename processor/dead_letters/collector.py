@@ -20,7 +20,7 @@ from runtime.database import ACQUIRE_TIMEOUT_S, Pool
 from runtime.delivering import Arrival, DeliveringChannel
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
-from runtime.resilience.error_classification import Fate, classify
+from runtime.resilience.error_classification import is_transient
 
 IN_HAND_MAX: Final = 16
 """Messages in hand at once; of the large ones fewer, as the consumer bounds their octets."""
@@ -92,10 +92,10 @@ class DeadLetterCollector:
         while self._consumer.is_current(deliveries[0]):
             try:
                 await self._insert([delivery.letter for delivery in deliveries])
-            except Exception as error:  # noqa: BLE001  # classify names the fate of each
+            except Exception as error:  # noqa: BLE001  # what passes is tried again
                 metrics.FAILURES.inc()
                 log.warning("dead_letters_not_stored", count=len(deliveries), error=repr(error))
-                if classify(error) is Fate.TRANSIENT or deliveries[0].is_least:
+                if is_transient(error) or deliveries[0].is_least:
                     # Nothing about a least letter can be in the way: it is the table itself.
                     await asyncio.sleep(backoff.next_delay_s())
                 elif len(deliveries) == 1:

@@ -1,7 +1,9 @@
 """The reconciler: sweep, publish again, rest; and check the books. In one process among many."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -10,14 +12,17 @@ from prometheus_client import Counter
 from processor.reconciler import metrics
 from processor.reconciler.integrity import IntegrityCheck
 from processor.reconciler.leadership import SILENCE_MAX_S, Leadership
-from processor.reconciler.repeating import Step, repeat
 from processor.reconciler.sweep import Sweep
 from processor.reconciler.worklist import Worklist
 from runtime.backoff import Backoff
-from runtime.resilience.error_classification import Fate, classify
+from runtime.periodic import Step, repeat
+from runtime.resilience.error_classification import is_transient
 
 BUSY_INTERVAL_S: Final = 0.2
 """The pause between passes while there is more to publish than one pass may."""
+LEAD_AGAIN_MAX_S: Final = 2.0
+DOUBTED_S: Final = 0.5
+"""The pause of a leader that has not heard from the database for long: its next beat tells."""
 LOOKUP_SESSION: Final = {
     # Every statement here looks up few rows by an index. A planner that trusts the statistics of a
     # table which was empty a second ago would read all transactions instead.
@@ -52,6 +57,15 @@ class ReconcileCounts:
     is_paused: bool
 
 
+def while_leading(step: Step, *, is_leader: Callable[[], bool]) -> Step:
+    """Return the step as the leader makes it: none while another may lead."""
+
+    async def led() -> float | None:
+        return await step() if is_leader() else DOUBTED_S
+
+    return led
+
+
 class Reconciler:
     """Finishes what got stuck: PENDING transactions past a threshold are published again.
 
@@ -78,15 +92,13 @@ class Reconciler:
 
     async def run(self) -> None:
         """Follow or lead until cancelled."""
-        backoff = Backoff(first_s=0.2, most_s=2.0)
-        while True:
-            try:
-                await self._leadership.lead(self._work)
-            except Exception as error:
-                if classify(error) is not Fate.TRANSIENT:
-                    raise
-                log.warning("lead_lost", error=repr(error))
-            await asyncio.sleep(backoff.next_delay_s())
+        await repeat(
+            partial(self._leadership.lead, self._work),
+            every_s=LEAD_AGAIN_MAX_S,
+            is_passing=is_transient,
+            failed=lambda error: log.warning("lead_lost", error=repr(error)),
+            backoff=Backoff(first_s=0.2, most_s=LEAD_AGAIN_MAX_S),
+        )
 
     async def run_once(self) -> ReconcileCounts:
         """Sweep, then publish what is due; safe beside any other reconciler.
@@ -117,8 +129,16 @@ class Reconciler:
             )
 
     async def _repeat(self, step: Step, name: str, failures: Counter) -> None:
+        def failed(error: Exception) -> None:
+            failures.inc()
+            log.warning("reconcile_failed", step=name, error=repr(error))
+
         await repeat(
-            step, name=name, is_allowed=lambda: self._leadership.is_leader, failures=failures
+            while_leading(step, is_leader=lambda: self._leadership.is_leader),
+            every_s=self._interval_s,
+            is_passing=is_transient,
+            failed=failed,
+            backoff=Backoff(first_s=0.5, most_s=5.0),
         )
 
     async def _reconcile(self) -> float:

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from runtime.broker import UNREACHABLE, Channel, loss_as_error
+from runtime.periodic import one_of, repeat
 from runtime.topology import QueueState, TopologyError, look_at_queue
 
 WATCH_INTERVAL_S: Final = 5.0
@@ -90,16 +91,21 @@ class ConsumerWatchdog:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            try:
-                loss = await self._look()
-            except _NO_ANSWER as error:
-                # A queue that is gone ends the channel, which is built anew without our help.
-                log.warning("queue_not_watched", queue=self._queue, error=repr(error))
-                continue
-            if loss is not None:
-                self._rebuild(loss)
+        await repeat(
+            self._watch,
+            every_s=WATCH_INTERVAL_S,
+            is_at_once=False,
+            # A queue that is gone ends the channel, which is built anew without our help.
+            is_passing=one_of(*_NO_ANSWER),
+            failed=lambda error: log.warning(
+                "queue_not_watched", queue=self._queue, error=repr(error)
+            ),
+        )
+
+    async def _watch(self) -> None:
+        loss = await self._look()
+        if loss is not None:
+            self._rebuild(loss)
 
     async def _look(self) -> Loss | None:
         """Look twice: what is odd for a moment is no loss."""

@@ -70,6 +70,11 @@ def classify(error: BaseException) -> Fate:
     return Fate.UNKNOWN
 
 
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may be done again after a pause."""
+    return classify(error) is Fate.TRANSIENT
+
+
 def _is_bad_argument(error: BaseException) -> bool:
     """Whether the database's client could not even encode a value: it never will.
 
