@@ -190,32 +190,28 @@ WITH locked AS MATERIALIZED (
     FOR NO KEY UPDATE OF t SKIP LOCKED
 ),
 
-expired AS (
-    UPDATE transactions AS t
-    SET
-        status = 'FAILED',
-        failure_code = 'expired',
-        failure_detail = $3,
-        completed_at = clock_timestamp()
+expired AS MATERIALIZED (
+    SELECT
+        array_agg(locked.id ORDER BY locked.id) AS ids,
+        array_agg('expired'::text) AS codes,
+        array_agg($3::text) AS details
     FROM locked
-    WHERE t.id = locked.id AND t.status = 'PENDING'
-    RETURNING t.id
-),
-
-exceptional AS (
-    INSERT INTO exceptional_transactions (status, transaction_id)
-    SELECT 'FAILED', expired.id FROM expired
-),
-
-owed AS (
-    INSERT INTO outbox (id, event_type, transaction_ids, created_at)
-    SELECT uuid_v7(clock_us()), 'failed', array_agg(expired.id ORDER BY expired.id),
-        clock_timestamp()
-    FROM expired
     HAVING count(*) > 0
 )
 
-SELECT expired.id, pg_notify('ackledger_posted', '') FROM expired;
+SELECT ended.id
+FROM
+    expired,
+    unnest(
+        end_transactions(
+            moment => clock_timestamp(),
+            ids => expired.ids,
+            from_status => 'PENDING',
+            to_status => 'FAILED',
+            codes => expired.codes,
+            details => expired.details
+        )
+    ) AS ended (id);
 
 -- name: give_back
 -- What could not be published is due again at once, and the attempt does not count.

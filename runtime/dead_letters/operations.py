@@ -287,12 +287,12 @@ class DeadLetters:
         if letter.is_event:
             detail = "given up: its event is never told, its transaction stays as it is"
         elif letter.transaction_id is not None:
-            row = await connection.fetchrow(
+            is_failed = await connection.fetchval(
                 self._sql["fail_quarantined"],
                 letter.transaction_id,
                 f"its message was discarded: {letter.reason}",
             )
-            if row is not None and row["is_failed"]:
+            if is_failed:
                 detail, failed = "given up: its transaction FAILED", (letter.transaction_id,)
         await connection.execute(self._sql["mark_discarded"], letter.id)
         return Outcome(letter.id, DeadLetterFate.DISCARDED, detail, failed), []

@@ -131,35 +131,19 @@ UPDATE dead_letters SET replayed_at = clock_timestamp() WHERE id = $1;
 UPDATE dead_letters SET discarded_at = clock_timestamp() WHERE id = $1;
 
 -- name: fail_quarantined
--- Gives a quarantined transaction up, and owes the event.
-WITH failed AS (
-    UPDATE transactions
-    SET
-        status = 'FAILED',
-        failure_code = 'discarded',
-        failure_detail = $2,
-        completed_at = clock_timestamp()
-    WHERE id = $1 AND status = 'QUARANTINED'
-    RETURNING id, completed_at
-),
-
-no_longer AS (
-    DELETE FROM exceptional_transactions AS x
-    USING failed
-    WHERE x.status = 'QUARANTINED' AND x.transaction_id = failed.id
-),
-
-exceptional AS (
-    INSERT INTO exceptional_transactions (status, transaction_id)
-    SELECT 'FAILED', failed.id FROM failed
-),
-
-owed AS (
-    INSERT INTO outbox (id, event_type, transaction_ids, created_at)
-    SELECT uuid_v7(clock_us()), 'failed', ARRAY[failed.id], failed.completed_at FROM failed
-)
-
-SELECT (SELECT count(*) = 1 FROM failed) AS is_failed, pg_notify('ackledger_posted', '');
+-- Gives a quarantined transaction up, and owes the event. No row if it is not QUARANTINED.
+SELECT
+    end_transactions(
+        moment => clock_timestamp(),
+        ids => ARRAY[locked.id],
+        from_status => 'QUARANTINED',
+        to_status => 'FAILED',
+        codes => ARRAY['discarded'],
+        details => ARRAY[$2::text]
+    ) IS NOT NULL AS is_failed
+FROM (
+    SELECT id FROM transactions WHERE id = $1 AND status = 'QUARANTINED' FOR NO KEY UPDATE
+) AS locked;
 
 -- name: owe_event_again
 -- An event that was set aside is owed anew; `origin_id` keeps its event id.

@@ -294,3 +294,19 @@ def test_the_pause_between_last_calls_is_a_tenth_of_the_age_within_bounds(
     expire_after_s: float, pause_s: float
 ) -> None:
     assert last_call_pause_s(expire_after_s) == pause_s
+
+
+async def test_transactions_end_all_together_or_not_at_all(database: Connection) -> None:
+    """One of them was ended by somebody else: nothing is written of the other either."""
+    one, other = await record_pending(database, 2)
+    end = """
+    SELECT end_transactions(clock_timestamp(), $1, 'PENDING', 'FAILED', $2::text[], $3::text[])
+    """
+    await database.execute(end, [one], ["expired"], ["why"])
+
+    with pytest.raises(asyncpg.PostgresError, match="expected 2 failed, changed 1"):
+        await database.execute(end, [one, other], ["expired"] * 2, ["why"] * 2)
+
+    assert await _statuses(database) == ["FAILED", "PENDING"]
+    assert await database.fetchval("SELECT count(*) FROM exceptional_transactions") == 1
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 1
