@@ -53,7 +53,7 @@ def _reconcile(
 
 async def _pass(settings: "ReconcilerSettings", older_than_s: float | None) -> "ReconcileCounts":
     from ops.dependencies import check_database, database_failures, unreachable
-    from processor.reconciler.assembly import reconcile_once
+    from processor.reconciler.__main__ import reconcile_once
 
     quiet_logs()
     await check_database(settings)

@@ -11,7 +11,7 @@ from ops.output import AsJson, console, print_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from processor.verification.report import VerificationReport
+    from processor.verification.checks import VerificationReport
     from processor.verification.verify import Progress
     from runtime.settings import VerifySettings
 

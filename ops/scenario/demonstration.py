@@ -20,7 +20,7 @@ from ops.replay.tally import Tally
 from ops.scenario.driving import Driver, Observation, Show
 from ops.scenario.model import Expectation, expectation_of
 from ops.scenario.plan import Door, make_plan
-from processor.verification.report import VerificationReport
+from processor.verification.checks import VerificationReport
 from processor.verification.verify import verify
 from runtime.settings import DatabaseSettings
 

@@ -14,8 +14,8 @@ from uuid import UUID
 import structlog
 
 from processor.reconciler import metrics
-from processor.verification.increment import check_transactions
-from processor.verification.report import FINDINGS_HELD_MAX, Finding
+from processor.verification.checks import FINDINGS_HELD_MAX, Finding
+from processor.verification.verify import check_transactions
 from runtime.database import Connection, Pool
 from runtime.queries import load_queries
 

@@ -1,23 +1,37 @@
-"""The reconciler: sweep, publish again, rest; and check the books. In one process among many."""
+"""The reconciler's work, and which process does it.
+
+Sweep, publish again, rest; and check the books. One process among many leads: whoever's session
+holds one advisory lock.
+"""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import asyncpg
 import structlog
 from prometheus_client import Counter
 
 from processor.reconciler import metrics
 from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.leadership import SILENCE_MAX_S, Leadership
-from processor.reconciler.sweep import Sweep
-from processor.reconciler.worklist import Worklist
+from processor.reconciler.worklist import Sweep, Worklist
 from runtime.backoff import Backoff
+from runtime.database import connect
 from runtime.periodic import Step, repeat
+from runtime.queries import load_queries
 from runtime.resilience.error_classification import is_transient
 
+# Any number, the same for every process of Ackledger: 'ackr' in ASCII.
+LOCK_KEY: Final = 0x61636B72
+POLL_INTERVAL_S: Final = 1.0
+"""How often a follower asks for the lock, and the leader shows that it lives."""
+SILENCE_MAX_S: Final = 5.0
+"""A session that says nothing for so long is ended by the server, which frees the lock: a leader
+that was stopped or cut off is followed by another within 10 s."""
 BUSY_INTERVAL_S: Final = 0.2
 """The pause between passes while there is more to publish than one pass may."""
 LEAD_AGAIN_MAX_S: Final = 2.0
@@ -36,8 +50,95 @@ LOOKUP_SESSION: Final = {
     "idle_in_transaction_session_timeout": str(int(SILENCE_MAX_S * 1000)),
 }
 """Session settings of the reconciler's pool."""
+_SESSION: Final = {
+    "idle_session_timeout": str(int(SILENCE_MAX_S * 1000)),
+    "idle_in_transaction_session_timeout": str(int(SILENCE_MAX_S * 1000)),
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+}
 
 log = structlog.get_logger()
+
+
+class Leadership:
+    """Lets one process among many work; the next takes over when its connection ends."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._is_leader = False
+        self._spoke_at = 0.0
+        self._sql = load_queries("processor.reconciler")
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process leads now.
+
+        Not when it has been silent for so long that another may have taken over: a process that
+        was stopped and goes on cannot know yet, but its clock tells.
+        """
+        return self._is_leader and time.monotonic() - self._spoke_at < SILENCE_MAX_S
+
+    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the lead, then run `work`, and cancel it as soon as the lead is lost.
+
+        Raises what ended it: an error of the connection, or of the work.
+        """
+        connection = await connect(
+            self._url, name="reconciler-lead", statement_timeout_s=SILENCE_MAX_S, session=_SESSION
+        )
+        try:
+            await self._win(connection)
+            self._note(is_leader=True)
+            await self._work_while_held(connection, work)
+        finally:
+            self._note(is_leader=False)
+            connection.terminate()
+
+    def _note(self, *, is_leader: bool) -> None:
+        if is_leader != self._is_leader:
+            log.info("lead_won" if is_leader else "lead_given_up")
+        self._is_leader = is_leader
+        metrics.IS_LEADER.set(is_leader)
+
+    async def _win(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Ask until the lock is ours: its holder's end wakes nobody, so it has to be asked for."""
+        while True:
+            spoke_at = time.monotonic()
+            if await connection.fetchval(self._sql["try_lead"], LOCK_KEY, timeout=SILENCE_MAX_S):
+                self._spoke_at = spoke_at
+                return
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _work_while_held(
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        work: Callable[[], Awaitable[None]],
+    ) -> None:
+        tasks = [
+            asyncio.ensure_future(work()),
+            asyncio.ensure_future(self._beat(connection)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Speak often enough to keep the session; raises when it is gone."""
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: ended.set())
+        while True:
+            spoke_at = time.monotonic()
+            await connection.fetchval(self._sql["beat"], timeout=SILENCE_MAX_S)
+            self._spoke_at = spoke_at
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL_S):
+                    await ended.wait()
 
 
 @dataclass(frozen=True, slots=True)

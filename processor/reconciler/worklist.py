@@ -1,22 +1,48 @@
-"""The worklist: stale transactions are published again until they are PENDING no longer."""
+"""What stays PENDING too long: found by the sweep, published again, and at last given up.
 
+The sweep walks the primary key from where it came to, and puts what is still PENDING on the
+worklist. What is on it is published again until it is PENDING no longer, and nothing is added to a
+flood. What nobody posts, although it was announced again and again, ends as FAILED.
+"""
+
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 import structlog
 
+from contracts.identifiers import first_id_at
+from contracts.topology import partition_queue
 from processor.reconciler import metrics
-from processor.reconciler.expiry import Expiry
-from processor.reconciler.queue_depth import QueueDepth
-from runtime.database import Pool
+from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
+from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.queries import load_queries
 from runtime.republishing import RecordedTransaction, recorded_messages, recorded_transaction
+from runtime.topology import TopologyError, look_at_queue
 
+ROWS_PER_STEP_MAX: Final = 20_000
+"""Rows that one commit walks over: some tens of milliseconds."""
+READER_AFTER_S: Final = 30.0
+"""A database transaction that wrote nothing for so long is a reader; recording is one statement,
+which makes its ids and writes them at once."""
+REWIND: Final = timedelta(minutes=10)
+"""How far the sweep goes back when the database's clock was set back: rows that were made between
+the step and its discovery are swept again, at the price of reading them twice."""
+ANSWER_TIMEOUT_S: Final = 3.0
+LAST_CALLS: Final = 3
+"""Announcements past the age that a consumer has to take in vain: an outage of the processors,
+however long, lets nothing expire, because nobody takes anything meanwhile."""
+LAST_CALL_PAUSE_MIN_S: Final = 10.0
+LAST_CALL_PAUSE_MAX_S: Final = 600.0
+"""How long a consumer has for what it took: many times what it needs for all that it may hold."""
+EXPIRED_PER_STEP_MAX: Final = 500
+"""One commit and one event in the outbox: as many as a batch of the processor."""
 FIRST_DELAY_S: Final = 10.0
 """When a republished transaction is due again: well after a healthy processor has posted it."""
 DELAY_MAX_S: Final = 600.0
@@ -30,8 +56,177 @@ CLAIM_LOCK_KEY: Final = 0x61636B63
 """Any number, the same for every process of Ackledger: 'ackc' in ASCII."""
 COUNTED_MAX: Final = 100_000
 """The worklist is counted no further: counting is not worth more time than that."""
+_NO_ANSWER: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
+_PAUSES_PER_AGE: Final = 10
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SweepCounts:
+    """What a sweep walked over, and what it newly found PENDING."""
+
+    swept: int
+    stale: int
+
+
+class Sweep:
+    """Puts transactions that are PENDING for too long on the worklist, each row looked at once."""
+
+    def __init__(self, pool: Pool, *, reader_after_s: float = READER_AFTER_S) -> None:
+        self._pool = pool
+        self._reader_after_s = reader_after_s
+        self._sql = load_queries("processor.reconciler")
+
+    async def run_once(self, *, older_than_s: float) -> SweepCounts:
+        """Walk to the present minus a threshold, in bounded steps, each a commit of its own.
+
+        Ids are made by the database's clock, so no other clock is asked.
+        """
+        swept = stale = 0
+        async with self._pool.acquire() as connection:
+            is_done = False
+            while not is_done:
+                counts, is_done = await self._step(connection, older_than_s)
+                swept += counts.swept
+                stale += counts.stale
+        metrics.SWEPT.inc(swept)
+        metrics.STALE.inc(stale)
+        if stale:
+            log.info("stale_transactions_found", transactions=stale)
+        return SweepCounts(swept=swept, stale=stale)
+
+    async def _step(self, connection: Connection, older_than_s: float) -> tuple[SweepCounts, bool]:
+        [clock] = await connection.fetch(
+            self._sql["read_horizon"], older_than_s, self._reader_after_s
+        )
+        horizon, now = first_id_at(clock["horizon"]), clock["now"]
+        async with connection.transaction():
+            watermark = await connection.fetchval(self._sql["lock_progress"])
+            if watermark > first_id_at(now):
+                log.warning("database_clock_set_back", now=now.isoformat())
+                watermark = first_id_at(now - REWIND)
+                await connection.execute(self._sql["rewind_progress"], watermark)
+            if watermark >= horizon:
+                return SweepCounts(swept=0, stale=0), True
+            [row] = await connection.fetch(
+                self._sql["sweep_step"], watermark, horizon, ROWS_PER_STEP_MAX
+            )
+        counts = SweepCounts(swept=row["swept"], stale=row["stale"])
+        return counts, counts.swept < ROWS_PER_STEP_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class QueuesSeen:
+    """The partitions' queues at one moment."""
+
+    deepest: int
+    """Messages that wait in the deepest of them."""
+    are_served: bool
+    """Every one is empty and has a consumer: whatever was announced before is in its hands."""
+
+
+class QueueDepth:
+    """Asks the broker, over a connection of its own, how many messages wait."""
+
+    def __init__(self, url: str, *, partitions: int) -> None:
+        self._queues = [partition_queue(number) for number in range(partitions)]
+        self._channel: Channel | None = None
+        self._ready = asyncio.Event()
+        self._link = BrokerLink(url, name="reconciler-depth", opened=self._opened, lost=self._lost)
+
+    async def run(self) -> None:
+        """Keep connected until cancelled."""
+        await self._link.run()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker can be asked."""
+        return self._channel is not None
+
+    async def wait_until_up(self) -> None:
+        """Return as soon as the broker can be asked."""
+        await self._ready.wait()
+
+    async def look(self) -> QueuesSeen:
+        """Look at every queue; raises ConnectionError when nobody answers.
+
+        A missing queue is one of these cases: `ackledger migrate` mends it while we run.
+        """
+        channel = self._channel
+        if channel is None:
+            raise ConnectionError("not connected to the broker")
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                with loss_as_error():
+                    seen = [await look_at_queue(channel, queue) for queue in self._queues]
+        except _NO_ANSWER as error:
+            raise ConnectionError(repr(error)) from error
+        for queue, (waiting, consumers) in zip(self._queues, seen, strict=True):
+            metrics.UNSERVED.labels(queue).set(0 if consumers else waiting)
+        return QueuesSeen(
+            deepest=max(waiting for waiting, _ in seen),
+            are_served=all(waiting == 0 and consumers > 0 for waiting, consumers in seen),
+        )
+
+    async def _opened(self, channel: Channel) -> None:
+        self._channel = channel
+        self._ready.set()
+
+    def _lost(self) -> None:
+        self._channel = None
+        self._ready.clear()
+
+
+def last_call_pause_s(expire_after_s: float) -> float:
+    """Return the seconds between two last calls: a tenth of the age, within bounds."""
+    pause_s = expire_after_s / _PAUSES_PER_AGE
+    return min(LAST_CALL_PAUSE_MAX_S, max(LAST_CALL_PAUSE_MIN_S, pause_s))
+
+
+class Expiry:
+    """Decides what has expired, and ends it; safe beside a processor that posts the same."""
+
+    def __init__(self, pool: Pool, *, after_s: float) -> None:
+        """`after_s` is the age from which on a transaction may expire; 0 is never."""
+        self._pool = pool
+        self._after_s = after_s
+        self._sql = load_queries("processor.reconciler")
+
+    @property
+    def age_s(self) -> float | None:
+        """The age, or None where nothing expires."""
+        return self._after_s or None
+
+    @property
+    def pause_s(self) -> float:
+        """How long a last call waits for its end."""
+        return last_call_pause_s(self._after_s)
+
+    def is_due(self, *, is_too_old: bool, last_calls: int) -> bool:
+        """Whether a PENDING transaction has had its time and its last calls."""
+        return is_too_old and last_calls >= LAST_CALLS
+
+    async def note_last_calls(self, transaction_ids: Sequence[UUID]) -> None:
+        """Remember that the broker has the announcement of these, which are past their age."""
+        if transaction_ids:
+            await self._pool.execute(self._sql["note_last_calls"], transaction_ids)
+
+    async def expire(self, transaction_ids: Sequence[UUID]) -> int:
+        """End them, each unless it is being posted or has ended, and return how many were."""
+        expired = 0
+        for start in range(0, len(transaction_ids), EXPIRED_PER_STEP_MAX):
+            step = transaction_ids[start : start + EXPIRED_PER_STEP_MAX]
+            rows = await self._pool.fetch(self._sql["expire"], step, self._after_s, self._detail)
+            expired += len(rows)
+            for row in rows:
+                log.warning("transaction_expired", transaction_id=str(row["id"]))
+        metrics.EXPIRED.inc(expired)
+        return expired
+
+    @property
+    def _detail(self) -> str:
+        return f"not posted within {self._after_s:g} s, nor after {LAST_CALLS} last calls"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,21 @@
-"""Verification: reads every wallet, transaction and entry once, in one snapshot.
+"""Verification of the books: of all of them at once, and of a few transactions as they end.
 
-All statements see the same moment, so live traffic neither disturbs it nor is disturbed. It reads
-in sets: what is right is only counted, and rows come out only for what is wrong. Memory stays
-bounded on both sides: the client holds one page of wallets and a bounded list of findings, the
-server sorts and hashes within its work_mem and spills to temporary files beyond.
+`verify` reads every wallet, transaction and entry once, in one snapshot. All statements see the
+same moment, so live traffic neither disturbs it nor is disturbed. It reads in sets: what is right
+is only counted, and rows come out only for what is wrong. Memory stays bounded on both sides: the
+client holds one page of wallets and a bounded list of findings, the server sorts and hashes within
+its work_mem and spills to temporary files beyond.
 
-It does not prove what the tables cannot know: that a request which never arrived was meant.
+`check_transactions` finds by keys what `verify` finds by reading all: an entry whose balance does
+not follow from the one before, a wallet that is not what its last entry says, a leg without its
+entry, an entry that is nobody's. By induction over a wallet's entries, each checked when it is new,
+the balance is the sum. What was changed afterwards, behind the last entries, only `verify` sees.
+
+Neither proves what the tables cannot know: that a request which never arrived was meant.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -18,31 +24,39 @@ import asyncpg
 
 from contracts.messages import EVENT_REASONS, DeadLetterReason
 from processor.verification.checks import (
+    POSTED_STATUSES,
+    RARE_STATUSES,
+    Finding,
+    Findings,
     Row,
+    VerificationReport,
     chain_finding,
     currency_findings,
     exceptional_finding,
+    leg_findings,
     missing_leg_finding,
     overdue_finding,
     set_aside_finding,
+    status_findings,
     strange_currency_finding,
     stray_entry_finding,
+    touched_wallet_findings,
     unposted_finding,
     wallet_findings,
 )
-from processor.verification.report import Finding, Findings, VerificationReport
+from runtime.database import Connection
 from runtime.queries import load_queries
-
-Progress = Callable[[int, int], None]
 
 WALLETS_PER_PAGE: Final = 5_000
 """Rows that a page of the walk brings: a few hundred kilobytes."""
 BROKEN_WALLETS_HELD_MAX: Final = 1_000
 """Wallets whose broken entries are listed one by one; all of them are counted."""
+WRONG_ROWS_MAX: Final = 100
+"""Rows that are brought out for each question: books that are worse need `verify`."""
 _LEGS: Final = 2
-_POSTED: Final = ("COMPLETED", "REVERSED")
-_RARE: Final = ("FAILED", "QUARANTINED", "REVERSED")
 _SET_ASIDE: Final = sorted({*EVENT_REASONS, DeadLetterReason.REPLY_NOT_SENT})
+
+Progress = Callable[[int, int], None]
 
 
 async def verify(
@@ -109,7 +123,9 @@ class _Verification:
         wallets = await self._check_wallets()
         by_status = await self._check_transactions()
         await self._check_exceptional(by_status)
-        entries = await self._check_entries(sum(by_status.get(status, 0) for status in _POSTED))
+        entries = await self._check_entries(
+            sum(by_status.get(status, 0) for status in POSTED_STATUSES)
+        )
         await self._check_set_aside()
         self._progress(self._done, self._done)
         return VerificationReport(
@@ -162,7 +178,7 @@ class _Verification:
         rows = await self._connection.fetch(self._sql["count_exceptional"])
         listed = sum(row["listed"] for row in rows)
         confirmed = sum(row["confirmed"] for row in rows)
-        rare = sum(by_status.get(status, 0) for status in _RARE)
+        rare = sum(by_status.get(status, 0) for status in RARE_STATUSES)
         differences = (listed - confirmed) + (rare - confirmed)
         await self._list("list_exceptional_differences", differences, exceptional_finding)
 
@@ -199,3 +215,26 @@ class _Verification:
         self._done += rows
         self._total = max(self._total, self._done)
         self._progress(self._done, self._total)
+
+
+async def check_transactions(
+    connection: Connection, transaction_ids: Sequence[UUID]
+) -> list[Finding]:
+    """Return what is wrong with these transactions as they are now, whatever is posted meanwhile.
+
+    Each question is one statement, which sees one moment. `connection` looks up by index
+    (reconciler.LOOKUP_SESSION). Ids without a row are no finding.
+    """
+    if not transaction_ids:
+        return []
+    sql = load_queries("processor.verification")
+    findings: list[Finding] = []
+    for query, findings_of in (
+        ("list_wrong_legs", leg_findings),
+        ("list_wrong_wallets", touched_wallet_findings),
+        ("list_wrong_statuses", status_findings),
+    ):
+        rows = await connection.fetch(sql[query], transaction_ids, WRONG_ROWS_MAX)
+        for row in rows:
+            findings.extend(findings_of(row))
+    return findings

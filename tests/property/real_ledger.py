@@ -20,7 +20,7 @@ from contracts.recording import RecordedRow, Submission, recorded_rows, recordin
 from contracts.transactions import TransactionCommand
 from contracts.wallets import WalletStatus
 from processor.posting import Item, Outcome, Poster
-from processor.reconciler.sweep import Sweep
+from processor.reconciler.worklist import Sweep
 from processor.verification.verify import verify
 from processor.wallet_cache import WalletCache
 from runtime.database import Pool, connect

@@ -13,7 +13,7 @@ from ops.clients.addresses import Addresses
 from ops.replay.options import ReplayOptions, mapping_of
 from ops.replay.session import run_replay
 from ops.replay.tally import Tally
-from processor.verification.report import VerificationReport
+from processor.verification.checks import VerificationReport
 from processor.verification.verify import verify
 from runtime.database import connect
 from tests.conftest import Doors

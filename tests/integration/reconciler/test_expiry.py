@@ -12,10 +12,14 @@ from aiormq.abc import DeliveredMessage
 
 from contracts.topology import partition_queue
 from processor.posting import Poster
-from processor.reconciler.expiry import LAST_CALLS, Expiry, last_call_pause_s
-from processor.reconciler.queue_depth import QueueDepth
-from processor.reconciler.sweep import Sweep
-from processor.reconciler.worklist import Worklist
+from processor.reconciler.worklist import (
+    LAST_CALLS,
+    Expiry,
+    QueueDepth,
+    Sweep,
+    Worklist,
+    last_call_pause_s,
+)
 from processor.verification.verify import verify
 from runtime.broker import Channel
 from runtime.database import Pool, connect

@@ -15,10 +15,8 @@ from processor.reconciler.integrity import (
     IntegrityCheck,
     IntegrityCounts,
 )
-from processor.reconciler.leadership import Leadership
-from processor.reconciler.reconciler import LOOKUP_SESSION, Reconciler
-from processor.reconciler.sweep import REWIND, Sweep
-from processor.reconciler.worklist import Worklist
+from processor.reconciler.reconciler import LOOKUP_SESSION, Leadership, Reconciler
+from processor.reconciler.worklist import REWIND, Sweep, Worklist
 from processor.verification.verify import verify
 from runtime.database import Pool, connect, create_pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record

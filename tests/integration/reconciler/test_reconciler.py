@@ -10,12 +10,10 @@ import aiohttp
 import pytest
 
 from contracts.topology import partition_queue
-from processor.reconciler.assembly import reconcile_once
+from processor.reconciler.__main__ import reconcile_once
 from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.leadership import Leadership
-from processor.reconciler.reconciler import ReconcileCounts, Reconciler
-from processor.reconciler.sweep import Sweep
-from processor.reconciler.worklist import Worklist
+from processor.reconciler.reconciler import Leadership, ReconcileCounts, Reconciler
+from processor.reconciler.worklist import Sweep, Worklist
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.settings import ReconcilerSettings, load_settings

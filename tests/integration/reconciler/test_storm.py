@@ -5,13 +5,9 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 from contracts.topology import partition_queue
-from processor.reconciler.expiry import Expiry
 from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.leadership import Leadership
-from processor.reconciler.queue_depth import QueueDepth
-from processor.reconciler.reconciler import Reconciler
-from processor.reconciler.sweep import Sweep
-from processor.reconciler.worklist import Worklist
+from processor.reconciler.reconciler import Leadership, Reconciler
+from processor.reconciler.worklist import Expiry, QueueDepth, Sweep, Worklist
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.publisher import Publisher

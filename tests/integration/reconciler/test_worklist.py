@@ -9,10 +9,14 @@ from prometheus_client import REGISTRY
 from contracts.messages import encode_recorded
 from contracts.partitions import partition_of_wallet
 from contracts.topology import partition_queue
-from processor.reconciler.expiry import Expiry
-from processor.reconciler.queue_depth import QueueDepth
-from processor.reconciler.sweep import Sweep
-from processor.reconciler.worklist import FIRST_DELAY_S, QUEUE_DEPTH_MAX, Worklist
+from processor.reconciler.worklist import (
+    FIRST_DELAY_S,
+    QUEUE_DEPTH_MAX,
+    Expiry,
+    QueueDepth,
+    Sweep,
+    Worklist,
+)
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.publisher import Publisher, UnroutableError

@@ -12,7 +12,7 @@ from aiormq.abc import DeliveredMessage
 from processor.event_retries import REFUSED_KEPT_S
 from processor.posting import Poster
 from processor.relay import FLIGHT_MAX, OutboxRelay
-from processor.verification.report import Check
+from processor.verification.checks import Check
 from processor.verification.verify import verify
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoints

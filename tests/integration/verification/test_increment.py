@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from processor.reconciler.reconciler import LOOKUP_SESSION
-from processor.verification.increment import WRONG_ROWS_MAX, check_transactions
-from processor.verification.report import Check
+from processor.verification.checks import Check
+from processor.verification.verify import WRONG_ROWS_MAX, check_transactions
 from runtime.database import connect
 from tests.integration.verification.books import corrupt, write_books
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from processor.verification.report import Check
+from processor.verification.checks import Check
 from processor.verification.verify import verify
 from runtime.database import connect
 from tests.integration.verification.books import corrupt, write_books
