@@ -14,10 +14,10 @@ from contracts.messages import DeadLetterReason
 from contracts.operations.dead_letters import ENDED_DEFAULT, ENDED_MAX
 from contracts.pages import DeadLetterFate, DeadLetterState
 from contracts.problems import ProblemCode
+from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, Outcome
+from dead_letters.operations import BEFORE_ALL, DeadLetters
 from ingress.endpoints import Call, json_response
 from ingress.parsing import ID_BYTES, uuid_of
-from runtime.dead_letters.operations import BEFORE_ALL, DeadLetters
-from runtime.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError, Outcome
 
 ENDING_S_MAX: Final = 10.0
 """A call that ends many begins no further one after this long: clients and proxies wait."""

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from contracts.messages import DeadLetterReason
 from contracts.pages import DeadLetterState
+from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, Outcome
+from dead_letters.operations import DeadLetters
 from ops.actor import login_actor
 from ops.dependencies import check_database, database_failures
 from ops.failures import RefusedError, UsageError
 from ops.migrating import MigrateSettings
 from runtime.database import create_pool
-from runtime.dead_letters.operations import DeadLetters
-from runtime.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError, Outcome
 from runtime.publisher import Publisher
 
 BROKER_PATIENCE_S: Final = 5.0

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from uuid import UUID
 
+    from dead_letters.model import DeadLetterFilter, Outcome
     from ops.dead_letters import Progress
-    from runtime.dead_letters.views import DeadLetterFilter, Outcome
 
 _BODY_SHOWN = 60
 _BAR_FROM = 20

@@ -19,12 +19,11 @@ from contracts.money import format_minor
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.transactions import TransactionCommand
 from contracts.wallets import WalletStatus
+from dead_letters.operations import DeadLetters
 from processor.posting import Item, Outcome, Poster
-from processor.reconciler.worklist import Sweep
-from processor.verification.verify import verify
 from processor.wallet_cache import WalletCache
+from reconciler.retry_queue import Sweep
 from runtime.database import Pool, connect
-from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoint, FaultPoints
 from runtime.publisher import Publisher
 from runtime.queries import load_queries
@@ -33,6 +32,7 @@ from tests.integration.dead_letters.letters import store
 from tests.integration.processor.books import open_pool
 from tests.property.model import Snapshot
 from tests.property.strategies import CURRENCIES
+from verification.verify import verify
 
 _NO_BROKER: Final = "amqp://nobody@127.0.0.1:1/"
 """The machine carries the messages itself: it loses, repeats and reorders them at will."""

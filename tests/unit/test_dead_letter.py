@@ -18,7 +18,7 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
-from runtime.dead_letters.views import HEADERS_BYTES_MAX, Letter, least_of, letter_of
+from dead_letters.model import HEADERS_BYTES_MAX, Letter, least_of, letter_of
 from runtime.properties import Properties
 
 _OURSELVES = "ackledger"

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from processor.reconciler.reconciler import DOUBTED_S, while_leading
+from reconciler.schedule import DOUBTED_S, while_leading
 from runtime.backoff import Backoff
 from runtime.periodic import Step, one_of, repeat
 from runtime.resilience.error_classification import is_transient

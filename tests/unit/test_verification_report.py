@@ -1,6 +1,6 @@
 """Findings are all counted, and only the first of them are kept."""
 
-from processor.verification.checks import (
+from verification.checks import (
     Check,
     Finding,
     Findings,

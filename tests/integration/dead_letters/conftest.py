@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
+from dead_letters.operations import DeadLetters
 from ops.stack import Stack, add_vhost, remove_vhost
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.database import Pool, create_pool
-from runtime.dead_letters.operations import DeadLetters
 from runtime.publisher import Publisher
 from runtime.topology import declare_topology
 from tests.integration.reconciler.serving import running

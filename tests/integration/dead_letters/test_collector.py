@@ -20,11 +20,11 @@ from contracts.messages import (
     DeadLetterReason,
 )
 from contracts.topology import DEAD_LETTERS, partition_queue
-from processor.dead_letters.collector import IN_HAND_MAX, DeadLetterCollector
+from dead_letters.collector import IN_HAND_MAX, DeadLetterCollector
+from dead_letters.model import HEXADECIMAL
 from runtime.amqp.watchdog import WATCH_INTERVAL_S
 from runtime.broker import Channel
 from runtime.database import Connection, Pool, connect
-from runtime.dead_letters.views import HEXADECIMAL
 from runtime.publisher import Outgoing, Publisher
 from runtime.topology import check_queue, declare_topology
 from tests.integration.dead_letters.conftest import PARTITIONS

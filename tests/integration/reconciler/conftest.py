@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from ops.stack import Stack, add_vhost, remove_vhost
-from processor.reconciler.reconciler import LOOKUP_SESSION
-from processor.reconciler.worklist import Expiry, QueueDepth, Worklist
+from reconciler.retry_queue import Expiry, QueueDepth, Worklist
+from reconciler.schedule import LOOKUP_SESSION
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.database import Pool, create_pool
 from runtime.publisher import Publisher

@@ -12,7 +12,7 @@ from aiormq.abc import DeliveredMessage
 
 from contracts.topology import partition_queue
 from processor.posting import Poster
-from processor.reconciler.worklist import (
+from reconciler.retry_queue import (
     LAST_CALLS,
     Expiry,
     QueueDepth,
@@ -20,7 +20,6 @@ from processor.reconciler.worklist import (
     Worklist,
     last_call_pause_s,
 )
-from processor.verification.verify import verify
 from runtime.broker import Channel
 from runtime.database import Pool, connect
 from runtime.publisher import Publisher, UnroutableError
@@ -29,6 +28,7 @@ from tests.integration.reconciler.conftest import NEVER, PARTITIONS
 from tests.integration.reconciler.pending import record_pending
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
+from verification.verify import verify
 
 QUEUES = [partition_queue(number) for number in range(PARTITIONS)]
 AGE_S = 60.0

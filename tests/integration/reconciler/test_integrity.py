@@ -10,19 +10,19 @@ import structlog
 from prometheus_client import REGISTRY
 
 from processor.posting import Poster
-from processor.reconciler.integrity import (
+from reconciler.integrity import (
     TRANSACTIONS_PER_STEP_MIN,
     IntegrityCheck,
     IntegrityCounts,
 )
-from processor.reconciler.reconciler import LOOKUP_SESSION, Leadership, Reconciler
-from processor.reconciler.worklist import REWIND, Sweep, Worklist
-from processor.verification.verify import verify
+from reconciler.retry_queue import REWIND, Sweep, Worklist
+from reconciler.schedule import LOOKUP_SESSION, Leadership, Reconciler
 from runtime.database import Pool, connect, create_pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 from tests.integration.reconciler.serving import running
 from tests.integration.verification.books import corrupt, write_books
 from tests.support import eventually
+from verification.verify import verify
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -10,10 +10,10 @@ import aiohttp
 import pytest
 
 from contracts.topology import partition_queue
-from processor.reconciler.__main__ import reconcile_once
-from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.reconciler import Leadership, ReconcileCounts, Reconciler
-from processor.reconciler.worklist import Sweep, Worklist
+from reconciler.__main__ import reconcile_once
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import Sweep, Worklist
+from reconciler.schedule import Leadership, ReconcileCounts, Reconciler
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.settings import ReconcilerSettings, load_settings
@@ -144,7 +144,7 @@ async def test_the_process_serves_its_metrics_and_ends_on_sigterm(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "processor.reconciler",
+        "reconciler",
         cwd=ROOT,
         env={**_environment(database_url, broker_url), "ACKLEDGER_STATUS_PORT": str(port)},
         stderr=asyncio.subprocess.PIPE,
@@ -177,7 +177,7 @@ async def test_a_wrong_setting_stops_the_start_and_is_named(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "processor.reconciler",
+        "reconciler",
         cwd=ROOT,
         env={**_environment(database_url, broker_url), name: value},
         stderr=asyncio.subprocess.PIPE,

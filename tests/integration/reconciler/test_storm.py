@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 from contracts.topology import partition_queue
-from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.reconciler import Leadership, Reconciler
-from processor.reconciler.worklist import Expiry, QueueDepth, Sweep, Worklist
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import Expiry, QueueDepth, Sweep, Worklist
+from reconciler.schedule import Leadership, Reconciler
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.publisher import Publisher

@@ -5,8 +5,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from contracts.identifiers import first_id_at
-from processor.reconciler import worklist
-from processor.reconciler.worklist import Sweep, SweepCounts
+from reconciler import retry_queue
+from reconciler.retry_queue import Sweep, SweepCounts
 from runtime.database import Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
 
@@ -93,7 +93,7 @@ async def test_a_long_history_is_walked_in_steps_to_its_end(
 
     assert counts.stale == 5 * group
     # The last row of each full step is read again by the next one.
-    assert counts.swept == 5 * group + 5 * group // worklist.ROWS_PER_STEP_MAX
+    assert counts.swept == 5 * group + 5 * group // retry_queue.ROWS_PER_STEP_MAX
     assert len(await _worklist(database)) == 5 * group
 
 

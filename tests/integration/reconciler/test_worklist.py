@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from contracts.messages import encode_recorded
 from contracts.partitions import partition_of_wallet
 from contracts.topology import partition_queue
-from processor.reconciler.worklist import (
+from reconciler.retry_queue import (
     FIRST_DELAY_S,
     QUEUE_DEPTH_MAX,
     Expiry,

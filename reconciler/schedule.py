@@ -16,9 +16,9 @@ import asyncpg
 import structlog
 from prometheus_client import Counter
 
-from processor.reconciler import metrics
-from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.worklist import Sweep, Worklist
+from reconciler import metrics
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import Sweep, Worklist
 from runtime.backoff import Backoff
 from runtime.database import connect
 from runtime.periodic import Step, repeat
@@ -68,7 +68,7 @@ class Leadership:
         self._url = url
         self._is_leader = False
         self._spoke_at = 0.0
-        self._sql = load_queries("processor.reconciler")
+        self._sql = load_queries("reconciler")
 
     @property
     def is_leader(self) -> bool:

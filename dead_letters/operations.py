@@ -16,9 +16,17 @@ from contracts.pages import PAGE_LIMIT_MAX, DeadLetterFate
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.replies import result_body
 from contracts.views import render_transaction
-from runtime.database import Connection, Pool
-from runtime.dead_letters import metrics
-from runtime.dead_letters.replay import (
+from dead_letters import metrics
+from dead_letters.model import (
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterNotFoundError,
+    DeadLetterPage,
+    Outcome,
+    ReasonCounts,
+    dead_letter_of,
+)
+from dead_letters.replay import (
     DETAIL_MAX,
     OweAgain,
     PostAgain,
@@ -30,19 +38,11 @@ from runtime.dead_letters.replay import (
     posting_detail,
     recording_detail,
 )
-from runtime.dead_letters.views import (
-    DeadLetter,
-    DeadLetterFilter,
-    DeadLetterNotFoundError,
-    DeadLetterPage,
-    Outcome,
-    ReasonCounts,
-    dead_letter_of,
-)
+from runtime.database import Connection, Pool
+from runtime.pagination import Examined, Window, examine
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.queries import load_queries
 from runtime.republishing import RecordedTransaction, recorded_messages, recorded_transaction
-from runtime.windows import Examined, Window, examine
 
 COUNTED_MAX: Final = 100_000
 """Rows that one count examines: under a second."""
@@ -70,7 +70,7 @@ class DeadLetters:
         self._pool = pool
         self._publisher = publisher
         self._partitions = partitions
-        self._sql = load_queries("runtime.dead_letters")
+        self._sql = load_queries("dead_letters")
 
     async def page(
         self, wanted: DeadLetterFilter, *, cursor: UUID | None = None, limit: int = 50

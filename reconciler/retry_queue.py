@@ -17,7 +17,7 @@ import structlog
 
 from contracts.identifiers import first_id_at
 from contracts.topology import partition_queue
-from processor.reconciler import metrics
+from reconciler import metrics
 from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -76,7 +76,7 @@ class Sweep:
     def __init__(self, pool: Pool, *, reader_after_s: float = READER_AFTER_S) -> None:
         self._pool = pool
         self._reader_after_s = reader_after_s
-        self._sql = load_queries("processor.reconciler")
+        self._sql = load_queries("reconciler")
 
     async def run_once(self, *, older_than_s: float) -> SweepCounts:
         """Walk to the present minus a threshold, in bounded steps, each a commit of its own.
@@ -191,7 +191,7 @@ class Expiry:
         """`after_s` is the age from which on a transaction may expire; 0 is never."""
         self._pool = pool
         self._after_s = after_s
-        self._sql = load_queries("processor.reconciler")
+        self._sql = load_queries("reconciler")
 
     @property
     def age_s(self) -> float | None:
@@ -272,7 +272,7 @@ class Worklist:
         self._in_flight_max = in_flight_max
         self._expiry = expiry
         self._fault_points = fault_points
-        self._sql = load_queries("processor.reconciler")
+        self._sql = load_queries("reconciler")
 
     async def run_once(self) -> WorklistCounts:
         """Publish what is due, confirmed; raises what keeps the broker from confirming."""

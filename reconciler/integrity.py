@@ -13,11 +13,11 @@ from uuid import UUID
 
 import structlog
 
-from processor.reconciler import metrics
-from processor.verification.checks import FINDINGS_HELD_MAX, Finding
-from processor.verification.verify import check_transactions
+from reconciler import metrics
 from runtime.database import Connection, Pool
 from runtime.queries import load_queries
+from verification.checks import FINDINGS_HELD_MAX, Finding
+from verification.verify import check_transactions
 
 TRANSACTIONS_PER_STEP_MAX: Final = 5_000
 """What one step looks at: some hundred milliseconds of the server's time."""
@@ -67,7 +67,7 @@ class IntegrityCheck:
         self._interval_s = interval_s
         self._step_max = step_max
         self._size = step_max
-        self._sql = load_queries("processor.reconciler")
+        self._sql = load_queries("reconciler")
 
     async def run_once(self) -> IntegrityCounts:
         """Make one bounded step; safe beside another's. Raises what the database raises."""

@@ -22,7 +22,7 @@ from contracts.messages import (
 from contracts.recording import RecordedRow, Submission
 from contracts.replies import reply_queue, unescaped
 from contracts.tracing import valid_traceparent
-from runtime.dead_letters.views import DeadLetter
+from dead_letters.model import DeadLetter
 
 DETAIL_MAX: Final = 500
 """Characters: keys may be long, and the audit log keeps each detail for ever."""

@@ -23,7 +23,9 @@ from uuid import UUID
 import asyncpg
 
 from contracts.messages import EVENT_REASONS, DeadLetterReason
-from processor.verification.checks import (
+from runtime.database import Connection
+from runtime.queries import load_queries
+from verification.checks import (
     POSTED_STATUSES,
     RARE_STATUSES,
     Finding,
@@ -44,8 +46,6 @@ from processor.verification.checks import (
     unposted_finding,
     wallet_findings,
 )
-from runtime.database import Connection
-from runtime.queries import load_queries
 
 WALLETS_PER_PAGE: Final = 5_000
 """Rows that a page of the walk brings: a few hundred kilobytes."""
@@ -110,7 +110,7 @@ class _Verification:
         self._connection = connection
         self._pending_max_s = pending_max_s
         self._progress = progress
-        self._sql = load_queries("processor.verification")
+        self._sql = load_queries("verification")
         self._findings = Findings()
         self._done = 0
         self._total = 0
@@ -227,7 +227,7 @@ async def check_transactions(
     """
     if not transaction_ids:
         return []
-    sql = load_queries("processor.verification")
+    sql = load_queries("verification")
     findings: list[Finding] = []
     for query, findings_of in (
         ("list_wrong_legs", leg_findings),

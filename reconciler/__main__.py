@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from processor.dead_letters.collector import DeadLetterCollector
-from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.reconciler import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
-from processor.reconciler.worklist import Expiry, QueueDepth, Sweep, Worklist
+from dead_letters.collector import DeadLetterCollector
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import Expiry, QueueDepth, Sweep, Worklist
+from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
 from runtime.database import Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database

@@ -11,12 +11,12 @@ import asyncpg
 import structlog
 
 from contracts.topology import DEAD_LETTERS
+from dead_letters import metrics
+from dead_letters.model import Letter, least_of, letter_of
 from runtime.amqp.consumer import Consumer
 from runtime.backoff import Backoff
 from runtime.broker import user_of
 from runtime.database import ACQUIRE_TIMEOUT_S, Pool
-from runtime.dead_letters import metrics
-from runtime.dead_letters.views import Letter, least_of, letter_of
 from runtime.delivering import Arrival, DeliveringChannel
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
@@ -54,7 +54,7 @@ class DeadLetterCollector:
     def __init__(self, url: str, *, pool: Pool, fault_points: FaultPoints = NO_FAULTS) -> None:
         self._pool = pool
         self._fault_points = fault_points
-        self._sql = load_queries("runtime.dead_letters")
+        self._sql = load_queries("dead_letters")
         self._consumer = Consumer(
             url,
             DEAD_LETTERS,
