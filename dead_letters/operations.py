@@ -316,7 +316,7 @@ class DeadLetters:
     async def _pending(
         self, connection: Connection, transaction_ids: Sequence[UUID]
     ) -> list[RecordedTransaction]:
-        """Put what is still to be posted on the reconciler's worklist, and return it."""
+        """Put what is still to be posted on the reconciler's retry queue, and return it."""
         if not transaction_ids:
             return []
         rows = await connection.fetch(self._sql["read_pending"], transaction_ids)

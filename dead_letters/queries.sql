@@ -115,7 +115,7 @@ FROM transactions
 WHERE id = ANY ($1::uuid[]) AND status = 'PENDING';
 
 -- name: insert_stale
--- The sweep may have passed these ids long ago: the worklist makes sure of their posting, should
+-- The sweep may have passed these ids long ago: the retry queue makes sure of their posting, should
 -- the publish that follows this commit fail.
 INSERT INTO stale_transactions (transaction_id, next_attempt_at)
 SELECT w.id, clock_timestamp() + make_interval(secs => $2)

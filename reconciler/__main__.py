@@ -13,7 +13,7 @@ from typing import Final
 
 from dead_letters.collector import DeadLetterCollector
 from reconciler.integrity import IntegrityCheck
-from reconciler.retry_queue import Expiry, QueueDepth, Sweep, Worklist
+from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
 from runtime.database import Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
@@ -113,7 +113,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
     publisher = Publisher(settings.amqp_url, name="reconciler-publish")
     depth = QueueDepth(settings.amqp_url, partitions=settings.partitions)
     fault_points = fault_points_in(settings.fault_orders)
-    worklist = Worklist(
+    retry_queue = RetryQueue(
         pool=pool,
         publisher=publisher,
         depth=depth,
@@ -124,7 +124,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
     )
     reconciler = Reconciler(
         sweep=Sweep(pool),
-        worklist=worklist,
+        retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=settings.integrity_interval_s),
         leadership=Leadership(settings.database_url),
         stale_after_s=stale_after_s,

@@ -1,8 +1,8 @@
 """The integrity check: an incremental `verify` that follows the sweep and never looks at all.
 
 The sweep passes each transaction once; what is not PENDING there is final, so its entries and its
-wallets are checked right behind it. What was still PENDING is on the worklist; when it leaves that,
-it is listed as a late ending and checked by the list.
+wallets are checked right behind it. What was still PENDING is on the retry queue; when it leaves
+that, it is listed as a late ending and checked by the list.
 """
 
 import time

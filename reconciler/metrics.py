@@ -18,7 +18,7 @@ EXPIRED: Final = Counter(
 FAILURES: Final = Counter(
     "ackledger_reconciler_failures", "Passes that have to be done again after an error"
 )
-WORKLIST: Final = Gauge(
+RETRY_QUEUE: Final = Gauge(
     "ackledger_reconciler_worklist_transactions",
     "Transactions on the worklist, counted up to a bound",
 )

@@ -37,7 +37,7 @@ SELECT swept_until FROM sweep_progress FOR UPDATE;
 
 -- name: sweep_step
 -- Walks one bounded stretch of the primary key: [$1, $2), at most $3 rows. What is still PENDING
--- goes to the worklist, due at once and in the order of acceptance; the watermark moves along.
+-- goes to the retry queue, due at once and in the order of acceptance; the watermark moves along.
 WITH stretch AS MATERIALIZED (
     SELECT id, status, created_at FROM transactions
     WHERE id >= $1 AND id < $2
@@ -76,7 +76,7 @@ SET swept_until = $1, checked_until = least(checked_until, $1)
 WHERE swept_until > $1;
 
 -- name: forget_ended
--- What was published again and is PENDING no longer leaves the worklist. Only those in flight are
+-- What was published again and is PENDING no longer leaves the retry queue. Only those in flight are
 -- looked at: a bounded number.
 WITH ended AS (
     DELETE FROM stale_transactions AS s
@@ -106,7 +106,7 @@ SELECT count(*) FROM stale_transactions WHERE next_attempt_at > statement_timest
 
 -- name: claim_due
 -- Takes the due ones that no other reconciler has in hand, oldest first, at most $1. What is
--- PENDING no longer leaves the worklist; the rest is due again after a delay that doubles from $2
+-- PENDING no longer leaves the retry queue; the rest is due again after a delay that doubles from $2
 -- seconds up to $3: claimed before it is published, so that no lock is held meanwhile. Past the age
 -- of $4 seconds (never, if null) it is due after $5; then an announcement that was a last call has
 -- been in vain when $6 says that consumers have emptied the queues.
@@ -219,8 +219,8 @@ UPDATE stale_transactions
 SET attempts = attempts - 1, next_attempt_at = statement_timestamp()
 WHERE transaction_id = ANY ($1::uuid[]) AND attempts > 0;
 
--- name: count_worklist
--- How long the worklist is, counted up to a bound.
+-- name: count_retry_queue
+-- How long the retry queue is, counted up to a bound.
 SELECT count(*) FROM (SELECT FROM stale_transactions LIMIT $1) AS counted;
 
 -- name: read_integrity_progress

@@ -1,7 +1,7 @@
 """What stays PENDING too long: found by the sweep, published again, and at last given up.
 
-The sweep walks the primary key from where it came to, and puts what is still PENDING on the
-worklist. What is on it is published again until it is PENDING no longer, and nothing is added to a
+The sweep walks the primary key from where it came to, and puts what is still PENDING on the retry
+queue. What is on it is published again until it is PENDING no longer, and nothing is added to a
 flood. What nobody posts, although it was announced again and again, ends as FAILED.
 """
 
@@ -55,7 +55,7 @@ FORGOTTEN_MAX: Final = 10_000
 CLAIM_LOCK_KEY: Final = 0x61636B63
 """Any number, the same for every process of Ackledger: 'ackc' in ASCII."""
 COUNTED_MAX: Final = 100_000
-"""The worklist is counted no further: counting is not worth more time than that."""
+"""The retry queue is counted no further: counting is not worth more time than that."""
 _NO_ANSWER: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
 _PAUSES_PER_AGE: Final = 10
 
@@ -71,7 +71,7 @@ class SweepCounts:
 
 
 class Sweep:
-    """Puts transactions that are PENDING for too long on the worklist, each row looked at once."""
+    """Puts what is PENDING for too long on the retry queue; looks at each row once."""
 
     def __init__(self, pool: Pool, *, reader_after_s: float = READER_AFTER_S) -> None:
         self._pool = pool
@@ -230,7 +230,7 @@ class Expiry:
 
 
 @dataclass(frozen=True, slots=True)
-class WorklistCounts:
+class RetryQueueCounts:
     """What became of due transactions, and how many are still on the list."""
 
     ended: int
@@ -251,7 +251,7 @@ class _Due:
     to_expire: list[UUID]
 
 
-class Worklist:
+class RetryQueue:
     """Publishes due transactions again, never more than a bound of them in flight."""
 
     def __init__(
@@ -274,7 +274,7 @@ class Worklist:
         self._fault_points = fault_points
         self._sql = load_queries("reconciler")
 
-    async def run_once(self) -> WorklistCounts:
+    async def run_once(self) -> RetryQueueCounts:
         """Publish what is due, confirmed; raises what keeps the broker from confirming."""
         ended = await self._pool.fetchval(self._sql["forget_ended"])
         await self._pool.execute(self._sql["forget_announced"], FORGOTTEN_MAX)
@@ -291,9 +291,9 @@ class Worklist:
             await self._expiry.note_last_calls(due.last_calls)
             await self._fault_points.reach(FaultPoint.RECONCILER_REPUBLISHED)
             republished = len(due.to_publish)
-        waiting = await self._pool.fetchval(self._sql["count_worklist"], COUNTED_MAX)
-        metrics.WORKLIST.set(waiting)
-        return WorklistCounts(
+        waiting = await self._pool.fetchval(self._sql["count_retry_queue"], COUNTED_MAX)
+        metrics.RETRY_QUEUE.set(waiting)
+        return RetryQueueCounts(
             ended=ended,
             expired=expired,
             republished=republished,

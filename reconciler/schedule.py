@@ -18,7 +18,7 @@ from prometheus_client import Counter
 
 from reconciler import metrics
 from reconciler.integrity import IntegrityCheck
-from reconciler.retry_queue import Sweep, Worklist
+from reconciler.retry_queue import RetryQueue, Sweep
 from runtime.backoff import Backoff
 from runtime.database import connect
 from runtime.periodic import Step, repeat
@@ -145,8 +145,8 @@ class Leadership:
 class ReconcileCounts:
     """What one pass did.
 
-    Rows `swept`, of them `stale` put on the worklist; of the worklist `ended` (PENDING no longer),
-    `expired`, `republished`, and still `waiting` (counted up to a bound).
+    Rows `swept`, of them `stale` put on the retry queue; of those on it `ended` (PENDING no
+    longer), `expired`, `republished`, and still `waiting` (counted up to a bound).
     """
 
     swept: int
@@ -177,14 +177,14 @@ class Reconciler:
         self,
         *,
         sweep: Sweep,
-        worklist: Worklist,
+        retry_queue: RetryQueue,
         integrity: IntegrityCheck,
         leadership: Leadership,
         stale_after_s: float,
         interval_s: float,
     ) -> None:
         self._sweep = sweep
-        self._worklist = worklist
+        self._retry_queue = retry_queue
         self._integrity = integrity
         self._leadership = leadership
         self._stale_after_s = stale_after_s
@@ -207,7 +207,7 @@ class Reconciler:
         Raises what keeps the database or the broker from answering.
         """
         swept = await self._sweep.run_once(older_than_s=self._stale_after_s)
-        work = await self._worklist.run_once()
+        work = await self._retry_queue.run_once()
         return ReconcileCounts(
             swept=swept.swept,
             stale=swept.stale,

@@ -229,7 +229,7 @@ class RealLedger:
         return self._run(self._parts.dead_letters.discard(letter_id, actor="machine")).fate.value
 
     def stale(self) -> set[UUID]:
-        """Sweep all there is, and return what stands on the worklist."""
+        """Sweep all there is, and return what stands on the retry queue."""
 
         async def sweep() -> set[UUID]:
             await self._parts.sweep.run_once(older_than_s=0)

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from ops.stack import Stack, add_vhost, remove_vhost
-from reconciler.retry_queue import Expiry, QueueDepth, Worklist
+from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue
 from reconciler.schedule import LOOKUP_SESSION
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.database import Pool, create_pool
@@ -66,9 +66,9 @@ async def depth(broker_url: str) -> AsyncIterator[QueueDepth]:
 
 
 @pytest.fixture
-def worklist(pool: Pool, publisher: Publisher, depth: QueueDepth) -> Worklist:
-    """The worklist, with room for a thousand in flight."""
-    return Worklist(
+def retry_queue(pool: Pool, publisher: Publisher, depth: QueueDepth) -> RetryQueue:
+    """The retry queue, with room for a thousand in flight."""
+    return RetryQueue(
         pool=pool,
         publisher=publisher,
         depth=depth,

@@ -12,7 +12,7 @@ import pytest
 from contracts.topology import partition_queue
 from reconciler.__main__ import reconcile_once
 from reconciler.integrity import IntegrityCheck
-from reconciler.retry_queue import Sweep, Worklist
+from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.schedule import Leadership, ReconcileCounts, Reconciler
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
@@ -48,11 +48,11 @@ async def _wait_for_messages(channel: Channel) -> None:
 
 
 async def test_it_publishes_what_becomes_stale_while_it_leads(
-    pool: Pool, database: Connection, database_url: str, worklist: Worklist, channel: Channel
+    pool: Pool, database: Connection, database_url: str, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     reconciler = Reconciler(
         sweep=Sweep(pool),
-        worklist=worklist,
+        retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=0.2,
@@ -68,12 +68,12 @@ async def test_it_publishes_what_becomes_stale_while_it_leads(
 
 
 async def test_it_goes_on_after_the_database_cut_every_connection(
-    pool: Pool, database: Connection, database_url: str, worklist: Worklist, channel: Channel
+    pool: Pool, database: Connection, database_url: str, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     leadership = Leadership(database_url)
     reconciler = Reconciler(
         sweep=Sweep(pool),
-        worklist=worklist,
+        retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=leadership,
         stale_after_s=0.1,
@@ -111,12 +111,12 @@ async def test_one_pass_by_hand_tells_what_it_did(
 
 
 async def test_one_pass_by_hand_works_beside_a_leader(
-    pool: Pool, database: Connection, database_url: str, broker_url: str, worklist: Worklist
+    pool: Pool, database: Connection, database_url: str, broker_url: str, retry_queue: RetryQueue
 ) -> None:
     settings = load_settings(ReconcilerSettings, _environment(database_url, broker_url))
     reconciler = Reconciler(
         sweep=Sweep(pool),
-        worklist=worklist,
+        retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=3600,

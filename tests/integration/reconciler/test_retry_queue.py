@@ -14,8 +14,8 @@ from reconciler.retry_queue import (
     QUEUE_DEPTH_MAX,
     Expiry,
     QueueDepth,
+    RetryQueue,
     Sweep,
-    Worklist,
 )
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
@@ -43,13 +43,13 @@ def _wallet_of(partition: int) -> UUID:
 
 
 async def test_each_partition_gets_its_transactions_in_accepted_order(
-    pool: Pool, database: Connection, worklist: Worklist, channel: Channel
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     wallets = [_wallet_of(number % 2) for number in range(20)]
     ids = await record_pending(database, wallet_ids=wallets)
     await _make_stale(pool)
 
-    counts = await worklist.run_once()
+    counts = await retry_queue.run_once()
 
     assert counts.republished == 20
     assert await taken_ids(channel, QUEUES[0]) == [ids[0::2]]
@@ -58,23 +58,23 @@ async def test_each_partition_gets_its_transactions_in_accepted_order(
 
 @pytest.mark.parametrize("kind", ["deposit", "withdrawal", "transfer"])
 async def test_the_wallet_that_orders_a_transaction_decides_its_partition(
-    pool: Pool, database: Connection, worklist: Worklist, channel: Channel, kind: str
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel, kind: str
 ) -> None:
     ids = await record_pending(database, kind=kind, wallet_ids=[_wallet_of(0), _wallet_of(1)])
     await _make_stale(pool)
 
-    await worklist.run_once()
+    await retry_queue.run_once()
 
     assert [await taken_ids(channel, queue) for queue in QUEUES] == [[[ids[0]]], [[ids[1]]]]
 
 
 async def test_a_message_holds_at_most_a_group(
-    pool: Pool, database: Connection, worklist: Worklist, channel: Channel
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     ids = await record_pending(database, wallet_ids=[_wallet_of(0)] * 600)
     await _make_stale(pool)
 
-    await worklist.run_once()
+    await retry_queue.run_once()
 
     groups = await taken_ids(channel, QUEUES[0])
     assert [len(group) for group in groups] == [256, 256, 88]
@@ -82,25 +82,25 @@ async def test_a_message_holds_at_most_a_group(
 
 
 async def test_what_was_published_again_has_time_to_be_posted(
-    pool: Pool, database: Connection, worklist: Worklist
+    pool: Pool, database: Connection, retry_queue: RetryQueue
 ) -> None:
     await record_pending(database, 5)
     await _make_stale(pool)
 
-    first = await worklist.run_once()
-    second = await worklist.run_once()
+    first = await retry_queue.run_once()
+    second = await retry_queue.run_once()
 
     assert (first.republished, second.republished, second.waiting) == (5, 0, 5)
 
 
 async def test_the_pause_between_two_tries_doubles_up_to_ten_minutes(
-    pool: Pool, database: Connection, worklist: Worklist
+    pool: Pool, database: Connection, retry_queue: RetryQueue
 ) -> None:
     await record_pending(database, 1)
     await _make_stale(pool)
     pauses = []
     for _ in range(9):
-        await worklist.run_once()
+        await retry_queue.run_once()
         pause_s = await database.fetchval(
             "SELECT extract(epoch FROM next_attempt_at - clock_timestamp()) FROM stale_transactions"
         )
@@ -113,34 +113,34 @@ async def test_the_pause_between_two_tries_doubles_up_to_ten_minutes(
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "QUARANTINED"])
-async def test_what_is_pending_no_longer_leaves_the_worklist_unpublished(
-    pool: Pool, database: Connection, worklist: Worklist, channel: Channel, status: str
+async def test_what_is_pending_no_longer_leaves_the_retry_queue_unpublished(
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel, status: str
 ) -> None:
     await record_pending(database, 3)
     await _make_stale(pool)
     await database.execute("UPDATE transactions SET status = $1::transaction_status", status)
 
-    counts = await worklist.run_once()
+    counts = await retry_queue.run_once()
 
     assert (counts.ended, counts.republished, counts.waiting) == (3, 0, 0)
     assert [await taken_ids(channel, queue) for queue in QUEUES] == [[], []]
 
 
-async def test_what_was_posted_after_it_was_published_leaves_the_worklist(
-    pool: Pool, database: Connection, worklist: Worklist
+async def test_what_was_posted_after_it_was_published_leaves_the_retry_queue(
+    pool: Pool, database: Connection, retry_queue: RetryQueue
 ) -> None:
     await record_pending(database, 3)
     await _make_stale(pool)
-    await worklist.run_once()
+    await retry_queue.run_once()
     await database.execute("UPDATE transactions SET status = 'COMPLETED'")
 
-    counts = await worklist.run_once()
+    counts = await retry_queue.run_once()
 
     assert (counts.ended, counts.republished, counts.waiting) == (3, 0, 0)
 
 
 async def test_marks_of_unannounced_transactions_are_kept_while_those_are_pending(
-    database: Connection, worklist: Worklist
+    database: Connection, retry_queue: RetryQueue
 ) -> None:
     ids = await record_pending(database, 3)
     await database.executemany(
@@ -148,7 +148,7 @@ async def test_marks_of_unannounced_transactions_are_kept_while_those_are_pendin
     )
     await database.execute("UPDATE transactions SET status = 'FAILED' WHERE id = $1", ids[1])
 
-    await worklist.run_once()
+    await retry_queue.run_once()
 
     rows = await database.fetch("SELECT transaction_id FROM unannounced_transactions ORDER BY 1")
     assert [row["transaction_id"] for row in rows] == [ids[0], ids[2]]
@@ -159,7 +159,7 @@ async def test_never_more_than_the_bound_is_in_flight(
 ) -> None:
     ids = await record_pending(database, 25)
     await _make_stale(pool)
-    narrow = Worklist(
+    narrow = RetryQueue(
         pool=pool,
         publisher=publisher,
         depth=depth,
@@ -178,16 +178,16 @@ async def test_never_more_than_the_bound_is_in_flight(
 
 
 async def test_a_deep_queue_pauses_it(
-    pool: Pool, database: Connection, worklist: Worklist, channel: Channel
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     for _ in range(QUEUE_DEPTH_MAX + 1):
         await channel.basic_publish(encode_recorded([uuid4()]), routing_key=QUEUES[1])
     await record_pending(database, 5)
     await _make_stale(pool)
 
-    paused = await worklist.run_once()
+    paused = await retry_queue.run_once()
     await channel.queue_purge(QUEUES[1])
-    resumed = await worklist.run_once()
+    resumed = await retry_queue.run_once()
 
     assert (paused.is_paused, paused.republished) == (True, 0)
     assert (resumed.is_paused, resumed.republished) == (False, 5)
@@ -221,7 +221,7 @@ async def test_what_the_broker_did_not_confirm_is_due_at_once(
     await _make_stale(pool)
     await channel.queue_delete(QUEUES[1])
     depth = QueueDepth(broker_url, partitions=1)
-    worklist = Worklist(
+    retry_queue = RetryQueue(
         pool=pool,
         publisher=publisher,
         depth=depth,
@@ -233,7 +233,7 @@ async def test_what_the_broker_did_not_confirm_is_due_at_once(
     async with running(depth):
         await depth.wait_until_up()
         with pytest.raises(UnroutableError):
-            await worklist.run_once()
+            await retry_queue.run_once()
 
     rows = await database.fetch(
         "SELECT transaction_id, attempts, next_attempt_at <= clock_timestamp() AS is_due"
@@ -243,25 +243,25 @@ async def test_what_the_broker_did_not_confirm_is_due_at_once(
 
 
 async def test_nothing_is_claimed_while_a_queue_is_missing(
-    pool: Pool, database: Connection, worklist: Worklist, channel: Channel
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     await record_pending(database, 3)
     await _make_stale(pool)
     await channel.queue_delete(QUEUES[0])
 
     with pytest.raises(ConnectionError):
-        await worklist.run_once()
+        await retry_queue.run_once()
 
     assert await database.fetchval("SELECT max(attempts) FROM stale_transactions") == 0
 
 
-async def test_two_worklists_at_once_publish_each_transaction_once(
-    pool: Pool, database: Connection, worklist: Worklist, channel: Channel
+async def test_two_retry_queues_at_once_publish_each_transaction_once(
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     ids = await record_pending(database, 700)
     await _make_stale(pool)
 
-    counts = await asyncio.gather(*(worklist.run_once() for _ in range(3)))
+    counts = await asyncio.gather(*(retry_queue.run_once() for _ in range(3)))
 
     groups = [group for queue in QUEUES for group in await taken_ids(channel, queue)]
     assert sum(one.republished for one in counts) == 700
