@@ -12,7 +12,7 @@ import structlog
 
 from contracts.topology import DEAD_LETTERS
 from dead_letters import metrics
-from dead_letters.model import Letter, least_of, letter_of
+from dead_letters.model import CollectedLetter, least_of, letter_of
 from runtime.amqp.consumer import Consumer
 from runtime.backoff import Backoff
 from runtime.broker import user_of
@@ -29,7 +29,7 @@ STORED_BYTES_MAX: Final = 16 * 1024 * 1024
 QUIET_MAX_S: Final = math.inf
 """This queue is idle nearly always, which is no reason to begin anew."""
 
-_COLUMNS: Final = tuple(field.name for field in fields(Letter))
+_COLUMNS: Final = tuple(field.name for field in fields(CollectedLetter))
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 class _Delivery:
     channel: DeliveringChannel
     tag: int
-    letter: Letter
+    letter: CollectedLetter
     is_least: bool = False
     """Whether the letter is stored in part, since the whole could not be."""
 
@@ -112,7 +112,7 @@ class DeadLetterCollector:
             stored.extend(await self._store([delivery]))
         return stored
 
-    async def _insert(self, letters: Sequence[Letter]) -> None:
+    async def _insert(self, letters: Sequence[CollectedLetter]) -> None:
         columns: list[list[Any]] = [
             [getattr(letter, column) for letter in letters] for column in _COLUMNS
         ]

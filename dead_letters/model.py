@@ -46,7 +46,7 @@ _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class CollectedLetter:
     """A dead letter as it is stored; `headers` is JSON, without those of our own."""
 
     message_id: str
@@ -61,7 +61,7 @@ class Letter:
     content_type: str | None
 
 
-def least_of(letter: Letter, error: Exception) -> Letter:
+def least_of(letter: CollectedLetter, error: Exception) -> CollectedLetter:
     """Return what can always be stored of a letter that the database refused; its id stays.
 
     Bounded ASCII texts, no headers, and the beginning of the body as hexadecimal digits, should the
@@ -69,7 +69,7 @@ def least_of(letter: Letter, error: Exception) -> Letter:
     """
     was = f"stored in part, since the whole was refused ({type(error).__name__}: {error}): "
     body = letter.body[:LEAST_BODY_BYTES_MAX]
-    return Letter(
+    return CollectedLetter(
         # It ends with a digest, which tells it from others.
         message_id=_plain(letter.message_id[-LEAST_TEXT_MAX:]) or "-",
         queue=_plain(letter.queue),
@@ -84,7 +84,7 @@ def least_of(letter: Letter, error: Exception) -> Letter:
     )
 
 
-def letter_of(body: bytes, properties: Properties, *, own_user: str) -> Letter:
+def letter_of(body: bytes, properties: Properties, *, own_user: str) -> CollectedLetter:
     """Return what to store of a message, whoever buried it; never raises.
 
     The processor's dead letters carry our headers and our own broker user (`own_user`). A message
@@ -99,9 +99,11 @@ def letter_of(body: bytes, properties: Properties, *, own_user: str) -> Letter:
     return _from_broker(body, properties, headers, death)
 
 
-def _from_processor(body: bytes, properties: Properties, headers: Mapping[str, Any]) -> Letter:
+def _from_processor(
+    body: bytes, properties: Properties, headers: Mapping[str, Any]
+) -> CollectedLetter:
     submitter = headers.get(SUBMITTER_HEADER)
-    return Letter(
+    return CollectedLetter(
         message_id=_message_id("processor", body, properties.message_id, submitter),
         queue=_text(headers.get(QUEUE_HEADER, "")),
         reason=_reason(headers[REASON_HEADER]),
@@ -120,12 +122,12 @@ def _from_broker(
     properties: Properties,
     headers: Mapping[str, Any],
     death: Mapping[str, Any] | None,
-) -> Letter:
+) -> CollectedLetter:
     queue = _text(death.get("queue", "")) if death else DEAD_LETTERS
     cause = _text(death.get("reason", "")) if death else ""
     is_limit = cause == _DELIVERY_LIMIT
     moment = death.get("time") if death else None
-    return Letter(
+    return CollectedLetter(
         message_id=_message_id(
             "broker", body, properties.message_id, properties.user_id, queue, moment
         ),
@@ -317,7 +319,7 @@ class ReasonCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeadLetterOutcome:
     """What became of one dead letter, or with dry_run would become of it."""
 
     dead_letter_id: UUID

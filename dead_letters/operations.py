@@ -21,8 +21,8 @@ from dead_letters.model import (
     DeadLetter,
     DeadLetterFilter,
     DeadLetterNotFoundError,
+    DeadLetterOutcome,
     DeadLetterPage,
-    Outcome,
     ReasonCounts,
     dead_letter_of,
 )
@@ -55,7 +55,7 @@ FALLBACK_AFTER_S: Final = 10.0
 BEFORE_ALL: Final = UUID(int=0)
 _BEHIND_ALL: Final = UUID(int=2**128 - 1)
 
-Acted: TypeAlias = tuple[Outcome, list[RecordedTransaction]]
+Acted: TypeAlias = tuple[DeadLetterOutcome, list[RecordedTransaction]]
 """What became of a dead letter, and what is to be posted."""
 Act: TypeAlias = Callable[[Connection, DeadLetter], Awaitable[Acted]]
 """What is done with an open dead letter."""
@@ -127,7 +127,7 @@ class DeadLetters:
         actor: str,
         request_id: str | None = None,
         dry_run: bool = False,
-    ) -> Outcome:
+    ) -> DeadLetterOutcome:
         """Give a message another chance, under its original key and submitter.
 
         Safe to repeat: what was completed long ago stays as it is. A message that is still poison
@@ -145,7 +145,7 @@ class DeadLetters:
         actor: str,
         request_id: str | None = None,
         dry_run: bool = False,
-    ) -> Outcome:
+    ) -> DeadLetterOutcome:
         """Give a message up: its transaction, if it is QUARANTINED, becomes FAILED.
 
         An event that is given up is never told; its transaction stays as it is.
@@ -166,7 +166,7 @@ class DeadLetters:
 
     async def _act(
         self, dead_letter_id: UUID, act: Act, trail: "_Trail", *, dry_run: bool
-    ) -> Outcome:
+    ) -> DeadLetterOutcome:
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             # A dry run does everything, and then nothing of it happened.
             transaction = connection.transaction()
@@ -192,14 +192,14 @@ class DeadLetters:
         letter = dead_letter_of(_existing(row, dead_letter_id))
         if letter.replayed_at is not None or letter.discarded_at is not None:
             detail = f"it was {letter.state} before"
-            return Outcome(letter.id, DeadLetterFate.UNCHANGED, detail), []
+            return DeadLetterOutcome(letter.id, DeadLetterFate.UNCHANGED, detail), []
         return await act(connection, letter)
 
     async def _replay(self, connection: Connection, letter: DeadLetter, *, dry_run: bool) -> Acted:
         plan = plan_replay(letter)
         match plan:
             case StillPoison(detail):
-                return Outcome(letter.id, DeadLetterFate.REFUSED, detail), []
+                return DeadLetterOutcome(letter.id, DeadLetterFate.REFUSED, detail), []
             case PostAgain():
                 outcome, pending = await self._post_again(connection, letter, plan)
             case RecordAgain():
@@ -222,7 +222,7 @@ class DeadLetters:
         ids = tuple(plan.transaction_ids)
         pending = await self._pending(connection, ids)
         detail = posting_detail(named=len(ids), pending=len(pending))
-        return Outcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), pending
+        return DeadLetterOutcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), pending
 
     async def _record_again(
         self, connection: Connection, letter: DeadLetter, plan: RecordAgain
@@ -232,7 +232,7 @@ class DeadLetters:
         conflicts = conflicts_of(plan.submissions, rows)
         fate = DeadLetterFate.REFUSED if conflicts else DeadLetterFate.REPLAYED
         ids = tuple(row.id for row in rows if row.is_same)
-        outcome = Outcome(letter.id, fate, recording_detail(rows, conflicts), ids)
+        outcome = DeadLetterOutcome(letter.id, fate, recording_detail(rows, conflicts), ids)
         return outcome, await self._pending(connection, ids)
 
     async def _send_again(
@@ -256,9 +256,9 @@ class DeadLetters:
                 await self._publisher.publish(result, timeout_s=CONFIRM_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001  # whatever it is, the letter stays open
             detail = f"its result was not sent: {type(error).__name__}: {error}"[:DETAIL_MAX]
-            return Outcome(letter.id, DeadLetterFate.REFUSED, detail), []
+            return DeadLetterOutcome(letter.id, DeadLetterFate.REFUSED, detail), []
         detail = f"its result is sent to '{plan.queue}'"
-        outcome = Outcome(letter.id, DeadLetterFate.REPLAYED, detail, tuple(ids))
+        outcome = DeadLetterOutcome(letter.id, DeadLetterFate.REPLAYED, detail, tuple(ids))
         return outcome, await self._pending(connection, ids)
 
     async def _record(
@@ -279,7 +279,7 @@ class DeadLetters:
         )
         detail = "its event is owed again, under the same event id"
         ids = (plan.transaction_id,)
-        return Outcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), []
+        return DeadLetterOutcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), []
 
     async def _discard(self, connection: Connection, letter: DeadLetter) -> Acted:
         detail = "given up"
@@ -295,9 +295,11 @@ class DeadLetters:
             if is_failed:
                 detail, failed = "given up: its transaction FAILED", (letter.transaction_id,)
         await connection.execute(self._sql["mark_discarded"], letter.id)
-        return Outcome(letter.id, DeadLetterFate.DISCARDED, detail, failed), []
+        return DeadLetterOutcome(letter.id, DeadLetterFate.DISCARDED, detail, failed), []
 
-    async def _audit(self, connection: Connection, outcome: Outcome, trail: "_Trail") -> None:
+    async def _audit(
+        self, connection: Connection, outcome: DeadLetterOutcome, trail: "_Trail"
+    ) -> None:
         if outcome.fate is DeadLetterFate.UNCHANGED:
             return
         detail: dict[str, Any] = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from uuid import UUID
 
-    from dead_letters.model import DeadLetterFilter, Outcome
+    from dead_letters.model import DeadLetterFilter, DeadLetterOutcome
     from ops.dead_letters import Progress
 
 _BODY_SHOWN = 60
@@ -209,7 +209,7 @@ def _progress(what: str) -> "Iterator[Progress | None]":
 
 
 async def _report(
-    outcomes: "AsyncIterator[Outcome]", *, dry_run: bool, as_json: bool
+    outcomes: "AsyncIterator[DeadLetterOutcome]", *, dry_run: bool, as_json: bool
 ) -> dict[str, int]:
     """Print what became of each as it comes; with JSON, all of it at the end."""
     items: list[dict[str, Any]] = []

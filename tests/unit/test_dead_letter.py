@@ -18,7 +18,7 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
-from dead_letters.model import HEADERS_BYTES_MAX, Letter, least_of, letter_of
+from dead_letters.model import HEADERS_BYTES_MAX, CollectedLetter, least_of, letter_of
 from runtime.properties import Properties
 
 _OURSELVES = "ackledger"
@@ -39,7 +39,7 @@ _OURS: dict[str, Any] = {
 }
 
 
-def _letter_of(body: bytes, properties: Basic.Properties) -> Letter:
+def _letter_of(body: bytes, properties: Basic.Properties) -> CollectedLetter:
     return letter_of(body, cast(Properties, properties), own_user=_OURSELVES)
 
 
