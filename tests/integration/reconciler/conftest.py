@@ -1,18 +1,13 @@
 """A virtual host with its topology for each test, and the reconciler's parts upon it."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from uuid import uuid4
 
 import pytest
 
-from ops.stack import Stack, add_vhost, remove_vhost
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue
 from reconciler.schedule import LOOKUP_SESSION
-from runtime.broker import Channel, close, connect, open_channel
 from runtime.database import Pool, create_pool
 from runtime.publisher import Publisher
-from runtime.topology import declare_topology
 from tests.integration.reconciler.serving import running
 
 PARTITIONS = 2
@@ -20,21 +15,9 @@ NEVER = 0.0
 
 
 @pytest.fixture
-async def broker_url(stack: Stack) -> AsyncIterator[str]:
-    """A fresh virtual host with two partitions."""
-    name = f"test_{uuid4().hex[:12]}"
-    url = await asyncio.to_thread(add_vhost, stack, name)
-    await declare_topology(url, partitions=PARTITIONS)
-    yield url
-    await asyncio.to_thread(remove_vhost, stack, name)
-
-
-@pytest.fixture
-async def channel(broker_url: str) -> AsyncIterator[Channel]:
-    """A channel to look into the queues by."""
-    connection = await connect(broker_url, name="test")
-    yield await open_channel(connection)
-    await close(connection)
+def partitions() -> int:
+    """How many partitions the virtual host has."""
+    return PARTITIONS
 
 
 @pytest.fixture
@@ -45,15 +28,6 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
     )
     async with pool:
         yield pool
-
-
-@pytest.fixture
-async def publisher(broker_url: str) -> AsyncIterator[Publisher]:
-    """A connected publisher."""
-    publisher = Publisher(broker_url, name="test-publish")
-    async with running(publisher):
-        await publisher.wait_until_up()
-        yield publisher
 
 
 @pytest.fixture
