@@ -80,8 +80,8 @@ def partition_consumer(
         prefetch=prefetch,
         octets_max=octets_max,
         quiet_max_s=quiet_max_s,
-        waits=WAITING_DELIVERIES.set,
-        rebuilt=lambda loss: CONSUMERS_REBUILT.labels(loss.value).inc(),
+        on_waiting=WAITING_DELIVERIES.set,
+        on_rebuilt=lambda loss: CONSUMERS_REBUILT.labels(loss.value).inc(),
     )
 
 

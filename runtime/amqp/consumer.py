@@ -1,7 +1,6 @@
 """Consuming one queue: deliveries in their order, and batches of what waits.
 
-What a message asks for is its consumer's own affair: `decode` is handed in, and called only when
-the message is taken.
+What a message means is not known here: `decode` is handed in, and called when the message is taken.
 """
 
 import asyncio
@@ -123,8 +122,8 @@ def _weightless(_: Arrival) -> int:
     return 0
 
 
-def _untold(_: object) -> None:
-    """Nobody counts."""
+def _ignore(_: object) -> None:
+    """No metric."""
 
 
 class Consumer(Generic[Decoded]):
@@ -145,22 +144,22 @@ class Consumer(Generic[Decoded]):
         prefetch: int,
         octets_max: int = IN_HAND_OCTETS_MAX,
         quiet_max_s: float = QUIET_MAX_S,
-        waits: Callable[[int], object] = _untold,
-        rebuilt: Callable[[Loss], object] = _untold,
+        on_waiting: Callable[[int], object] = _ignore,
+        on_rebuilt: Callable[[Loss], object] = _ignore,
     ) -> None:
-        """`decode` must not raise; `estimate` guesses a delivery's weight before, at no cost.
+        """`decode` must not raise; `estimate` guesses a delivery's weight without decoding it.
 
         `prefetch` and `octets_max` bound the deliveries in hand, unsettled ones included. After
-        `quiet_max_s` without a delivery it begins anew. `waits` is told how many deliveries wait
-        for the next batch, `rebuilt` why the watchdog began anew.
+        `quiet_max_s` without a delivery it begins anew. `on_waiting` gets the number of deliveries
+        that wait for the next batch, `on_rebuilt` the reason for a new consumer.
         """
         self._queue = queue
         self._decode = decode
         self._estimate = estimate
         self._prefetch = prefetch
         self._octets_max = octets_max
-        self._tell_waiting = waits
-        self._tell_rebuilt = rebuilt
+        self._on_waiting = on_waiting
+        self._on_rebuilt = on_rebuilt
         self._waiting: deque[_Waiting[Decoded]] = deque()
         self._waiting_weight = 0
         self._arrived = asyncio.Event()
@@ -211,7 +210,7 @@ class Consumer(Generic[Decoded]):
                 self._arrived.clear()
                 await self._arrived.wait()
             taken = await self._take_waiting(weight_max)
-            self._tell_waiting(len(self._waiting))
+            self._on_waiting(len(self._waiting))
             if taken:
                 return taken
 
@@ -352,7 +351,7 @@ class Consumer(Generic[Decoded]):
     def _drop_waiting(self) -> None:
         self._waiting.clear()
         self._waiting_weight = 0
-        self._tell_waiting(0)
+        self._on_waiting(0)
 
     def _enqueue(self, message: Arrival) -> None:
         if message.channel is not self._channel or self._is_stopping or self._is_paused:
@@ -379,7 +378,7 @@ class Consumer(Generic[Decoded]):
 
     def _rebuild(self, loss: Loss) -> None:
         log.warning("consumer_lost", queue=self._queue, reason=loss.value)
-        self._tell_rebuilt(loss)
+        self._on_rebuilt(loss)
         self._end_channel()
 
     def _consuming(self) -> Consuming | None:
