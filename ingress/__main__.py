@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from dead_letters.operations import DeadLetters
 from ingress.acceptance import Acceptance
 from ingress.access import ApiKeys
 from ingress.announcing import Announcer
@@ -25,7 +26,6 @@ from ingress.transactions import TransactionCalls
 from ingress.wallet_store import WalletStore
 from ingress.wallets import WalletCalls
 from runtime.database import KEYED_SESSION, Pool, create_pool
-from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_process

@@ -1,6 +1,5 @@
 """The backlog: how many transactions wait for posting, measured once a second."""
 
-import asyncio
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -13,6 +12,7 @@ from contracts.identifiers import first_id_at
 from contracts.problems import ProblemCode
 from ingress.metrics import BACKLOG
 from runtime.database import UNREACHABLE, Pool
+from runtime.periodic import one_of, repeat
 from runtime.queries import load_queries
 
 INTERVAL_S: Final = 1.0
@@ -46,12 +46,15 @@ class BacklogGauge:
 
     async def run(self) -> None:
         """Measure until cancelled; the last measure stands while the database is away."""
-        while True:
-            try:
-                await self.run_once()
-            except _PASSING as error:
-                log.info("backlog_unknown", error=repr(error))
-            await asyncio.sleep(INTERVAL_S)
+        await repeat(
+            self._measure,
+            every_s=INTERVAL_S,
+            is_passing=one_of(*_PASSING),
+            failed=lambda error: log.info("backlog_unknown", error=repr(error)),
+        )
+
+    async def _measure(self) -> None:
+        await self.run_once()
 
     async def run_once(self) -> int:
         """Measure now and return how many wait, at most backlog_max."""

@@ -14,10 +14,10 @@ from contracts.messages import DeadLetterReason
 from contracts.operations.dead_letters import ENDED_DEFAULT, ENDED_MAX
 from contracts.pages import DeadLetterFate, DeadLetterState
 from contracts.problems import ProblemCode
+from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
+from dead_letters.operations import BEFORE_ALL, DeadLetters
 from ingress.endpoints import Call, json_response
 from ingress.parsing import ID_BYTES, uuid_of
-from runtime.dead_letters.operations import BEFORE_ALL, DeadLetters
-from runtime.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError, Outcome
 
 ENDING_S_MAX: Final = 10.0
 """A call that ends many begins no further one after this long: clients and proxies wait."""
@@ -26,7 +26,7 @@ IDS_MAX: Final = 10_000
 ENDING_CALLS_MAX: Final = 2
 """Calls that end many at once: each holds a database connection, which submissions need."""
 
-End: TypeAlias = Callable[[UUID], Awaitable[Outcome]]
+End: TypeAlias = Callable[[UUID], Awaitable[DeadLetterOutcome]]
 
 
 class DeadLetterCalls:
@@ -117,7 +117,7 @@ class DeadLetterCalls:
         )
 
 
-def _ending(call: Call, act: Callable[..., Awaitable[Outcome]]) -> End:
+def _ending(call: Call, act: Callable[..., Awaitable[DeadLetterOutcome]]) -> End:
     """Return what ends one dead letter for this caller; raises ContractError for a bad dry_run."""
     return partial(
         act,
@@ -127,9 +127,9 @@ def _ending(call: Call, act: Callable[..., Awaitable[Outcome]]) -> End:
     )
 
 
-async def _each(ids: Sequence[UUID], end: End) -> list[Outcome]:
+async def _each(ids: Sequence[UUID], end: End) -> list[DeadLetterOutcome]:
     """End one after the other; at least the first, and not all when that takes too long."""
-    outcomes: list[Outcome] = []
+    outcomes: list[DeadLetterOutcome] = []
     named = 0
     clock = asyncio.get_running_loop().time
     until = clock() + ENDING_S_MAX

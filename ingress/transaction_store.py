@@ -12,8 +12,8 @@ from contracts.transactions import TransactionStatus, TransactionType
 from contracts.views import Json, render_transaction
 from runtime.database import Pool
 from runtime.gathering import Gatherer
+from runtime.pagination import Examined, Window, examine
 from runtime.queries import load_queries
-from runtime.windows import Examined, Window, examine
 
 READ_MAX: Final = 200
 WAITING_MAX: Final = 20_000

@@ -45,7 +45,7 @@ from ingress.parsing import ID_BYTES, uuid_of
 from ingress.parts import Parts
 from ingress.problems import problem_answer
 from ingress.transaction_store import TransactionFilter
-from runtime.windows import Window
+from runtime.pagination import Window
 
 log = structlog.get_logger()
 

@@ -14,8 +14,8 @@ from contracts.identifiers import external_wallet_id
 from contracts.transactions import TransactionType
 from contracts.wallets import ValidWalletRequest, WalletStatus
 from runtime.database import Connection, Pool
+from runtime.pagination import Examined, Window, examine
 from runtime.queries import load_queries
-from runtime.windows import Examined, Window, examine
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 

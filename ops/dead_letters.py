@@ -8,13 +8,13 @@ from uuid import UUID
 
 from contracts.messages import DeadLetterReason
 from contracts.pages import DeadLetterState
+from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
+from dead_letters.operations import DeadLetters
 from ops.actor import login_actor
 from ops.dependencies import check_database, database_failures
 from ops.failures import RefusedError, UsageError
 from ops.migrating import MigrateSettings
 from runtime.database import create_pool
-from runtime.dead_letters.operations import DeadLetters
-from runtime.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError, Outcome
 from runtime.publisher import Publisher
 
 BROKER_PATIENCE_S: Final = 5.0
@@ -113,7 +113,7 @@ async def end(
     is_replay: bool,
     dry_run: bool,
     progress: Progress | None = None,
-) -> AsyncIterator[Outcome]:
+) -> AsyncIterator[DeadLetterOutcome]:
     """Replay or discard what is meant, oldest first, and yield what became of each."""
     actor = login_actor()
     async with dead_letters(settings, is_publishing=is_replay and not dry_run) as operations:

@@ -8,7 +8,7 @@ from typing import Final
 MODULES: Final = {
     "ingress": "ingress",
     "processor": "processor",
-    "reconciler": "processor.reconciler",
+    "reconciler": "reconciler",
 }
 
 

@@ -1,1 +1,1 @@
-"""Messages in, posted transactions out: batching, ledger, posting, relay, reconciler, verify."""
+"""Messages in, posted transactions out: batching, ledger, posting, relay."""

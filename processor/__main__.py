@@ -8,8 +8,8 @@ from typing import Final
 
 from contracts.topology import partition_queue
 from processor.circuit import Circuit
-from processor.consumer import Consumer
 from processor.correspondence import Correspondence
+from processor.decoding import PartitionConsumer, partition_consumer
 from processor.forwarding import Forwarder
 from processor.partition import PartitionProcessor
 from processor.posting import Poster
@@ -103,10 +103,10 @@ def _poster(
     )
 
 
-def _consumers(settings: ProcessorSettings) -> list[Consumer]:
+def _consumers(settings: ProcessorSettings) -> list[PartitionConsumer]:
     """One for each partition."""
     return [
-        Consumer(
+        partition_consumer(
             settings.amqp_url,
             partition_queue(number),
             prefetch=BATCHES_IN_HAND * settings.batch_size,
@@ -116,7 +116,7 @@ def _consumers(settings: ProcessorSettings) -> list[Consumer]:
 
 
 def _readiness(
-    pool: Pool, circuit: Circuit, publisher: Publisher, consumers: Sequence[Consumer]
+    pool: Pool, circuit: Circuit, publisher: Publisher, consumers: Sequence[PartitionConsumer]
 ) -> Readiness:
     return Readiness(
         {

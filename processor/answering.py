@@ -14,14 +14,13 @@ import structlog
 from contracts.messages import DeadLetterReason, Requested, encode_recorded
 from contracts.replies import reply_queue
 from processor import metrics
-from processor.consumer import Consumer
 from processor.correspondence import Correspondence, DeadLetter, Reply, told
-from processor.decoding import Delivery, Poison
-from processor.failures import GivenBackError
+from processor.decoding import Delivery, PartitionConsumer, Poison
 from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster, Settled
 from processor.pipeline import Posted
 from processor.posting import Outcome, Poster
+from runtime.resilience.error_classification import GivenBackError
 
 BURIALS_MAX: Final = 64
 """Dead letters that wait for their confirm at once: a flood of poison is soon over."""
@@ -41,7 +40,7 @@ class Answering:
     def __init__(
         self,
         *,
-        consumer: Consumer,
+        consumer: PartitionConsumer,
         poster: Poster,
         perseverance: PerseveringPoster,
         correspondence: Correspondence,

@@ -26,12 +26,12 @@ from contracts.topology import DEAD_LETTERS
 from contracts.views import render_transaction
 from processor import metrics
 from processor.decoding import Delivery
-from processor.failures import Fate, GivenBackError, classify
 from processor.posting import ACQUIRE_TIMEOUT_S
 from runtime.backoff import Backoff
 from runtime.database import Pool
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
 from runtime.queries import load_queries
+from runtime.resilience.error_classification import Fate, GivenBackError, classify
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 DETAIL_MAX: Final = 1000

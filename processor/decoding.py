@@ -1,5 +1,6 @@
-"""From a message as it arrived to what it asks for; pure."""
+"""From the messages of a partition's queue, as they arrive, to what they ask for."""
 
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 from contracts.messages import (
@@ -14,7 +15,11 @@ from contracts.messages import (
 )
 from contracts.recording import Submission
 from contracts.tracing import valid_request_id, valid_traceparent
+from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
 from processor.posting import Item
+from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
+from runtime.amqp.watchdog import QUIET_MAX_S
+from runtime.broker import user_of
 from runtime.delivering import Arrival, DeliveringChannel
 from runtime.properties import Properties
 
@@ -49,9 +54,35 @@ class Delivery(NamedTuple):
     """What is to be posted of it; nothing of poison."""
 
     @property
-    def transactions(self) -> int:
-        """How many it stands for; a dead letter counts as one piece of work."""
+    def weight(self) -> int:
+        """How many transactions it stands for; a dead letter counts as one piece of work."""
         return len(self.items) or 1
+
+
+PartitionConsumer: TypeAlias = Consumer[Delivery]
+
+
+def partition_consumer(
+    url: str,
+    queue: str,
+    *,
+    prefetch: int,
+    octets_max: int = IN_HAND_OCTETS_MAX,
+    quiet_max_s: float = QUIET_MAX_S,
+) -> PartitionConsumer:
+    """Return what consumes a partition's queue; its batches are bounded by transactions."""
+    return Consumer(
+        url,
+        queue,
+        name=f"consume-{queue}",
+        decode=partial(decoded, own_user=user_of(url)),
+        estimate=estimated_transactions,
+        prefetch=prefetch,
+        octets_max=octets_max,
+        quiet_max_s=quiet_max_s,
+        on_waiting=WAITING_DELIVERIES.set,
+        on_rebuilt=lambda loss: CONSUMERS_REBUILT.labels(loss.value).inc(),
+    )
 
 
 def decoded(arrival: Arrival, *, own_user: str) -> Delivery:

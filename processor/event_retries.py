@@ -19,6 +19,7 @@ from processor.outbox import Outbox, Waiting
 from processor.set_aside import SetAside, not_sent, set_aside, tell_set_aside
 from runtime.backoff import Backoff
 from runtime.broker import loss_as_error
+from runtime.periodic import one_of, repeat
 from runtime.publisher import Publisher, RefusedError
 
 LOOK_S: Final = 1.0
@@ -69,19 +70,19 @@ class EventRetries:
 
     async def run(self) -> None:
         """Try again until cancelled."""
-        while True:
-            is_more = False
-            try:
-                await self._publisher.wait_until_up()
-                with loss_as_error():
-                    is_more = await self._round()
-            except Exception as error:  # noqa: BLE001  # nothing ends the loop but cancellation
-                metrics.RELAY_FAILURES.inc()
-                log.warning("event_retries_failed", error=repr(error))
-            if not is_more:
-                await asyncio.sleep(LOOK_S)
+        # Nothing ends the loop but cancellation.
+        await repeat(
+            self._round, every_s=LOOK_S, is_passing=one_of(Exception), failed=_tell_failure
+        )
 
-    async def _round(self) -> bool:
+    async def _round(self) -> float | None:
+        """Give each line its turn; the next round begins at once if one of them goes forward."""
+        await self._publisher.wait_until_up()
+        with loss_as_error():
+            is_more = await self._take_turns()
+        return 0 if is_more else None
+
+    async def _take_turns(self) -> bool:
         """Give each line its turn; return whether one of them goes forward."""
         keys = await self._outbox.lines()
         self._lines = {key: self._lines.get(key) or _Line() for key in keys}
@@ -151,6 +152,11 @@ class EventRetries:
     def _rejected(self, owed: Owed, attempts: int, transaction_id: UUID) -> SetAside:
         detail = f"a subscriber's queue refused it for {self._kept_s:g} s, {attempts} attempts"
         return set_aside(owed, transaction_id, DeadLetterReason.EVENT_REJECTED, detail)
+
+
+def _tell_failure(error: Exception) -> None:
+    metrics.RELAY_FAILURES.inc()
+    log.warning("event_retries_failed", error=repr(error))
 
 
 def _now() -> float:

@@ -19,12 +19,13 @@ from contracts.topology import partition_queue
 from contracts.transactions import FINAL_STATUSES
 from processor import metrics
 from processor.correspondence import Correspondence, Reply, Rows
-from processor.failures import Fate, GivenBackError, classify
 from processor.perseverance import Settled
 from processor.posting import Outcome
 from runtime.backoff import Backoff
+from runtime.periodic import repeat
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.republishing import grouped
+from runtime.resilience.error_classification import GivenBackError, is_transient
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 LOOK_INTERVAL_S: Final = 0.1
@@ -88,20 +89,19 @@ class Forwarder:
 
     async def run(self) -> None:
         """Send results until cancelled."""
-        while True:
-            if not self._awaited:
-                self._arrived.clear()
-                await self._arrived.wait()
-            await asyncio.sleep(LOOK_INTERVAL_S)
-            try:
-                await self._look()
-            except Exception as error:
-                if classify(error) is not Fate.TRANSIENT:
-                    raise
-                log.info("late_replies_not_read", error=repr(error))
+        await repeat(
+            self._look,
+            every_s=0,
+            is_passing=is_transient,
+            failed=lambda error: log.info("late_replies_not_read", error=repr(error)),
+        )
 
     async def _look(self) -> None:
         """Look at the oldest ones, and at the next ones the next time."""
+        if not self._awaited:
+            self._arrived.clear()
+            await self._arrived.wait()
+        await asyncio.sleep(LOOK_INTERVAL_S)
         looked_at = list(islice(self._awaited, LOOKED_AT_MAX))
         rows, failed = await self._correspondence.read([one.reply for one in looked_at])
         broken = {id(one.reply) for one in failed}

@@ -15,10 +15,11 @@ import structlog
 from contracts.views import Row, format_moment
 from processor import metrics
 from processor.events import Owed, owed_by
-from processor.failures import Fate, classify
 from processor.set_aside import SetAside, Settlement
 from runtime.database import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
+from runtime.periodic import one_of, repeat
 from runtime.queries import load_queries
+from runtime.resilience.error_classification import Fate, classify
 
 LEASE_S: Final = 5.0
 """How long a claim holds unless it is renewed: what a relay that died had claimed waits so long."""
@@ -156,15 +157,20 @@ class Outbox:
                 raise
 
     async def _renew(self, ids: Sequence[UUID]) -> None:
-        while True:
-            await asyncio.sleep(RENEW_S)
-            try:
-                async with self._connection() as connection:
-                    await connection.execute(
-                        self._sql["renew_outbox"], ids, self._claimant, LEASE_S
-                    )
-            except Exception as error:  # noqa: BLE001  # the end finds out what is still held
-                log.warning("claims_not_renewed", rows=len(ids), error=repr(error))
+        async def renew() -> None:
+            async with self._connection() as connection:
+                await connection.execute(self._sql["renew_outbox"], ids, self._claimant, LEASE_S)
+
+        await repeat(
+            renew,
+            every_s=RENEW_S,
+            is_at_once=False,
+            # The end finds out what is still held.
+            is_passing=one_of(Exception),
+            failed=lambda error: log.warning(
+                "claims_not_renewed", rows=len(ids), error=repr(error)
+            ),
+        )
 
     async def _fetch(self, connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Row]:
         rows = await connection.fetch(self._sql["read_transactions"], ids)

@@ -13,14 +13,14 @@ import structlog
 from processor import metrics
 from processor.answering import Answering
 from processor.circuit import Circuit
-from processor.consumer import Consumer
 from processor.correspondence import Correspondence
-from processor.failures import GivenBackError
+from processor.decoding import PartitionConsumer
 from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster
 from processor.pipeline import Batch, BatchState, Posted
 from processor.posting import Poster
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.resilience.error_classification import GivenBackError
 
 LOOK_EVERY_S: Final = 5.0
 """While a batch is under way, the database is asked so often whether it is there at all. If it is
@@ -41,7 +41,7 @@ class PartitionProcessor:
     def __init__(
         self,
         *,
-        consumer: Consumer,
+        consumer: PartitionConsumer,
         poster: Poster,
         circuit: Circuit,
         correspondence: Correspondence,

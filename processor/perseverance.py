@@ -11,9 +11,9 @@ import structlog
 
 from processor import metrics
 from processor.circuit import Circuit
-from processor.failures import Fate, GivenBackError, classify
 from processor.posting import BatchResult, Item, Loaded, Outcome, Poster
 from runtime.backoff import Backoff
+from runtime.resilience.error_classification import Fate, GivenBackError, classify
 
 TRIES_MAX: Final = 3
 """Failures in a row after which the database is asked whether it is there at all."""

@@ -33,7 +33,6 @@ from contracts.tracing import trace_id_of
 from contracts.transactions import Channel, TransactionType
 from contracts.wallets import WalletKind, WalletStatus
 from processor.deciding import Decided, decide, wallet_ids_of, writing_arguments
-from processor.failures import InterruptedPostingError
 from processor.ledger import PendingTransaction, Posting, Wallet
 from processor.recent import RecentBatch, RecentPostings
 from processor.unannounced import UnannouncedReader
@@ -41,6 +40,7 @@ from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
+from runtime.resilience.error_classification import InterruptedPostingError
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""

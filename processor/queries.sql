@@ -170,32 +170,27 @@ ORDER BY w.id
 FOR NO KEY UPDATE OF w;
 
 -- name: write_posting
--- A batch in one statement; see migrations/0009 to 0011.
+-- A batch in one statement; see migrations/0009 to 0011 and 0016.
 SELECT p.moment, p.row_version, p.completed_outbox_id
 FROM
     write_posting($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS p,
     expect_wallets($17, $18);
 
 -- name: quarantine
--- Sets one PENDING transaction aside for an operator, and owes the event.
-WITH quarantined AS (
-    UPDATE transactions SET status = 'QUARANTINED'
-    WHERE id = $1 AND status = 'PENDING'
-    RETURNING id
-),
-
-exceptional AS (
-    INSERT INTO exceptional_transactions (status, transaction_id)
-    SELECT 'QUARANTINED', quarantined.id FROM quarantined
-),
-
-owed AS (
-    INSERT INTO outbox (id, event_type, transaction_ids, created_at)
-    SELECT uuid_v7(clock_us()), 'quarantined', ARRAY[quarantined.id], clock_timestamp()
-    FROM quarantined
-)
-
-SELECT count(*) = 1 AS is_quarantined FROM quarantined;
+-- Sets one PENDING transaction aside for an operator, and owes the event. No row if it is not
+-- PENDING.
+SELECT
+    end_transactions(
+        moment => clock_timestamp(),
+        ids => ARRAY[locked.id],
+        from_status => 'PENDING',
+        to_status => 'QUARANTINED',
+        codes => ARRAY[NULL]::text[],
+        details => ARRAY[NULL]::text[]
+    ) IS NOT NULL AS is_quarantined
+FROM (
+    SELECT id FROM transactions WHERE id = $1 AND status = 'PENDING' FOR NO KEY UPDATE
+) AS locked;
 
 -- name: probe
 -- Whether posting has a chance again: a migrated database that takes writes. A former primary that

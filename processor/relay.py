@@ -27,6 +27,7 @@ from runtime.backoff import Backoff
 from runtime.broker import loss_as_error
 from runtime.database import UNREACHABLE, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.periodic import one_of, repeat
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher, RefusedError
 
 OWED_MAX: Final = 16
@@ -86,6 +87,7 @@ class OutboxRelay:
             outbox=self._outbox, publisher=publisher, kept_s=refused_kept_s
         )
         self._is_careful = False
+        self._least_age_s = LEFT_BEHIND_S
         self._too_large: dict[Place, NotConfirmedError] = {}
 
     async def run(self) -> None:
@@ -118,24 +120,23 @@ class OutboxRelay:
         return Relayed(owed=len(owed), events=sum(len(one.transaction_ids) for one in owed))
 
     async def _relay(self) -> None:
-        backoff = Backoff(first_s=0.2, most_s=5.0)
-        least_age_s = LEFT_BEHIND_S
-        while True:
-            self._posted.clear()
-            try:
-                await self._publisher.wait_until_up()
-                with loss_as_error():
-                    relayed = await self.run_once(least_age_s=least_age_s)
-            except Exception as error:  # noqa: BLE001  # nothing ends the loop but cancellation
-                RELAY_FAILURES.inc()
-                # What nobody expects is worth an error; the events stay owed either way.
-                tell = log.warning if isinstance(error, _PASSING) else log.error
-                tell("relay_failed", error=repr(error))
-                await asyncio.sleep(backoff.next_delay_s())
-                continue
-            backoff.reset()
-            if relayed.events < FLIGHT_MAX:
-                least_age_s = 0.0 if await self._has_posted() else LEFT_BEHIND_S
+        # Nothing ends the loop but cancellation.
+        await repeat(
+            self._round,
+            every_s=0,
+            is_passing=one_of(Exception),
+            failed=_tell_failure,
+            backoff=Backoff(first_s=0.2, most_s=5.0),
+        )
+
+    async def _round(self) -> None:
+        """Relay what is owed, then wait until there may be more."""
+        self._posted.clear()
+        await self._publisher.wait_until_up()
+        with loss_as_error():
+            relayed = await self.run_once(least_age_s=self._least_age_s)
+        if relayed.events < FLIGHT_MAX:
+            self._least_age_s = 0.0 if await self._has_posted() else LEFT_BEHIND_S
 
     async def _end(self, settlement: Settlement) -> None:
         await self._outbox.end(settlement)
@@ -240,6 +241,13 @@ class OutboxRelay:
             return False
         await asyncio.sleep(GATHER_S)
         return True
+
+
+def _tell_failure(error: Exception) -> None:
+    RELAY_FAILURES.inc()
+    # What nobody expects is worth an error; the events stay owed either way.
+    tell = log.warning if isinstance(error, _PASSING) else log.error
+    tell("relay_failed", error=repr(error))
 
 
 def _is_too_large(error: NotConfirmedError) -> bool:

@@ -26,7 +26,7 @@ class SetAside(NamedTuple):
     reason: DeadLetterReason
     detail: str
     body: bytes
-    """What `runtime.dead_letters.replay` owes it anew by."""
+    """What `dead_letters.replay` owes it anew by."""
 
 
 class Refused(NamedTuple):

@@ -4,13 +4,13 @@ Which partition posts a transaction depends on their number, so two processes wi
 would post one wallet's transactions side by side, out of order.
 """
 
-import asyncio
 from typing import Final
 
 import asyncpg
 import structlog
 
 from runtime.database import ACQUIRE_TIMEOUT_S, UNREACHABLE, Connection, Pool
+from runtime.periodic import one_of, repeat
 from runtime.queries import load_queries
 from runtime.settings import ConfigurationError
 
@@ -44,12 +44,12 @@ class PartitionLayoutCheck:
 
     async def run(self) -> None:
         """Check now and then until cancelled; raises ConfigurationError."""
-        while True:
-            try:
-                await self.run_once()
-            except _PASSING as error:
-                log.debug("partition_layout_not_read", error=repr(error))
-            await asyncio.sleep(CHECK_INTERVAL_S)
+        await repeat(
+            self.run_once,
+            every_s=CHECK_INTERVAL_S,
+            is_passing=one_of(*_PASSING),
+            failed=lambda error: log.debug("partition_layout_not_read", error=repr(error)),
+        )
 
     async def run_once(self) -> None:
         """Check once; raises ConfigurationError, and what the database raises."""

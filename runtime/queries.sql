@@ -75,7 +75,8 @@ ON CONFLICT (only_row) DO UPDATE SET partitions = excluded.partitions
 WHERE partition_layout.partitions <> excluded.partitions;
 
 -- name: has_pending
--- Whether any transaction is still to be posted. Those that the sweep has passed are on the worklist.
+-- Whether any transaction is still to be posted. Those that the sweep has passed are on the
+-- reconciler's retry queue.
 SELECT
     EXISTS (SELECT FROM stale_transactions)
     OR EXISTS (

@@ -12,8 +12,8 @@ from ops.bench.options import BenchOptions, Sizes
 from ops.bench.result import BenchResult
 from ops.dependencies import Connection
 from ops.stack import Stack
-from processor.verification.verify import verify
 from runtime.settings import VerifySettings
+from verification.verify import verify
 
 _PENDING_MAX_S: Final = VerifySettings.model_fields["verify_pending_max_s"].default
 

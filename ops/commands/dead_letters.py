@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from uuid import UUID
 
+    from dead_letters.model import DeadLetterFilter, DeadLetterOutcome
     from ops.dead_letters import Progress
-    from runtime.dead_letters.views import DeadLetterFilter, Outcome
 
 _BODY_SHOWN = 60
 _BAR_FROM = 20
@@ -209,7 +209,7 @@ def _progress(what: str) -> "Iterator[Progress | None]":
 
 
 async def _report(
-    outcomes: "AsyncIterator[Outcome]", *, dry_run: bool, as_json: bool
+    outcomes: "AsyncIterator[DeadLetterOutcome]", *, dry_run: bool, as_json: bool
 ) -> dict[str, int]:
     """Print what became of each as it comes; with JSON, all of it at the end."""
     items: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from ops.invocation import settings_of
 from ops.output import AsJson, print_json, print_line, quiet_logs
 
 if TYPE_CHECKING:
-    from processor.reconciler.reconciler import ReconcileCounts
+    from reconciler.schedule import ReconcileCounts
     from runtime.settings import ReconcilerSettings
 
 
@@ -53,7 +53,7 @@ def _reconcile(
 
 async def _pass(settings: "ReconcilerSettings", older_than_s: float | None) -> "ReconcileCounts":
     from ops.dependencies import check_database, database_failures, unreachable
-    from processor.reconciler.assembly import reconcile_once
+    from reconciler.__main__ import reconcile_once
 
     quiet_logs()
     await check_database(settings)

@@ -11,9 +11,9 @@ from ops.output import AsJson, console, print_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from processor.verification.report import VerificationReport
-    from processor.verification.verify import Progress
     from runtime.settings import VerifySettings
+    from verification.checks import VerificationReport
+    from verification.verify import Progress
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +38,7 @@ def _verify(context: typer.Context, as_json: AsJson = False) -> None:
 
 async def _report(settings: "VerifySettings") -> "VerificationReport":
     from ops.dependencies import database_connection
-    from processor.verification.verify import verify
+    from verification.verify import verify
 
     async with database_connection(settings, name="verify") as connection:
         with _progress() as progress:

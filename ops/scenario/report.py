@@ -9,7 +9,7 @@ from ops.replay.tally import Tally
 from ops.scenario.demonstration import FileResult, ScenarioResult
 from ops.scenario.plan import DOORS
 from ops.scenario.verdict import Line, compare, wrong_balances
-from processor.verification.report import VerificationReport
+from verification.checks import VerificationReport
 
 
 def is_well(result: ScenarioResult) -> bool:

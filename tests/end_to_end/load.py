@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import aiohttp
 
-from processor.verification.verify import verify
 from runtime.database import connect
 from tests.support import Api, deposit, eventually, transfer
+from verification.verify import verify
 
 CLIENTS = 4
 OUTAGE_S = 60.0

@@ -19,20 +19,20 @@ from contracts.money import format_minor
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.transactions import TransactionCommand
 from contracts.wallets import WalletStatus
-from processor.failures import Fate, classify
+from dead_letters.operations import DeadLetters
 from processor.posting import Item, Outcome, Poster
-from processor.reconciler.sweep import Sweep
-from processor.verification.verify import verify
 from processor.wallet_cache import WalletCache
+from reconciler.retry_queue import Sweep
 from runtime.database import Pool, connect
-from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoint, FaultPoints
 from runtime.publisher import Publisher
 from runtime.queries import load_queries
+from runtime.resilience.error_classification import Fate, classify
 from tests.integration.dead_letters.letters import store
 from tests.integration.processor.books import open_pool
 from tests.property.model import Snapshot
 from tests.property.strategies import CURRENCIES
+from verification.verify import verify
 
 _NO_BROKER: Final = "amqp://nobody@127.0.0.1:1/"
 """The machine carries the messages itself: it loses, repeats and reorders them at will."""
@@ -229,7 +229,7 @@ class RealLedger:
         return self._run(self._parts.dead_letters.discard(letter_id, actor="machine")).fate.value
 
     def stale(self) -> set[UUID]:
-        """Sweep all there is, and return what stands on the worklist."""
+        """Sweep all there is, and return what stands on the retry queue."""
 
         async def sweep() -> set[UUID]:
             await self._parts.sweep.run_once(older_than_s=0)

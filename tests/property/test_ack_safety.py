@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from processor.pipeline import BatchState, Progress, WrongTurnError
-from processor.unsettled import Ack, UnknownTagError, Unsettled
+from runtime.amqp.consumer import Ack, UnknownTagError, Unsettled
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A dead letter is believed as far as its sender can be."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import orjson
@@ -18,7 +18,8 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
-from processor.dead_letters.letter import HEADERS_BYTES_MAX, Letter, least_of, letter_of
+from dead_letters.model import HEADERS_BYTES_MAX, CollectedLetter, least_of, letter_of
+from runtime.properties import Properties
 
 _OURSELVES = "ackledger"
 
@@ -38,8 +39,8 @@ _OURS: dict[str, Any] = {
 }
 
 
-def _letter_of(body: bytes, properties: Basic.Properties) -> Letter:
-    return letter_of(body, properties, own_user=_OURSELVES)
+def _letter_of(body: bytes, properties: Basic.Properties) -> CollectedLetter:
+    return letter_of(body, cast(Properties, properties), own_user=_OURSELVES)
 
 
 def test_the_headers_of_the_processor_are_believed() -> None:

@@ -32,7 +32,7 @@ def test_no_octets_raise(properties: bytes, body: bytes) -> None:
     delivery = decoded(arrival, own_user=_OWN)
 
     assert isinstance(delivery.content, Poison | Requested | Recorded)
-    assert delivery.transactions >= 1
+    assert delivery.weight >= 1
     assert estimated_transactions(arrival) >= 1
 
 
@@ -42,7 +42,7 @@ def test_poison_is_a_value_with_its_reason() -> None:
     assert isinstance(delivery.content, Poison)
     assert not isinstance(delivery.content, BaseException)
     assert delivery.content.reason is DeadLetterReason.NOT_JSON
-    assert (delivery.items, delivery.transactions) == ([], 1)
+    assert (delivery.items, delivery.weight) == ([], 1)
 
 
 def test_recorded_ids_of_another_user_are_poison() -> None:

@@ -1,7 +1,12 @@
 """Findings are all counted, and only the first of them are kept."""
 
-from processor.verification.checks import wallet_findings
-from processor.verification.report import Check, Finding, Findings, VerificationReport
+from verification.checks import (
+    Check,
+    Finding,
+    Findings,
+    VerificationReport,
+    wallet_findings,
+)
 
 _FINDING = Finding(Check.WALLET_BALANCE, "wallet 1", "the balance is 2, the entries sum to 1")
 

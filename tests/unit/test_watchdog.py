@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from processor.watchdog import Consuming, Loss, judge
+from runtime.amqp.watchdog import Consuming, Loss, judge
 from runtime.broker import Channel
 from runtime.topology import QueueState
 

@@ -15,7 +15,7 @@ from ops.chaos.scene import NotStruckError, Scene, in_thread
 from ops.chaos.ways import Server, Way, ways_of
 from ops.stack.rabbitmq import PrivateRabbitMQ
 from ops.system import Role
-from processor.watchdog import QUIET_MAX_S
+from runtime.amqp.watchdog import QUIET_MAX_S
 from runtime.topology import declare_topology
 
 _WATERMARK: Final = "set_vm_memory_high_watermark"

@@ -12,9 +12,9 @@ from ops.chaos.doors import Doors
 from ops.chaos.events import EventRecorder
 from ops.chaos.invariants.verdict import Breach, Verdict
 from ops.chaos.journal import Journal, Promise
-from processor.verification.verify import verify
 from runtime.database import connect
 from runtime.queries import load_queries
+from verification.verify import verify
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -13,10 +13,10 @@ from ops.clients.addresses import Addresses
 from ops.replay.options import ReplayOptions, mapping_of
 from ops.replay.session import run_replay
 from ops.replay.tally import Tally
-from processor.verification.report import VerificationReport
-from processor.verification.verify import verify
 from runtime.database import connect
 from tests.conftest import Doors
+from verification.checks import VerificationReport
+from verification.verify import verify
 
 _DIRECTORY_VARIABLE = "ACKLEDGER_TEST_DATA"
 _BESIDE_THE_CHECKOUT = Path(__file__).parents[4] / "shared" / "data"

@@ -3,9 +3,9 @@
 from contracts.identifiers import external_wallet_id
 from ops.bench.cases.growth import shift_of
 from ops.bench.laying import make_wallets
-from processor.verification.verify import verify
 from runtime.queries import load_queries
 from tests.conftest import Connection
+from verification.verify import verify
 
 _WALLETS = 40
 _ROUNDS = 45  # more than there are wallets, so that every distance comes

@@ -76,7 +76,7 @@ async def quarantined_deposit(database: Connection, wallet: str) -> tuple[UUID, 
     request = {**deposit(uuid4().hex, amount="1.00"), "currency": "USD"}
     # Recorded behind everybody's back: no message asks for its posting.
     command = command_of({**request, "destination_wallet_id": wallet})
-    recording = load_queries("runtime.dead_letters")["record_requested"]
+    recording = load_queries("dead_letters")["record_requested"]
     submission = Submission(submitter="shop", command=command)
     [row] = await database.fetch(recording, *recording_arguments([submission]))
     await quarantine(database, row["id"])

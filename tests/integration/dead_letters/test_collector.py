@@ -20,8 +20,9 @@ from contracts.messages import (
     DeadLetterReason,
 )
 from contracts.topology import DEAD_LETTERS, partition_queue
-from processor.dead_letters.collector import IN_HAND_MAX, WATCH_INTERVAL_S, DeadLetterCollector
-from processor.dead_letters.letter import HEXADECIMAL
+from dead_letters.collector import IN_HAND_MAX, DeadLetterCollector
+from dead_letters.model import HEXADECIMAL
+from runtime.amqp.watchdog import WATCH_INTERVAL_S
 from runtime.broker import Channel
 from runtime.database import Connection, Pool, connect
 from runtime.publisher import Outgoing, Publisher

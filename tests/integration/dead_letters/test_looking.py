@@ -8,9 +8,9 @@ import pytest
 from contracts.operations.dead_letters import BODY_SHOWN_BYTES_MAX
 from contracts.pages import DeadLetter as DeadLetterModel
 from contracts.pages import DeadLetterFate, DeadLetterState
+from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError
+from dead_letters.operations import COUNTED_MAX, DeadLetters
 from runtime.database import Connection
-from runtime.dead_letters.operations import COUNTED_MAX, DeadLetters
-from runtime.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError
 from tests.integration.dead_letters.letters import store
 
 

@@ -8,10 +8,10 @@ import pytest
 from contracts.messages import RECORDED_TYPE, encode_recorded
 from contracts.pages import DeadLetterFate, DeadLetterState
 from contracts.topology import partition_queue
+from dead_letters.model import DeadLetterFilter
+from dead_letters.operations import DeadLetters
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
-from runtime.dead_letters.operations import DeadLetters
-from runtime.dead_letters.views import DeadLetterFilter
 from runtime.publisher import Publisher
 from tests.integration.dead_letters.conftest import PARTITIONS
 from tests.integration.dead_letters.letters import (

@@ -11,7 +11,7 @@ from ingress.transaction_store import TransactionFilter, TransactionStore
 from ingress.wallet_store import EntryFilter, WalletFilter, WalletStore
 from ops.stack import Stack
 from runtime.database import KEYED_SESSION, Pool, connect, create_pool
-from runtime.windows import EXAMINED_MAX
+from runtime.pagination import EXAMINED_MAX
 from tests.conftest import create_database, drop_database
 
 ROWS = 3 * EXAMINED_MAX

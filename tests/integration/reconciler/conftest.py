@@ -1,20 +1,13 @@
 """A virtual host with its topology for each test, and the reconciler's parts upon it."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from uuid import uuid4
 
 import pytest
 
-from ops.stack import Stack, add_vhost, remove_vhost
-from processor.reconciler.expiry import Expiry
-from processor.reconciler.queue_depth import QueueDepth
-from processor.reconciler.reconciler import LOOKUP_SESSION
-from processor.reconciler.worklist import Worklist
-from runtime.broker import Channel, close, connect, open_channel
+from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue
+from reconciler.schedule import LOOKUP_SESSION
 from runtime.database import Pool, create_pool
 from runtime.publisher import Publisher
-from runtime.topology import declare_topology
 from tests.integration.reconciler.serving import running
 
 PARTITIONS = 2
@@ -22,21 +15,9 @@ NEVER = 0.0
 
 
 @pytest.fixture
-async def broker_url(stack: Stack) -> AsyncIterator[str]:
-    """A fresh virtual host with two partitions."""
-    name = f"test_{uuid4().hex[:12]}"
-    url = await asyncio.to_thread(add_vhost, stack, name)
-    await declare_topology(url, partitions=PARTITIONS)
-    yield url
-    await asyncio.to_thread(remove_vhost, stack, name)
-
-
-@pytest.fixture
-async def channel(broker_url: str) -> AsyncIterator[Channel]:
-    """A channel to look into the queues by."""
-    connection = await connect(broker_url, name="test")
-    yield await open_channel(connection)
-    await close(connection)
+def partitions() -> int:
+    """How many partitions the virtual host has."""
+    return PARTITIONS
 
 
 @pytest.fixture
@@ -50,15 +31,6 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-async def publisher(broker_url: str) -> AsyncIterator[Publisher]:
-    """A connected publisher."""
-    publisher = Publisher(broker_url, name="test-publish")
-    async with running(publisher):
-        await publisher.wait_until_up()
-        yield publisher
-
-
-@pytest.fixture
 async def depth(broker_url: str) -> AsyncIterator[QueueDepth]:
     """What knows how deep the queues are."""
     depth = QueueDepth(broker_url, partitions=PARTITIONS)
@@ -68,9 +40,9 @@ async def depth(broker_url: str) -> AsyncIterator[QueueDepth]:
 
 
 @pytest.fixture
-def worklist(pool: Pool, publisher: Publisher, depth: QueueDepth) -> Worklist:
-    """The worklist, with room for a thousand in flight."""
-    return Worklist(
+def retry_queue(pool: Pool, publisher: Publisher, depth: QueueDepth) -> RetryQueue:
+    """The retry queue, with room for a thousand in flight."""
+    return RetryQueue(
         pool=pool,
         publisher=publisher,
         depth=depth,

@@ -12,11 +12,14 @@ from aiormq.abc import DeliveredMessage
 
 from contracts.topology import partition_queue
 from processor.posting import Poster
-from processor.reconciler.expiry import LAST_CALLS, Expiry, last_call_pause_s
-from processor.reconciler.queue_depth import QueueDepth
-from processor.reconciler.sweep import Sweep
-from processor.reconciler.worklist import Worklist
-from processor.verification.verify import verify
+from reconciler.retry_queue import (
+    LAST_CALLS,
+    Expiry,
+    QueueDepth,
+    RetryQueue,
+    Sweep,
+    last_call_pause_s,
+)
 from runtime.broker import Channel
 from runtime.database import Pool, connect
 from runtime.publisher import Publisher, UnroutableError
@@ -25,20 +28,21 @@ from tests.integration.reconciler.conftest import NEVER, PARTITIONS
 from tests.integration.reconciler.pending import record_pending
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
+from verification.verify import verify
 
 QUEUES = [partition_queue(number) for number in range(PARTITIONS)]
 AGE_S = 60.0
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-MakeWorklist: TypeAlias = Callable[[float], Worklist]
+MakeRetryQueue: TypeAlias = Callable[[float], RetryQueue]
 
 
 @pytest.fixture
-def worklist_of(pool: Pool, publisher: Publisher, depth: QueueDepth) -> MakeWorklist:
-    """Make a worklist whose transactions expire after an age."""
+def retry_queue_of(pool: Pool, publisher: Publisher, depth: QueueDepth) -> MakeRetryQueue:
+    """Make a retry queue whose transactions expire after an age."""
 
-    def make(after_s: float) -> Worklist:
-        return Worklist(
+    def make(after_s: float) -> RetryQueue:
+        return RetryQueue(
             pool=pool,
             publisher=publisher,
             depth=depth,
@@ -69,26 +73,26 @@ async def _consumed(channel: Channel, *, is_stuck: bool = False) -> AsyncIterato
 
 
 async def _record_old(database: Connection, pool: Pool, count: int = 1) -> list[UUID]:
-    """Record transactions that are past the age, and put them on the worklist."""
+    """Record transactions that are past the age, and put them on the retry queue."""
     ids = await record_pending(database, count)
     await Sweep(pool).run_once(older_than_s=0)
     await database.execute("UPDATE transactions SET created_at = created_at - interval '2 min'")
     return ids
 
 
-async def _pass(database: Connection, worklist: Worklist, depth: QueueDepth) -> int:
+async def _pass(database: Connection, retry_queue: RetryQueue, depth: QueueDepth) -> int:
     """Make all due, and a pass once consumers have emptied the queues; return what expired."""
 
     async def are_served() -> bool:
         return (await depth.look()).are_served
 
     await eventually(are_served, what="consumers have emptied the queues")
-    return await _pass_at_once(database, worklist)
+    return await _pass_at_once(database, retry_queue)
 
 
-async def _pass_at_once(database: Connection, worklist: Worklist) -> int:
+async def _pass_at_once(database: Connection, retry_queue: RetryQueue) -> int:
     await database.execute("UPDATE stale_transactions SET next_attempt_at = now()")
-    return (await worklist.run_once()).expired
+    return (await retry_queue.run_once()).expired
 
 
 async def _statuses(database: Connection) -> list[str]:
@@ -101,16 +105,16 @@ async def test_what_is_taken_in_vain_expires_after_its_last_calls(
     database: Connection,
     depth: QueueDepth,
     channel: Channel,
-    worklist_of: MakeWorklist,
+    retry_queue_of: MakeRetryQueue,
 ) -> None:
     ids = await _record_old(database, pool, 3)
-    worklist = worklist_of(AGE_S)
+    retry_queue = retry_queue_of(AGE_S)
     nudged = asyncio.Event()
     await database.add_listener("ackledger_posted", lambda *_: nudged.set())
 
     async with _consumed(channel):
-        expired = [await _pass(database, worklist, depth) for _ in range(LAST_CALLS + 1)]
-        after = await worklist.run_once()
+        expired = [await _pass(database, retry_queue, depth) for _ in range(LAST_CALLS + 1)]
+        after = await retry_queue.run_once()
 
     rows = await database.fetch(
         "SELECT status::text, failure_code::text, failure_detail, completed_at > created_at"
@@ -131,28 +135,28 @@ async def test_what_is_taken_in_vain_expires_after_its_last_calls(
 
 
 async def test_nothing_expires_while_nobody_takes_the_messages(
-    pool: Pool, database: Connection, worklist_of: MakeWorklist
+    pool: Pool, database: Connection, retry_queue_of: MakeRetryQueue
 ) -> None:
     await _record_old(database, pool)
-    worklist = worklist_of(AGE_S)
+    retry_queue = retry_queue_of(AGE_S)
 
-    expired = [await _pass_at_once(database, worklist) for _ in range(3 * LAST_CALLS)]
+    expired = [await _pass_at_once(database, retry_queue) for _ in range(3 * LAST_CALLS)]
 
     assert set(expired) == {0}
     assert await _statuses(database) == ["PENDING"]
 
 
 async def test_nothing_expires_while_messages_wait_behind_a_stuck_consumer(
-    pool: Pool, database: Connection, channel: Channel, worklist_of: MakeWorklist
+    pool: Pool, database: Connection, channel: Channel, retry_queue_of: MakeRetryQueue
 ) -> None:
     await _record_old(database, pool, 4)
-    worklist = worklist_of(AGE_S)
+    retry_queue = retry_queue_of(AGE_S)
     # Two announcements before: the consumer keeps one of each queue, the others wait.
     for _ in range(2):
-        await _pass_at_once(database, worklist)
+        await _pass_at_once(database, retry_queue)
 
     async with _consumed(channel, is_stuck=True):
-        expired = [await _pass_at_once(database, worklist) for _ in range(3 * LAST_CALLS)]
+        expired = [await _pass_at_once(database, retry_queue) for _ in range(3 * LAST_CALLS)]
 
     assert set(expired) == {0}
     assert set(await _statuses(database)) == {"PENDING"}
@@ -163,15 +167,15 @@ async def test_after_an_outage_of_the_processors_everything_has_its_last_calls_a
     database: Connection,
     depth: QueueDepth,
     channel: Channel,
-    worklist_of: MakeWorklist,
+    retry_queue_of: MakeRetryQueue,
 ) -> None:
     await _record_old(database, pool)
-    worklist = worklist_of(AGE_S)
+    retry_queue = retry_queue_of(AGE_S)
     for _ in range(2 * LAST_CALLS):
-        await _pass_at_once(database, worklist)
+        await _pass_at_once(database, retry_queue)
 
     async with _consumed(channel):
-        expired = [await _pass(database, worklist, depth) for _ in range(LAST_CALLS)]
+        expired = [await _pass(database, retry_queue, depth) for _ in range(LAST_CALLS)]
 
     assert expired == [0, 0, 1]
 
@@ -181,16 +185,16 @@ async def test_an_announcement_before_the_age_is_no_last_call(
     database: Connection,
     depth: QueueDepth,
     channel: Channel,
-    worklist_of: MakeWorklist,
+    retry_queue_of: MakeRetryQueue,
 ) -> None:
     await record_pending(database)
     await Sweep(pool).run_once(older_than_s=0)
-    worklist = worklist_of(AGE_S)
+    retry_queue = retry_queue_of(AGE_S)
 
     async with _consumed(channel):
-        young = [await _pass(database, worklist, depth) for _ in range(2 * LAST_CALLS)]
+        young = [await _pass(database, retry_queue, depth) for _ in range(2 * LAST_CALLS)]
         await database.execute("UPDATE transactions SET created_at = created_at - interval '2 min'")
-        old = [await _pass(database, worklist, depth) for _ in range(LAST_CALLS + 1)]
+        old = [await _pass(database, retry_queue, depth) for _ in range(LAST_CALLS + 1)]
 
     assert set(young) == {0}
     assert old == [0, 0, 0, 1]
@@ -201,13 +205,13 @@ async def test_an_age_of_zero_is_never(
     database: Connection,
     depth: QueueDepth,
     channel: Channel,
-    worklist_of: MakeWorklist,
+    retry_queue_of: MakeRetryQueue,
 ) -> None:
     await _record_old(database, pool)
-    worklist = worklist_of(NEVER)
+    retry_queue = retry_queue_of(NEVER)
 
     async with _consumed(channel):
-        expired = [await _pass(database, worklist, depth) for _ in range(2 * LAST_CALLS)]
+        expired = [await _pass(database, retry_queue, depth) for _ in range(2 * LAST_CALLS)]
 
     assert set(expired) == {0}
 
@@ -218,7 +222,7 @@ async def test_what_the_broker_did_not_confirm_is_no_last_call(
     await _record_old(database, pool, 20)
     await channel.queue_delete(QUEUES[1])
     only_first = QueueDepth(broker_url, partitions=1)
-    worklist = Worklist(
+    retry_queue = RetryQueue(
         pool=pool,
         publisher=publisher,
         depth=only_first,
@@ -231,7 +235,7 @@ async def test_what_the_broker_did_not_confirm_is_no_last_call(
         await only_first.wait_until_up()
         for _ in range(2 * LAST_CALLS):
             with pytest.raises(UnroutableError):
-                await _pass_at_once(database, worklist)
+                await _pass_at_once(database, retry_queue)
 
     assert await database.fetchval("SELECT max(last_calls) FROM stale_transactions") == 0
     assert await database.fetchval("SELECT bool_or(is_last_call) FROM stale_transactions") is False
@@ -294,3 +298,19 @@ def test_the_pause_between_last_calls_is_a_tenth_of_the_age_within_bounds(
     expire_after_s: float, pause_s: float
 ) -> None:
     assert last_call_pause_s(expire_after_s) == pause_s
+
+
+async def test_transactions_end_all_together_or_not_at_all(database: Connection) -> None:
+    """One of them was ended by somebody else: nothing is written of the other either."""
+    one, other = await record_pending(database, 2)
+    end = """
+    SELECT end_transactions(clock_timestamp(), $1, 'PENDING', 'FAILED', $2::text[], $3::text[])
+    """
+    await database.execute(end, [one], ["expired"], ["why"])
+
+    with pytest.raises(asyncpg.PostgresError, match="expected 2 failed, changed 1"):
+        await database.execute(end, [one, other], ["expired"] * 2, ["why"] * 2)
+
+    assert await _statuses(database) == ["FAILED", "PENDING"]
+    assert await database.fetchval("SELECT count(*) FROM exceptional_transactions") == 1
+    assert await database.fetchval("SELECT count(*) FROM outbox") == 1

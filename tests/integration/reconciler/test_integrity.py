@@ -10,21 +10,19 @@ import structlog
 from prometheus_client import REGISTRY
 
 from processor.posting import Poster
-from processor.reconciler.integrity import (
+from reconciler.integrity import (
     TRANSACTIONS_PER_STEP_MIN,
     IntegrityCheck,
     IntegrityCounts,
 )
-from processor.reconciler.leadership import Leadership
-from processor.reconciler.reconciler import LOOKUP_SESSION, Reconciler
-from processor.reconciler.sweep import REWIND, Sweep
-from processor.reconciler.worklist import Worklist
-from processor.verification.verify import verify
+from reconciler.retry_queue import REWIND, RetryQueue, Sweep
+from reconciler.schedule import LOOKUP_SESSION, Leadership, Reconciler
 from runtime.database import Pool, connect, create_pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 from tests.integration.reconciler.serving import running
 from tests.integration.verification.books import corrupt, write_books
 from tests.support import eventually
+from verification.verify import verify
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -142,8 +140,8 @@ async def test_the_watermark_outlives_the_process_and_the_leader(pool: Pool) -> 
     assert successor.checked == 203
 
 
-async def test_what_ends_after_the_sweep_has_passed_it_is_checked_when_it_leaves_the_worklist(
-    database: Connection, database_url: str, pool: Pool, worklist: Worklist
+async def test_what_ends_after_the_sweep_has_passed_it_is_checked_when_it_leaves_the_retry_queue(
+    database: Connection, database_url: str, pool: Pool, retry_queue: RetryQueue
 ) -> None:
     wallets = await add_wallets(database, 2)
     await database.execute("UPDATE wallets SET overdraft_limit = 1000")
@@ -156,7 +154,7 @@ async def test_what_ends_after_the_sweep_has_passed_it_is_checked_when_it_leaves
     # Published and due much later, as it is when a processor has just posted it.
     await database.execute("UPDATE stale_transactions SET next_attempt_at = now() + interval '1 h'")
 
-    ended = (await worklist.run_once()).ended
+    ended = (await retry_queue.run_once()).ended
     late = await _check(pool).run_once()
 
     assert passed == IntegrityCounts(checked=3, findings=0, is_caught_up=True, lag_s=0.0)
@@ -167,8 +165,8 @@ async def test_what_ends_after_the_sweep_has_passed_it_is_checked_when_it_leaves
     assert await database.fetchval("SELECT count(*) FROM late_endings") == 0
 
 
-async def test_what_leaves_the_worklist_when_it_is_due_is_checked_too(
-    database: Connection, database_url: str, pool: Pool, worklist: Worklist
+async def test_what_leaves_the_retry_queue_when_it_is_due_is_checked_too(
+    database: Connection, database_url: str, pool: Pool, retry_queue: RetryQueue
 ) -> None:
     wallets = await add_wallets(database, 2)
     await database.execute("UPDATE wallets SET overdraft_limit = 1000")
@@ -178,7 +176,7 @@ async def test_what_leaves_the_worklist_when_it_is_due_is_checked_too(
     async with open_pool(database_url) as posting_pool:
         await Poster(posting_pool).post(ids)
 
-    ended = (await worklist.run_once()).ended
+    ended = (await retry_queue.run_once()).ended
     late = await _check(pool).run_once()
 
     assert (ended, late.checked, late.findings) == (3, 3, 0)
@@ -217,7 +215,7 @@ async def test_a_database_clock_that_was_set_back_sets_the_check_back_with_the_s
 
 
 async def test_a_busy_ledger_yields_no_false_alarm(
-    database: Connection, database_url: str, pool: Pool, worklist: Worklist
+    database: Connection, database_url: str, pool: Pool, retry_queue: RetryQueue
 ) -> None:
     wallets = await add_wallets(database, 12)
     # Few wallets and a low limit: hot rows, and refusals among them.
@@ -240,7 +238,7 @@ async def test_a_busy_ledger_yields_no_false_alarm(
         while not is_over.is_set():
             await Sweep(pool).run_once(older_than_s=0)
             await database.execute("UPDATE stale_transactions SET next_attempt_at = now()")
-            await worklist.run_once()
+            await retry_queue.run_once()
             await check.run_once()
             steps += 1
         return steps
@@ -251,7 +249,7 @@ async def test_a_busy_ledger_yields_no_false_alarm(
         is_over.set()
         steps = await looking
     await Sweep(pool).run_once(older_than_s=0)
-    await worklist.run_once()
+    await retry_queue.run_once()
     last = await _until_caught_up(check)
 
     found = await database.fetch("SELECT check_name, subject, detail FROM integrity_findings")
@@ -263,11 +261,11 @@ async def test_a_busy_ledger_yields_no_false_alarm(
 
 
 async def test_the_leader_checks_on_and_on(
-    books: Connection, database_url: str, pool: Pool, worklist: Worklist
+    books: Connection, database_url: str, pool: Pool, retry_queue: RetryQueue
 ) -> None:
     reconciler = Reconciler(
         sweep=Sweep(pool),
-        worklist=worklist,
+        retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=0.1,

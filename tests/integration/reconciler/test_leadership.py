@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from ops.stack import Stack
-from processor.reconciler.leadership import LOCK_KEY, SILENCE_MAX_S, Leadership
-from processor.reconciler.sweep import Sweep
+from reconciler.retry_queue import Sweep
+from reconciler.schedule import LOCK_KEY, SILENCE_MAX_S, Leadership
 from runtime.database import Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually

@@ -10,12 +10,10 @@ import aiohttp
 import pytest
 
 from contracts.topology import partition_queue
-from processor.reconciler.assembly import reconcile_once
-from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.leadership import Leadership
-from processor.reconciler.reconciler import ReconcileCounts, Reconciler
-from processor.reconciler.sweep import Sweep
-from processor.reconciler.worklist import Worklist
+from reconciler.__main__ import reconcile_once
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import RetryQueue, Sweep
+from reconciler.schedule import Leadership, ReconcileCounts, Reconciler
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.settings import ReconcilerSettings, load_settings
@@ -50,11 +48,11 @@ async def _wait_for_messages(channel: Channel) -> None:
 
 
 async def test_it_publishes_what_becomes_stale_while_it_leads(
-    pool: Pool, database: Connection, database_url: str, worklist: Worklist, channel: Channel
+    pool: Pool, database: Connection, database_url: str, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     reconciler = Reconciler(
         sweep=Sweep(pool),
-        worklist=worklist,
+        retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=0.2,
@@ -70,12 +68,12 @@ async def test_it_publishes_what_becomes_stale_while_it_leads(
 
 
 async def test_it_goes_on_after_the_database_cut_every_connection(
-    pool: Pool, database: Connection, database_url: str, worklist: Worklist, channel: Channel
+    pool: Pool, database: Connection, database_url: str, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     leadership = Leadership(database_url)
     reconciler = Reconciler(
         sweep=Sweep(pool),
-        worklist=worklist,
+        retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=leadership,
         stale_after_s=0.1,
@@ -113,12 +111,12 @@ async def test_one_pass_by_hand_tells_what_it_did(
 
 
 async def test_one_pass_by_hand_works_beside_a_leader(
-    pool: Pool, database: Connection, database_url: str, broker_url: str, worklist: Worklist
+    pool: Pool, database: Connection, database_url: str, broker_url: str, retry_queue: RetryQueue
 ) -> None:
     settings = load_settings(ReconcilerSettings, _environment(database_url, broker_url))
     reconciler = Reconciler(
         sweep=Sweep(pool),
-        worklist=worklist,
+        retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=3600,
@@ -146,7 +144,7 @@ async def test_the_process_serves_its_metrics_and_ends_on_sigterm(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "processor.reconciler",
+        "reconciler",
         cwd=ROOT,
         env={**_environment(database_url, broker_url), "ACKLEDGER_STATUS_PORT": str(port)},
         stderr=asyncio.subprocess.PIPE,
@@ -179,7 +177,7 @@ async def test_a_wrong_setting_stops_the_start_and_is_named(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "processor.reconciler",
+        "reconciler",
         cwd=ROOT,
         env={**_environment(database_url, broker_url), name: value},
         stderr=asyncio.subprocess.PIPE,

@@ -5,13 +5,9 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 from contracts.topology import partition_queue
-from processor.reconciler.expiry import Expiry
-from processor.reconciler.integrity import IntegrityCheck
-from processor.reconciler.leadership import Leadership
-from processor.reconciler.queue_depth import QueueDepth
-from processor.reconciler.reconciler import Reconciler
-from processor.reconciler.sweep import Sweep
-from processor.reconciler.worklist import Worklist
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
+from reconciler.schedule import Leadership, Reconciler
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.publisher import Publisher
@@ -28,10 +24,10 @@ async def _taken(channel: Channel) -> list[UUID]:
     return [one for queue in QUEUES for group in await taken_ids(channel, queue) for one in group]
 
 
-def _worklist(
+def _retry_queue(
     pool: Pool, publisher: Publisher, depth: QueueDepth, *, in_flight_max: int
-) -> Worklist:
-    return Worklist(
+) -> RetryQueue:
+    return RetryQueue(
         pool=pool,
         publisher=publisher,
         depth=depth,
@@ -53,7 +49,7 @@ async def test_two_reconcilers_and_passes_by_hand_announce_an_old_backlog_once(
     reconcilers = [
         Reconciler(
             sweep=Sweep(pool),
-            worklist=_worklist(pool, publisher, depth, in_flight_max=BACKLOG + 1),
+            retry_queue=_retry_queue(pool, publisher, depth, in_flight_max=BACKLOG + 1),
             integrity=IntegrityCheck(pool, interval_s=60),
             leadership=Leadership(database_url),
             stale_after_s=0.05,
@@ -86,9 +82,9 @@ async def test_passes_at_once_share_the_room_in_flight(
 ) -> None:
     await record_pending(database, BACKLOG)
     await Sweep(pool).run_once(older_than_s=0)
-    worklists = [_worklist(pool, publisher, depth, in_flight_max=100) for _ in range(4)]
+    retry_queues = [_retry_queue(pool, publisher, depth, in_flight_max=100) for _ in range(4)]
 
-    counts = await asyncio.gather(*(worklist.run_once() for worklist in worklists))
+    counts = await asyncio.gather(*(retry_queue.run_once() for retry_queue in retry_queues))
 
     assert sum(one.republished for one in counts) == 100
     assert len(await _taken(channel)) == 100

@@ -5,20 +5,20 @@ from datetime import timedelta
 from uuid import UUID
 
 from contracts.identifiers import first_id_at
-from processor.reconciler import sweep as sweep_module
-from processor.reconciler.sweep import Sweep, SweepCounts
+from reconciler import retry_queue
+from reconciler.retry_queue import Sweep, SweepCounts
 from runtime.database import Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
 
 
-async def _worklist(connection: Connection) -> list[UUID]:
+async def _retry_queue(connection: Connection) -> list[UUID]:
     rows = await connection.fetch(
         "SELECT transaction_id FROM stale_transactions ORDER BY next_attempt_at, transaction_id"
     )
     return [row["transaction_id"] for row in rows]
 
 
-async def test_what_is_pending_past_the_threshold_goes_to_the_worklist(
+async def test_what_is_pending_past_the_threshold_goes_to_the_retry_queue(
     pool: Pool, database: Connection
 ) -> None:
     ids = await record_pending(database, 3)
@@ -27,7 +27,7 @@ async def test_what_is_pending_past_the_threshold_goes_to_the_worklist(
     counts = await Sweep(pool).run_once(older_than_s=0)
 
     assert counts == SweepCounts(swept=3, stale=2)
-    assert await _worklist(database) == [ids[0], ids[2]]
+    assert await _retry_queue(database) == [ids[0], ids[2]]
 
 
 async def test_what_is_younger_than_the_threshold_is_left_alone(
@@ -65,7 +65,7 @@ async def test_a_group_that_commits_late_is_not_skipped(
 
     assert before == SweepCounts(swept=0, stale=0)
     assert after == SweepCounts(swept=4, stale=4)
-    assert await _worklist(database) == late_ids + early_ids
+    assert await _retry_queue(database) == late_ids + early_ids
 
 
 async def test_a_transaction_that_only_reads_holds_nobody_up(
@@ -93,8 +93,8 @@ async def test_a_long_history_is_walked_in_steps_to_its_end(
 
     assert counts.stale == 5 * group
     # The last row of each full step is read again by the next one.
-    assert counts.swept == 5 * group + 5 * group // sweep_module.ROWS_PER_STEP_MAX
-    assert len(await _worklist(database)) == 5 * group
+    assert counts.swept == 5 * group + 5 * group // retry_queue.ROWS_PER_STEP_MAX
+    assert len(await _retry_queue(database)) == 5 * group
 
 
 async def test_a_clock_that_was_set_back_is_noticed(pool: Pool, database: Connection) -> None:
@@ -107,7 +107,7 @@ async def test_a_clock_that_was_set_back_is_noticed(pool: Pool, database: Connec
     counts = await Sweep(pool).run_once(older_than_s=0)
 
     assert counts == SweepCounts(swept=1, stale=1)
-    assert await _worklist(database) == ids
+    assert await _retry_queue(database) == ids
 
 
 async def test_two_sweeps_at_once_find_each_row_once(pool: Pool, database: Connection) -> None:
@@ -116,4 +116,4 @@ async def test_two_sweeps_at_once_find_each_row_once(pool: Pool, database: Conne
     counts = await asyncio.gather(*(Sweep(pool).run_once(older_than_s=0) for _ in range(3)))
 
     assert sum(one.stale for one in counts) == 500
-    assert await _worklist(database) == ids
+    assert await _retry_queue(database) == ids

@@ -12,12 +12,12 @@ from aiormq.abc import DeliveredMessage
 from processor.event_retries import REFUSED_KEPT_S
 from processor.posting import Poster
 from processor.relay import FLIGHT_MAX, OutboxRelay
-from processor.verification.report import Check
-from processor.verification.verify import verify
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoints
 from runtime.publisher import Publisher
 from tests.integration.processor.books import add_wallets, random_transfers, record
+from verification.checks import Check
+from verification.verify import verify
 
 
 def relay_of(

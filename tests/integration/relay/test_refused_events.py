@@ -7,11 +7,11 @@ from uuid import UUID
 import orjson
 import pytest
 
+from dead_letters.model import DeadLetterFilter
+from dead_letters.operations import DeadLetters
 from processor.relay import LEFT_BEHIND_S
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
-from runtime.dead_letters.operations import DeadLetters
-from runtime.dead_letters.views import DeadLetterFilter
 from runtime.publisher import Publisher
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import bind_queue, depth, emptied

@@ -8,11 +8,11 @@ from uuid import UUID
 import orjson
 import pytest
 
+from dead_letters.operations import DeadLetters
 from ops.stack import Stack
 from ops.stack.rabbitmq import PrivateRabbitMQ
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
-from runtime.dead_letters.operations import DeadLetters
 from runtime.publisher import Publisher
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import at_least, bind_queue, emptied

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from contracts.wallets import ValidWalletRequest
 from ingress.wallet_store import WalletStore
-from processor.reconciler.sweep import Sweep
+from reconciler.retry_queue import Sweep
 from runtime.database import Pool, connect
 from runtime.migrations import load_migrations, migrate, missing_migrations
 from runtime.queries import load_queries

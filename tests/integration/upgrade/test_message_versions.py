@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from contracts.messages import DeadLetterReason
+from dead_letters.operations import DeadLetters
 from ops.stack import Stack
 from runtime.database import Pool, connect, create_pool
-from runtime.dead_letters.operations import DeadLetters
 from runtime.publisher import Publisher
 from tests.integration.dead_letters.letters import store
 from tests.integration.ingress.serving import CheckedDoors, open_doors

@@ -16,12 +16,12 @@ from contracts.transactions import TransactionCommand, TransactionType
 from ingress.acceptance import Acceptance, Accepted
 from ingress.announcing import Announcer
 from processor.posting import Poster
-from processor.verification.verify import verify
 from runtime.database import Pool, connect
 from runtime.publisher import Publisher
 from tests.integration.processor.books import add_wallets, open_pool
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
+from verification.verify import verify
 
 WALLETS = 8
 BATCH = 8

@@ -8,11 +8,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from processor.reconciler.reconciler import LOOKUP_SESSION
-from processor.verification.increment import WRONG_ROWS_MAX, check_transactions
-from processor.verification.report import Check
+from reconciler.schedule import LOOKUP_SESSION
 from runtime.database import connect
 from tests.integration.verification.books import corrupt, write_books
+from verification.checks import Check
+from verification.verify import WRONG_ROWS_MAX, check_transactions
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

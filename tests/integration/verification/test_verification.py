@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from processor.verification.report import Check
-from processor.verification.verify import verify
 from runtime.database import connect
 from tests.integration.verification.books import corrupt, write_books
+from verification.checks import Check
+from verification.verify import verify
 
 PENDING_MAX_S = 300.0
 EVERY_ENTRY = 1000

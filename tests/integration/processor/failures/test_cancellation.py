@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from processor.failures import Fate, InterruptedPostingError, classify
 from processor.posting import Poster
 from processor.wallet_cache import GENERATION_MAX, WalletCache
 from runtime.database import Connection, Pool, connect
 from runtime.fault_points import Fault, FaultPoint, FaultPoints, OrderedFaultPoints
+from runtime.resilience.error_classification import Fate, InterruptedPostingError, classify
 from tests.integration.processor.books import open_pool
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.workshop import (

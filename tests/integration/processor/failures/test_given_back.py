@@ -5,7 +5,7 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 from contracts.topology import DEAD_LETTERS
-from processor.consumer import Consumer
+from processor.decoding import partition_consumer
 from runtime.broker import Channel
 from runtime.database import Connection, connect
 from runtime.fault_points import FaultPoint, FaultPoints
@@ -175,7 +175,7 @@ async def test_large_messages_wait_with_the_broker_and_come_in_their_order(
     bodies = [bytes([number]) * size for number in range(count)]
     for body in bodies:
         await shop.basic_publish(body, exchange="ackledger.transactions", routing_key="any")
-    consumer = Consumer(site.broker_url, QUEUE, prefetch=100, octets_max=octets_max)
+    consumer = partition_consumer(site.broker_url, QUEUE, prefetch=100, octets_max=octets_max)
     taken: list[bytes] = []
     most = 0
     async with running(consumer):

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 
 from ops.stack import Stack
 from ops.stack.management import Management
-from processor.consumer import Consumer
+from processor.decoding import partition_consumer
 from runtime.database import Connection
 from runtime.topology import declare_topology, look_at_queue
 from tests.integration.processor.failures.conftest import Site
@@ -111,8 +111,8 @@ async def test_an_idle_standby_is_let_be_for_a_minute_after_a_rebuild(site: Site
     """Its queue is busy with another consumer: it has nothing, and nothing is wrong."""
     rebuilt = {"reason": "forgotten"}
     before = metric(_REBUILT, **rebuilt)
-    active = Consumer(site.broker_url, QUEUE, prefetch=PREFETCH)
-    standby = Consumer(site.broker_url, QUEUE, prefetch=PREFETCH)
+    active = partition_consumer(site.broker_url, QUEUE, prefetch=PREFETCH)
+    standby = partition_consumer(site.broker_url, QUEUE, prefetch=PREFETCH)
     async with running(active):
         await _is(lambda: active.is_up, what="the active consumer")
         async with running(standby):

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import orjson
 
-from processor.consumer import Consumer
+from processor.decoding import PartitionConsumer
 from runtime.broker import Channel
 from runtime.database import Connection
 from runtime.fault_points import FaultPoint, FaultPoints
@@ -93,7 +93,7 @@ async def test_a_request_that_is_delivered_again_is_answered_again(
     database: Connection, site: Site, shop: Channel
 ) -> None:
     wallets, key = await add_wallets(database, 2, balance=1_000), uuid4().hex
-    consumers: list[Consumer] = []
+    consumers: list[PartitionConsumer] = []
 
     def lose_the_delivery() -> None:
         consumers[0].give_back()

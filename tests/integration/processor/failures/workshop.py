@@ -14,13 +14,13 @@ from prometheus_client import REGISTRY
 from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
 from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
 from processor.circuit import Circuit
-from processor.consumer import Consumer
 from processor.correspondence import Correspondence
+from processor.decoding import PartitionConsumer, partition_consumer
 from processor.forwarding import Forwarder
 from processor.partition import HELD_MAX_S, PartitionProcessor
 from processor.posting import Poster
 from processor.wallet_cache import WalletCache
-from processor.watchdog import QUIET_MAX_S
+from runtime.amqp.watchdog import QUIET_MAX_S
 from runtime.broker import Channel
 from runtime.database import KEYED_SESSION, Connection, create_pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -43,7 +43,7 @@ class Workshop:
     """What a test looks at while it processes."""
 
     circuit: Circuit
-    consumer: Consumer
+    consumer: PartitionConsumer
     partition: PartitionProcessor
 
 
@@ -84,7 +84,7 @@ async def processing(
     )
     await pool
     publisher = Publisher(publisher_url or broker_url, name="processor-publish")
-    consumer = Consumer(broker_url, QUEUE, prefetch=prefetch, quiet_max_s=quiet_max_s)
+    consumer = partition_consumer(broker_url, QUEUE, prefetch=prefetch, quiet_max_s=quiet_max_s)
     circuit = Circuit(pool)
     correspondence = Correspondence(publisher=publisher, pool=pool, queue=QUEUE)
     partition = PartitionProcessor(

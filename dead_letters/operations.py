@@ -1,0 +1,359 @@
+"""What operators do with dead letters: look, replay, discard; each act leaves a trail."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeAlias, assert_never
+from uuid import UUID
+
+import asyncpg
+import orjson
+import structlog
+
+from contracts.messages import RESULT_TYPE
+from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
+from contracts.pages import PAGE_LIMIT_MAX, DeadLetterFate
+from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.replies import result_body
+from contracts.views import render_transaction
+from dead_letters import metrics
+from dead_letters.model import (
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterNotFoundError,
+    DeadLetterOutcome,
+    DeadLetterPage,
+    ReasonCounts,
+    dead_letter_of,
+)
+from dead_letters.replay import (
+    DETAIL_MAX,
+    OweAgain,
+    PostAgain,
+    RecordAgain,
+    SendAgain,
+    StillPoison,
+    conflicts_of,
+    plan_replay,
+    posting_detail,
+    recording_detail,
+)
+from runtime.database import Connection, Pool
+from runtime.pagination import Examined, Window, examine
+from runtime.publisher import NotConfirmedError, Outgoing, Publisher
+from runtime.queries import load_queries
+from runtime.republishing import RecordedTransaction, recorded_messages, recorded_transaction
+
+COUNTED_MAX: Final = 100_000
+"""Rows that one count examines: under a second."""
+CONFIRM_TIMEOUT_S: Final = 5.0
+ACQUIRE_TIMEOUT_S: Final = 10.0
+"""For a database connection: the library waits for ever by default."""
+FALLBACK_AFTER_S: Final = 10.0
+"""When the reconciler publishes what a replay could not."""
+
+BEFORE_ALL: Final = UUID(int=0)
+_BEHIND_ALL: Final = UUID(int=2**128 - 1)
+
+Acted: TypeAlias = tuple[DeadLetterOutcome, list[RecordedTransaction]]
+"""What became of a dead letter, and what is to be posted."""
+Act: TypeAlias = Callable[[Connection, DeadLetter], Awaitable[Acted]]
+"""What is done with an open dead letter."""
+
+log = structlog.get_logger()
+
+
+class DeadLetters:
+    """The table of dead letters, for operators at either door."""
+
+    def __init__(self, *, pool: Pool, publisher: Publisher, partitions: int) -> None:
+        self._pool = pool
+        self._publisher = publisher
+        self._partitions = partitions
+        self._sql = load_queries("dead_letters")
+
+    async def page(
+        self, wanted: DeadLetterFilter, *, cursor: UUID | None = None, limit: int = 50
+    ) -> DeadLetterPage:
+        """Return a page, newest first, with the beginning of each body."""
+        start = _BEHIND_ALL if cursor is None else cursor
+        limit = min(limit, PAGE_LIMIT_MAX)
+        window = await self._examine("examine_newest", wanted, start=start, limit=limit)
+        rows = await self._pool.fetch(
+            self._sql["read_dead_letters"], window.matches, BODY_LISTED_BYTES_MAX
+        )
+        return DeadLetterPage([dead_letter_of(row) for row in rows], window.next_start)
+
+    async def window(
+        self, wanted: DeadLetterFilter, *, after: UUID = BEFORE_ALL, limit: int
+    ) -> Window[UUID]:
+        """Return ids behind `after`, oldest first, and where the next ones start."""
+        return await self._examine("examine_oldest", wanted, start=after, limit=limit)
+
+    async def count_by_reason(self, wanted: DeadLetterFilter) -> ReasonCounts:
+        """Return how many there are for each reason, among the newest COUNTED_MAX."""
+        rows = await self._pool.fetch(
+            self._sql["count_by_reason"], COUNTED_MAX, *_parameters(wanted)
+        )
+        counts = {row["reason"]: row["dead_letters"] for row in rows if row["dead_letters"]}
+        return ReasonCounts(counts, sum(row["examined"] for row in rows) < COUNTED_MAX)
+
+    async def show(self, dead_letter_id: UUID) -> DeadLetter:
+        """Return one with its body up to BODY_SHOWN_BYTES_MAX; raises DeadLetterNotFoundError."""
+        row = await self._pool.fetchrow(
+            self._sql["read_dead_letters"], [dead_letter_id], BODY_SHOWN_BYTES_MAX
+        )
+        return dead_letter_of(_existing(row, dead_letter_id))
+
+    async def body(self, dead_letter_id: UUID) -> bytes:
+        """Return the whole body of one; raises DeadLetterNotFoundError."""
+        row = await self._pool.fetchrow(self._sql["read_body"], dead_letter_id)
+        body: bytes = _existing(row, dead_letter_id)["body"]
+        return body
+
+    async def select(self, wanted: DeadLetterFilter) -> AsyncIterator[UUID]:
+        """Yield the ids of all that are meant, oldest first, so that replays keep the order."""
+        after: UUID | None = BEFORE_ALL
+        while after is not None:
+            window = await self.window(wanted, after=after, limit=PAGE_LIMIT_MAX)
+            for dead_letter_id in window.matches:
+                yield dead_letter_id
+            after = window.next_start
+
+    async def replay(
+        self,
+        dead_letter_id: UUID,
+        *,
+        actor: str,
+        request_id: str | None = None,
+        dry_run: bool = False,
+    ) -> DeadLetterOutcome:
+        """Give a message another chance, under its original key and submitter.
+
+        Safe to repeat: what was completed long ago stays as it is. A message that is still poison
+        is refused and stays open. Raises DeadLetterNotFoundError, and what the database raises;
+        a broker that is down only delays the posting, which the reconciler then asks for.
+        """
+        trail = _Trail(actor, request_id)
+        replay = partial(self._replay, dry_run=dry_run)
+        return await self._act(dead_letter_id, replay, trail, dry_run=dry_run)
+
+    async def discard(
+        self,
+        dead_letter_id: UUID,
+        *,
+        actor: str,
+        request_id: str | None = None,
+        dry_run: bool = False,
+    ) -> DeadLetterOutcome:
+        """Give a message up: its transaction, if it is QUARANTINED, becomes FAILED.
+
+        An event that is given up is never told; its transaction stays as it is.
+
+        Raises DeadLetterNotFoundError, and what the database raises.
+        """
+        trail = _Trail(actor, request_id)
+        return await self._act(dead_letter_id, self._discard, trail, dry_run=dry_run)
+
+    async def _examine(
+        self, query: str, wanted: DeadLetterFilter, *, start: UUID, limit: int
+    ) -> Window[UUID]:
+        async def step(position: UUID, count: int) -> Examined[UUID]:
+            rows = await self._pool.fetch(self._sql[query], position, count, *_parameters(wanted))
+            return [(row["id"], row["is_match"]) for row in rows]
+
+        return await examine(step, start=start, limit=limit)
+
+    async def _act(
+        self, dead_letter_id: UUID, act: Act, trail: "_Trail", *, dry_run: bool
+    ) -> DeadLetterOutcome:
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            # A dry run does everything, and then nothing of it happened.
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                outcome, pending = await self._act_locked(connection, dead_letter_id, act)
+                await self._audit(connection, outcome, trail)
+            except BaseException:
+                await transaction.rollback()
+                raise
+            if dry_run:
+                await transaction.rollback()
+                return outcome
+            await transaction.commit()
+        metrics.ENDED.labels(outcome.fate.value).inc()
+        await self._publish(pending)
+        return outcome
+
+    async def _act_locked(self, connection: Connection, dead_letter_id: UUID, act: Act) -> Acted:
+        row = await connection.fetchrow(
+            self._sql["lock_dead_letter"], dead_letter_id, BODY_SHOWN_BYTES_MAX
+        )
+        letter = dead_letter_of(_existing(row, dead_letter_id))
+        if letter.replayed_at is not None or letter.discarded_at is not None:
+            detail = f"it was {letter.state} before"
+            return DeadLetterOutcome(letter.id, DeadLetterFate.UNCHANGED, detail), []
+        return await act(connection, letter)
+
+    async def _replay(self, connection: Connection, letter: DeadLetter, *, dry_run: bool) -> Acted:
+        plan = plan_replay(letter)
+        match plan:
+            case StillPoison(detail):
+                return DeadLetterOutcome(letter.id, DeadLetterFate.REFUSED, detail), []
+            case PostAgain():
+                outcome, pending = await self._post_again(connection, letter, plan)
+            case RecordAgain():
+                outcome, pending = await self._record_again(connection, letter, plan)
+            case OweAgain():
+                outcome, pending = await self._owe_again(connection, letter, plan)
+            case SendAgain():
+                outcome, pending = await self._send_again(connection, letter, plan, dry_run=dry_run)
+            case other:
+                assert_never(other)
+        if outcome.fate is DeadLetterFate.REPLAYED:
+            await connection.execute(self._sql["mark_replayed"], letter.id)
+        return outcome, pending
+
+    async def _post_again(
+        self, connection: Connection, letter: DeadLetter, plan: PostAgain
+    ) -> Acted:
+        if plan.released is not None:
+            await connection.execute(self._sql["release_quarantined"], plan.released)
+        ids = tuple(plan.transaction_ids)
+        pending = await self._pending(connection, ids)
+        detail = posting_detail(named=len(ids), pending=len(pending))
+        return DeadLetterOutcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), pending
+
+    async def _record_again(
+        self, connection: Connection, letter: DeadLetter, plan: RecordAgain
+    ) -> Acted:
+        """Record what fits; as long as a key stands for other content, the letter stays open."""
+        rows = await self._record(connection, plan.submissions)
+        conflicts = conflicts_of(plan.submissions, rows)
+        fate = DeadLetterFate.REFUSED if conflicts else DeadLetterFate.REPLAYED
+        ids = tuple(row.id for row in rows if row.is_same)
+        outcome = DeadLetterOutcome(letter.id, fate, recording_detail(rows, conflicts), ids)
+        return outcome, await self._pending(connection, ids)
+
+    async def _send_again(
+        self, connection: Connection, letter: DeadLetter, plan: SendAgain, *, dry_run: bool
+    ) -> Acted:
+        """Send a result before the letter is marked: at worst its sender has it twice."""
+        rows = await self._record(connection, plan.submissions)
+        ids = [row.id for row in rows if row.is_same]
+        found = {
+            row["id"]: row for row in await connection.fetch(self._sql["read_transactions"], ids)
+        }
+        try:
+            result = Outgoing(
+                exchange="",
+                routing_key=plan.queue,
+                body=result_body(render_transaction(found[one]) for one in ids),
+                type=RESULT_TYPE,
+                correlation_id=plan.correlation_id,
+            )
+            if not dry_run:
+                await self._publisher.publish(result, timeout_s=CONFIRM_TIMEOUT_S)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the letter stays open
+            detail = f"its result was not sent: {type(error).__name__}: {error}"[:DETAIL_MAX]
+            return DeadLetterOutcome(letter.id, DeadLetterFate.REFUSED, detail), []
+        detail = f"its result is sent to '{plan.queue}'"
+        outcome = DeadLetterOutcome(letter.id, DeadLetterFate.REPLAYED, detail, tuple(ids))
+        return outcome, await self._pending(connection, ids)
+
+    async def _record(
+        self, connection: Connection, submissions: Sequence[Submission]
+    ) -> list[RecordedRow]:
+        rows = await connection.fetch(
+            self._sql["record_requested"], *recording_arguments(submissions)
+        )
+        return recorded_rows(rows, len(submissions))
+
+    async def _owe_again(self, connection: Connection, letter: DeadLetter, plan: OweAgain) -> Acted:
+        await connection.execute(
+            self._sql["owe_event_again"],
+            plan.origin_id,
+            plan.event_type,
+            plan.transaction_id,
+            plan.occurred_at,
+        )
+        detail = "its event is owed again, under the same event id"
+        ids = (plan.transaction_id,)
+        return DeadLetterOutcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), []
+
+    async def _discard(self, connection: Connection, letter: DeadLetter) -> Acted:
+        detail = "given up"
+        failed: tuple[UUID, ...] = ()
+        if letter.is_event:
+            detail = "given up: its event is never told, its transaction stays as it is"
+        elif letter.transaction_id is not None:
+            is_failed = await connection.fetchval(
+                self._sql["fail_quarantined"],
+                letter.transaction_id,
+                f"its message was discarded: {letter.reason}",
+            )
+            if is_failed:
+                detail, failed = "given up: its transaction FAILED", (letter.transaction_id,)
+        await connection.execute(self._sql["mark_discarded"], letter.id)
+        return DeadLetterOutcome(letter.id, DeadLetterFate.DISCARDED, detail, failed), []
+
+    async def _audit(
+        self, connection: Connection, outcome: DeadLetterOutcome, trail: "_Trail"
+    ) -> None:
+        if outcome.fate is DeadLetterFate.UNCHANGED:
+            return
+        detail: dict[str, Any] = {
+            "detail": outcome.detail,
+            "transaction_ids": [str(one) for one in outcome.transaction_ids],
+            **({} if trail.request_id is None else {"request_id": trail.request_id}),
+        }
+        await connection.execute(
+            self._sql["insert_audit"],
+            trail.actor,
+            f"dead_letter.{_ACTIONS[outcome.fate]}",
+            f"dead_letter:{outcome.dead_letter_id}",
+            orjson.dumps(detail).decode(),
+        )
+
+    async def _pending(
+        self, connection: Connection, transaction_ids: Sequence[UUID]
+    ) -> list[RecordedTransaction]:
+        """Put what is still to be posted on the reconciler's retry queue, and return it."""
+        if not transaction_ids:
+            return []
+        rows = await connection.fetch(self._sql["read_pending"], transaction_ids)
+        ids = [row["id"] for row in rows]
+        await connection.execute(self._sql["insert_stale"], ids, FALLBACK_AFTER_S)
+        return [recorded_transaction(row) for row in rows]
+
+    async def _publish(self, pending: Sequence[RecordedTransaction]) -> None:
+        try:
+            for group in recorded_messages(pending, self._partitions):
+                await self._publisher.publish(group.outgoing, timeout_s=CONFIRM_TIMEOUT_S)
+        except NotConfirmedError as error:
+            log.warning("replay_left_to_reconciler", error=repr(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trail:
+    """Who acts, and over HTTP by which request."""
+
+    actor: str
+    request_id: str | None
+
+
+_ACTIONS: Final = {
+    DeadLetterFate.REPLAYED: "replayed",
+    DeadLetterFate.DISCARDED: "discarded",
+    DeadLetterFate.REFUSED: "replay_refused",
+}
+
+
+def _parameters(wanted: DeadLetterFilter) -> tuple[str | None, ...]:
+    return (wanted.reason, wanted.submitter, None if wanted.state is None else wanted.state.value)
+
+
+def _existing(row: asyncpg.Record | None, dead_letter_id: UUID) -> asyncpg.Record:
+    if row is None:
+        raise DeadLetterNotFoundError(f"there is no dead letter {dead_letter_id}")
+    return row

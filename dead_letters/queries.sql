@@ -1,0 +1,182 @@
+-- name: examine_newest
+-- The next rows behind an id, newest first, each with whether it passes the filter: a filter that
+-- few pass must not walk the table in one request.
+SELECT
+    id,
+    ($3::text IS NULL OR reason = $3)
+    AND ($4::text IS NULL OR submitter = $4)
+    AND (
+        $5::text IS NULL
+        OR $5 = CASE
+            WHEN replayed_at IS NOT NULL THEN 'replayed'
+            WHEN discarded_at IS NOT NULL THEN 'discarded'
+            ELSE 'open'
+        END
+    ) AS is_match
+FROM dead_letters
+WHERE id < $1
+ORDER BY id DESC
+LIMIT $2;
+
+-- name: examine_oldest
+-- The same, oldest first: replays keep the order of arrival.
+SELECT
+    id,
+    ($3::text IS NULL OR reason = $3)
+    AND ($4::text IS NULL OR submitter = $4)
+    AND (
+        $5::text IS NULL
+        OR $5 = CASE
+            WHEN replayed_at IS NOT NULL THEN 'replayed'
+            WHEN discarded_at IS NOT NULL THEN 'discarded'
+            ELSE 'open'
+        END
+    ) AS is_match
+FROM dead_letters
+WHERE id > $1
+ORDER BY id
+LIMIT $2;
+
+-- name: count_by_reason
+-- The same filter, grouped, over the newest so many.
+SELECT
+    n.reason,
+    count(*) FILTER (WHERE n.is_match) AS dead_letters,
+    count(*) AS examined
+FROM (
+    SELECT
+        reason,
+        ($2::text IS NULL OR reason = $2)
+        AND ($3::text IS NULL OR submitter = $3)
+        AND (
+            $4::text IS NULL
+            OR $4 = CASE
+                WHEN replayed_at IS NOT NULL THEN 'replayed'
+                WHEN discarded_at IS NOT NULL THEN 'discarded'
+                ELSE 'open'
+            END
+        ) AS is_match
+    FROM dead_letters
+    ORDER BY id DESC
+    LIMIT $1
+) AS n
+GROUP BY n.reason
+ORDER BY n.reason;
+
+-- name: read_dead_letters
+-- Some of them, newest first, with so much of their bodies.
+SELECT
+    id, message_id, queue, reason, detail, substring(body FROM 1 FOR $2) AS body,
+    octet_length(body) AS body_bytes, headers, submitter, transaction_id, message_type,
+    content_type, first_seen_at, replayed_at, discarded_at
+FROM dead_letters
+WHERE id = ANY ($1::uuid[])
+ORDER BY id DESC;
+
+-- name: read_body
+-- The whole body of one.
+SELECT body FROM dead_letters WHERE id = $1;
+
+-- name: lock_dead_letter
+-- One, with so much of its body, so that two operators act on it one after the other.
+SELECT
+    id, message_id, queue, reason, detail, substring(body FROM 1 FOR $2) AS body,
+    octet_length(body) AS body_bytes, headers, submitter, transaction_id, message_type,
+    content_type, first_seen_at, replayed_at, discarded_at
+FROM dead_letters
+WHERE id = $1
+FOR UPDATE;
+
+-- name: record_requested
+-- A replayed request of upstream becomes PENDING rows, by the same function as a new one.
+SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
+FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+
+-- name: read_transactions
+-- Whole transactions, for a result.
+SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);
+
+-- name: release_quarantined
+-- A quarantined transaction is to be posted again.
+WITH released AS (
+    UPDATE transactions SET status = 'PENDING'
+    WHERE id = $1 AND status = 'QUARANTINED'
+    RETURNING id
+)
+
+DELETE FROM exceptional_transactions AS x
+USING released
+WHERE x.status = 'QUARANTINED' AND x.transaction_id = released.id;
+
+-- name: read_pending
+-- What of these is still to be posted.
+SELECT id, source_wallet_id, destination_wallet_id, currency
+FROM transactions
+WHERE id = ANY ($1::uuid[]) AND status = 'PENDING';
+
+-- name: insert_stale
+-- The sweep may have passed these ids long ago: the retry queue makes sure of their posting, should
+-- the publish that follows this commit fail.
+INSERT INTO stale_transactions (transaction_id, next_attempt_at)
+SELECT w.id, clock_timestamp() + make_interval(secs => $2)
+FROM unnest($1::uuid[]) AS w (id)
+ON CONFLICT (transaction_id) DO NOTHING;
+
+-- name: mark_replayed
+-- The dead letter is done with.
+UPDATE dead_letters SET replayed_at = clock_timestamp() WHERE id = $1;
+
+-- name: mark_discarded
+-- The dead letter is done with, and its message is given up.
+UPDATE dead_letters SET discarded_at = clock_timestamp() WHERE id = $1;
+
+-- name: fail_quarantined
+-- Gives a quarantined transaction up, and owes the event. No row if it is not QUARANTINED.
+SELECT
+    end_transactions(
+        moment => clock_timestamp(),
+        ids => ARRAY[locked.id],
+        from_status => 'QUARANTINED',
+        to_status => 'FAILED',
+        codes => ARRAY['discarded'],
+        details => ARRAY[$2::text]
+    ) IS NOT NULL AS is_failed
+FROM (
+    SELECT id FROM transactions WHERE id = $1 AND status = 'QUARANTINED' FOR NO KEY UPDATE
+) AS locked;
+
+-- name: owe_event_again
+-- An event that was set aside is owed anew; `origin_id` keeps its event id.
+INSERT INTO outbox (id, event_type, transaction_ids, created_at, origin_id)
+VALUES (uuid_v7(clock_us()), $2, ARRAY[$3::uuid], $4, $1);
+
+-- name: insert_audit
+-- Who did what to which dead letter.
+INSERT INTO audit_log (id, actor, action, subject, detail)
+VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::json);
+
+-- name: insert_dead_letters
+-- Stores messages once, however often the broker delivers them. One moment for all: their ids keep
+-- the order in which they came, whatever the order of inserting, which avoids deadlocks.
+WITH moment AS MATERIALIZED (
+    SELECT clock_us() AS at_us
+)
+
+INSERT INTO dead_letters (
+    id, first_seen_at, message_id, queue, reason, detail, body, headers, submitter,
+    transaction_id, message_type, content_type
+)
+SELECT
+    uuid_v7(moment.at_us, l.position::integer),
+    timestamptz 'epoch' + moment.at_us * interval '1 microsecond', l.message_id, l.queue, l.reason, l.detail, l.body,
+    l.headers::json, l.submitter, l.transaction_id, l.message_type, l.content_type
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[],
+    $8::uuid[], $9::text[], $10::text[]
+) WITH ORDINALITY AS l (
+    message_id, queue, reason, detail, body, headers, submitter, transaction_id, message_type,
+    content_type, position
+), moment
+ORDER BY l.message_id
+ON CONFLICT (message_id) DO NOTHING
+RETURNING reason;

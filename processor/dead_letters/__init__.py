@@ -1,1 +1,0 @@
-"""Dead letters: kept from the broker's queue, and replayed or discarded by operators."""

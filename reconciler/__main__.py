@@ -1,0 +1,148 @@
+"""The reconciler's composition root: reads the environment, builds the parts, runs them.
+
+For the process, and for a single pass by hand.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from dead_letters.collector import DeadLetterCollector
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
+from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
+from runtime.database import Pool, create_pool
+from runtime.fault_points import FaultPoints, fault_points_in
+from runtime.health import check_broker, check_database
+from runtime.lifecycle import Service, run_process
+from runtime.partition_layout import PartitionLayoutCheck
+from runtime.publisher import Publisher
+from runtime.settings import ReconcilerSettings
+from runtime.status import Readiness, StatusServer
+
+CONNECT_TIMEOUT_S: Final = 10.0
+"""How long a single pass waits for the broker."""
+_DATABASE_CONNECTIONS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    pool: Pool
+    publisher: Publisher
+    fault_points: FaultPoints
+    depth: QueueDepth
+    reconciler: Reconciler
+
+
+async def serve(settings: ReconcilerSettings) -> None:
+    """Run the reconciler and the keeper of dead letters until a signal."""
+    service = Service("reconciler", shutdown_timeout_s=settings.shutdown_timeout_s)
+    parts = await _build(settings, stale_after_s=settings.stale_after_s)
+    collector = DeadLetterCollector(
+        settings.amqp_url, pool=parts.pool, fault_points=parts.fault_points
+    )
+    service.add_loop("partition-layout", PartitionLayoutCheck(parts.pool, settings.partitions))
+    service.add_loop("publisher", parts.publisher)
+    service.add_loop("queue-depth", parts.depth)
+    service.add_loop("reconciler", parts.reconciler)
+    service.add_loop("dead-letters", collector)
+    service.add_drain(parts.reconciler.drain)
+    readiness = Readiness(
+        {
+            "database": check_database(parts.pool),
+            "broker": check_broker(
+                lambda: parts.publisher.is_up and parts.depth.is_up and collector.is_up,
+            ),
+        }
+    )
+    service.add_loop(
+        "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
+    )
+    service.add_close(parts.pool.close)
+    await service.run()
+
+
+async def reconcile_once(
+    settings: ReconcilerSettings, *, older_than_s: float | None = None
+) -> ReconcileCounts:
+    """Make one pass beside whatever reconcilers run, and return what it did.
+
+    `older_than_s` stands in for the setting; 0 takes all that is PENDING now. Raises
+    TimeoutError (or ConnectionError) when the broker, and asyncpg's errors when the database
+    cannot be reached.
+    """
+    stale_after_s = settings.stale_after_s if older_than_s is None else older_than_s
+    parts = await _build(settings, stale_after_s=stale_after_s)
+    try:
+        async with _connected(parts):
+            return await parts.reconciler.run_once()
+    finally:
+        await parts.pool.close()
+
+
+@asynccontextmanager
+async def _connected(parts: _Parts) -> AsyncIterator[None]:
+    links = [
+        asyncio.ensure_future(parts.publisher.run()),
+        asyncio.ensure_future(parts.depth.run()),
+    ]
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await parts.publisher.wait_until_up()
+            await parts.depth.wait_until_up()
+        yield
+    finally:
+        for link in links:
+            link.cancel()
+        await asyncio.gather(*links, return_exceptions=True)
+
+
+async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Parts:
+    pool = create_pool(
+        settings.database_url,
+        name="reconciler",
+        size=_DATABASE_CONNECTIONS,
+        statement_timeout_s=settings.database_statement_timeout_s,
+        session=LOOKUP_SESSION,
+    )
+    await pool
+    publisher = Publisher(settings.amqp_url, name="reconciler-publish")
+    depth = QueueDepth(settings.amqp_url, partitions=settings.partitions)
+    fault_points = fault_points_in(settings.fault_orders)
+    retry_queue = RetryQueue(
+        pool=pool,
+        publisher=publisher,
+        depth=depth,
+        partitions=settings.partitions,
+        in_flight_max=settings.reconcile_in_flight_max,
+        expiry=Expiry(pool, after_s=settings.expire_after_s),
+        fault_points=fault_points,
+    )
+    reconciler = Reconciler(
+        sweep=Sweep(pool),
+        retry_queue=retry_queue,
+        integrity=IntegrityCheck(pool, interval_s=settings.integrity_interval_s),
+        leadership=Leadership(settings.database_url),
+        stale_after_s=stale_after_s,
+        interval_s=settings.reconcile_interval_s,
+    )
+    return _Parts(
+        pool=pool,
+        publisher=publisher,
+        fault_points=fault_points,
+        depth=depth,
+        reconciler=reconciler,
+    )
+
+
+def main() -> int:
+    """Run as a process; return its exit code."""
+    return run_process(ReconcilerSettings, serve, name="reconciler", environment=os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

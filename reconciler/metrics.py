@@ -1,0 +1,53 @@
+"""What the reconciler counts; docs/operations.md says what to watch."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+SWEPT: Final = Counter("ackledger_reconciler_swept_rows", "Transactions that the sweep walked over")
+STALE: Final = Counter(
+    "ackledger_reconciler_stale_transactions", "Transactions found PENDING past the threshold"
+)
+REPUBLISHED: Final = Counter(
+    "ackledger_reconciler_republished_transactions", "Transactions published again, confirmed"
+)
+EXPIRED: Final = Counter(
+    "ackledger_reconciler_expired_transactions",
+    "Transactions that nobody posted in time and that are FAILED for it",
+)
+FAILURES: Final = Counter(
+    "ackledger_reconciler_failures", "Passes that have to be done again after an error"
+)
+RETRY_QUEUE: Final = Gauge(
+    "ackledger_reconciler_worklist_transactions",
+    "Transactions on the worklist, counted up to a bound",
+)
+PAUSED: Final = Gauge(
+    "ackledger_reconciler_paused", "1 while the partitions' queues are too deep to add to"
+)
+UNSERVED: Final = Gauge(
+    "ackledger_reconciler_unserved_messages",
+    "Messages that wait in a queue while no consumer of it is active, by queue",
+    ["queue"],
+)
+IS_LEADER: Final = Gauge("ackledger_reconciler_is_leader", "1 in the one process that reconciles")
+
+INTEGRITY_CHECKED: Final = Counter(
+    "ackledger_integrity_checked_transactions",
+    "Transactions that were checked with their entries and wallets",
+)
+INTEGRITY_FINDINGS: Final = Counter(
+    "ackledger_integrity_findings",
+    "What the integrity check found wrong, once for each subject",
+    ["check"],
+)
+INTEGRITY_KEPT_FINDINGS: Final = Gauge(
+    "ackledger_integrity_kept_findings",
+    "Findings in the table, of whatever age, counted up to a bound",
+)
+INTEGRITY_LAG_SECONDS: Final = Gauge(
+    "ackledger_integrity_lag_seconds", "How far the integrity check is behind the sweep"
+)
+INTEGRITY_FAILURES: Final = Counter(
+    "ackledger_integrity_failures", "Steps of the integrity check that have to be done again"
+)

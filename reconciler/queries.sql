@@ -1,0 +1,280 @@
+-- name: try_lead
+-- Whoever's session holds this lock leads; it ends with the session.
+SELECT pg_try_advisory_lock($1);
+
+-- name: beat
+-- Tells the server that the leader lives, and the leader that the server does.
+SELECT 1;
+
+-- name: read_horizon
+-- The moment before which every transaction's row is there to be seen, and the database's clock.
+-- A row's id is made inside a database transaction that may commit later, but never before that
+-- transaction's start: so the horizon is not past the start of the oldest one still running, and
+-- what commits late is not skipped. Read before the sweep's own statement, whose snapshot then sees
+-- all that had ended by now. One that has had no transaction number for $2 seconds only reads (a
+-- backup, `ackledger verify`) and holds nobody up. Sessions of other roles hide their start: all of
+-- Ackledger's processes share one role.
+SELECT
+    least(
+        clock_timestamp() - make_interval(secs => $1),
+        (
+            SELECT min(a.xact_start) FROM pg_stat_activity AS a
+            WHERE
+                a.datname = current_database()
+                AND a.pid <> pg_backend_pid()
+                AND a.backend_type = 'client backend'
+                AND (
+                    a.backend_xid IS NOT NULL
+                    OR a.xact_start > clock_timestamp() - make_interval(secs => $2)
+                )
+        )
+    ) AS horizon,
+    clock_timestamp() AS now;
+
+-- name: lock_progress
+-- One sweep moves the watermark at a time.
+SELECT swept_until FROM sweep_progress FOR UPDATE;
+
+-- name: sweep_step
+-- Walks one bounded stretch of the primary key: [$1, $2), at most $3 rows. What is still PENDING
+-- goes to the retry queue, due at once and in the order of acceptance; the watermark moves along.
+WITH stretch AS MATERIALIZED (
+    SELECT id, status, created_at FROM transactions
+    WHERE id >= $1 AND id < $2
+    ORDER BY id
+    LIMIT $3
+),
+
+stale AS (
+    INSERT INTO stale_transactions (transaction_id, next_attempt_at)
+    SELECT id, created_at FROM stretch WHERE status = 'PENDING'
+    ORDER BY id
+    ON CONFLICT (transaction_id) DO NOTHING
+    RETURNING transaction_id
+),
+
+counted AS (
+    SELECT count(*) AS swept FROM stretch
+),
+
+moved AS (
+    UPDATE sweep_progress
+    SET swept_until = CASE
+        -- A full stretch may have more behind it: go on at its last row, which is read again.
+        WHEN counted.swept = $3 THEN (SELECT id FROM stretch ORDER BY id DESC LIMIT 1)
+        ELSE $2
+    END
+    FROM counted
+)
+
+SELECT counted.swept, (SELECT count(*) FROM stale) AS stale FROM counted;
+
+-- name: rewind_progress
+-- For a database clock that was set back: what it makes from now on is below the watermarks.
+UPDATE sweep_progress
+SET swept_until = $1, checked_until = least(checked_until, $1)
+WHERE swept_until > $1;
+
+-- name: forget_ended
+-- What was published again and is PENDING no longer leaves the retry queue. Only those in flight are
+-- looked at: a bounded number.
+WITH ended AS (
+    DELETE FROM stale_transactions AS s
+    USING transactions AS t
+    WHERE
+        s.next_attempt_at > statement_timestamp()
+        AND t.id = s.transaction_id
+        AND t.status <> 'PENDING'
+    RETURNING s.transaction_id
+),
+
+late AS (
+    INSERT INTO late_endings (transaction_id)
+    SELECT transaction_id FROM ended
+    ON CONFLICT (transaction_id) DO NOTHING
+)
+
+SELECT count(*) FROM ended;
+
+-- name: lock_claims
+-- One at a time counts what is in flight and claims the rest, so that two never fill the same room.
+SELECT pg_advisory_xact_lock($1);
+
+-- name: count_in_flight
+-- How many were published again and wait for their end.
+SELECT count(*) FROM stale_transactions WHERE next_attempt_at > statement_timestamp();
+
+-- name: claim_due
+-- Takes the due ones that no other reconciler has in hand, oldest first, at most $1. What is
+-- PENDING no longer leaves the retry queue; the rest is due again after a delay that doubles from $2
+-- seconds up to $3: claimed before it is published, so that no lock is held meanwhile. Past the age
+-- of $4 seconds (never, if null) it is due after $5; then an announcement that was a last call has
+-- been in vain when $6 says that consumers have emptied the queues.
+WITH due AS MATERIALIZED (
+    SELECT transaction_id FROM stale_transactions
+    WHERE next_attempt_at <= statement_timestamp()
+    ORDER BY next_attempt_at, transaction_id
+    LIMIT $1
+    FOR UPDATE SKIP LOCKED
+),
+
+looked_up AS MATERIALIZED (
+    SELECT
+        due.transaction_id, t.status, t.source_wallet_id, t.destination_wallet_id, t.currency,
+        coalesce(
+            t.created_at < statement_timestamp() - make_interval(secs => $4::double precision),
+            false
+        ) AS is_too_old
+    FROM due
+    LEFT JOIN transactions AS t ON t.id = due.transaction_id
+),
+
+ended AS (
+    DELETE FROM stale_transactions AS s
+    USING looked_up
+    WHERE
+        s.transaction_id = looked_up.transaction_id
+        AND looked_up.status IS DISTINCT FROM 'PENDING'
+    RETURNING s.transaction_id
+),
+
+late AS (
+    INSERT INTO late_endings (transaction_id)
+    SELECT transaction_id FROM ended
+    ON CONFLICT (transaction_id) DO NOTHING
+),
+
+claimed AS (
+    UPDATE stale_transactions AS s
+    SET
+        attempts = s.attempts + 1,
+        last_calls = s.last_calls + (s.is_last_call AND $6::boolean)::integer,
+        is_last_call = false,
+        next_attempt_at = statement_timestamp()
+            + make_interval(
+                secs => CASE
+                    WHEN looked_up.is_too_old THEN $5::double precision
+                    ELSE least(
+                        $3::double precision, $2::double precision * 2.0 ^ least(s.attempts, 30)
+                    )
+                END
+            )
+    FROM looked_up
+    WHERE s.transaction_id = looked_up.transaction_id AND looked_up.status = 'PENDING'
+    RETURNING s.transaction_id, s.last_calls
+)
+
+SELECT
+    l.transaction_id AS id, l.status = 'PENDING' AS is_pending, l.source_wallet_id,
+    l.destination_wallet_id, l.currency, l.is_too_old, c.last_calls
+FROM looked_up AS l
+LEFT JOIN claimed AS c ON c.transaction_id = l.transaction_id
+ORDER BY l.transaction_id;
+
+-- name: note_last_calls
+-- The broker has confirmed the announcement of these, which are past their age.
+UPDATE stale_transactions SET is_last_call = true WHERE transaction_id = ANY ($1::uuid[]);
+
+-- name: expire
+-- Ends what is still PENDING past its age as FAILED, owes the event, and nudges whoever waits. What
+-- a batch has locked is being posted, and left to it; so is what changed since it was claimed. Locks
+-- in id order, as posting does.
+WITH locked AS MATERIALIZED (
+    SELECT t.id
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transactions AS t ON t.id = wanted.id
+    WHERE
+        t.status = 'PENDING'
+        AND t.created_at < statement_timestamp() - make_interval(secs => $2)
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+),
+
+expired AS MATERIALIZED (
+    SELECT
+        array_agg(locked.id ORDER BY locked.id) AS ids,
+        array_agg('expired'::text) AS codes,
+        array_agg($3::text) AS details
+    FROM locked
+    HAVING count(*) > 0
+)
+
+SELECT ended.id
+FROM
+    expired,
+    unnest(
+        end_transactions(
+            moment => clock_timestamp(),
+            ids => expired.ids,
+            from_status => 'PENDING',
+            to_status => 'FAILED',
+            codes => expired.codes,
+            details => expired.details
+        )
+    ) AS ended (id);
+
+-- name: give_back
+-- What could not be published is due again at once, and the attempt does not count.
+UPDATE stale_transactions
+SET attempts = attempts - 1, next_attempt_at = statement_timestamp()
+WHERE transaction_id = ANY ($1::uuid[]) AND attempts > 0;
+
+-- name: count_retry_queue
+-- How long the retry queue is, counted up to a bound.
+SELECT count(*) FROM (SELECT FROM stale_transactions LIMIT $1) AS counted;
+
+-- name: read_integrity_progress
+-- How far the integrity check came, and how far it may go.
+SELECT checked_until, swept_until FROM sweep_progress;
+
+-- name: list_unchecked
+-- The next transactions of the walk: [$1, $2), at most $3.
+SELECT id FROM transactions
+WHERE id >= $1 AND id < $2
+ORDER BY id
+LIMIT $3;
+
+-- name: move_integrity_progress
+-- Moves the watermark on from where it was read, unless somebody else has moved it meanwhile, or
+-- has set the sweep back behind it.
+UPDATE sweep_progress SET checked_until = $2 WHERE checked_until = $1 AND swept_until >= $2;
+
+-- name: take_late_endings
+-- Takes at most $1 of those that ended after the sweep had passed them.
+DELETE FROM late_endings
+WHERE
+    transaction_id IN (
+        SELECT transaction_id FROM late_endings
+        ORDER BY transaction_id
+        LIMIT $1
+        FOR UPDATE SKIP LOCKED
+    )
+RETURNING transaction_id;
+
+-- name: note_findings
+-- Keeps what was found, once for each check and subject, and returns what is new.
+INSERT INTO integrity_findings (check_name, subject, detail)
+SELECT DISTINCT ON (f.check_name, f.subject) f.check_name, f.subject, f.detail
+FROM unnest($1::text[], $2::text[], $3::text[]) AS f (check_name, subject, detail)
+ORDER BY f.check_name, f.subject
+ON CONFLICT (check_name, subject) DO NOTHING
+RETURNING check_name, subject, detail;
+
+-- name: count_findings
+-- How many findings are kept, counted up to a bound.
+SELECT count(*) FROM (SELECT FROM integrity_findings LIMIT $1) AS counted;
+
+-- name: forget_announced
+-- Takes the marks of at most $1 transactions that are PENDING no longer.
+DELETE FROM unannounced_transactions AS u
+USING (
+    SELECT m.partition, m.submitter, m.transaction_id
+    FROM unannounced_transactions AS m
+    INNER JOIN transactions AS t ON t.id = m.transaction_id
+    WHERE t.status <> 'PENDING'
+    LIMIT $1
+) AS ended
+WHERE
+    u.partition = ended.partition
+    AND u.submitter = ended.submitter
+    AND u.transaction_id = ended.transaction_id;

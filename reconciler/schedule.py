@@ -1,0 +1,248 @@
+"""The reconciler's work, and which process does it.
+
+Sweep, publish again, rest; and check the books. One process among many leads: whoever's session
+holds one advisory lock.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import asyncpg
+import structlog
+from prometheus_client import Counter
+
+from reconciler import metrics
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import RetryQueue, Sweep
+from runtime.backoff import Backoff
+from runtime.database import connect
+from runtime.periodic import Step, repeat
+from runtime.queries import load_queries
+from runtime.resilience.error_classification import is_transient
+
+# Any number, the same for every process of Ackledger: 'ackr' in ASCII.
+LOCK_KEY: Final = 0x61636B72
+POLL_INTERVAL_S: Final = 1.0
+"""How often a follower asks for the lock, and the leader shows that it lives."""
+SILENCE_MAX_S: Final = 5.0
+"""A session that says nothing for so long is ended by the server, which frees the lock: a leader
+that was stopped or cut off is followed by another within 10 s."""
+BUSY_INTERVAL_S: Final = 0.2
+"""The pause between passes while there is more to publish than one pass may."""
+LEAD_AGAIN_MAX_S: Final = 2.0
+DOUBTED_S: Final = 0.5
+"""The pause of a leader that has not heard from the database for long: its next beat tells."""
+LOOKUP_SESSION: Final = {
+    # Every statement here looks up few rows by an index. A planner that trusts the statistics of a
+    # table which was empty a second ago would read all transactions instead.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    # Nor does it keep a copy of a whole table, to look through it for each row of another.
+    "enable_material": "off",
+    # A leader that is stopped inside a step keeps that step's locks no longer than the lead.
+    "idle_in_transaction_session_timeout": str(int(SILENCE_MAX_S * 1000)),
+}
+"""Session settings of the reconciler's pool."""
+_SESSION: Final = {
+    "idle_session_timeout": str(int(SILENCE_MAX_S * 1000)),
+    "idle_in_transaction_session_timeout": str(int(SILENCE_MAX_S * 1000)),
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+}
+
+log = structlog.get_logger()
+
+
+class Leadership:
+    """Lets one process among many work; the next takes over when its connection ends."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._is_leader = False
+        self._spoke_at = 0.0
+        self._sql = load_queries("reconciler")
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process leads now.
+
+        Not when it has been silent for so long that another may have taken over: a process that
+        was stopped and goes on cannot know yet, but its clock tells.
+        """
+        return self._is_leader and time.monotonic() - self._spoke_at < SILENCE_MAX_S
+
+    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the lead, then run `work`, and cancel it as soon as the lead is lost.
+
+        Raises what ended it: an error of the connection, or of the work.
+        """
+        connection = await connect(
+            self._url, name="reconciler-lead", statement_timeout_s=SILENCE_MAX_S, session=_SESSION
+        )
+        try:
+            await self._win(connection)
+            self._note(is_leader=True)
+            await self._work_while_held(connection, work)
+        finally:
+            self._note(is_leader=False)
+            connection.terminate()
+
+    def _note(self, *, is_leader: bool) -> None:
+        if is_leader != self._is_leader:
+            log.info("lead_won" if is_leader else "lead_given_up")
+        self._is_leader = is_leader
+        metrics.IS_LEADER.set(is_leader)
+
+    async def _win(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Ask until the lock is ours: its holder's end wakes nobody, so it has to be asked for."""
+        while True:
+            spoke_at = time.monotonic()
+            if await connection.fetchval(self._sql["try_lead"], LOCK_KEY, timeout=SILENCE_MAX_S):
+                self._spoke_at = spoke_at
+                return
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _work_while_held(
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        work: Callable[[], Awaitable[None]],
+    ) -> None:
+        tasks = [
+            asyncio.ensure_future(work()),
+            asyncio.ensure_future(self._beat(connection)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Speak often enough to keep the session; raises when it is gone."""
+        ended = asyncio.Event()
+        connection.add_termination_listener(lambda _: ended.set())
+        while True:
+            spoke_at = time.monotonic()
+            await connection.fetchval(self._sql["beat"], timeout=SILENCE_MAX_S)
+            self._spoke_at = spoke_at
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL_S):
+                    await ended.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileCounts:
+    """What one pass did.
+
+    Rows `swept`, of them `stale` put on the retry queue; of those on it `ended` (PENDING no
+    longer), `expired`, `republished`, and still `waiting` (counted up to a bound).
+    """
+
+    swept: int
+    stale: int
+    ended: int
+    expired: int
+    republished: int
+    waiting: int
+    is_paused: bool
+
+
+def while_leading(step: Step, *, is_leader: Callable[[], bool]) -> Step:
+    """Return the step as the leader makes it: none while another may lead."""
+
+    async def led() -> float | None:
+        return await step() if is_leader() else DOUBTED_S
+
+    return led
+
+
+class Reconciler:
+    """Finishes what got stuck: PENDING transactions past a threshold are published again.
+
+    Beside that it checks the integrity of what was posted. Both are done by the leader alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        sweep: Sweep,
+        retry_queue: RetryQueue,
+        integrity: IntegrityCheck,
+        leadership: Leadership,
+        stale_after_s: float,
+        interval_s: float,
+    ) -> None:
+        self._sweep = sweep
+        self._retry_queue = retry_queue
+        self._integrity = integrity
+        self._leadership = leadership
+        self._stale_after_s = stale_after_s
+        self._interval_s = interval_s
+        self._passing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Follow or lead until cancelled."""
+        await repeat(
+            partial(self._leadership.lead, self._work),
+            every_s=LEAD_AGAIN_MAX_S,
+            is_passing=is_transient,
+            failed=lambda error: log.warning("lead_lost", error=repr(error)),
+            backoff=Backoff(first_s=0.2, most_s=LEAD_AGAIN_MAX_S),
+        )
+
+    async def run_once(self) -> ReconcileCounts:
+        """Sweep, then publish what is due; safe beside any other reconciler.
+
+        Raises what keeps the database or the broker from answering.
+        """
+        swept = await self._sweep.run_once(older_than_s=self._stale_after_s)
+        work = await self._retry_queue.run_once()
+        return ReconcileCounts(
+            swept=swept.swept,
+            stale=swept.stale,
+            ended=work.ended,
+            expired=work.expired,
+            republished=work.republished,
+            waiting=work.waiting,
+            is_paused=work.is_paused,
+        )
+
+    async def drain(self) -> None:
+        """Finish the pass in hand, and begin no other."""
+        await self._passing.acquire()
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._repeat(self._reconcile, "reconcile", metrics.FAILURES))
+            group.create_task(
+                self._repeat(self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES)
+            )
+
+    async def _repeat(self, step: Step, name: str, failures: Counter) -> None:
+        def failed(error: Exception) -> None:
+            failures.inc()
+            log.warning("reconcile_failed", step=name, error=repr(error))
+
+        await repeat(
+            while_leading(step, is_leader=lambda: self._leadership.is_leader),
+            every_s=self._interval_s,
+            is_passing=is_transient,
+            failed=failed,
+            backoff=Backoff(first_s=0.5, most_s=5.0),
+        )
+
+    async def _reconcile(self) -> float:
+        async with self._passing:
+            counts = await self.run_once()
+        return min(self._interval_s, BUSY_INTERVAL_S) if counts.republished else self._interval_s

@@ -1,0 +1,1 @@
+"""RabbitMQ: consuming a queue."""

@@ -1,0 +1,54 @@
+"""The periodic loop: a step again and again, whatever passing trouble it meets."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+from runtime.backoff import Backoff
+
+Step = Callable[[], Awaitable[float | None]]
+"""Does a bounded piece of work, and returns the seconds to rest after it; None for the usual."""
+
+
+async def repeat(
+    step: Step,
+    *,
+    every_s: float,
+    is_passing: Callable[[Exception], bool],
+    failed: Callable[[Exception], object],
+    backoff: Backoff | None = None,
+    is_at_once: bool = True,
+) -> NoReturn:
+    """Make steps until cancelled, with `every_s` seconds between them where a step says nothing.
+
+    An error that `is_passing` is told to `failed`, and the step is made again after the pause that
+    `backoff` gives, or after the usual one; any other error is raised. The first step is made
+    `is_at_once` or after a rest.
+    """
+    if not is_at_once:
+        await asyncio.sleep(every_s)
+    while True:
+        try:
+            rest_s = await step()
+        except Exception as error:
+            if _is_cancelled():
+                # A connection that is lost in the same moment raises its own error instead.
+                raise asyncio.CancelledError from error
+            if not is_passing(error):
+                raise
+            failed(error)
+            rest_s = None if backoff is None else backoff.next_delay_s()
+        else:
+            if backoff is not None:
+                backoff.reset()
+        await asyncio.sleep(every_s if rest_s is None else rest_s)
+
+
+def one_of(*kinds: type[BaseException]) -> Callable[[Exception], bool]:
+    """Return whether an error is of one of these kinds, as a function."""
+    return lambda error: isinstance(error, kinds)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,292 @@
+"""What is checked: rows in, findings out, and the report of them; no clock, no database."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from contracts.messages import DeadLetterReason
+
+FINDINGS_HELD_MAX: Final = 10_000
+"""Findings kept word by word; a ledger that has more needs a restore, not a longer list."""
+_CUSTOMER: Final = "customer"
+POSTED_STATUSES: Final = ("COMPLETED", "REVERSED")
+RARE_STATUSES: Final = ("FAILED", "QUARANTINED", "REVERSED")
+
+
+class Check(StrEnum):
+    """What is checked; the name of each finding."""
+
+    WALLET_BALANCE = "wallet_balance"
+    """A wallet's balance is the sum of its entries."""
+    WALLET_VERSION = "wallet_version"
+    """A wallet's version is the number of its entries."""
+    WALLET_AVAILABLE = "wallet_available"
+    """No customer's wallet has less than nothing available."""
+    ENTRY_SEQUENCE = "entry_sequence"
+    """A wallet's entries are numbered from 1 without a gap."""
+    ENTRY_CHAIN = "entry_chain"
+    """An entry's balance_after is the previous one's (0 before the first) + its amount."""
+    ENTRY_WALLET = "entry_wallet"
+    """Every entry's wallet exists."""
+    ENTRY_TRANSACTION = "entry_transaction"
+    """Every entry is the leg of a COMPLETED or REVERSED transaction that names it."""
+    ENTRY_CURRENCY = "entry_currency"
+    """A wallet's entries come from transactions in its currency."""
+    TRANSACTION_LEGS = "transaction_legs"
+    """A COMPLETED or REVERSED transaction has exactly its two legs."""
+    UNPOSTED_LEGS = "unposted_legs"
+    """A transaction in any other status names no entries."""
+    CURRENCY_SUM = "currency_sum"
+    """All entries of a currency sum to zero."""
+    PENDING_AGE = "pending_age"
+    """Nothing is PENDING longer than the limit."""
+    EXCEPTIONAL_LIST = "exceptional_list"
+    """The side table of rare states lists exactly the transactions in them."""
+    EVENT_SET_ASIDE = "event_set_aside"
+    """Every event is told, or an operator gave it up: none waits as a dead letter."""
+    REPLY_SET_ASIDE = "reply_set_aside"
+    """The same for results that senders asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: which check, on what, and how. Amounts are in minor units."""
+
+    check: Check
+    subject: str
+    detail: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the finding as the contract shows it."""
+        return {"check": self.check.value, "subject": self.subject, "detail": self.detail}
+
+
+class Findings:
+    """Findings as they come: all of them counted, the first FINDINGS_HELD_MAX kept."""
+
+    def __init__(self, *, held_max: int = FINDINGS_HELD_MAX) -> None:
+        self._held_max = held_max
+        self._held: list[Finding] = []
+        self.total = 0
+
+    @property
+    def held(self) -> tuple[Finding, ...]:
+        """The findings that were kept."""
+        return tuple(self._held)
+
+    @property
+    def room(self) -> int:
+        """How many more are kept."""
+        return self._held_max - len(self._held)
+
+    def add(self, findings: Iterable[Finding], *, total: int | None = None) -> None:
+        """Take findings; `total` is their number when `findings` are only the first of them."""
+        taken = list(findings)
+        self._held.extend(taken[: self.room])
+        self.total += max(len(taken), total or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """The outcome: clean exactly when nothing was found."""
+
+    wallets: int
+    transactions: int
+    entries: int
+    by_status: Mapping[str, int]
+    findings: tuple[Finding, ...]
+    findings_total: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether the books balance."""
+        return self.findings_total == 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as `ackledger verify --json` prints it."""
+        return {
+            "clean": self.clean,
+            "wallets": self.wallets,
+            "transactions": self.transactions,
+            "entries": self.entries,
+            "by_status": dict(self.by_status),
+            "findings": [*(finding.to_json() for finding in self.findings), *self._omitted()],
+        }
+
+    def _omitted(self) -> list[dict[str, str]]:
+        omitted = self.findings_total - len(self.findings)
+        if omitted == 0:
+            return []
+        return [{"check": "omitted", "subject": "findings", "detail": f"{omitted} more"}]
+
+
+class Row(Protocol):
+    """A database row, its columns by name."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Return a column's value."""
+
+
+def wallet_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with one wallet, given the sums of its entries (chain breaks apart)."""
+    subject = f"wallet {row['wallet_id']}"
+    entries, total = row["entries"], int(row["total"])
+    if row["first_sequence"] != 1 or row["last_sequence"] != entries:
+        span = f"{row['first_sequence']} to {row['last_sequence']}"
+        yield Finding(Check.ENTRY_SEQUENCE, subject, f"{entries} entries are numbered {span}")
+    if row["currency"] is None:
+        yield Finding(Check.ENTRY_WALLET, subject, f"{entries} entries of a wallet that is not")
+        return
+    if row["balance"] != total:
+        detail = f"the balance is {row['balance']}, the entries sum to {total}"
+        yield Finding(Check.WALLET_BALANCE, subject, detail)
+    if row["version"] != entries:
+        detail = f"the version is {row['version']}, the entries are {entries}"
+        yield Finding(Check.WALLET_VERSION, subject, detail)
+    if row["kind"] == _CUSTOMER and row["available"] < 0:
+        detail = f"{int(row['available'])} is available"
+        yield Finding(Check.WALLET_AVAILABLE, subject, detail)
+
+
+def chain_finding(wallet_id: object, row: Row) -> Finding:
+    """Return the finding for an entry whose balance does not follow from the one before."""
+    before = int(row["balance_before"])
+    return Finding(
+        Check.ENTRY_CHAIN,
+        f"wallet {wallet_id} entry {row['sequence']}",
+        f"balance_after is {row['balance_after']}, {before} + {row['amount']} "
+        f"is {before + row['amount']}",
+    )
+
+
+def missing_leg_finding(row: Row) -> Finding:
+    """Return the finding for a leg without its entry."""
+    place = f"the {row['side']} leg ({row['amount']} on wallet {row['wallet_id']}"
+    if row["sequence"] is None:
+        problem = "names no entry"
+    elif row["found_transaction_id"] is None:
+        problem = "has no entry"
+    elif row["found_transaction_id"] != row["id"]:
+        problem = f"is an entry of transaction {row['found_transaction_id']}"
+    else:
+        problem = f"is an entry of {row['found_amount']}"
+    return Finding(
+        Check.TRANSACTION_LEGS,
+        f"transaction {row['id']}",
+        f"{place}, sequence {row['sequence']}) {problem}",
+    )
+
+
+def stray_entry_finding(row: Row) -> Finding:
+    """Return the finding for an entry that is nobody's leg."""
+    if row["status"] is None:
+        problem = "does not exist"
+    elif row["status"] in POSTED_STATUSES:
+        problem = "does not name it as a leg"
+    else:
+        problem = f"is {row['status']}"
+    return Finding(
+        Check.ENTRY_TRANSACTION,
+        f"wallet {row['wallet_id']} entry {row['sequence']}",
+        f"{row['amount']}: its transaction {row['transaction_id']} {problem}",
+    )
+
+
+def strange_currency_finding(row: Row) -> Finding:
+    """Return the finding for an entry in another currency than its wallet."""
+    return Finding(
+        Check.ENTRY_CURRENCY,
+        f"wallet {row['wallet_id']} entry {row['sequence']}",
+        f"the wallet holds {row['currency']}, "
+        f"transaction {row['transaction_id']} is in {row['transaction_currency']}",
+    )
+
+
+def unposted_finding(row: Row) -> Finding:
+    """Return the finding for a transaction that is not posted and names entries."""
+    return Finding(
+        Check.UNPOSTED_LEGS, f"transaction {row['id']}", f"it is {row['status']} and names entries"
+    )
+
+
+def overdue_finding(row: Row) -> Finding:
+    """Return the finding for a transaction that waits too long."""
+    return Finding(
+        Check.PENDING_AGE,
+        f"transaction {row['id']}",
+        f"PENDING since {row['created_at'].isoformat()}",
+    )
+
+
+def exceptional_finding(row: Row) -> Finding:
+    """Return the finding for a rare state that the side table and the transaction disagree on."""
+    if row["listed_status"] is None:
+        detail = f"it is {row['status']} and not listed so"
+    else:
+        detail = f"it is listed as {row['listed_status']} and is not"
+    return Finding(Check.EXCEPTIONAL_LIST, f"transaction {row['id']}", detail)
+
+
+def set_aside_finding(row: Row) -> Finding:
+    """Return the finding for an event or a reply that waits for an operator."""
+    is_reply = row["reason"] == DeadLetterReason.REPLY_NOT_SENT
+    return Finding(
+        Check.REPLY_SET_ASIDE if is_reply else Check.EVENT_SET_ASIDE,
+        f"dead letter {row['id']}",
+        f"{row['reason']}: {row['detail']}",
+    )
+
+
+def currency_findings(totals: Mapping[str, int]) -> Iterator[Finding]:
+    """Yield the currencies whose entries do not sum to zero."""
+    for currency, total in sorted(totals.items()):
+        if total != 0:
+            detail = f"all entries sum to {total}"
+            yield Finding(Check.CURRENCY_SUM, f"currency {currency}", detail)
+
+
+def leg_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with one leg, its entry beside it and the entry before that."""
+    if row["found_transaction_id"] != row["id"] or row["found_amount"] != row["amount"]:
+        yield missing_leg_finding(row)
+    elif row["balance_before"] is None:
+        subject = f"wallet {row['wallet_id']}"
+        yield Finding(Check.ENTRY_SEQUENCE, subject, f"none comes before entry {row['sequence']}")
+    elif row["balance_after"] != int(row["balance_before"]) + row["amount"]:
+        yield chain_finding(row["wallet_id"], row)
+    if row["is_before_stray"]:
+        yield stray_entry_finding(
+            {
+                "wallet_id": row["wallet_id"],
+                "sequence": row["sequence"] - 1,
+                "transaction_id": row["before_transaction_id"],
+                "amount": row["before_amount"],
+                "status": row["before_status"],
+            }
+        )
+
+
+def touched_wallet_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with the wallet of a leg, its last entry beside it."""
+    yield from wallet_findings(row)
+    if row["currency"] is not None and row["currency"] != row["transaction_currency"]:
+        yield strange_currency_finding(row)
+    if row["is_last_stray"]:
+        yield stray_entry_finding(
+            {
+                "wallet_id": row["wallet_id"],
+                "sequence": row["last_sequence"],
+                "transaction_id": row["last_transaction_id"],
+                "amount": row["last_amount"],
+                "status": row["last_status"],
+            }
+        )
+
+
+def status_findings(row: Row) -> Iterator[Finding]:
+    """Yield what is wrong with a transaction by itself."""
+    if row["status"] in RARE_STATUSES and row["listed_status"] is None:
+        yield exceptional_finding(row)
+    if row["status"] not in POSTED_STATUSES and row["names_entries"]:
+        yield unposted_finding(row)

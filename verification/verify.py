@@ -1,0 +1,240 @@
+"""Verification of the books: of all of them at once, and of a few transactions as they end.
+
+`verify` reads every wallet, transaction and entry once, in one snapshot. All statements see the
+same moment, so live traffic neither disturbs it nor is disturbed. It reads in sets: what is right
+is only counted, and rows come out only for what is wrong. Memory stays bounded on both sides: the
+client holds one page of wallets and a bounded list of findings, the server sorts and hashes within
+its work_mem and spills to temporary files beyond.
+
+`check_transactions` finds by keys what `verify` finds by reading all: an entry whose balance does
+not follow from the one before, a wallet that is not what its last entry says, a leg without its
+entry, an entry that is nobody's. By induction over a wallet's entries, each checked when it is new,
+the balance is the sum. What was changed afterwards, behind the last entries, only `verify` sees.
+
+Neither proves what the tables cannot know: that a request which never arrived was meant.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from contracts.messages import EVENT_REASONS, DeadLetterReason
+from runtime.database import Connection
+from runtime.queries import load_queries
+from verification.checks import (
+    POSTED_STATUSES,
+    RARE_STATUSES,
+    Finding,
+    Findings,
+    Row,
+    VerificationReport,
+    chain_finding,
+    currency_findings,
+    exceptional_finding,
+    leg_findings,
+    missing_leg_finding,
+    overdue_finding,
+    set_aside_finding,
+    status_findings,
+    strange_currency_finding,
+    stray_entry_finding,
+    touched_wallet_findings,
+    unposted_finding,
+    wallet_findings,
+)
+
+WALLETS_PER_PAGE: Final = 5_000
+"""Rows that a page of the walk brings: a few hundred kilobytes."""
+BROKEN_WALLETS_HELD_MAX: Final = 1_000
+"""Wallets whose broken entries are listed one by one; all of them are counted."""
+WRONG_ROWS_MAX: Final = 100
+"""Rows that are brought out for each question: books that are worse need `verify`."""
+_LEGS: Final = 2
+_SET_ASIDE: Final = sorted({*EVENT_REASONS, DeadLetterReason.REPLY_NOT_SENT})
+
+Progress = Callable[[int, int], None]
+
+
+async def verify(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    *,
+    pending_max_s: float,
+    progress: Progress | None = None,
+) -> VerificationReport:
+    """Return what is wrong with the books, or that nothing is.
+
+    `connection` has no command timeout (runtime.database.connect). `progress` is called with the
+    rows done and the rows in all, an estimate until the last call.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        verification = _Verification(connection, pending_max_s, progress or _ignore)
+        return await verification.run()
+
+
+def _ignore(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+@dataclass(slots=True)
+class _WalletTotals:
+    """What the walk over the wallets adds up."""
+
+    wallets: int = 0
+    by_currency: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    broken: list[tuple[UUID, int]] = field(default_factory=list)
+    broken_entries: int = 0
+
+    def add(self, row: Row) -> None:
+        if row["currency"] is not None:
+            self.wallets += 1
+            self.by_currency[row["currency"]] += int(row["total"])
+        if row["breaks"]:
+            self.broken_entries += row["breaks"]
+            if len(self.broken) < BROKEN_WALLETS_HELD_MAX:
+                self.broken.append((row["wallet_id"], row["breaks"]))
+
+
+class _Verification:
+    """One run: its connection, what it found, and how far it is."""
+
+    def __init__(
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        pending_max_s: float,
+        progress: Progress,
+    ) -> None:
+        self._connection = connection
+        self._pending_max_s = pending_max_s
+        self._progress = progress
+        self._sql = load_queries("verification")
+        self._findings = Findings()
+        self._done = 0
+        self._total = 0
+
+    async def run(self) -> VerificationReport:
+        await self._connection.execute(self._sql["pin_verification"])
+        [estimate] = await self._connection.fetch(self._sql["estimate_rows"])
+        # Entries are read twice: beside their wallets, and beside their transactions.
+        self._total = 2 * estimate["entries"] + estimate["transactions"]
+        wallets = await self._check_wallets()
+        by_status = await self._check_transactions()
+        await self._check_exceptional(by_status)
+        entries = await self._check_entries(
+            sum(by_status.get(status, 0) for status in POSTED_STATUSES)
+        )
+        await self._check_set_aside()
+        self._progress(self._done, self._done)
+        return VerificationReport(
+            wallets=wallets,
+            transactions=sum(by_status.values()),
+            entries=entries,
+            by_status=by_status,
+            findings=self._findings.held,
+            findings_total=self._findings.total,
+        )
+
+    async def _check_wallets(self) -> int:
+        """Balances, versions, sequences, chains and limits; return how many wallets there are."""
+        totals = _WalletTotals()
+        walk = await self._connection.cursor(self._sql["walk_wallets"])
+        while rows := await walk.fetch(WALLETS_PER_PAGE):
+            for row in rows:
+                totals.add(row)
+                self._findings.add(wallet_findings(row))
+            self._advance(sum(row["entries"] for row in rows))
+        self._findings.add(currency_findings(totals.by_currency))
+        await self._list_breaks(totals)
+        return totals.wallets
+
+    async def _list_breaks(self, totals: _WalletTotals) -> None:
+        listed = 0
+        for wallet_id, breaks in totals.broken:
+            if self._findings.room == 0:
+                break
+            rows = await self._connection.fetch(
+                self._sql["list_chain_breaks"], wallet_id, self._findings.room
+            )
+            self._findings.add((chain_finding(wallet_id, row) for row in rows), total=breaks)
+            listed += breaks
+        self._findings.add((), total=totals.broken_entries - listed)
+
+    async def _check_transactions(self) -> dict[str, int]:
+        """Legs of what is not posted, and age; return how many there are in each status."""
+        rows = await self._connection.fetch(self._sql["count_transactions"], self._pending_max_s)
+        unposted = sum(row["unposted_with_entries"] for row in rows)
+        await self._list("list_unposted_with_entries", unposted, unposted_finding)
+        overdue = sum(row["overdue"] for row in rows)
+        await self._list("list_overdue", overdue, overdue_finding, self._pending_max_s)
+        by_status = {row["status"]: row["transactions"] for row in rows}
+        self._advance(sum(by_status.values()))
+        return dict(sorted(by_status.items()))
+
+    async def _check_exceptional(self, by_status: Mapping[str, int]) -> None:
+        """The side table agrees when every row of it is confirmed, and as many as there are."""
+        rows = await self._connection.fetch(self._sql["count_exceptional"])
+        listed = sum(row["listed"] for row in rows)
+        confirmed = sum(row["confirmed"] for row in rows)
+        rare = sum(by_status.get(status, 0) for status in RARE_STATUSES)
+        differences = (listed - confirmed) + (rare - confirmed)
+        await self._list("list_exceptional_differences", differences, exceptional_finding)
+
+    async def _check_set_aside(self) -> None:
+        """No event and no reply waits for an operator."""
+        total = await self._connection.fetchval(self._sql["count_set_aside"], _SET_ASIDE)
+        await self._list("list_set_aside", total, set_aside_finding, _SET_ASIDE)
+
+    async def _check_entries(self, posted: int) -> int:
+        """Each entry one leg and each leg one entry, in one currency; return how many entries."""
+        [row] = await self._connection.fetch(self._sql["match_entries"])
+        missing = _LEGS * posted - row["matched"]
+        await self._list("list_missing_legs", missing, missing_leg_finding)
+        strays = row["entries"] - row["matched"]
+        await self._list("list_stray_entries", strays, stray_entry_finding)
+        await self._list("list_strange_currencies", row["strangers"], strange_currency_finding)
+        self._advance(row["entries"])
+        return int(row["entries"])
+
+    async def _list(
+        self,
+        query: str,
+        total: int,
+        finding_of: Callable[[Row], Finding],
+        *parameters: object,
+    ) -> None:
+        """Bring out what the counts have shown to be wrong; all is counted, the first kept."""
+        if total == 0:
+            return
+        rows = await self._connection.fetch(self._sql[query], *parameters, self._findings.room)
+        self._findings.add((finding_of(row) for row in rows), total=total)
+
+    def _advance(self, rows: int) -> None:
+        self._done += rows
+        self._total = max(self._total, self._done)
+        self._progress(self._done, self._total)
+
+
+async def check_transactions(
+    connection: Connection, transaction_ids: Sequence[UUID]
+) -> list[Finding]:
+    """Return what is wrong with these transactions as they are now, whatever is posted meanwhile.
+
+    Each question is one statement, which sees one moment. `connection` looks up by index
+    (reconciler.LOOKUP_SESSION). Ids without a row are no finding.
+    """
+    if not transaction_ids:
+        return []
+    sql = load_queries("verification")
+    findings: list[Finding] = []
+    for query, findings_of in (
+        ("list_wrong_legs", leg_findings),
+        ("list_wrong_wallets", touched_wallet_findings),
+        ("list_wrong_statuses", status_findings),
+    ):
+        rows = await connection.fetch(sql[query], transaction_ids, WRONG_ROWS_MAX)
+        for row in rows:
+            findings.extend(findings_of(row))
+    return findings
