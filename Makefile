@@ -71,7 +71,7 @@ compare: setup ## Measure this tree and BASE=<commit> in turns, ROUNDS=3, and pr
 	@test -n "$(BASE)" || { echo "BASE=<commit> is missing" >&2; exit 2; }
 	@test -d .local/base-$(BASE) || git worktree add --quiet --detach .local/base-$(BASE) $(BASE)
 	@$(MAKE) --quiet -C .local/base-$(BASE) setup PYTHON="$(PYTHON)"
-	@$(BIN)/python benchmarks/trees.py .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
+	@$(BIN)/python -m benchmarks.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
 
 .PHONY: check
 check: setup ## Everything that needs no server: lint, types, layers, generated documents
