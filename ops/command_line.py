@@ -19,7 +19,7 @@ from ops.commands import (
 )
 from ops.extensions import Extension, find_extension
 from ops.failures import CommandError, expected_failure
-from ops.invocation import Invocation
+from ops.invocation import Invocation, invocation_of
 
 # In the order in which help lists them.
 _COMMANDS = (
@@ -82,11 +82,11 @@ def build_app(extension: Extension | None = None) -> typer.Typer:
     return app
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(context: typer.Context, asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from ops.version import version_line
 
-        typer.echo(f"ackledger {version('ackledger')}")
+        typer.echo(version_line(invocation_of(context).environment))
         raise typer.Exit
 
 
