@@ -49,7 +49,8 @@ SELECT EXISTS (
 );
 
 -- name: has_pending
--- Whether any transaction is still to be posted. Those that the sweep has passed are on the worklist.
+-- Whether any transaction is still to be posted. Those that the sweep has passed are on the
+-- reconciler's retry queue.
 SELECT
     EXISTS (SELECT FROM stale_transactions)
     OR EXISTS (

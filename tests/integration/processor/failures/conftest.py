@@ -1,17 +1,30 @@
-"""Lines to the database and the virtual host that may fail, and an upstream system."""
+"""A virtual host and a database for each test, and lines to both that may fail."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from uuid import uuid4
 
 import pytest
 from yarl import URL
 
-from ops.stack import Stack, add_upstream_user
+from ops.stack import Stack, add_upstream_user, add_vhost, remove_vhost
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.publisher import Publisher
+from runtime.topology import declare_topology
 from tests.integration.processor.failures.line import Line, line_to
 from tests.integration.processor.failures.workshop import SHOP
+from tests.integration.reconciler.serving import running
+
+
+@pytest.fixture
+async def broker_url(stack: Stack) -> AsyncIterator[str]:
+    """A fresh virtual host with one partition."""
+    name = f"test_{uuid4().hex[:12]}"
+    url = await asyncio.to_thread(add_vhost, stack, name)
+    await declare_topology(url, partitions=1)
+    yield url
+    await asyncio.to_thread(remove_vhost, stack, name)
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,14 @@ async def site(
 
 
 @pytest.fixture
+async def channel(broker_url: str) -> AsyncIterator[Channel]:
+    """A channel to look into the queues by."""
+    connection = await connect(broker_url, name="test")
+    yield await open_channel(connection)
+    await close(connection)
+
+
+@pytest.fixture
 async def shop(stack: Stack, broker_url: str) -> AsyncIterator[Channel]:
     """A channel of an upstream system that may publish transactions and nothing else."""
     vhost = URL(broker_url).path[1:]
@@ -43,3 +64,12 @@ async def shop(stack: Stack, broker_url: str) -> AsyncIterator[Channel]:
     connection = await connect(url, name="test-shop")
     yield await open_channel(connection)
     await close(connection)
+
+
+@pytest.fixture
+async def publisher(broker_url: str) -> AsyncIterator[Publisher]:
+    """A connected publisher of our own user."""
+    publisher = Publisher(broker_url, name="test-publish")
+    async with running(publisher):
+        await publisher.wait_until_up()
+        yield publisher
