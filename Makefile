@@ -30,22 +30,27 @@ demo: setup ## Move some thousands of transactions over HTTP and AMQP, then prov
 # unpacked from the Debian release that carries it.
 ifdef BROKER
 BROKER_ROOT := .local/broker-$(BROKER)
-run demo test chaos bench: export ACKLEDGER_STACK_BROKER_ROOT := $(CURDIR)/$(BROKER_ROOT)
-run demo test chaos bench: $(BROKER_ROOT)/.ready
+run demo test test-tools chaos bench: export ACKLEDGER_STACK_BROKER_ROOT := $(CURDIR)/$(BROKER_ROOT)
+run demo test test-tools chaos bench: $(BROKER_ROOT)/.ready
 $(BROKER_ROOT)/.ready: deploy/make-broker
 	@deploy/make-broker $(BROKER) $(BROKER_ROOT)
 endif
 
 # POSTGRES=system tests on the machine's own PostgreSQL instead of the wheel's.
 ifdef POSTGRES
-test: export ACKLEDGER_STACK_POSTGRES := $(POSTGRES)
+test test-tools: export ACKLEDGER_STACK_POSTGRES := $(POSTGRES)
 endif
 # Most of the time goes into waiting for processes and servers. Two workers, each with a stack of
 # its own, keep two cores busy; a file's tests stay together, in their order.
 WORKERS := 2*popen//python=$(BIN)/python -X dev
+SPREAD := $(PYTEST) --tx "$(WORKERS)" --dist loadfile
 .PHONY: test
-test: setup ## Run the whole test suite on private stacks (POSTGRES=system, BROKER=4.3)
-	$(PYTEST) --tx "$(WORKERS)" --dist loadfile tests
+test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3)
+	$(SPREAD) --ignore tests/tools tests
+
+.PHONY: test-tools
+test-tools: setup ## Run the tests of the stack, the demo, chaos and bench
+	$(SPREAD) tests/tools
 
 # The same SEED is the same shape and plan; without one it is chosen and printed. FAULTS=a,b picks
 # some. CAMPAIGN=200 JOBS=4 runs so many seeds of SECONDS=30 each, goes on where it was interrupted,
@@ -71,7 +76,7 @@ compare: setup ## Measure this tree and BASE=<commit> in turns, ROUNDS=3, and pr
 	@test -n "$(BASE)" || { echo "BASE=<commit> is missing" >&2; exit 2; }
 	@test -d .local/base-$(BASE) || git worktree add --quiet --detach .local/base-$(BASE) $(BASE)
 	@$(MAKE) --quiet -C .local/base-$(BASE) setup PYTHON="$(PYTHON)"
-	@$(BIN)/python benchmarks/trees.py .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
+	@$(BIN)/python -m benchmarks.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
 
 .PHONY: check
 check: setup ## Everything that needs no server: lint, types, layers, generated documents

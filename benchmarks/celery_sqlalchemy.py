@@ -1,7 +1,7 @@
 """One commit a task with Celery, SQLAlchemy and psycopg, as their documentation shows it.
 
-Run: `celery --app benchmarks.celery_sqlalchemy worker --concurrency 8 --prefetch-multiplier 8`,
-with DATABASE_URL, AMQP_URL and QUEUE in the environment.
+Run, with DATABASE_URL, AMQP_URL and QUEUE in the environment:
+`celery --app benchmarks.celery_sqlalchemy worker --concurrency 8 --prefetch-multiplier 8`
 """
 
 import os

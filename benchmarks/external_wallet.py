@@ -2,7 +2,7 @@
 
 A deposit's other side is the currency's one external wallet, whatever its partition. Both kinds are
 accepted in batches over HTTP until the last is posted, in turns, on one private system each.
-Run: `.venv/bin/python benchmarks/external_wallet.py [ROUNDS]`
+Run: `.venv/bin/python -m benchmarks.external_wallet [ROUNDS]`
 """
 
 import asyncio

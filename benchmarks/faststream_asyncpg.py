@@ -1,7 +1,7 @@
 """One commit a message with FastStream and asyncpg, as FastStream's documentation shows it.
 
-Run: `python -m benchmarks.faststream_asyncpg`, with DATABASE_URL, AMQP_URL, QUEUE and PREFETCH in
-the environment.
+Run, with DATABASE_URL, AMQP_URL, QUEUE and PREFETCH in the environment:
+`python -m benchmarks.faststream_asyncpg`
 """
 
 import os

@@ -1,6 +1,6 @@
 """One sample of the checkout in the working directory, as one line of JSON.
 
-Run by benchmarks/trees.py with the interpreter of that checkout, whose own code it measures.
+Run by `benchmarks.trees` with the interpreter of that checkout, whose own code it measures.
 """
 
 import json

@@ -1,5 +1,7 @@
 """This checkout beside another one, in turns on the same machine: `make compare BASE=<commit>`.
 
+Run in the root of this checkout: `.venv/bin/python -m benchmarks.trees OTHER`
+
 Prints, for each contestant, both medians and their ratio: rates, and processor time a transaction.
 """
 
@@ -12,7 +14,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-HERE: Final = Path(__file__).resolve().parent.parent
+HERE: Final = Path.cwd()
+SAMPLERS: Final = ("benchmarks/tree_sample.py",)
+"""Where a tree has the program that takes a sample of it; older trees have it elsewhere."""
 METRICS: Final = ("transactions_per_s", "completed_per_s", "p99_ms")
 """Beside processor time, `<process>_us` a transaction."""
 
@@ -20,8 +24,11 @@ Samples = dict[tuple[str, str], list[float]]
 
 
 def _sample(tree: Path) -> dict[str, dict[str, float]]:
+    # Each tree's own: it imports by the names that its modules have there.
+    sampler = next(path for name in SAMPLERS if (path := tree / name).exists())
     done = subprocess.run(
-        [tree / ".venv/bin/python", HERE / "benchmarks/tree_sample.py"],
+        # -P: the folder of the sampler is no place to import from.
+        [tree / ".venv/bin/python", "-P", sampler],
         cwd=tree,
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(tree)},
         stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """The ingress with one query per status read: all else, from the key check to the view, is ours.
 
-Run: `python -m benchmarks.ungathered_ingress`, with the ingress's own settings in the environment.
+Run, with the ingress's own settings in the environment:
+`python -m benchmarks.ungathered_ingress`
 """
 
 import runpy

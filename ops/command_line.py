@@ -8,28 +8,21 @@ import typer
 
 from ops.commands import (
     api_keys,
-    bench,
-    chaos,
     dead_letters,
-    demo,
     migrate,
     reconcile,
     replay_file,
-    run,
     serve,
-    stack,
     transactions,
     verify,
     watch,
 )
+from ops.extensions import Extension, find_extension
 from ops.failures import CommandError, expected_failure
-from ops.invocation import Invocation
+from ops.invocation import Invocation, invocation_of
 
 # In the order in which help lists them.
 _COMMANDS = (
-    run,
-    demo,
-    stack,
     migrate,
     serve,
     api_keys,
@@ -39,16 +32,16 @@ _COMMANDS = (
     verify,
     dead_letters,
     reconcile,
-    chaos,
-    bench,
 )
 
 
 def run_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run one command and return its exit code: 0 done, 1 refused, 2 wrong use, 3 unreachable."""
-    app = build_app()
+    extension = find_extension()
+    app = build_app(extension)
+    invocation = Invocation(environment, extension.running_servers)
     try:
-        app(args=list(arguments), obj=Invocation(environment), prog_name="ackledger")
+        app(args=list(arguments), obj=invocation, prog_name="ackledger")
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except Exception as error:  # noqa: BLE001  # none may be printed as the interpreter would
@@ -72,8 +65,9 @@ def _fault(error: Exception) -> str:
     return f"ackledger: a fault of its own; please report it\n{traceback_of(error)}\n"
 
 
-def build_app() -> typer.Typer:
+def build_app(extension: Extension | None = None) -> typer.Typer:
     """Return the whole command; its modules import what they need only when they run."""
+    more = extension or find_extension()
     app = typer.Typer(
         name="ackledger",
         help="Ackledger moves money between wallets: nothing is lost, nothing is doubled.",
@@ -83,16 +77,16 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_options)
-    for module in _COMMANDS:
-        module.register(app)
+    for command in (*more.first, *_COMMANDS, *more.last):
+        command.register(app)
     return app
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(context: typer.Context, asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from ops.version import version_line
 
-        typer.echo(f"ackledger {version('ackledger')}")
+        typer.echo(version_line(invocation_of(context).environment))
         raise typer.Exit
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
+from ops.extensions import RunningServers, no_servers
 from ops.failures import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Invocation:
     """The environment of this call. Only the composition root reads the real one."""
 
     environment: Mapping[str, str]
+    running_servers: RunningServers = no_servers
 
     @property
     def directory(self) -> Path:
@@ -71,20 +73,6 @@ def completed(invocation: Invocation) -> dict[str, str]:
     missing = [name for name in SERVER_URLS if not environment.get(name)]
     if not missing:
         return environment
-    urls = _running_urls(invocation)
+    urls = invocation.running_servers(invocation.directory, invocation.environment)
     is_other = any(environment.get(name) not in (None, "", url) for name, url in urls.items())
     return environment if is_other else {**environment, **urls}
-
-
-def _running_urls(invocation: Invocation) -> dict[str, str]:
-    if not (invocation.directory / "stack.json").exists():
-        return {}
-    try:
-        from ops.stack import StackOptions, read_stack
-    except ModuleNotFoundError:
-        # Installed without the extra `stack`: such an installation starts no private servers.
-        return {}
-    stack = read_stack(
-        invocation.directory, options=StackOptions(environment=invocation.environment)
-    )
-    return stack.urls if stack else {}

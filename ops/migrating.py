@@ -78,7 +78,7 @@ async def _refuse_undrained(
         for queue, state in (await _states(settings, range(laid_out))).items()
         if state.waiting or state.consumers
     ]
-    if await connection.fetchval(load_queries("runtime")["has_pending"]):
+    if await connection.fetchval(load_queries("ops")["has_pending"]):
         undrained.append("some transactions are PENDING")
     if undrained:
         raise RefusedError(

@@ -47,3 +47,13 @@ SELECT EXISTS (
     SELECT FROM api_keys
     WHERE key_hash = $1 AND client = $2 AND scopes @> $3 AND revoked_at IS NULL
 );
+
+-- name: has_pending
+-- Whether any transaction is still to be posted. Those that the sweep has passed are on the
+-- reconciler's retry queue.
+SELECT
+    EXISTS (SELECT FROM stale_transactions)
+    OR EXISTS (
+        SELECT FROM transactions
+        WHERE id >= (SELECT swept_until FROM sweep_progress) AND status = 'PENDING'
+    );

@@ -73,13 +73,3 @@ SELECT partitions FROM partition_layout;
 INSERT INTO partition_layout (partitions) VALUES ($1)
 ON CONFLICT (only_row) DO UPDATE SET partitions = excluded.partitions
 WHERE partition_layout.partitions <> excluded.partitions;
-
--- name: has_pending
--- Whether any transaction is still to be posted. Those that the sweep has passed are on the
--- reconciler's retry queue.
-SELECT
-    EXISTS (SELECT FROM stale_transactions)
-    OR EXISTS (
-        SELECT FROM transactions
-        WHERE id >= (SELECT swept_until FROM sweep_progress) AND status = 'PENDING'
-    );

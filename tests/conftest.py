@@ -168,6 +168,18 @@ async def database(database_url: str) -> AsyncIterator[Connection]:
     await connection.close()
 
 
+@pytest.fixture
+async def empty_database_url(stack: Stack) -> AsyncIterator[str]:
+    """A database without a single table."""
+    name = f"test_{uuid4().hex[:12]}"
+    admin = await connect(stack.postgres.url, name="test")
+    await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()
+    url = named_database(stack, name)
+    yield url
+    await drop_database(stack, url)
+
+
 @pytest.fixture(scope="module")
 def vhost_url(stack: Stack) -> Iterator[str]:
     """The AMQP URL of a fresh virtual host, with the topology declared."""

@@ -14,13 +14,7 @@ from ops.children import home_of
 from ops.launching import with_our_code
 from ops.stack import processes
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 _GRACE_S: Final = 5.0
-
-
-def missing_benchmarks() -> str | None:
-    """Return why the rivals' code is not here: the source tree has it, the package has not."""
-    return None if (ROOT / "benchmarks").is_dir() else "the source tree's benchmarks/ is not here"
 
 
 def missing_module(module: str) -> str | None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from subprocess import Popen
 from typing import Final
@@ -18,7 +19,7 @@ from ops.bench.draining import rate_of
 from ops.bench.failing import BenchFailedError
 from ops.bench.ground import Ground
 from ops.bench.laying import Pattern, Transfer, Wallets, publish
-from ops.bench.programs import ROOT, missing_benchmarks, missing_module, running_program
+from ops.bench.programs import missing_module, running_program
 from ops.bench.result import Figures
 from ops.bench.usage import CpuMeter
 from ops.dependencies import Connection
@@ -46,7 +47,7 @@ class Rival:
 
     def missing(self) -> str | None:
         """Return why it cannot run here."""
-        return missing_benchmarks() or missing_module(self.module)
+        return missing_module(self.module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,9 @@ def measuring(contestant: Contestant) -> Measure:
     async def measure(bench: Bench) -> dict[str, Figures]:
         async with bench.bare_ground() as ground, ground.books() as connection:
             sql = load_queries("ops.bench")
-            await connection.execute((ROOT / "benchmarks" / "schema.sql").read_text())
+            await connection.execute(
+                resources.files("benchmarks").joinpath("schema.sql").read_text()
+            )
             rows = await connection.fetch(sql["fill_rival_wallets"], bench.sizes.wallets)
             wallets = Wallets([row["id"] for row in rows], [])
             transfers = bench.transfers(wallets, contestant.pattern, bench.sizes.rival)

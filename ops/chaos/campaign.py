@@ -28,17 +28,7 @@ _STOP_BOUND_S: Final = 40.0
 """A run that is told to stop ends its servers cleanly."""
 _STAGGER_S: Final = 4.0
 """The first runs begin one after the other: starting servers is what costs most."""
-_ROOTS: Final = (
-    "contracts",
-    "runtime",
-    "dead_letters",
-    "verification",
-    "ingress",
-    "processor",
-    "reconciler",
-    "ops",
-    "migrations",
-)
+_NOT_RUN: Final = frozenset({"tests", "docs", "findings", "build", "dist"})
 _SOURCES: Final = frozenset({".py", ".sql", ".lua", ".toml"})
 
 
@@ -97,8 +87,10 @@ def tree_hash(root: Path | None = None) -> str:
     """Return a digest of the code that runs: what is not committed counts too."""
     root = Path(__file__).parents[2] if root is None else root
     digest = hashlib.sha256()
-    for folder in _ROOTS:
-        for path in sorted((root / folder).rglob("*")):
+    for folder in sorted(root.iterdir()):
+        if not folder.is_dir() or folder.name.startswith(".") or folder.name in _NOT_RUN:
+            continue
+        for path in sorted(folder.rglob("*")):
             if path.suffix in _SOURCES:
                 digest.update(str(path.relative_to(root)).encode())
                 digest.update(path.read_bytes())

@@ -2,23 +2,23 @@
 
 import ast
 import os
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PACKAGES: Final = (
-    "contracts",
-    "runtime",
-    "dead_letters",
-    "verification",
-    "ingress",
-    "processor",
-    "reconciler",
-    "console",
-    "ops",
+PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+WHEEL_PACKAGES: Final[tuple[str, ...]] = tuple(
+    PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 )
+PRODUCT: Final = tuple(name for name in WHEEL_PACKAGES if name != "migrations")
+PACKAGES: Final = (*PRODUCT, "tools")
+"""All that is written by the rules of the house; tests have some of their own."""
+
+# Written as the documentation of the rivals' libraries teaches, and not by our rules.
+_RIVALS: Final = "tools/bench/rivals/"
 
 # What tools make, what git ignores, and what others wrote and is kept here as it came.
 _FOREIGN: Final = frozenset({"__pycache__", "build", "dist", "node_modules", "vendor", "vendored"})
@@ -53,6 +53,19 @@ def python_files(*folders: str) -> list[Path]:
         for path in project_files()
         if path.suffix == ".py" and (not folders or relative(path).split("/")[0] in folders)
     ]
+
+
+def is_rival(path: Path) -> bool:
+    """Whether a file is one of the consumers that bench measures beside ours."""
+    return relative(path).startswith(_RIVALS)
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file is run by itself, and so is its own composition root."""
+    return path.name == "__main__.py" or any(
+        isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+        for node in tree_of(path).body
+    )
 
 
 @cache

@@ -3,9 +3,17 @@
 import ast
 from typing import Final
 
-from tests.house.source_tree import PACKAGES, place, python_files, relative, tree_of
+from tests.house.source_tree import (
+    PACKAGES,
+    is_program,
+    is_rival,
+    place,
+    python_files,
+    relative,
+    tree_of,
+)
 
-# File -> why it may read the environment although it is no `__main__.py`.
+# File -> why it may read the environment although it is no program.
 READERS: Final = {
     "runtime/settings.py": "turns the environment into checked settings",
 }
@@ -20,11 +28,11 @@ def _reads_environment(node: ast.AST) -> bool:
     return False
 
 
-def test_only_main_files_and_the_settings_read_the_environment() -> None:
+def test_only_programs_and_the_settings_read_the_environment() -> None:
     found = [
         place(path, getattr(node, "lineno", 0))
         for path in python_files(*PACKAGES)
-        if path.name != "__main__.py" and relative(path) not in READERS
+        if not is_program(path) and not is_rival(path) and relative(path) not in READERS
         for node in ast.walk(tree_of(path))
         if _reads_environment(node)
     ]

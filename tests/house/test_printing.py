@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 from typing import Final
 
-from tests.house.source_tree import place, python_files, tree_of
+from tests.house.source_tree import is_program, place, python_files, relative, tree_of
 
 # Calls that write to the terminal as it comes: 'module:what' -> why it is no danger.
 EXCEPTIONS: Final = {
@@ -25,7 +25,12 @@ def _raw_calls(path: Path) -> list[str]:
 
 
 def _paths() -> dict[str, Path]:
-    return {place(path, 0).rpartition(":")[0]: path for path in python_files("ops")}
+    """The files of the command and of the tools, but not programs that developers run by hand."""
+    return {
+        relative(path): path
+        for path in python_files("ops", "tools")
+        if path.name == "__main__.py" or not is_program(path)
+    }
 
 
 def test_no_command_writes_to_the_terminal_past_the_escaping() -> None:

@@ -15,7 +15,7 @@ from ops.bench.draining import await_ended
 from ops.bench.failing import BenchFailedError
 from ops.bench.ground import Field
 from ops.bench.laying import Kind, Pattern, lay
-from ops.bench.programs import missing_benchmarks, running_program
+from ops.bench.programs import running_program
 from ops.bench.result import Figures
 from ops.bench.usage import CpuMeter
 from ops.children import READY_BOUND_S, answers_ready
@@ -107,7 +107,7 @@ CASE: Final = Interleaved(
         Arm(
             names.ONE_QUERY_EACH,
             _measuring(names.ONE_QUERY_EACH),
-            lambda: wrk.missing() or missing_benchmarks(),
+            wrk.missing,
         ),
     ],
 )

@@ -1,32 +1,18 @@
 """A directory in which no stack runs, and servers that know nothing of Ackledger yet."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from ops.stack import Stack, add_vhost, remove_vhost
-from runtime.database import connect
-from tests.conftest import drop_database, named_database
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """Where nothing runs."""
     return tmp_path / ".local"
-
-
-@pytest.fixture
-async def empty_database_url(stack: Stack) -> AsyncIterator[str]:
-    """A database without a single table."""
-    name = f"test_{uuid4().hex[:12]}"
-    admin = await connect(stack.postgres.url, name="test")
-    await admin.execute(f"CREATE DATABASE {name}")
-    await admin.close()
-    url = named_database(stack, name)
-    yield url
-    await drop_database(stack, url)
 
 
 @pytest.fixture

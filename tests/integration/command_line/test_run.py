@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from tests.integration.command_line.calling import BOUND_S, Called, ackledger, ended, started
-from tests.integration.stack.starting import processes_of
 from tests.support import eventually
+from tests.tools.stack.starting import processes_of
 
 FIRST_START_S: Final = 60.0
 LATER_START_S: Final = 15.0

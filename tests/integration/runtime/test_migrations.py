@@ -1,28 +1,12 @@
 """Migrations are applied once, whoever applies them and however often."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 
-from ops.stack import Stack
 from runtime.database import connect
 from runtime.migrations import MigrationError, load_migrations, migrate, missing_migrations
-from tests.conftest import drop_database, named_database
-
-
-@pytest.fixture
-async def empty_database_url(stack: Stack) -> AsyncIterator[str]:
-    """A database that was never migrated."""
-    name = f"test_{uuid4().hex[:12]}"
-    admin = await connect(stack.postgres.url, name="test")
-    await admin.execute(f"CREATE DATABASE {name}")
-    await admin.close()
-    url = named_database(stack, name)
-    yield url
-    await drop_database(stack, url)
 
 
 async def test_the_second_run_finds_nothing_to_do(empty_database_url: str) -> None:

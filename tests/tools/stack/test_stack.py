@@ -22,14 +22,14 @@ from ops.stack import (
     stop_stack,
 )
 from ops.stack.probes import amqp_answers
-from tests.integration.stack.starting import (
+from tests.support import eventually
+from tests.tools.stack.starting import (
     DEFAULT_PORTS,
     ROOT,
     options,
     processes_of,
     starter,
 )
-from tests.support import eventually
 
 NothingLeft = Callable[[Path], None]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from ops.launching import with_our_code
-from tests.integration.stack.starting import processes_of
+from tests.tools.stack.starting import processes_of
 
 _BOUND_S = 300
 

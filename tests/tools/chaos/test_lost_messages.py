@@ -12,8 +12,8 @@ from ops.chaos.journal import Door, Outcome
 from ops.chaos.proxy import Proxy
 from ops.stack import Stack
 from runtime.broker import close, connect, open_channel
-from tests.integration.chaos.attacked import INSTANCES, Run, answered, chaos_doors, run_load
 from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.tools.chaos.attacked import INSTANCES, Run, answered, chaos_doors, run_load
 
 _BEFORE_S = 5.0
 """What was confirmed so long before the processor stopped may still have waited in the queue."""

@@ -10,7 +10,7 @@ import orjson
 from ops.chaos.events import EventRecorder, RecordedEvent
 from ops.chaos.journal import Act, Door, Journal, Outcome, Promise
 from tests.conftest import Connection
-from tests.integration.chaos.attacked import Run
+from tests.tools.chaos.attacked import Run
 
 Change = Callable[[Promise], list[Promise]]
 

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from ops.launching import with_our_code
-from tests.integration.stack.starting import processes_of
+from tests.tools.stack.starting import processes_of
 
 _SECONDS = 30
 _BOUND_S = 240

@@ -9,7 +9,7 @@ from ops.bench.cases import names
 from ops.bench.charts import Bar, bar_chart
 from ops.bench.page import markdown_table, with_section, write_page
 from ops.bench.statistics import Spread
-from tests.unit.bench.results import result_of
+from tests.tools.bench.results import result_of
 
 _DRAINED = names.of(names.RECORDED, names.UNIFORM)
 _PROSE = "# Performance\n\nWhy.\n\n<!-- bench:drain -->\nold\n<!-- bench:end -->\n\nAfterwards.\n"

@@ -10,8 +10,8 @@ import pytest
 from ops.chaos.invariants import OrderTerms, Verdict, check
 from ops.chaos.journal import Door, Promise
 from tests.conftest import Connection
-from tests.integration.chaos.attacked import BATCH_SIZE, STALE_AFTER_S, Run
-from tests.integration.chaos.test_invariants_bite import rewritten
+from tests.tools.chaos.attacked import BATCH_SIZE, STALE_AFTER_S, Run
+from tests.tools.chaos.test_invariants_bite import rewritten
 
 _MOMENT_S = 1e-6
 _LATE = timedelta(seconds=STALE_AFTER_S + 0.5)

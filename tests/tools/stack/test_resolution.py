@@ -32,7 +32,7 @@ from ops.stack.processes import find, is_ours
 from ops.stack.resolution import ways
 from ops.stack.service import Endpoint
 from ops.stack.state import Owner, StackState
-from tests.integration.stack.starting import ROOT
+from tests.tools.stack.starting import ROOT
 
 URL, PRIVATE, DOCKER = ServiceKind.URL, ServiceKind.PRIVATE, ServiceKind.DOCKER
 

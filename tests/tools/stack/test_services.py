@@ -12,7 +12,7 @@ import redis
 
 from ops.stack.postgres import PrivatePostgres, find_postgres
 from ops.stack.valkey import PrivateRedis, find_valkey
-from tests.integration.stack.starting import options
+from tests.tools.stack.starting import options
 
 NothingLeft = Callable[[Path], None]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ops.chaos.journal import Outcome
 from ops.stack import Stack
-from tests.integration.chaos.attacked import (
+from tests.integration.ingress.serving import open_doors
+from tests.tools.chaos.attacked import (
     INSTANCES,
     SECOND_INGRESS,
     Run,
@@ -14,7 +15,6 @@ from tests.integration.chaos.attacked import (
     chaos_doors,
     run_load,
 )
-from tests.integration.ingress.serving import open_doors
 
 _INSTANCES = (*INSTANCES, SECOND_INGRESS)
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.integration.stack.starting import processes_of
+from tests.tools.stack.starting import processes_of
 
 _BOUND_S = 180
 

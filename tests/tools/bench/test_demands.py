@@ -3,7 +3,7 @@
 from ops.bench.cases import names
 from ops.bench.demands import DEMANDS, best_of, judge, rival_prefix
 from ops.bench.result import BenchResult
-from tests.unit.bench.results import result_of
+from tests.tools.bench.results import result_of
 
 _DRAINED = names.of(names.RECORDED, names.UNIFORM)
 

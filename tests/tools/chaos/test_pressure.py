@@ -5,7 +5,7 @@ from itertools import islice
 from ops.chaos.journal import Door
 from ops.chaos.load.pressure import burst_steps, sequence_steps
 from ops.chaos.pressure import Pressure
-from tests.unit.chaos.test_plan import WALLETS
+from tests.tools.chaos.test_plan import WALLETS
 
 _PRESSURE = Pressure(burst=250, burst_interval_s=2.0)
 

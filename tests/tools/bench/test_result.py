@@ -7,7 +7,7 @@ import pytest
 from ops.bench.report import write_report
 from ops.bench.result import BenchResult, load_result
 from ops.failures import UsageError
-from tests.unit.bench.results import result_of
+from tests.tools.bench.results import result_of
 
 
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from ops.chaos.pressure import Pressure
 from ops.stack import Stack
 from runtime.database import connect
 from tests.conftest import Connection, create_database, drop_database
-from tests.integration.chaos.attacked import (
+from tests.integration.ingress.serving import open_doors
+from tests.tools.chaos.attacked import (
     BATCH_SIZE,
     INSTANCES,
     SECOND_INGRESS,
@@ -20,7 +21,6 @@ from tests.integration.chaos.attacked import (
     chaos_doors,
     run_load,
 )
-from tests.integration.ingress.serving import open_doors
 
 ANSWERS = 1200
 """Five seconds of load and more."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ops.stack import Stack, start_stack, stop_stack
-from tests.integration.stack.starting import default_ports_taken, options, processes_of
+from tests.tools.stack.starting import default_ports_taken, options, processes_of
 
 
 @pytest.fixture(scope="module")
