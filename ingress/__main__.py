@@ -1,4 +1,4 @@
-"""The ingress's composition root: reads the environment, builds the parts, serves."""
+"""The ingress's composition root: reads the environment, builds the services, serves."""
 
 import asyncio
 import os
@@ -12,13 +12,12 @@ from ingress.access import ApiKeys
 from ingress.announcing import Announcer
 from ingress.application import build_application
 from ingress.backlog import BacklogGauge
+from ingress.calls import Services
 from ingress.dead_letters import DeadLetterCalls
 from ingress.endpoints import Gate
-from ingress.express.calls import ExpressCalls
-from ingress.express.connection import ExpressLane
+from ingress.express.connection import ExpressCalls, ExpressLane
 from ingress.finality import FinalityWatch
 from ingress.http_connection import HttpConnection
-from ingress.parts import Parts
 from ingress.rate_limit import RateLimiter, check_redis, connect_redis
 from ingress.transaction_store import TransactionStore
 from ingress.transactions import TransactionCalls
@@ -109,23 +108,23 @@ async def serve(settings: IngressSettings) -> None:
     fault_points = fault_points_in(settings.fault_orders)
     announcer = Announcer(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", announcer)
-    parts = _parts(service, settings, pools, announcer, fault_points)
+    services = _services(service, settings, pools, announcer, fault_points)
     app = build_application(
-        gate=Gate(keys=parts.keys, limiter=limiter),
+        gate=Gate(keys=services.keys, limiter=limiter),
         wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
-        transactions=TransactionCalls(parts),
+        transactions=TransactionCalls(services),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),
         readiness=readiness,
     )
-    calls = ExpressCalls(parts, is_limited=settings.rate_limit_per_s > 0)
+    calls = ExpressCalls(services, is_limited=settings.rate_limit_per_s > 0)
     server = HttpServer(app, calls, settings)
     service.add_loop("http", server)
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
-    service.add_drain(parts.finality.drain)
+    service.add_drain(services.finality.drain)
     service.add_drain(server.drain)
     service.add_drain(announcer.drain)
     service.add_close(pools.submissions.close)
@@ -152,15 +151,15 @@ async def _open_pools(settings: IngressSettings) -> _Pools:
     )
 
 
-def _parts(
+def _services(
     service: Service,
     settings: IngressSettings,
     pools: _Pools,
     announcer: Announcer,
     fault_points: FaultPoints,
-) -> Parts:
-    """Build what both lanes work with, each with its loop."""
-    parts = Parts(
+) -> Services:
+    """Build what both HTTP paths work with, each with its loop."""
+    services = Services(
         keys=ApiKeys(pools.submissions),
         acceptance=Acceptance(
             pool=pools.submissions,
@@ -178,12 +177,12 @@ def _parts(
     service.add_loop(
         "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
     )
-    service.add_loop("api-keys", parts.keys)
-    service.add_loop("acceptance", parts.acceptance)
-    service.add_loop("reads", parts.store)
-    service.add_loop("finality", parts.finality)
-    service.add_loop("backlog", parts.backlog)
-    return parts
+    service.add_loop("api-keys", services.keys)
+    service.add_loop("acceptance", services.acceptance)
+    service.add_loop("reads", services.store)
+    service.add_loop("finality", services.finality)
+    service.add_loop("backlog", services.backlog)
+    return services
 
 
 def main() -> int:

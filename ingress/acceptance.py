@@ -7,6 +7,7 @@ looks there, so that nothing that the client sends later overtakes it (docs/deci
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from enum import StrEnum
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -15,7 +16,6 @@ import asyncpg
 from contracts.partitions import posting_partition
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from ingress.announcing import Announcer, Confirmed
-from ingress.idempotency import Standing, is_to_announce, standing_of
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from runtime.database import Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -30,6 +30,34 @@ MARKS_MAX: Final = 1_000
 
 # What one row may have wrong that no check foresaw; the group is then recorded one by one.
 _ROW_FAULTS: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+
+class Standing(StrEnum):
+    """How a request stands to its key."""
+
+    NEW = "new"
+    """The first under this key: it was recorded now."""
+    REPLAY = "replay"
+    """The same content again: the first transaction is the answer."""
+    CONFLICT = "conflict"
+    """Other content under a used key: refused, and nothing was recorded."""
+
+
+def is_to_announce(row: RecordedRow) -> bool:
+    """Whether the processor has to hear of it.
+
+    A replay that is still PENDING may be the retry of a request whose ingress died before it
+    announced: told again, it keeps its place before what the client sends next. Told twice, it is
+    posted once.
+    """
+    return row.is_same and row.is_pending
+
+
+def standing_of(row: RecordedRow) -> Standing:
+    """Return how the request stands that got this row."""
+    if not row.is_same:
+        return Standing.CONFLICT
+    return Standing.NEW if row.is_new else Standing.REPLAY
 
 
 class Accepted(NamedTuple):

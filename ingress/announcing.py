@@ -107,7 +107,7 @@ class Announcer:
             await asyncio.wait(waiting, timeout=CONFIRM_TIMEOUT_S)
 
     async def _announce_line(self, line: _Line) -> None:
-        backoff = Backoff(first_s=0.05, most_s=2.0)
+        backoff: Backoff | None = None
         while True:
             groups = line.head()
             if not groups:
@@ -126,8 +126,9 @@ class Announcer:
                 await self._publisher.publish(message, timeout_s=CONFIRM_TIMEOUT_S)
             except NotConfirmedError as error:
                 log.warning("announcement_not_confirmed", ids=len(ids), error=str(error))
+                backoff = backoff or Backoff(first_s=0.05, most_s=2.0)
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
             await self._fault_points.reach(FaultPoint.INGRESS_ANNOUNCED)
-            backoff.reset()
+            backoff = None
             line.remove(groups)

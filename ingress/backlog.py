@@ -26,6 +26,11 @@ log = structlog.get_logger()
 _PASSING: Final[tuple[type[BaseException], ...]] = (asyncpg.PostgresError, *UNREACHABLE)
 
 
+def backlog_full() -> ContractError:
+    """Return what is wrong with a submission that comes while too many wait."""
+    return ContractError(ProblemCode.BACKLOG_FULL, "send it again after Retry-After")
+
+
 class BacklogGauge:
     """Counts what waits, up to a bound, without an index on the status.
 
@@ -38,11 +43,7 @@ class BacklogGauge:
         self._sql = load_queries("ingress")
         self._floor: UUID | None = None
         self.is_full = False
-
-    def refuse_beyond(self) -> None:
-        """Raise ContractError while as many wait as may wait."""
-        if self.is_full:
-            raise ContractError(ProblemCode.BACKLOG_FULL, "send it again after Retry-After")
+        """Whether as many wait as may wait: then nothing more is accepted."""
 
     async def run(self) -> None:
         """Measure until cancelled; the last measure stands while the database is away."""

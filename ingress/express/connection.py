@@ -1,18 +1,34 @@
 """Connections of the express lane: one request after the other, until one is not for it."""
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
-from ingress.express.wire import Request, Unread, read_request
+from ingress.calls import (
+    Answer,
+    Measure,
+    ReadCall,
+    Services,
+    SubmitCall,
+    TransactionCall,
+    names_of,
+    wait_s_of,
+)
+from ingress.express.wire import Request, Unread, read_request, write_answer
+from ingress.problems import problem_answer
 
 PATIENCE_S: Final = 1.0
 """A request whose rest does not come in this time goes to aiohttp, which knows how long to wait."""
 IDLE_S: Final = 3630.0
 """As long as aiohttp keeps a connection on which nothing happens: longer than proxies do."""
 LOOK_INTERVAL_S: Final = 0.5
+
+_SUBMIT_PATH: Final = "/v1/transactions"
+_READ_PATH: Final = re.compile(r"/v1/transactions/[0-9a-f-]{36}")
+_JSON: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
 class Caller(Protocol):
@@ -204,3 +220,51 @@ class ExpressConnection(asyncio.Protocol):
         successor.data_received(received)
         if self._is_at_end and not successor.eof_received():
             transport.close()
+
+
+class ExpressCalls:
+    """Submits single transactions and reads them, for clients that no rate limits."""
+
+    def __init__(self, services: Services, *, is_limited: bool) -> None:
+        """`is_limited`: Redis is asked for each request; then no call is one of the lane's."""
+        self._services = services
+        self._is_limited = is_limited
+        self._submissions = Measure("submit_transaction")
+        self._readings = Measure("read_transaction")
+
+    def is_known(self, request: Request) -> bool:
+        """Whether the request is a plain one for one of the two calls."""
+        if self._is_limited:
+            return False
+        if request.method == "GET":
+            return _READ_PATH.fullmatch(request.path) is not None
+        content_type = request.headers.get("content-type", "").lower().replace(" ", "")
+        return request.path == _SUBMIT_PATH and content_type in _JSON
+
+    def begin(self, request: Request, caller: Caller) -> None:
+        """Begin a known call; the caller gets one answer, whatever happens."""
+        started = time.perf_counter()
+        method, path, headers, body = request
+        names = names_of(headers.get("traceparent"), headers.get("x-request-id"))
+        is_read = method == "GET"
+        measure = self._readings if is_read else self._submissions
+
+        def finish(outcome: Answer | Exception) -> None:
+            if isinstance(outcome, Exception):
+                outcome = problem_answer(outcome, path=path, request_id=names.request_id)
+            measure.count(outcome.status, started=started)
+            caller.answer(write_answer(outcome, request_id=names.request_id))
+
+        services, wait_s = self._services, wait_s_of(headers.get("prefer"))
+        call: TransactionCall
+        if is_read:
+            sent_id = path.rpartition("/")[2]
+            call = ReadCall(
+                services, transaction_id=sent_id, names=names, wait_s=wait_s, finish=finish
+            )
+        else:
+            key = headers.get("idempotency-key")
+            call = SubmitCall(
+                services, body=body, header_key=key, names=names, wait_s=wait_s, finish=finish
+            )
+        call.begin(headers.get("authorization", ""))

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from aiohttp.http import SERVER_SOFTWARE
 
-from ingress.answers import Answer
+from ingress.calls import Answer
 
 HEAD_BYTES_MAX: Final = 8_000
 """Less than aiohttp takes for one header: what is longer is its business."""

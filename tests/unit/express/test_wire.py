@@ -10,7 +10,7 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.answers import Answer
+from ingress.calls import Answer
 from ingress.express.wire import (
     BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
