@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from ingress.acceptance import Acceptance
+from ingress.acceptance import Recorder
 from ingress.access import ApiKeys
-from ingress.announcing import Announcer
+from ingress.announcing import Dispatcher
 from ingress.application import build_application
 from ingress.backlog import BacklogGauge
 from ingress.calls import Services
 from ingress.dead_letters import DeadLetterCalls
 from ingress.endpoints import Gate
-from ingress.express.connection import ExpressCalls, ExpressLane
-from ingress.finality import FinalityWatch
+from ingress.express.connection import FastCalls, FastPath
+from ingress.finality import CompletionWatch
 from ingress.http_connection import HttpConnection
 from ingress.rate_limit import RateLimiter, check_redis, connect_redis
 from ingress.transaction_store import TransactionStore
@@ -38,14 +38,12 @@ from runtime.status import Readiness, StatusServer
 class HttpServer:
     """Listens for clients; on a stop it lets the requests in hand finish."""
 
-    def __init__(
-        self, app: web.Application, calls: ExpressCalls, settings: IngressSettings
-    ) -> None:
-        """`calls` are answered in the express lane, everything else by `app`."""
+    def __init__(self, app: web.Application, calls: FastCalls, settings: IngressSettings) -> None:
+        """`calls` are answered by the fast path, everything else by `app`."""
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=settings.shutdown_timeout_s
         )
-        self._lane = ExpressLane(calls, fallback=self._aiohttp)
+        self._fast_path = FastPath(calls, fallback=self._aiohttp)
         self._settings = settings
         self._server: asyncio.Server | None = None
 
@@ -55,9 +53,9 @@ class HttpServer:
         try:
             # Several ingress processes may share one port: the kernel spreads the connections.
             self._server = await listen_shared(
-                self._lane, host=self._settings.http_host, port=self._settings.http_port
+                self._fast_path, host=self._settings.http_host, port=self._settings.http_port
             )
-            await self._lane.run()
+            await self._fast_path.run()
         finally:
             self._listen_no_more()
             await self._runner.cleanup()
@@ -65,7 +63,7 @@ class HttpServer:
     async def drain(self) -> None:
         """Take no more connections, and return when the requests in hand are answered."""
         self._listen_no_more()
-        await self._lane.drain()
+        await self._fast_path.drain()
         await self._runner.cleanup()
 
     def _listen_no_more(self) -> None:
@@ -73,10 +71,10 @@ class HttpServer:
             self._server.close()
 
     def _aiohttp(self) -> asyncio.Protocol:
-        """Return what serves a connection that leaves the express lane."""
+        """Return what serves a connection that leaves the fast path."""
         server = self._runner.server
         if server is None:
-            raise AssertionError("the lane is open only while the application is served")
+            raise AssertionError("the fast path is open only while the application is served")
         return HttpConnection(server)
 
 
@@ -106,9 +104,9 @@ async def serve(settings: IngressSettings) -> None:
     service.add_loop("publisher", publisher)
     limiter = RateLimiter(redis, per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst)
     fault_points = fault_points_in(settings.fault_orders)
-    announcer = Announcer(publisher, partitions=settings.partitions, fault_points=fault_points)
-    service.add_loop("announcer", announcer)
-    services = _services(service, settings, pools, announcer, fault_points)
+    dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
+    service.add_loop("announcer", dispatcher)
+    services = _services(service, settings, pools, dispatcher, fault_points)
     app = build_application(
         gate=Gate(keys=services.keys, limiter=limiter),
         wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
@@ -118,15 +116,15 @@ async def serve(settings: IngressSettings) -> None:
         ),
         readiness=readiness,
     )
-    calls = ExpressCalls(services, is_limited=settings.rate_limit_per_s > 0)
+    calls = FastCalls(services, is_limited=settings.rate_limit_per_s > 0)
     server = HttpServer(app, calls, settings)
     service.add_loop("http", server)
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
-    service.add_drain(services.finality.drain)
+    service.add_drain(services.completion.drain)
     service.add_drain(server.drain)
-    service.add_drain(announcer.drain)
+    service.add_drain(dispatcher.drain)
     service.add_close(pools.submissions.close)
     service.add_close(pools.lists.close)
     service.add_close(redis.aclose)
@@ -155,15 +153,15 @@ def _services(
     service: Service,
     settings: IngressSettings,
     pools: _Pools,
-    announcer: Announcer,
+    dispatcher: Dispatcher,
     fault_points: FaultPoints,
 ) -> Services:
     """Build what both HTTP paths work with, each with its loop."""
     services = Services(
         keys=ApiKeys(pools.submissions),
-        acceptance=Acceptance(
+        recorder=Recorder(
             pool=pools.submissions,
-            announcer=announcer,
+            dispatcher=dispatcher,
             partitions=settings.partitions,
             group_size=settings.group_size,
             flushers=settings.group_flushers,
@@ -171,16 +169,16 @@ def _services(
             fault_points=fault_points,
         ),
         store=TransactionStore(pools.submissions, lists=pools.lists),
-        finality=FinalityWatch(url=settings.database_url, pool=pools.submissions),
+        completion=CompletionWatch(url=settings.database_url, pool=pools.submissions),
         backlog=BacklogGauge(pools.submissions, backlog_max=settings.backlog_max),
     )
     service.add_loop(
         "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
     )
     service.add_loop("api-keys", services.keys)
-    service.add_loop("acceptance", services.acceptance)
+    service.add_loop("acceptance", services.recorder)
     service.add_loop("reads", services.store)
-    service.add_loop("finality", services.finality)
+    service.add_loop("finality", services.completion)
     service.add_loop("backlog", services.backlog)
     return services
 

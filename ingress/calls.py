@@ -39,10 +39,10 @@ from contracts.transactions import (
     command_of,
 )
 from contracts.views import Json, format_moment, render_transaction
-from ingress.acceptance import Acceptance, Accepted, Outcome, Standing, count_standing
+from ingress.acceptance import Accepted, Outcome, Recorder, Standing, count_standing
 from ingress.access import ApiKeys, Client, identified, token_of
 from ingress.backlog import BacklogGauge, backlog_full
-from ingress.finality import Ending, FinalityWatch
+from ingress.finality import CompletionWatch, Ending
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
 from ingress.transaction_store import TransactionStore
@@ -76,9 +76,9 @@ class Services:
     """What the calls on transactions work with: one of each in a process."""
 
     keys: ApiKeys
-    acceptance: Acceptance
+    recorder: Recorder
     store: TransactionStore
-    finality: FinalityWatch
+    completion: CompletionWatch
     backlog: BacklogGauge
 
 
@@ -224,7 +224,7 @@ class SubmitCall(TransactionCall):
         self._submission = Submission(client.name, command, names.own_request_id, names.traceparent)
         if self._services.backlog.is_full:
             raise backlog_full()
-        self._then(self._services.acceptance.record_soon([self._submission]), self._recorded)
+        self._then(self._services.recorder.record_soon([self._submission]), self._recorded)
 
     def _recorded(self, recorded: "asyncio.Future[Sequence[Outcome]]") -> None:
         [outcome] = recorded.result()
@@ -239,8 +239,8 @@ class SubmitCall(TransactionCall):
             self._await_announced()
             return
         is_new = outcome.standing is Standing.NEW
-        finality = self._services.finality
-        ending = finality.expect(outcome.row.id, timeout_s=self._wait_s, is_new=is_new)
+        completion = self._services.completion
+        ending = completion.expect(outcome.row.id, timeout_s=self._wait_s, is_new=is_new)
         self._then(ending, self._ended)
 
     def _ended(self, ending: Ending) -> None:
@@ -315,7 +315,7 @@ class ReadCall(TransactionCall):
         if row is None or not self._wait_s or row["status"] in FINAL_STATUSES:
             self._answer_with(row)
             return
-        ending = self._services.finality.expect(self._id, timeout_s=self._wait_s)
+        ending = self._services.completion.expect(self._id, timeout_s=self._wait_s)
         self._then(ending, partial(self._ended, row))
 
     def _ended(self, pending: asyncpg.Record, ending: Ending) -> None:

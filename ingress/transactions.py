@@ -78,7 +78,7 @@ class TransactionCalls:
         ]
         if self._services.backlog.is_full:
             raise backlog_full()
-        accepted = await self._services.acceptance.accept(submissions)
+        accepted = await self._services.recorder.accept(submissions)
         for one in accepted:
             if isinstance(one, Accepted):
                 count_standing(one.standing)

@@ -147,7 +147,7 @@ CASES: Final = {
     "post": Case(
         Role.INGRESS,
         lambda place: place.post("/v1/transactions", place.deposit()),
-        "ExpressConnection.answer",
+        "FastConnection.answer",
     ),
     "aiohttp": Case(
         Role.INGRESS,

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the express lane reads and writes it: a strict subset without two readings."""
+"""HTTP/1.1 as the fast path reads and writes it: a strict subset without two readings."""
 
 import re
 import time
@@ -30,7 +30,7 @@ class Unread(Enum):
     """Why there is no request to be had from some bytes."""
 
     INCOMPLETE = auto()
-    """So far it is one for the express lane; the rest has not come yet."""
+    """So far it is one for the fast path; the rest has not come yet."""
     NOT_PLAIN = auto()
     """It is something else, or might be."""
 

@@ -1,1 +1,1 @@
-"""The express lane by itself: what it reads and writes, and how its connections behave."""
+"""The fast path by itself: what it reads and writes, and how its connections behave."""
