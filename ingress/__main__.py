@@ -11,14 +11,13 @@ from ingress.acceptance import Recorder
 from ingress.access import ApiKeys
 from ingress.announcing import Dispatcher
 from ingress.application import build_application
-from ingress.backlog import BacklogGauge
 from ingress.calls import Services
 from ingress.dead_letters import DeadLetterCalls
 from ingress.endpoints import Gate
 from ingress.express.connection import FastCalls, FastPath
 from ingress.finality import CompletionWatch
 from ingress.http_connection import HttpConnection
-from ingress.rate_limit import RateLimiter, check_redis, connect_redis
+from ingress.rate_limit import BacklogGauge, RateLimiter, check_redis, connect_redis
 from ingress.transaction_store import TransactionStore
 from ingress.transactions import TransactionCalls
 from ingress.wallet_store import WalletStore

@@ -41,10 +41,10 @@ from contracts.transactions import (
 from contracts.views import Json, format_moment, render_transaction
 from ingress.acceptance import Accepted, Outcome, Recorder, Standing, count_standing
 from ingress.access import ApiKeys, Client, identified, token_of
-from ingress.backlog import BacklogGauge, backlog_full
 from ingress.finality import CompletionWatch, Ending
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
+from ingress.rate_limit import BacklogGauge, backlog_full
 from ingress.transaction_store import TransactionStore
 
 RETRY_AFTER_S: Final = 1

@@ -11,8 +11,8 @@ from aiohttp.http_exceptions import ContentEncodingError
 from contracts.errors import ContractError
 from contracts.operations import BODY_BYTES_MAX
 from contracts.problems import PROBLEMS, ProblemCode
-from ingress.backlog import backlog_full
 from ingress.calls import RETRY, Answer
+from ingress.rate_limit import backlog_full
 from runtime.database import UNREACHABLE
 from runtime.gathering import GatheringFullError
 from runtime.malformed import LineBound

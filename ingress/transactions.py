@@ -26,7 +26,6 @@ from contracts.transactions import (
 )
 from contracts.views import Json
 from ingress.acceptance import Accepted, Outcome, Standing, count_standing
-from ingress.backlog import backlog_full
 from ingress.calls import (
     RETRY,
     Answer,
@@ -40,6 +39,7 @@ from ingress.calls import (
 from ingress.endpoints import Call, json_response, response_of
 from ingress.parsing import ID_BYTES
 from ingress.problems import problem_answer
+from ingress.rate_limit import backlog_full
 from ingress.transaction_store import TransactionFilter
 from runtime.windows import Window
 
