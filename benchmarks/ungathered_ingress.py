@@ -6,7 +6,7 @@ Run: `python -m benchmarks.ungathered_ingress`, with the ingress's own settings 
 import runpy
 from typing import Any, TypeVar
 
-from ingress import transaction_store
+from ingress.reads import transactions
 from runtime.gathering import Gatherer
 from runtime.settings import IngressSettings
 
@@ -25,5 +25,5 @@ class OneByOne(Gatherer[Item, Result]):
 
 
 if __name__ == "__main__":
-    setattr(transaction_store, "Gatherer", OneByOne)  # noqa: B010  # a name of the module's own
+    setattr(transactions, "Gatherer", OneByOne)  # noqa: B010  # a name of the module's own
     runpy.run_module("ingress", run_name="__main__")

@@ -7,21 +7,21 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from ingress.acceptance import Recorder
-from ingress.access import ApiKeys
-from ingress.announcing import Dispatcher
-from ingress.application import build_application
+from ingress.authentication import ApiKeys
 from ingress.calls import Services
-from ingress.dead_letters import DeadLetterCalls
-from ingress.endpoints import Gate
-from ingress.express.connection import FastCalls, FastPath
-from ingress.finality import CompletionWatch
-from ingress.http_connection import HttpConnection
-from ingress.rate_limit import BacklogGauge, RateLimiter, check_redis, connect_redis
-from ingress.transaction_store import TransactionStore
-from ingress.transactions import TransactionCalls
-from ingress.wallet_store import WalletStore
-from ingress.wallets import WalletCalls
+from ingress.http.application import build_application
+from ingress.http.connection import HttpConnection
+from ingress.http.dead_letters import DeadLetterCalls
+from ingress.http.fast_path.connection import FastCalls, FastPath
+from ingress.http.middleware import Gate
+from ingress.http.transactions import TransactionCalls
+from ingress.http.wallets import WalletCalls
+from ingress.reads.transactions import TransactionStore
+from ingress.reads.wallets import WalletStore
+from ingress.submit.admission import BacklogGauge, RateLimiter, check_redis, connect_redis
+from ingress.submit.completion import CompletionWatch
+from ingress.submit.dispatcher import Dispatcher
+from ingress.submit.recorder import Recorder
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoints, fault_points_in

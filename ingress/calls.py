@@ -39,13 +39,13 @@ from contracts.transactions import (
     command_of,
 )
 from contracts.views import Json, format_moment, render_transaction
-from ingress.acceptance import Accepted, Outcome, Recorder, Standing, count_standing
-from ingress.access import ApiKeys, Client, identified, token_of
-from ingress.finality import CompletionWatch, Ending
+from ingress.authentication import ApiKeys, Client, identified, token_of
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
-from ingress.rate_limit import BacklogGauge, backlog_full
-from ingress.transaction_store import TransactionStore
+from ingress.reads.transactions import TransactionStore
+from ingress.submit.admission import BacklogGauge, backlog_full
+from ingress.submit.completion import CompletionWatch, Ending
+from ingress.submit.recorder import Accepted, Outcome, Recorder, Standing, count_standing
 
 RETRY_AFTER_S: Final = 1
 NO_HEADERS: Final[Mapping[str, str]] = {}

@@ -10,8 +10,8 @@ import pytest
 from contracts.identifiers import external_wallet_id
 from contracts.recording import Submission
 from contracts.transactions import command_of
-from ingress.acceptance import Accepted, Recorder
-from ingress.announcing import Dispatcher
+from ingress.submit.dispatcher import Dispatcher
+from ingress.submit.recorder import Accepted, Recorder
 from runtime.database import Connection, Pool, create_pool
 from runtime.publisher import Publisher
 from tests.integration.reconciler.serving import running

@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from contracts.wallets import ValidWalletRequest
-from ingress.wallet_store import WalletStore
+from ingress.reads.wallets import WalletStore
 from processor.reconciler.sweep import Sweep
 from runtime.database import Pool, connect
 from runtime.migrations import load_migrations, migrate, missing_migrations

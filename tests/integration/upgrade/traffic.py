@@ -13,8 +13,8 @@ from contracts.fingerprints import fingerprint_of_json
 from contracts.money import Money
 from contracts.recording import Submission
 from contracts.transactions import TransactionCommand, TransactionType
-from ingress.acceptance import Accepted, Recorder
-from ingress.announcing import Dispatcher
+from ingress.submit.dispatcher import Dispatcher
+from ingress.submit.recorder import Accepted, Recorder
 from processor.posting import Poster
 from processor.verification.verify import verify
 from runtime.database import Pool, connect

@@ -13,8 +13,9 @@ from aiohttp import web
 from contracts.errors import ContractError
 from contracts.operations import Operation
 from contracts.problems import ProblemCode
-from ingress.access import ApiKeys, Client, token_of
+from ingress.authentication import ApiKeys, Client, token_of
 from ingress.calls import Answer, Measure, Names, json_of, names_of, wait_s_of
+from ingress.http.problems import RateLimitedError, problem_answer
 from ingress.metrics import RATE_LIMITED
 from ingress.parsing import (
     Query,
@@ -23,8 +24,7 @@ from ingress.parsing import (
     known_parameters,
     single_header,
 )
-from ingress.problems import RateLimitedError, problem_answer
-from ingress.rate_limit import RateLimiter
+from ingress.submit.admission import RateLimiter
 
 log = structlog.get_logger()
 

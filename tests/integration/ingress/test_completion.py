@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ingress.finality import LOOK_INTERVAL_S, CompletionWatch, Ending
+from ingress.submit.completion import LOOK_INTERVAL_S, CompletionWatch, Ending
 from processor.posting import Poster
 from runtime.database import Connection, Pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record

@@ -25,7 +25,6 @@ from contracts.transactions import (
     refuse_unknown,
 )
 from contracts.views import Json
-from ingress.acceptance import Accepted, Outcome, Standing, count_standing
 from ingress.calls import (
     RETRY,
     Answer,
@@ -36,11 +35,12 @@ from ingress.calls import (
     conflict,
     pending_view,
 )
-from ingress.endpoints import Call, json_response, response_of
+from ingress.http.middleware import Call, json_response, response_of
+from ingress.http.problems import problem_answer
 from ingress.parsing import ID_BYTES
-from ingress.problems import problem_answer
-from ingress.rate_limit import backlog_full
-from ingress.transaction_store import TransactionFilter
+from ingress.reads.transactions import TransactionFilter
+from ingress.submit.admission import backlog_full
+from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
 from runtime.windows import Window
 
 TURN_S: Final = 0.005

@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 from aiohttp import web
 
-from ingress.express.connection import Caller, FastPath
-from ingress.express.wire import Request
-from ingress.http_connection import HttpConnection
+from ingress.http.connection import HttpConnection
+from ingress.http.fast_path.connection import Caller, FastPath
+from ingress.http.fast_path.wire import Request
 from tests.support import eventually
 
 _BODY: Final = b'{"n": 1}'

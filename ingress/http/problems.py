@@ -12,7 +12,7 @@ from contracts.errors import ContractError
 from contracts.operations import BODY_BYTES_MAX
 from contracts.problems import PROBLEMS, ProblemCode
 from ingress.calls import RETRY, Answer
-from ingress.rate_limit import backlog_full
+from ingress.submit.admission import backlog_full
 from runtime.database import UNREACHABLE
 from runtime.gathering import GatheringFullError
 from runtime.malformed import LineBound

@@ -14,9 +14,9 @@ from aiohttp.web_protocol import RequestHandler
 from contracts.errors import ContractError
 from contracts.problems import ProblemCode
 from ingress.calls import Answer, names_of
-from ingress.endpoints import NAMES, problem_response, response_of
-from ingress.express.wire import write_answer
-from ingress.problems import problem_answer
+from ingress.http.fast_path.wire import write_answer
+from ingress.http.middleware import NAMES, problem_response, response_of
+from ingress.http.problems import problem_answer
 from runtime.malformed import note_malformed
 
 HEAD_TIMEOUT_S: Final = 10.0

@@ -14,7 +14,7 @@ from contracts.messages import DeadLetterReason
 from contracts.operations.dead_letters import ENDED_DEFAULT, ENDED_MAX
 from contracts.pages import DeadLetterFate, DeadLetterState
 from contracts.problems import ProblemCode
-from ingress.endpoints import Call, json_response
+from ingress.http.middleware import Call, json_response
 from ingress.parsing import ID_BYTES, uuid_of
 from runtime.dead_letters.operations import BEFORE_ALL, DeadLetters
 from runtime.dead_letters.views import DeadLetterFilter, DeadLetterNotFoundError, Outcome

@@ -17,8 +17,8 @@ from ingress.calls import (
     names_of,
     wait_s_of,
 )
-from ingress.express.wire import Request, Unread, read_request, write_answer
-from ingress.problems import problem_answer
+from ingress.http.fast_path.wire import Request, Unread, read_request, write_answer
+from ingress.http.problems import problem_answer
 
 PATIENCE_S: Final = 1.0
 """A request whose rest does not come in this time goes to aiohttp, which knows how long to wait."""

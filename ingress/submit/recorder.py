@@ -15,8 +15,8 @@ import asyncpg
 
 from contracts.partitions import posting_partition
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
-from ingress.announcing import Confirmed, Dispatcher
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
+from ingress.submit.dispatcher import Confirmed, Dispatcher
 from runtime.database import Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.gathering import Gatherer, GatheringFullError
