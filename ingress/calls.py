@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -82,16 +82,8 @@ class Services:
     backlog: BacklogGauge
 
 
-class Names(NamedTuple):
-    """What a request is traced by."""
-
-    traceparent: str
-    request_id: str
-
-    @property
-    def own_request_id(self) -> str | None:
-        """The request id where it says more than the trace id does."""
-        return None if self.request_id == trace_id_of(self.traceparent) else self.request_id
+Names: TypeAlias = tuple[str, str]
+"""What a request is traced by: its traceparent, and its request id."""
 
 
 def names_of(traceparent: str | None, request_id: str | None) -> Names:
@@ -100,7 +92,13 @@ def names_of(traceparent: str | None, request_id: str | None) -> Names:
     if trace is None:
         bits = f"{_NAMES.getrandbits(_TRACE_BITS):0{_TRACE_BITS // 4}x}"
         trace = f"00-{bits[:32]}-{bits[32:]}-01"
-    return Names(trace, valid_request_id(request_id) or trace_id_of(trace))
+    return trace, valid_request_id(request_id) or trace_id_of(trace)
+
+
+def own_request_id(names: Names) -> str | None:
+    """Return the request id where it says more than the trace id does."""
+    traceparent, request_id = names
+    return None if request_id == trace_id_of(traceparent) else request_id
 
 
 def wait_s_of(prefer: str | None) -> int:
@@ -220,8 +218,8 @@ class SubmitCall(TransactionCall):
         if self._header_key is not None:
             checked_key(self._header_key)
         command = command_of(body, header_key=self._header_key)
-        names = self._names
-        self._submission = Submission(client.name, command, names.own_request_id, names.traceparent)
+        own_id, traceparent = own_request_id(self._names), self._names[0]
+        self._submission = Submission(client.name, command, own_id, traceparent)
         if self._services.backlog.is_full:
             raise backlog_full()
         self._then(self._services.recorder.record_soon([self._submission]), self._recorded)
@@ -278,11 +276,12 @@ class SubmitCall(TransactionCall):
     def _log_recorded(self) -> None:
         """Say which transaction the request became, to whoever debugs."""
         if log.is_enabled_for(logging.DEBUG):
+            traceparent, request_id = self._names
             log.debug(
                 "transaction_recorded",
                 transaction_id=str(self._accepted.row.id),
-                request_id=self._names.request_id,
-                trace_id=trace_id_of(self._names.traceparent),
+                request_id=request_id,
+                trace_id=trace_id_of(traceparent),
                 standing=self._accepted.standing,
             )
 

@@ -89,7 +89,7 @@ class HttpConnection(RequestHandler):
         if isinstance(resp, web.HTTPException):
             request[NAMES] = names_of(None, request.headers.get("X-Request-Id"))
             resp = problem_response(request, resp)
-            resp.headers["X-Request-Id"] = request[NAMES].request_id
+            resp.headers["X-Request-Id"] = request[NAMES][1]
         self._answered += 1
         if self._is_at_end and self._answered == self._request_count:
             self.close()

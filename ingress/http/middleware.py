@@ -28,7 +28,7 @@ from ingress.submit.admission import RateLimiter
 
 log = structlog.get_logger()
 
-NAMES: Final = web.RequestKey("names", Names)
+NAMES: Final = web.RequestKey("names", tuple[str, str])
 BODY_TIMEOUT_S: Final = 30.0
 """A megabyte arrives in this time over the slowest line that is worth serving."""
 
@@ -45,7 +45,7 @@ class Call:
     @property
     def request_id(self) -> str:
         """What the answer, the logs and the audit log name the request by."""
-        return self.names.request_id
+        return self.names[1]
 
     async def json(self) -> Any:
         """Return the decoded body; raises ContractError."""
@@ -128,7 +128,7 @@ class Gate:
             try:
                 response = await handler(request)
             except ClientGoneError:
-                log.debug("client_gone", request_id=request[NAMES].request_id)
+                log.debug("client_gone", request_id=request[NAMES][1])
                 response = web.Response(status=CLIENT_GONE_STATUS, reason="Client Closed Request")
             except Exception as error:  # noqa: BLE001  # every failure has its problem
                 response = problem_response(request, error)
@@ -160,13 +160,13 @@ async def name_and_answer(
         response = problem_response(request, error)
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
-    response.headers["X-Request-Id"] = request[NAMES].request_id
+    response.headers["X-Request-Id"] = request[NAMES][1]
     return response
 
 
 def problem_response(request: web.BaseRequest, error: Exception) -> web.Response:
     """Return the problem (RFC 9457) that an error is to the client."""
-    path, request_id = request.rel_url.raw_path, request[NAMES].request_id
+    path, request_id = request.rel_url.raw_path, request[NAMES][1]
     return response_of(problem_answer(error, path=path, request_id=request_id))
 
 

@@ -33,6 +33,7 @@ from ingress.calls import (
     SubmitCall,
     TransactionCall,
     conflict,
+    own_request_id,
     pending_view,
 )
 from ingress.http.middleware import Call, json_response, response_of
@@ -70,7 +71,7 @@ class TransactionCalls:
         """POST /v1/transactions/batch."""
         items = _batch_items(await call.json())
         commands = [command async for command in _each_in_turn(items, _command_or_problem)]
-        name, own_id, trace = call.client.name, call.names.own_request_id, call.names.traceparent
+        name, own_id, trace = call.client.name, own_request_id(call.names), call.names[0]
         submissions = [
             Submission(name, command, own_id, trace)
             for command in commands

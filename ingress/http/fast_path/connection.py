@@ -5,11 +5,13 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, cast
 
 from ingress.calls import (
     Answer,
     Measure,
+    Names,
     ReadCall,
     Services,
     SubmitCall,
@@ -246,18 +248,11 @@ class FastCalls:
         started = time.perf_counter()
         method, path, headers, body = request
         names = names_of(headers.get("traceparent"), headers.get("x-request-id"))
-        is_read = method == "GET"
-        measure = self._readings if is_read else self._submissions
-
-        def finish(outcome: Answer | Exception) -> None:
-            if isinstance(outcome, Exception):
-                outcome = problem_answer(outcome, path=path, request_id=names.request_id)
-            measure.count(outcome.status, started=started)
-            caller.answer(write_answer(outcome, request_id=names.request_id))
-
-        services, wait_s = self._services, wait_s_of(headers.get("prefer"))
+        wait_s = wait_s_of(headers.get("prefer"))
+        finish = partial(self._finish, request, caller, names, started)
+        services = self._services
         call: TransactionCall
-        if is_read:
+        if method == "GET":
             sent_id = path.rpartition("/")[2]
             call = ReadCall(
                 services, transaction_id=sent_id, names=names, wait_s=wait_s, finish=finish
@@ -268,3 +263,19 @@ class FastCalls:
                 services, body=body, header_key=key, names=names, wait_s=wait_s, finish=finish
             )
         call.begin(headers.get("authorization", ""))
+
+    def _finish(
+        self,
+        request: Request,
+        caller: Caller,
+        names: Names,
+        started: float,
+        outcome: Answer | Exception,
+    ) -> None:
+        """Count what came of a call, and send it."""
+        _, request_id = names
+        if isinstance(outcome, Exception):
+            outcome = problem_answer(outcome, path=request.path, request_id=request_id)
+        measure = self._readings if request.method == "GET" else self._submissions
+        measure.count(outcome.status, started=started)
+        caller.answer(write_answer(outcome, request_id=request_id))
