@@ -7,7 +7,7 @@ Run, with the ingress's own settings in the environment:
 import runpy
 from typing import Any, TypeVar
 
-from ingress import transaction_store
+from ingress.reads import transactions
 from runtime.gathering import Gatherer
 from runtime.settings import IngressSettings
 
@@ -26,5 +26,5 @@ class OneByOne(Gatherer[Item, Result]):
 
 
 if __name__ == "__main__":
-    setattr(transaction_store, "Gatherer", OneByOne)  # noqa: B010  # a name of the module's own
+    setattr(transactions, "Gatherer", OneByOne)  # noqa: B010  # a name of the module's own
     runpy.run_module("ingress", run_name="__main__")

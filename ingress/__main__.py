@@ -1,4 +1,4 @@
-"""The ingress's composition root: reads the environment, builds the parts, serves."""
+"""The ingress's composition root: reads the environment, builds the services, serves."""
 
 import asyncio
 import os
@@ -8,23 +8,21 @@ from typing import NamedTuple
 from aiohttp import web
 
 from dead_letters.operations import DeadLetters
-from ingress.acceptance import Acceptance
-from ingress.access import ApiKeys
-from ingress.announcing import Announcer
-from ingress.application import build_application
-from ingress.backlog import BacklogGauge
-from ingress.dead_letters import DeadLetterCalls
-from ingress.endpoints import Gate
-from ingress.express.calls import ExpressCalls
-from ingress.express.connection import ExpressLane
-from ingress.finality import FinalityWatch
-from ingress.http_connection import HttpConnection
-from ingress.parts import Parts
-from ingress.rate_limit import RateLimiter, check_redis, connect_redis
-from ingress.transaction_store import TransactionStore
-from ingress.transactions import TransactionCalls
-from ingress.wallet_store import WalletStore
-from ingress.wallets import WalletCalls
+from ingress.authentication import ApiKeys
+from ingress.calls import Services
+from ingress.http.application import build_application
+from ingress.http.connection import HttpConnection
+from ingress.http.dead_letters import DeadLetterCalls
+from ingress.http.fast_path.connection import FastCalls, FastPath
+from ingress.http.middleware import Gate
+from ingress.http.transactions import TransactionCalls
+from ingress.http.wallets import WalletCalls
+from ingress.reads.transactions import TransactionStore
+from ingress.reads.wallets import WalletStore
+from ingress.submit.admission import BacklogGauge, RateLimiter, check_redis, connect_redis
+from ingress.submit.completion import CompletionWatch
+from ingress.submit.dispatcher import Dispatcher
+from ingress.submit.recorder import Recorder
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_database
@@ -39,14 +37,12 @@ from runtime.status import Readiness, StatusServer
 class HttpServer:
     """Listens for clients; on a stop it lets the requests in hand finish."""
 
-    def __init__(
-        self, app: web.Application, calls: ExpressCalls, settings: IngressSettings
-    ) -> None:
-        """`calls` are answered in the express lane, everything else by `app`."""
+    def __init__(self, app: web.Application, calls: FastCalls, settings: IngressSettings) -> None:
+        """`calls` are answered by the fast path, everything else by `app`."""
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=settings.shutdown_timeout_s
         )
-        self._lane = ExpressLane(calls, fallback=self._aiohttp)
+        self._fast_path = FastPath(calls, fallback=self._aiohttp)
         self._settings = settings
         self._server: asyncio.Server | None = None
 
@@ -56,9 +52,9 @@ class HttpServer:
         try:
             # Several ingress processes may share one port: the kernel spreads the connections.
             self._server = await listen_shared(
-                self._lane, host=self._settings.http_host, port=self._settings.http_port
+                self._fast_path, host=self._settings.http_host, port=self._settings.http_port
             )
-            await self._lane.run()
+            await self._fast_path.run()
         finally:
             self._listen_no_more()
             await self._runner.cleanup()
@@ -66,7 +62,7 @@ class HttpServer:
     async def drain(self) -> None:
         """Take no more connections, and return when the requests in hand are answered."""
         self._listen_no_more()
-        await self._lane.drain()
+        await self._fast_path.drain()
         await self._runner.cleanup()
 
     def _listen_no_more(self) -> None:
@@ -74,10 +70,10 @@ class HttpServer:
             self._server.close()
 
     def _aiohttp(self) -> asyncio.Protocol:
-        """Return what serves a connection that leaves the express lane."""
+        """Return what serves a connection that leaves the fast path."""
         server = self._runner.server
         if server is None:
-            raise AssertionError("the lane is open only while the application is served")
+            raise AssertionError("the fast path is open only while the application is served")
         return HttpConnection(server)
 
 
@@ -107,27 +103,27 @@ async def serve(settings: IngressSettings) -> None:
     service.add_loop("publisher", publisher)
     limiter = RateLimiter(redis, per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst)
     fault_points = fault_points_in(settings.fault_orders)
-    announcer = Announcer(publisher, partitions=settings.partitions, fault_points=fault_points)
-    service.add_loop("announcer", announcer)
-    parts = _parts(service, settings, pools, announcer, fault_points)
+    dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
+    service.add_loop("announcer", dispatcher)
+    services = _services(service, settings, pools, dispatcher, fault_points)
     app = build_application(
-        gate=Gate(keys=parts.keys, limiter=limiter),
+        gate=Gate(keys=services.keys, limiter=limiter),
         wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
-        transactions=TransactionCalls(parts),
+        transactions=TransactionCalls(services),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),
         readiness=readiness,
     )
-    calls = ExpressCalls(parts, is_limited=settings.rate_limit_per_s > 0)
+    calls = FastCalls(services, is_limited=settings.rate_limit_per_s > 0)
     server = HttpServer(app, calls, settings)
     service.add_loop("http", server)
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
-    service.add_drain(parts.finality.drain)
+    service.add_drain(services.completion.drain)
     service.add_drain(server.drain)
-    service.add_drain(announcer.drain)
+    service.add_drain(dispatcher.drain)
     service.add_close(pools.submissions.close)
     service.add_close(pools.lists.close)
     service.add_close(redis.aclose)
@@ -152,19 +148,19 @@ async def _open_pools(settings: IngressSettings) -> _Pools:
     )
 
 
-def _parts(
+def _services(
     service: Service,
     settings: IngressSettings,
     pools: _Pools,
-    announcer: Announcer,
+    dispatcher: Dispatcher,
     fault_points: FaultPoints,
-) -> Parts:
-    """Build what both lanes work with, each with its loop."""
-    parts = Parts(
+) -> Services:
+    """Build what both HTTP paths work with, each with its loop."""
+    services = Services(
         keys=ApiKeys(pools.submissions),
-        acceptance=Acceptance(
+        recorder=Recorder(
             pool=pools.submissions,
-            announcer=announcer,
+            dispatcher=dispatcher,
             partitions=settings.partitions,
             group_size=settings.group_size,
             flushers=settings.group_flushers,
@@ -172,18 +168,18 @@ def _parts(
             fault_points=fault_points,
         ),
         store=TransactionStore(pools.submissions, lists=pools.lists),
-        finality=FinalityWatch(url=settings.database_url, pool=pools.submissions),
+        completion=CompletionWatch(url=settings.database_url, pool=pools.submissions),
         backlog=BacklogGauge(pools.submissions, backlog_max=settings.backlog_max),
     )
     service.add_loop(
         "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
     )
-    service.add_loop("api-keys", parts.keys)
-    service.add_loop("acceptance", parts.acceptance)
-    service.add_loop("reads", parts.store)
-    service.add_loop("finality", parts.finality)
-    service.add_loop("backlog", parts.backlog)
-    return parts
+    service.add_loop("api-keys", services.keys)
+    service.add_loop("acceptance", services.recorder)
+    service.add_loop("reads", services.store)
+    service.add_loop("finality", services.completion)
+    service.add_loop("backlog", services.backlog)
+    return services
 
 
 def main() -> int:

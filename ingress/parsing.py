@@ -12,16 +12,13 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from contracts.errors import ContractError, FieldError
-from contracts.json_text import TooManyFieldsError, decode_json
+from contracts.errors import ContractError
 from contracts.media_types import json_error
-from contracts.operations import WAIT_S_MAX
 from contracts.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 from contracts.problems import ProblemCode
 
 Word = TypeVar("Word", bound=StrEnum)
 
-_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
 _UNESCAPED_PLUS: Final = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
 _MOMENT: Final = TypeAdapter(AwareDatetime)
 _CHECK_BYTES: Final = 4
@@ -35,12 +32,6 @@ _RFC_3339: Final = re.compile(
 # Within these years no offset and no step of a microsecond leaves the calendar.
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9998
-
-
-def wait_s_of(prefer: str | None) -> int:
-    """Return the seconds of `Prefer: wait=N` (RFC 7240), at most WAIT_S_MAX; 0 without one."""
-    match = _WAIT.search(prefer) if prefer else None
-    return min(int(match[1]), WAIT_S_MAX) if match else 0
 
 
 def single_header(name: str, values: Sequence[str]) -> str | None:
@@ -69,16 +60,6 @@ def check_content_type(content_type: str, charset: str | None) -> None:
         raise ContractError(
             ProblemCode.UNSUPPORTED_MEDIA_TYPE, "send the body as application/json in UTF-8"
         )
-
-
-def json_of(body: bytes) -> Any:
-    """Return a decoded body; raises ContractError. Decimal numbers keep every digit."""
-    try:
-        return decode_json(body)
-    except TooManyFieldsError as error:
-        raise ContractError.invalid_fields([FieldError("", str(error))]) from None
-    except ValueError as error:
-        raise ContractError(ProblemCode.MALFORMED_JSON, str(error)) from None
 
 
 class Query:
@@ -221,9 +202,3 @@ def _check(listing: str, position: bytes) -> bytes:
 
 def _refuse(name: str, detail: str) -> NoReturn:
     raise ContractError(ProblemCode.INVALID_PARAMETER, f"{name} {detail}")
-
-
-def token_of(authorization: str) -> str | None:
-    """Return the token of `Authorization: Bearer …`, None without one."""
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None

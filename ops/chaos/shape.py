@@ -32,7 +32,7 @@ class HttpPath(StrEnum):
     """Which code of the ingress answers the common calls."""
 
     FAST = "fast"
-    """The express lane: only for clients that no rate limits."""
+    """The fast path: only for clients that no rate limits."""
     AIOHTTP = "aiohttp"
 
 

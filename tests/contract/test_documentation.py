@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from contracts.operations import OPERATIONS
-from ingress.documentation import add_documentation, load_documentation
+from ingress.http.documentation import add_documentation, load_documentation
 
 STATIC = Path(__file__).parents[2] / "ingress" / "static"
 OWN_FILES = sorted((STATIC / "docs").iterdir())

@@ -26,7 +26,7 @@ from contracts.transactions import (
     judged_command,
 )
 from contracts.views import render_transaction
-from ingress.answers import pending_view
+from ingress.calls import pending_view
 
 _ID: Final = "0197f0a4-55d1-7c1e-9d5d-0a3f0f5a7c10"
 _NOW: Final = datetime(2026, 11, 20, tzinfo=UTC)

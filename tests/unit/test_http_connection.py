@@ -10,8 +10,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from ingress.endpoints import name_and_answer
-from ingress.http_connection import HttpConnection
+from ingress.http.connection import HttpConnection
+from ingress.http.middleware import name_and_answer
 
 LATE_S: Final = 0.2
 """The bound on a head in these tests."""

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from contracts.recording import RecordedRow
-from ingress.idempotency import Standing, is_to_announce, standing_of
+from ingress.submit.recorder import Standing, is_to_announce, standing_of
 
 
 @pytest.mark.parametrize(

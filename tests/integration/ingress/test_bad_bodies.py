@@ -29,34 +29,33 @@ def _pointers(answer: Answer) -> list[str]:
     return sorted(error["pointer"] for error in answer.json["errors"])
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"{",
-        b'{"type":"deposit",}',
-        b"{'type':'deposit'}",
-        b'{"amount": NaN}',
-        b'{"amount": Infinity}',
-        b'{"amount": -Infinity}',
-        b'{"amount": 01}',
-        b'{"amount": .5}',
-        b'{"amount": +1}',
-        b'{"amount": 1e9999999999999999999999}',
-        b'{"amount": ' + b"9" * 5000 + b"}",
-        b'{"description": "\xff"}',
-        b"{} {}",
-        b"[" * 100_000,
-        b'{"metadata": ' + b'{"a":' * 32 + b"1" + b"}" * 33,
-        b'{"metadata": ' + b'{"a":' * 300 + b"1" + b"}" * 301,
-        b'{"a": [' + b"1," * 64_000 + b"1]}",
-        b'{"amount": "1.00", "amount": "2.00"}',
-        b'{"amount" : "1.00","amount":"2.00"}',
-        b'{"metadata": {"a": 1, "\\u0061": 2}}',
-        b"\x1f\x8b\x08",
-    ],
-    ids=lambda data: repr(data[:24]),
-)
+NOT_JSON: list[bytes] = [
+    b"",
+    b"{",
+    b'{"type":"deposit",}',
+    b"{'type':'deposit'}",
+    b'{"amount": NaN}',
+    b'{"amount": Infinity}',
+    b'{"amount": -Infinity}',
+    b'{"amount": 01}',
+    b'{"amount": .5}',
+    b'{"amount": +1}',
+    b'{"amount": 1e9999999999999999999999}',
+    b'{"amount": ' + b"9" * 5000 + b"}",
+    b'{"description": "\xff"}',
+    b"{} {}",
+    b"[" * 100_000,
+    b'{"metadata": ' + b'{"a":' * 32 + b"1" + b"}" * 33,
+    b'{"metadata": ' + b'{"a":' * 300 + b"1" + b"}" * 301,
+    b'{"a": [' + b"1," * 64_000 + b"1]}",
+    b'{"amount": "1.00", "amount": "2.00"}',
+    b'{"amount" : "1.00","amount":"2.00"}',
+    b'{"metadata": {"a": 1, "\\u0061": 2}}',
+    b"\x1f\x8b\x08",
+]
+
+
+@pytest.mark.parametrize("data", NOT_JSON, ids=lambda data: repr(data[:24]))
 async def test_what_is_not_json_is_malformed(api: CheckedApi, data: bytes) -> None:
     answer = await _send(api, data)
 
@@ -71,7 +70,7 @@ async def test_a_body_that_is_no_object_does_not_fit(api: CheckedApi, data: byte
     assert _pointers(answer) == [""]
 
 
-_BAD_FIELDS: list[tuple[str, dict[str, Any], list[str]]] = [
+BAD_FIELDS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("unknown field", {**_DEPOSIT, "note": "x"}, ["/note"]),
     ("unknown field with a slash", {**_DEPOSIT, "a/b~c": "x"}, ["/a~1b~0c"]),
     ("empty object", {}, ["/amount", "/currency", "/type"]),
@@ -110,8 +109,8 @@ _BAD_FIELDS: list[tuple[str, dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(
     ("body", "pointers"),
-    [(body, pointers) for _, body, pointers in _BAD_FIELDS],
-    ids=[name for name, _, _ in _BAD_FIELDS],
+    [(body, pointers) for _, body, pointers in BAD_FIELDS],
+    ids=[name for name, _, _ in BAD_FIELDS],
 )
 async def test_a_bad_field_is_pointed_at(
     api: CheckedApi, body: dict[str, Any], pointers: list[str]

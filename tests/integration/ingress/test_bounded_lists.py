@@ -7,8 +7,8 @@ import pytest
 
 from contracts.transactions import TransactionStatus, TransactionType
 from contracts.wallets import WalletStatus
-from ingress.transaction_store import TransactionFilter, TransactionStore
-from ingress.wallet_store import EntryFilter, WalletFilter, WalletStore
+from ingress.reads.transactions import TransactionFilter, TransactionStore
+from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
 from ops.stack import Stack
 from runtime.database import KEYED_SESSION, Pool, connect, create_pool
 from runtime.pagination import EXAMINED_MAX

@@ -1,4 +1,4 @@
-"""Headers that stand twice, in other letters, or before a client that is gone; in both lanes."""
+"""Headers that stand twice, in other letters, or before a client that is gone; on both paths."""
 
 import asyncio
 import re
@@ -10,11 +10,11 @@ import pytest
 
 from tests.integration.ingress.document import CheckedApi, check_problem
 from tests.integration.ingress.serving import CheckedDoors
-from tests.integration.ingress.test_express import AIOHTTP, EXPRESS
+from tests.integration.ingress.test_http_paths import AIOHTTP, FAST
 from tests.integration.ingress.wire import wire_to
 from tests.support import Answer, Api, deposit, eventually
 
-_LANES: Final = pytest.mark.parametrize("lane", [EXPRESS, AIOHTTP], ids=["express", "aiohttp"])
+_PATHS: Final = pytest.mark.parametrize("via", [FAST, AIOHTTP], ids=["fast", "aiohttp"])
 _COUNTED: Final = re.compile(
     r'^ackledger_ingress_requests_total\{operation="(\w+)",status="(\d+)"\} (\S+)$', re.MULTILINE
 )
@@ -35,10 +35,10 @@ def _head(doors: CheckedDoors, path: str, length: int, *lines: str) -> bytes:
 
 
 async def _post(
-    doors: CheckedDoors, body: object, *lines: str, lane: str = "", path: str = "/v1/transactions"
+    doors: CheckedDoors, body: object, *lines: str, via: str = "", path: str = "/v1/transactions"
 ) -> Answer:
     content = orjson.dumps(body)
-    head = _head(doors, path, len(content), *lines, *lane.splitlines())
+    head = _head(doors, path, len(content), *lines, *via.splitlines())
     async with wire_to(doors) as wire:
         answer = await wire.ask(head + content)
     start, _, rest = answer.partition(b"\r\n\r\n")
@@ -47,15 +47,15 @@ async def _post(
     return Answer(int(first.split(" ")[1]), headers, rest)
 
 
-@_LANES
+@_PATHS
 async def test_two_different_keys_in_one_request_are_refused(
-    doors: CheckedDoors, wallet: str, lane: str
+    doors: CheckedDoors, wallet: str, via: str
 ) -> None:
     one, two = uuid4().hex, uuid4().hex
     lines = (f"Idempotency-Key: {one}", f"idempotency-key: {two}")
-    both = await _post(doors, deposit(wallet, "1.00"), *lines, lane=lane)
-    again = await _post(doors, deposit(wallet, "1.00"), lines[1], lane=lane)
-    made = await _post(doors, {"currency": "USD"}, *lines, lane=lane, path="/v1/wallets")
+    both = await _post(doors, deposit(wallet, "1.00"), *lines, via=via)
+    again = await _post(doors, deposit(wallet, "1.00"), lines[1], via=via)
+    made = await _post(doors, {"currency": "USD"}, *lines, via=via, path="/v1/wallets")
 
     for refused, path in ((both, "/v1/transactions"), (made, "/v1/wallets")):
         check_problem(refused, path)
@@ -64,19 +64,19 @@ async def test_two_different_keys_in_one_request_are_refused(
     assert "Idempotency-Replayed" not in again.headers
 
 
-@_LANES
+@_PATHS
 async def test_one_key_that_stands_twice_is_that_key(
-    doors: CheckedDoors, wallet: str, lane: str
+    doors: CheckedDoors, wallet: str, via: str
 ) -> None:
     key = f"Idempotency-Key: {uuid4().hex}"
-    first = await _post(doors, deposit(wallet, "1.00"), key, key, lane=lane)
-    again = await _post(doors, deposit(wallet, "1.00"), key, lane=lane)
+    first = await _post(doors, deposit(wallet, "1.00"), key, key, via=via)
+    again = await _post(doors, deposit(wallet, "1.00"), key, via=via)
 
     assert [first.status, again.status] == [202, 200]
     assert again.json["id"] == first.json["id"]
 
 
-@_LANES
+@_PATHS
 @pytest.mark.parametrize(
     "lines",
     [
@@ -87,29 +87,27 @@ async def test_one_key_that_stands_twice_is_that_key(
     ],
 )
 async def test_several_lines_of_prefer_are_one_list(
-    doors: CheckedDoors, wallet: str, lines: list[str], lane: str
+    doors: CheckedDoors, wallet: str, lines: list[str], via: str
 ) -> None:
     key = f"Idempotency-Key: {uuid4().hex}"
-    answer = await _post(doors, deposit(wallet, "1.00"), key, *lines, lane=lane)
+    answer = await _post(doors, deposit(wallet, "1.00"), key, *lines, via=via)
 
     assert (answer.status, answer.json["status"]) == (200, "COMPLETED")
     assert answer.headers["Preference-Applied"] == "wait=20"
 
 
-@_LANES
-async def test_two_keys_to_the_door_are_refused(
-    doors: CheckedDoors, wallet: str, lane: str
-) -> None:
+@_PATHS
+async def test_two_keys_to_the_door_are_refused(doors: CheckedDoors, wallet: str, via: str) -> None:
     key = f"Idempotency-Key: {uuid4().hex}"
     answer = await _post(
-        doors, deposit(wallet, "1.00"), key, "Authorization: Bearer ack_other", lane=lane
+        doors, deposit(wallet, "1.00"), key, "Authorization: Bearer ack_other", via=via
     )
 
     check_problem(answer, "/v1/transactions")
     assert (answer.status, answer.code) == (400, "invalid_parameter")
 
 
-@_LANES
+@_PATHS
 @pytest.mark.parametrize(
     "line",
     [
@@ -121,22 +119,22 @@ async def test_two_keys_to_the_door_are_refused(
     ],
 )
 async def test_words_of_http_are_read_in_any_letters(
-    doors: CheckedDoors, wallet: str, line: str, lane: str
+    doors: CheckedDoors, wallet: str, line: str, via: str
 ) -> None:
     key = f"Idempotency-Key: {uuid4().hex}"
     named = line.format(key=doors.system.api_key)
-    answer = await _post(doors, deposit(wallet, "1.00"), key, named, lane=lane)
+    answer = await _post(doors, deposit(wallet, "1.00"), key, named, via=via)
 
     assert answer.status == 202
 
 
-@_LANES
+@_PATHS
 async def test_a_client_that_sends_nothing_more_gets_its_answer(
-    doors: CheckedDoors, wallet: str, lane: str
+    doors: CheckedDoors, wallet: str, via: str
 ) -> None:
     content = orjson.dumps(deposit(wallet, "1.00"))
     key = f"Idempotency-Key: {uuid4().hex}"
-    lines = [key, "Prefer: wait=20", *lane.splitlines()]
+    lines = [key, "Prefer: wait=20", *via.splitlines()]
     head = _head(doors, "/v1/transactions", len(content), *lines)
     async with wire_to(doors) as wire:
         answer = await wire.ask(head + content, is_end=True)

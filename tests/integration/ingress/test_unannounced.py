@@ -10,8 +10,8 @@ import pytest
 from contracts.identifiers import external_wallet_id
 from contracts.recording import Submission
 from contracts.transactions import command_of
-from ingress.acceptance import Acceptance, Accepted
-from ingress.announcing import Announcer
+from ingress.submit.dispatcher import Dispatcher
+from ingress.submit.recorder import Accepted, Recorder
 from runtime.database import Connection, Pool, create_pool
 from runtime.publisher import Publisher
 from tests.integration.reconciler.serving import running
@@ -27,12 +27,12 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-async def acceptance(pool: Pool) -> AsyncIterator[Acceptance]:
-    """Acceptance of an ingress that never reached its broker; four partitions."""
-    announcer = Announcer(Publisher(_NO_BROKER, name="test"), partitions=4)
-    made = Acceptance(
+async def recorder(pool: Pool) -> AsyncIterator[Recorder]:
+    """The recorder of an ingress that never reached its broker; four partitions."""
+    dispatcher = Dispatcher(Publisher(_NO_BROKER, name="test"), partitions=4)
+    made = Recorder(
         pool=pool,
-        announcer=announcer,
+        dispatcher=dispatcher,
         partitions=4,
         group_size=256,
         flushers=1,
@@ -58,10 +58,10 @@ async def _marks(database: Connection) -> list[tuple[int, str, UUID]]:
 
 
 async def test_it_is_marked_with_its_partition_and_its_submitter(
-    acceptance: Acceptance, database: Connection
+    recorder: Recorder, database: Connection
 ) -> None:
     wallets = [uuid4() for _ in range(8)]
-    outcomes = await acceptance.accept([_submission(one) for one in wallets])
+    outcomes = await recorder.accept([_submission(one) for one in wallets])
 
     marks = await _marks(database)
     assert [one.row.id for one in outcomes if isinstance(one, Accepted)] == [
@@ -73,23 +73,23 @@ async def test_it_is_marked_with_its_partition_and_its_submitter(
 
 
 async def test_a_replay_of_what_is_still_pending_is_marked_once(
-    acceptance: Acceptance, database: Connection
+    recorder: Recorder, database: Connection
 ) -> None:
     one = _submission(uuid4(), key="same")
-    await acceptance.accept([one])
-    await acceptance.accept([one])
+    await recorder.accept([one])
+    await recorder.accept([one])
 
     assert len(await _marks(database)) == 1
 
 
 async def test_where_it_can_be_neither_announced_nor_marked_the_client_is_told_to_try_again(
-    acceptance: Acceptance, database: Connection
+    recorder: Recorder, database: Connection
 ) -> None:
     await database.execute("ALTER TABLE unannounced_transactions RENAME TO away")
     one = _submission(uuid4(), key="again")
-    [refused] = await acceptance.accept([one])
+    [refused] = await recorder.accept([one])
     await database.execute("ALTER TABLE away RENAME TO unannounced_transactions")
-    [accepted] = await acceptance.accept([one])
+    [accepted] = await recorder.accept([one])
 
     assert isinstance(refused, asyncpg.UndefinedTableError)
     assert isinstance(accepted, Accepted)
@@ -97,9 +97,9 @@ async def test_where_it_can_be_neither_announced_nor_marked_the_client_is_told_t
 
 
 async def test_marks_of_many_groups_share_an_insert_and_lose_none(
-    acceptance: Acceptance, database: Connection
+    recorder: Recorder, database: Connection
 ) -> None:
     groups = [[_submission(uuid4()) for _ in range(20)] for _ in range(20)]
-    await asyncio.gather(*(acceptance.accept(group) for group in groups))
+    await asyncio.gather(*(recorder.accept(group) for group in groups))
 
     assert len(await _marks(database)) == 400

@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from contracts.wallets import ValidWalletRequest
-from ingress.wallet_store import WalletStore
+from ingress.reads.wallets import WalletStore
 from reconciler.retry_queue import Sweep
 from runtime.database import Pool, connect
 from runtime.migrations import load_migrations, migrate, missing_migrations

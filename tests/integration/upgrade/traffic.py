@@ -13,8 +13,8 @@ from contracts.fingerprints import fingerprint_of_json
 from contracts.money import Money
 from contracts.recording import Submission
 from contracts.transactions import TransactionCommand, TransactionType
-from ingress.acceptance import Acceptance, Accepted
-from ingress.announcing import Announcer
+from ingress.submit.dispatcher import Dispatcher
+from ingress.submit.recorder import Accepted, Recorder
 from processor.posting import Poster
 from runtime.database import Pool, connect
 from runtime.publisher import Publisher
@@ -26,7 +26,7 @@ from verification.verify import verify
 WALLETS = 8
 BATCH = 8
 NO_BROKER = "amqp://nobody@127.0.0.1:1/"
-"""Acceptance needs no broker: what it records is posted here by its id."""
+"""Recording needs no broker: what it records is posted here by its id."""
 
 
 class Traffic:
@@ -34,9 +34,9 @@ class Traffic:
 
     def __init__(self, pool: Pool, wallets: Sequence[UUID]) -> None:
         publisher = Publisher(NO_BROKER, name="test")
-        self.acceptance = Acceptance(
+        self.recorder = Recorder(
             pool=pool,
-            announcer=Announcer(publisher, partitions=1),
+            dispatcher=Dispatcher(publisher, partitions=1),
             partitions=1,
             group_size=BATCH,
             flushers=1,
@@ -50,7 +50,7 @@ class Traffic:
 
     async def run(self) -> None:
         """Accept and post until told to stop."""
-        async with running(self.acceptance):
+        async with running(self.recorder):
             for number in count():
                 if self._stopping.is_set():
                     return
@@ -71,7 +71,7 @@ class Traffic:
 
     async def _batch(self, number: int) -> None:
         commands = [self._command(f"{number}-{position}") for position in range(BATCH)]
-        accepted = await self.acceptance.accept([Submission("test", one) for one in commands])
+        accepted = await self.recorder.accept([Submission("test", one) for one in commands])
         ids = [one.row.id for one in accepted if isinstance(one, Accepted)]
         assert len(ids) == BATCH, accepted
         self.posted += await self._post(ids)

@@ -19,9 +19,9 @@ from contracts.wallets import (
     wallet_change_of,
     wallet_request_of,
 )
-from ingress.endpoints import Call, json_response
+from ingress.http.middleware import Call, json_response
 from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, uuid_of
-from ingress.wallet_store import EntryFilter, WalletFilter, WalletStore
+from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
 
 _FIRST_ID: Final = UUID(int=0)
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from contracts.operations import BODY_BYTES_MAX, OPERATIONS
-from ingress.dead_letters import DeadLetterCalls
-from ingress.documentation import add_documentation, load_documentation
-from ingress.endpoints import Gate, Handler, PlainHandler, name_and_answer
-from ingress.transactions import TransactionCalls
-from ingress.wallets import WalletCalls
+from ingress.http.dead_letters import DeadLetterCalls
+from ingress.http.documentation import add_documentation, load_documentation
+from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
+from ingress.http.transactions import TransactionCalls
+from ingress.http.wallets import WalletCalls
 from runtime.status import Readiness, render_readiness
 
 

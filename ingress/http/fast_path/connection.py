@@ -1,18 +1,36 @@
-"""Connections of the express lane: one request after the other, until one is not for it."""
+"""Connections of the fast path: one request after the other, until one is not for it."""
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol, cast
 
-from ingress.express.wire import Request, Unread, read_request
+from ingress.calls import (
+    Answer,
+    Measure,
+    Names,
+    ReadCall,
+    Services,
+    SubmitCall,
+    TransactionCall,
+    names_of,
+    wait_s_of,
+)
+from ingress.http.fast_path.wire import Request, Unread, read_request, write_answer
+from ingress.http.problems import problem_answer
 
 PATIENCE_S: Final = 1.0
 """A request whose rest does not come in this time goes to aiohttp, which knows how long to wait."""
 IDLE_S: Final = 3630.0
 """As long as aiohttp keeps a connection on which nothing happens: longer than proxies do."""
 LOOK_INTERVAL_S: Final = 0.5
+
+_SUBMIT_PATH: Final = "/v1/transactions"
+_READ_PATH: Final = re.compile(r"/v1/transactions/[0-9a-f-]{36}")
+_JSON: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
 class Caller(Protocol):
@@ -23,30 +41,30 @@ class Caller(Protocol):
 
 
 class Calls(Protocol):
-    """What the lane can do for a client."""
+    """What the fast path can do for a client."""
 
     def is_known(self, request: Request) -> bool:
-        """Whether the request is for one of the lane's calls."""
+        """Whether the request is for one of the fast path's calls."""
 
     def begin(self, request: Request, caller: Caller) -> None:
         """Begin a known call; the caller gets one answer, whatever happens."""
 
 
-class ExpressLane:
+class FastPath:
     """Makes the connections of a listening socket, and sees to their end."""
 
     def __init__(self, calls: Calls, *, fallback: Callable[[], asyncio.Protocol]) -> None:
-        """`fallback` makes what serves the connections that leave the lane."""
+        """`fallback` makes what serves the connections that leave the fast path."""
         self.is_known = calls.is_known
         self.begin = calls.begin
         self.fallback = fallback
-        self.connections: set[ExpressConnection] = set()
+        self.connections: set[FastConnection] = set()
         self.is_draining = False
         self._noticed = asyncio.Event()
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
-        return ExpressConnection(self)
+        return FastConnection(self)
 
     async def run(self) -> None:
         """See to connections on which something is late, until cancelled."""
@@ -65,18 +83,18 @@ class ExpressLane:
             self._noticed.clear()
             await self._noticed.wait()
 
-    def notice(self, connection: "ExpressConnection", *, is_gone: bool) -> None:
+    def notice(self, connection: "FastConnection", *, is_gone: bool) -> None:
         """Take note of an answered request, or forget a connection."""
         if is_gone:
             self.connections.discard(connection)
         self._noticed.set()
 
 
-class ExpressConnection(asyncio.Protocol):
+class FastConnection(asyncio.Protocol):
     """One client. At most one request is at work; what comes behind it waits in the socket."""
 
-    def __init__(self, lane: ExpressLane) -> None:
-        self._lane = lane
+    def __init__(self, fast_path: FastPath) -> None:
+        self._fast_path = fast_path
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self._since = time.monotonic()
@@ -92,7 +110,7 @@ class ExpressConnection(asyncio.Protocol):
         connected = transport.get_extra_info("socket")
         if connected is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._lane.connections.add(self)
+        self._fast_path.connections.add(self)
 
     @property
     def is_busy(self) -> bool:
@@ -129,7 +147,7 @@ class ExpressConnection(asyncio.Protocol):
         """Let the request at work end by itself; nobody hears of it."""
         self._transport = None
         self._received = b""
-        self._lane.notice(self, is_gone=True)
+        self._fast_path.notice(self, is_gone=True)
 
     def answer(self, answer: bytes) -> None:
         """Send the answer to the request at work, and go on."""
@@ -154,23 +172,23 @@ class ExpressConnection(asyncio.Protocol):
             self._transport.close()
 
     def _take(self) -> None:
-        """Begin the call that has come; hand the connection over if it is not for the lane."""
+        """Begin the call that has come; hand the connection over if it is not for the fast path."""
         request = read_request(self._received)
         if request is Unread.INCOMPLETE:
             self._close_at_end()
             return
-        if isinstance(request, Request) and self._lane.is_known(request):
+        if isinstance(request, Request) and self._fast_path.is_known(request):
             self._received = b""
             self._is_at_work = True
-            self._lane.begin(request, self)
+            self._fast_path.begin(request, self)
         else:
             self._hand_over()
 
     def _go_on(self) -> None:
         """Turn to what has come in the meantime."""
-        if self._lane.is_draining:
+        if self._fast_path.is_draining:
             self.leave()
-            self._lane.notice(self, is_gone=False)
+            self._fast_path.notice(self, is_gone=False)
         if self._is_at_work or self._is_choked or self._transport is None:
             return
         if self._is_paused:
@@ -197,10 +215,67 @@ class ExpressConnection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         self._transport, self._received = None, b""
-        self._lane.notice(self, is_gone=True)
-        successor = self._lane.fallback()
+        self._fast_path.notice(self, is_gone=True)
+        successor = self._fast_path.fallback()
         transport.set_protocol(successor)
         successor.connection_made(transport)
         successor.data_received(received)
         if self._is_at_end and not successor.eof_received():
             transport.close()
+
+
+class FastCalls:
+    """Submits single transactions and reads them, for clients that no rate limits."""
+
+    def __init__(self, services: Services, *, is_limited: bool) -> None:
+        """`is_limited`: Redis is asked for each request; then no call is one of the fast path's."""
+        self._services = services
+        self._is_limited = is_limited
+        self._submissions = Measure("submit_transaction")
+        self._readings = Measure("read_transaction")
+
+    def is_known(self, request: Request) -> bool:
+        """Whether the request is a plain one for one of the two calls."""
+        if self._is_limited:
+            return False
+        if request.method == "GET":
+            return _READ_PATH.fullmatch(request.path) is not None
+        content_type = request.headers.get("content-type", "").lower().replace(" ", "")
+        return request.path == _SUBMIT_PATH and content_type in _JSON
+
+    def begin(self, request: Request, caller: Caller) -> None:
+        """Begin a known call; the caller gets one answer, whatever happens."""
+        started = time.perf_counter()
+        method, path, headers, body = request
+        names = names_of(headers.get("traceparent"), headers.get("x-request-id"))
+        wait_s = wait_s_of(headers.get("prefer"))
+        finish = partial(self._finish, request, caller, names, started)
+        services = self._services
+        call: TransactionCall
+        if method == "GET":
+            sent_id = path.rpartition("/")[2]
+            call = ReadCall(
+                services, transaction_id=sent_id, names=names, wait_s=wait_s, finish=finish
+            )
+        else:
+            key = headers.get("idempotency-key")
+            call = SubmitCall(
+                services, body=body, header_key=key, names=names, wait_s=wait_s, finish=finish
+            )
+        call.begin(headers.get("authorization", ""))
+
+    def _finish(
+        self,
+        request: Request,
+        caller: Caller,
+        names: Names,
+        started: float,
+        outcome: Answer | Exception,
+    ) -> None:
+        """Count what came of a call, and send it."""
+        _, request_id = names
+        if isinstance(outcome, Exception):
+            outcome = problem_answer(outcome, path=request.path, request_id=request_id)
+        measure = self._readings if request.method == "GET" else self._submissions
+        measure.count(outcome.status, started=started)
+        caller.answer(write_answer(outcome, request_id=request_id))

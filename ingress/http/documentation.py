@@ -20,7 +20,7 @@ CONTENT_SECURITY_POLICY: Final = (
 
 # Asked for at each use and answered with 304: a new release shows at once.
 _CACHE_CONTROL: Final = "no-cache"
-_STATIC: Final = Path(__file__).parent / "static"
+_STATIC: Final = Path(__file__).parents[1] / "static"
 _STATIC_FILES: Final = {
     "swagger-ui.css": "swagger-ui",
     "swagger-ui-bundle.js": "swagger-ui",

@@ -10,8 +10,8 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.answers import Answer
-from ingress.express.wire import (
+from ingress.calls import Answer
+from ingress.http.fast_path.wire import (
     BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
     Request,

@@ -16,7 +16,7 @@ from contracts.pages import DeadLetterFate, DeadLetterState
 from contracts.problems import ProblemCode
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import BEFORE_ALL, DeadLetters
-from ingress.endpoints import Call, json_response
+from ingress.http.middleware import Call, json_response
 from ingress.parsing import ID_BYTES, uuid_of
 
 ENDING_S_MAX: Final = 10.0

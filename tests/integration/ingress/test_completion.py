@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from ingress.finality import LOOK_INTERVAL_S, Ending, FinalityWatch
+from ingress.submit.completion import LOOK_INTERVAL_S, CompletionWatch, Ending
 from processor.posting import Poster
 from runtime.database import Connection, Pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
@@ -28,9 +28,9 @@ async def pool(database_url: str) -> AsyncIterator[Pool]:
 @pytest.fixture
 async def watch(
     database_url: str, database: Connection, pool: Pool
-) -> AsyncIterator[FinalityWatch]:
+) -> AsyncIterator[CompletionWatch]:
     """A watch that listens already."""
-    watch = FinalityWatch(url=database_url, pool=pool)
+    watch = CompletionWatch(url=database_url, pool=pool)
 
     async def listens() -> bool:
         query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = "
@@ -53,7 +53,7 @@ async def _statuses(endings: Sequence[Ending]) -> list[str | None]:
 
 @pytest.mark.parametrize("count", [1, NAMED_MAX, NAMED_MAX + 1, 500])
 async def test_all_of_a_batch_are_read_when_it_is_posted(
-    watch: FinalityWatch, database: Connection, pool: Pool, count: int
+    watch: CompletionWatch, database: Connection, pool: Pool, count: int
 ) -> None:
     ids = await _record(database, count)
     endings = [watch.expect(one, timeout_s=LONG_S, is_new=True) for one in ids]
@@ -62,7 +62,9 @@ async def test_all_of_a_batch_are_read_when_it_is_posted(
     assert await _statuses(endings) == ["COMPLETED"] * count
 
 
-async def test_two_may_wait_for_one(watch: FinalityWatch, database: Connection, pool: Pool) -> None:
+async def test_two_may_wait_for_one(
+    watch: CompletionWatch, database: Connection, pool: Pool
+) -> None:
     ids = await _record(database, 1)
     endings = [watch.expect(ids[0], timeout_s=LONG_S, is_new=True) for _ in range(2)]
     await Poster(pool).post(ids)
@@ -71,7 +73,7 @@ async def test_two_may_wait_for_one(watch: FinalityWatch, database: Connection, 
 
 
 async def test_what_ended_before_is_found_by_looking(
-    watch: FinalityWatch, database: Connection, pool: Pool
+    watch: CompletionWatch, database: Connection, pool: Pool
 ) -> None:
     ids = await _record(database, 1)
     await Poster(pool).post(ids)
@@ -81,7 +83,7 @@ async def test_what_ended_before_is_found_by_looking(
 
 
 async def test_a_nudge_that_was_lost_costs_a_beat_however_many_others_come(
-    watch: FinalityWatch, database: Connection, pool: Pool
+    watch: CompletionWatch, database: Connection, pool: Pool
 ) -> None:
     lost, *others = await _record(database, 200)
     await Poster(pool).post([lost])
@@ -101,7 +103,7 @@ async def test_a_nudge_that_was_lost_costs_a_beat_however_many_others_come(
 
 
 async def test_time_runs_out_for_what_does_not_end(
-    watch: FinalityWatch, database: Connection
+    watch: CompletionWatch, database: Connection
 ) -> None:
     ids = await _record(database, 1)
 
@@ -109,7 +111,7 @@ async def test_time_runs_out_for_what_does_not_end(
 
 
 async def test_nobody_is_kept_waiting_by_a_watch_that_drains(
-    watch: FinalityWatch, database: Connection
+    watch: CompletionWatch, database: Connection
 ) -> None:
     ids = await _record(database, 1)
     before = watch.expect(ids[0], timeout_s=LONG_S, is_new=True)

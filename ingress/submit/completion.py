@@ -30,7 +30,7 @@ Ending = asyncio.Future[asyncpg.Record | None]
 """Holds the row of an ended transaction, for `render_transaction`; None where time is up."""
 
 
-class FinalityWatch:
+class CompletionWatch:
     """Reads awaited transactions when they have reached their end."""
 
     def __init__(self, *, url: str, pool: Pool) -> None:

@@ -42,11 +42,20 @@ class Client:
             )
 
 
-def unauthenticated() -> ContractError:
-    """Return what is wrong without a key that is known."""
-    return ContractError(
-        ProblemCode.UNAUTHENTICATED, "send a valid API key as 'Authorization: Bearer ack_…'"
-    )
+def token_of(authorization: str) -> str | None:
+    """Return the token of `Authorization: Bearer …`, None without one."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def identified(found: Sequence[Client | None]) -> Client:
+    """Return the caller that one look-up found; raises ContractError where it found nobody."""
+    [client] = found
+    if client is None:
+        raise ContractError(
+            ProblemCode.UNAUTHENTICATED, "send a valid API key as 'Authorization: Bearer ack_…'"
+        )
+    return client
 
 
 class ApiKeys:
@@ -67,12 +76,7 @@ class ApiKeys:
 
     async def client_of(self, token: str | None) -> Client:
         """Return the caller behind a bearer token; raises ContractError for none or a bad one."""
-        client = self.known(token)
-        if client is None:
-            [client] = await asyncio.shield(self.look_up(token))
-        if client is None:
-            raise unauthenticated()
-        return client
+        return self.known(token) or identified(await asyncio.shield(self.look_up(token)))
 
     def known(self, token: str | None) -> Client | None:
         """Return the caller behind a token that was looked up a moment ago, None for any other."""

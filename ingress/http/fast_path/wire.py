@@ -1,4 +1,4 @@
-"""HTTP/1.1 as the express lane reads and writes it: a strict subset without two readings."""
+"""HTTP/1.1 as the fast path reads and writes it: a strict subset without two readings."""
 
 import re
 import time
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from aiohttp.http import SERVER_SOFTWARE
 
-from ingress.answers import Answer
+from ingress.calls import Answer
 
 HEAD_BYTES_MAX: Final = 8_000
 """Less than aiohttp takes for one header: what is longer is its business."""
@@ -30,7 +30,7 @@ class Unread(Enum):
     """Why there is no request to be had from some bytes."""
 
     INCOMPLETE = auto()
-    """So far it is one for the express lane; the rest has not come yet."""
+    """So far it is one for the fast path; the rest has not come yet."""
     NOT_PLAIN = auto()
     """It is something else, or might be."""
 

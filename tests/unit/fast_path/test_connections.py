@@ -1,4 +1,4 @@
-"""Connections of the express lane, over real sockets, with aiohttp behind it."""
+"""Connections of the fast path, over real sockets, with aiohttp behind it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 from aiohttp import web
 
-from ingress.express.connection import Caller, ExpressLane
-from ingress.express.wire import Request
-from ingress.http_connection import HttpConnection
+from ingress.http.connection import HttpConnection
+from ingress.http.fast_path.connection import Caller, FastPath
+from ingress.http.fast_path.wire import Request
 from tests.support import eventually
 
 _BODY: Final = b'{"n": 1}'
@@ -48,9 +48,9 @@ class Held:
 
 @dataclass
 class Place:
-    """A lane that listens, and the calls that wait for their answers."""
+    """A fast path that listens, and the calls that wait for their answers."""
 
-    lane: ExpressLane
+    fast_path: FastPath
     calls: Held
     port: int
 
@@ -59,11 +59,11 @@ class Place:
 
     async def has_begun(self) -> bool:
         """Whether something of a request has come."""
-        return any(one.is_busy for one in self.lane.connections)
+        return any(one.is_busy for one in self.fast_path.connections)
 
     async def is_left(self) -> bool:
-        """Whether no connection is in the lane."""
-        return not self.lane.connections
+        """Whether no connection is in the fast path."""
+        return not self.fast_path.connections
 
 
 @asynccontextmanager
@@ -81,11 +81,11 @@ async def _place() -> AsyncIterator[Place]:
         assert runner.server is not None
         return HttpConnection(runner.server)
 
-    lane = ExpressLane(calls, fallback=fallback)
-    server = await asyncio.get_running_loop().create_server(lane, "127.0.0.1", 0)
-    looking = asyncio.create_task(lane.run())
+    fast_path = FastPath(calls, fallback=fallback)
+    server = await asyncio.get_running_loop().create_server(fast_path, "127.0.0.1", 0)
+    looking = asyncio.create_task(fast_path.run())
     try:
-        yield Place(lane, calls, server.sockets[0].getsockname()[1])
+        yield Place(fast_path, calls, server.sockets[0].getsockname()[1])
     finally:
         looking.cancel()
         server.close()
@@ -133,7 +133,7 @@ async def test_a_connection_that_was_handed_over_stays_with_aiohttp() -> None:
             writer.write(sent)
             assert await _read_until(reader, b"aiohttp:")
         assert not place.calls.bodies
-        assert not place.lane.connections
+        assert not place.fast_path.connections
         writer.close()
 
 
@@ -166,7 +166,7 @@ async def test_a_drain_answers_what_is_at_work_and_closes_what_is_idle() -> None
         reader, writer = await place.connect()
         writer.write(SUBMIT)
         caller = await place.calls.next_caller()
-        draining = asyncio.create_task(place.lane.drain())
+        draining = asyncio.create_task(place.fast_path.drain())
 
         assert await idle_reader.read() == b""
         assert not draining.done()

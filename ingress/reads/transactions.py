@@ -49,13 +49,11 @@ class TransactionStore:
         """Read until cancelled."""
         await self._reads.run()
 
-    async def read(self, transaction_id: UUID) -> Json | None:
-        """Return one transaction; reads of one instant share a query."""
-        [row] = await self._reads.submit([transaction_id])
-        return None if row is None else render_transaction(row)
-
     def read_soon(self, transaction_id: UUID) -> "asyncio.Future[Sequence[asyncpg.Record | None]]":
-        """Return what will hold the row of one transaction, for `render_transaction`."""
+        """Return what will hold the row of one transaction, for `render_transaction`.
+
+        Reads of one instant share a query; None for an id that there is not.
+        """
         return self._reads.submit([transaction_id])
 
     async def read_many(self, ids: Sequence[UUID], *, is_listed: bool = False) -> dict[UUID, Json]:

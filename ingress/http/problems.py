@@ -11,7 +11,8 @@ from aiohttp.http_exceptions import ContentEncodingError
 from contracts.errors import ContractError
 from contracts.operations import BODY_BYTES_MAX
 from contracts.problems import PROBLEMS, ProblemCode
-from ingress.answers import RETRY, Answer
+from ingress.calls import RETRY, Answer
+from ingress.submit.admission import backlog_full
 from runtime.database import UNREACHABLE
 from runtime.gathering import GatheringFullError
 from runtime.malformed import LineBound
@@ -62,7 +63,7 @@ def problem_of(error: Exception) -> ContractError:
     if isinstance(error, ContractError):
         return error
     if isinstance(error, GatheringFullError):
-        return ContractError(ProblemCode.BACKLOG_FULL, "send it again after Retry-After")
+        return backlog_full()
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return ContractError(
             ProblemCode.BODY_TOO_LARGE, f"a body has at most {BODY_BYTES_MAX} bytes"

@@ -13,10 +13,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from contracts.errors import ContractError
 from contracts.problems import ProblemCode
-from ingress.answers import Answer
-from ingress.endpoints import REQUEST_ID, names_of, problem_response, response_of
-from ingress.express.wire import write_answer
-from ingress.problems import problem_answer
+from ingress.calls import Answer, names_of
+from ingress.http.fast_path.wire import write_answer
+from ingress.http.middleware import NAMES, problem_response, response_of
+from ingress.http.problems import problem_answer
 from runtime.malformed import note_malformed
 
 HEAD_TIMEOUT_S: Final = 10.0
@@ -87,9 +87,9 @@ class HttpConnection(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer; what aiohttp refuses by itself becomes a problem."""
         if isinstance(resp, web.HTTPException):
-            _, request[REQUEST_ID] = names_of(None, request.headers.get("X-Request-Id"))
+            request[NAMES] = names_of(None, request.headers.get("X-Request-Id"))
             resp = problem_response(request, resp)
-            resp.headers["X-Request-Id"] = request[REQUEST_ID]
+            resp.headers["X-Request-Id"] = request[NAMES][1]
         self._answered += 1
         if self._is_at_end and self._answered == self._request_count:
             self.close()

@@ -1,4 +1,4 @@
-"""Announcing: recorded transactions go to the broker in accepted order, confirmed.
+"""The dispatcher: recorded transactions go to the broker in accepted order, confirmed.
 
 A partition's announcements go out one message after the other; while one is being confirmed, the
 next one gathers. What the broker does not confirm stays at the head of the line, so that a wallet's
@@ -73,7 +73,7 @@ class _Line:
                 confirmed.set_result(True)
 
 
-class Announcer:
+class Dispatcher:
     """Publishes `transaction.recorded` messages, one line for each partition."""
 
     def __init__(
@@ -88,7 +88,7 @@ class Announcer:
         """Whether an announcement made now can be confirmed soon."""
         return self._publisher.is_up
 
-    def announce(self, partition: int, ids: Sequence[UUID]) -> Confirmed:
+    def dispatch(self, partition: int, ids: Sequence[UUID]) -> Confirmed:
         """Put ids (at most BATCH_MAX) at the end of the partition's line."""
         return self._lines[partition].put(ids)
 
@@ -96,7 +96,7 @@ class Announcer:
         """Announce until cancelled."""
         async with asyncio.TaskGroup() as group:
             for line in self._lines:
-                group.create_task(self._announce_line(line))
+                group.create_task(self._dispatch_line(line))
 
     async def drain(self) -> None:
         """Return when nothing waits; while the broker is away, at once."""
@@ -106,8 +106,8 @@ class Announcer:
                 return
             await asyncio.wait(waiting, timeout=CONFIRM_TIMEOUT_S)
 
-    async def _announce_line(self, line: _Line) -> None:
-        backoff = Backoff(first_s=0.05, most_s=2.0)
+    async def _dispatch_line(self, line: _Line) -> None:
+        backoff: Backoff | None = None
         while True:
             groups = line.head()
             if not groups:
@@ -126,8 +126,9 @@ class Announcer:
                 await self._publisher.publish(message, timeout_s=CONFIRM_TIMEOUT_S)
             except NotConfirmedError as error:
                 log.warning("announcement_not_confirmed", ids=len(ids), error=str(error))
+                backoff = backoff or Backoff(first_s=0.05, most_s=2.0)
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
             await self._fault_points.reach(FaultPoint.INGRESS_ANNOUNCED)
-            backoff.reset()
+            backoff = None
             line.remove(groups)

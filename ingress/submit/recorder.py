@@ -1,4 +1,4 @@
-"""Acceptance: submissions of the same few milliseconds become one insert and one message.
+"""The recorder: submissions of the same few milliseconds become one insert and one message.
 
 What the broker does not confirm in time is marked in the database before it is answered: posting
 looks there, so that nothing that the client sends later overtakes it (docs/decisions/0029).
@@ -7,6 +7,7 @@ looks there, so that nothing that the client sends later overtakes it (docs/deci
 import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from enum import StrEnum
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -14,9 +15,8 @@ import asyncpg
 
 from contracts.partitions import posting_partition
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
-from ingress.announcing import Announcer, Confirmed
-from ingress.idempotency import Standing, is_to_announce, standing_of
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
+from ingress.submit.dispatcher import Confirmed, Dispatcher
 from runtime.database import Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.gathering import Gatherer, GatheringFullError
@@ -30,6 +30,34 @@ MARKS_MAX: Final = 1_000
 
 # What one row may have wrong that no check foresaw; the group is then recorded one by one.
 _ROW_FAULTS: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+
+class Standing(StrEnum):
+    """How a request stands to its key."""
+
+    NEW = "new"
+    """The first under this key: it was recorded now."""
+    REPLAY = "replay"
+    """The same content again: the first transaction is the answer."""
+    CONFLICT = "conflict"
+    """Other content under a used key: refused, and nothing was recorded."""
+
+
+def is_to_announce(row: RecordedRow) -> bool:
+    """Whether the processor has to hear of it.
+
+    A replay that is still PENDING may be the retry of a request whose ingress died before it
+    announced: told again, it keeps its place before what the client sends next. Told twice, it is
+    posted once.
+    """
+    return row.is_same and row.is_pending
+
+
+def standing_of(row: RecordedRow) -> Standing:
+    """Return how the request stands that got this row."""
+    if not row.is_same:
+        return Standing.CONFLICT
+    return Standing.NEW if row.is_new else Standing.REPLAY
 
 
 class Accepted(NamedTuple):
@@ -65,14 +93,14 @@ def count_standing(standing: Standing) -> None:
     _COUNTERS[standing].inc()
 
 
-class Acceptance:
+class Recorder:
     """Records submissions, then announces what is new; answers when both are done."""
 
     def __init__(
         self,
         *,
         pool: Pool,
-        announcer: Announcer,
+        dispatcher: Dispatcher,
         partitions: int,
         group_size: int,
         flushers: int,
@@ -81,7 +109,7 @@ class Acceptance:
     ) -> None:
         """`confirm_timeout_s` bounds the wait for the broker; after it, a transaction is marked."""
         self._pool = pool
-        self._announcer = announcer
+        self._dispatcher = dispatcher
         self._partitions = partitions
         self._confirm_timeout_s = confirm_timeout_s
         self._fault_points = fault_points
@@ -153,7 +181,7 @@ class Acceptance:
                 by_partition[partition][row.id] = _Mark(partition, submission.submitter, row.id)
         announced: dict[UUID, asyncio.Future[None]] = {}
         for partition, marks in by_partition.items():
-            confirmed = self._announcer.announce(partition, list(marks))
+            confirmed = self._dispatcher.dispatch(partition, list(marks))
             announced.update(dict.fromkeys(marks, self._announced(confirmed, marks.values())))
         return announced
 
@@ -162,7 +190,7 @@ class Acceptance:
         loop = asyncio.get_running_loop()
         announced: asyncio.Future[None] = loop.create_future()
         announced.add_done_callback(_retrieve)
-        if confirmed.done() or not self._announcer.is_up:
+        if confirmed.done() or not self._dispatcher.is_up:
             self._mark(marks, announced)
             return announced
         bound = loop.call_later(self._confirm_timeout_s, self._mark, marks, announced)

@@ -1,7 +1,6 @@
 """The calls on transactions."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -9,7 +8,6 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
-import structlog
 from aiohttp import web
 
 from contracts.access import Scope
@@ -17,10 +15,8 @@ from contracts.errors import ContractError, FieldError
 from contracts.identifiers import first_id_at, id_of_reference
 from contracts.problems import ProblemCode
 from contracts.recording import Submission
-from contracts.tracing import trace_id_of
 from contracts.transactions import (
     BATCH_MAX,
-    FINAL_STATUSES,
     TransactionCommand,
     TransactionStatus,
     TransactionType,
@@ -28,26 +24,25 @@ from contracts.transactions import (
     command_of,
     refuse_unknown,
 )
-from contracts.views import Json, render_transaction
-from ingress.acceptance import Accepted, Outcome, count_standing
-from ingress.answers import (
+from contracts.views import Json
+from ingress.calls import (
     RETRY,
     Answer,
+    ReadCall,
+    Services,
+    SubmitCall,
+    TransactionCall,
     conflict,
-    new_answer,
+    own_request_id,
     pending_view,
-    read_answer,
-    submitted_answer,
 )
-from ingress.endpoints import Call, json_response, response_of
-from ingress.idempotency import Standing
-from ingress.parsing import ID_BYTES, uuid_of
-from ingress.parts import Parts
-from ingress.problems import problem_answer
-from ingress.transaction_store import TransactionFilter
+from ingress.http.middleware import Call, json_response, response_of
+from ingress.http.problems import problem_answer
+from ingress.parsing import ID_BYTES
+from ingress.reads.transactions import TransactionFilter
+from ingress.submit.admission import backlog_full
+from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
 from runtime.pagination import Window
-
-log = structlog.get_logger()
 
 TURN_S: Final = 0.005
 """A batch works on its items for so long at a time: a batch of a thousand invalid ones takes a
@@ -62,41 +57,29 @@ _FIRST_ID: Final = UUID(int=0)
 class TransactionCalls:
     """Submit, read and list transactions."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._acceptance = parts.acceptance
-        self._store = parts.store
-        self._finality = parts.finality
-        self._backlog = parts.backlog
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._store = services.store
 
     async def submit(self, call: Call) -> web.Response:
         """POST /v1/transactions."""
         header_key = call.idempotency_key
-        body = await call.json()
-        submission = submission_of(
-            body,
-            header_key=header_key,
-            submitter=call.client.name,
-            request_id=call.own_request_id,
-            traceparent=call.traceparent,
-        )
-        self._backlog.refuse_beyond()
-        [accepted] = await self._acceptance.record_soon([submission])
-        if isinstance(accepted, Exception):
-            raise accepted
-        return response_of(await self._submitted(call, submission, accepted))
+        body = await call.body()
+        return await self._answered(call, partial(SubmitCall, body=body, header_key=header_key))
 
     async def submit_batch(self, call: Call) -> web.Response:
         """POST /v1/transactions/batch."""
         items = _batch_items(await call.json())
         commands = [command async for command in _each_in_turn(items, _command_or_problem)]
-        name, own_id, trace = call.client.name, call.own_request_id, call.traceparent
+        name, own_id, trace = call.client.name, own_request_id(call.names), call.names[0]
         submissions = [
             Submission(name, command, own_id, trace)
             for command in commands
             if isinstance(command, TransactionCommand)
         ]
-        self._backlog.refuse_beyond()
-        accepted = await self._acceptance.accept(submissions)
+        if self._services.backlog.is_full:
+            raise backlog_full()
+        accepted = await self._services.recorder.accept(submissions)
         for one in accepted:
             if isinstance(one, Accepted):
                 count_standing(one.standing)
@@ -109,13 +92,8 @@ class TransactionCalls:
 
     async def read(self, call: Call) -> web.Response:
         """GET /v1/transactions/{transaction_id}."""
-        transaction_id = uuid_of("transaction_id", call.request.match_info["transaction_id"])
-        found = await self._store.read(transaction_id)
-        wait_s = call.wait_s
-        if found is not None and wait_s and found["status"] not in FINAL_STATUSES:
-            row = await self._finality.expect(transaction_id, timeout_s=wait_s)
-            found = found if row is None else render_transaction(row)
-        return response_of(read_answer(transaction_id, found, wait_s=wait_s))
+        transaction_id = call.request.match_info["transaction_id"]
+        return await self._answered(call, partial(ReadCall, transaction_id=transaction_id))
 
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/transactions."""
@@ -159,24 +137,21 @@ class TransactionCalls:
             named.add(_id_of(reference))
         return [one for one in named if one is not None] if len(named) == 1 else []
 
-    async def _submitted(self, call: Call, submission: Submission, accepted: Accepted) -> Answer:
-        count_standing(accepted.standing)
-        if accepted.standing is Standing.CONFLICT:
-            raise conflict(submission.command)
-        log_recorded(accepted, request_id=call.request_id, traceparent=call.traceparent)
-        wait_s = call.wait_s
-        is_new = accepted.standing is Standing.NEW
-        row = None
-        if wait_s:
-            row = await self._finality.expect(accepted.row.id, timeout_s=wait_s, is_new=is_new)
-        if row is None and accepted.announced is not None:
-            await asyncio.wait({accepted.announced})
-        if is_new and not wait_s:
-            return new_answer(submission, accepted.row)
-        found = await self._store.read(accepted.row.id) if row is None else render_transaction(row)
-        if found is None:
-            raise AssertionError("a recorded transaction can be read")
-        return submitted_answer(found, accepted.standing, wait_s=wait_s)
+    async def _answered(self, call: Call, make: Callable[..., TransactionCall]) -> web.Response:
+        """Make a call for a client that was admitted; return its answer, or raise what it met."""
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def finish(outcome: Answer | Exception) -> None:
+            if answered.done():
+                return  # Nobody waits any more.
+            if isinstance(outcome, Answer):
+                answered.set_result(outcome)
+            else:
+                answered.set_exception(outcome)
+
+        made = make(self._services, names=call.names, wait_s=call.wait_s, finish=finish)
+        made.begin_for(call.client)
+        return response_of(await answered)
 
     async def _batch_body(
         self, call: Call, outcomes: Sequence[Exception | tuple[Submission, Outcome]]
@@ -193,32 +168,6 @@ class TransactionCalls:
         written = partial(_batch_item, call, views)
         return b'{"items":[%b]}' % b",".join(
             [item async for item in _each_in_turn(outcomes, written)]
-        )
-
-
-def submission_of(
-    body: object,
-    *,
-    header_key: str | None,
-    submitter: str,
-    request_id: str | None,
-    traceparent: str,
-) -> Submission:
-    """Return what a decoded body submits; raises ContractError."""
-    if header_key is not None:
-        checked_key(header_key)
-    return Submission(submitter, command_of(body, header_key=header_key), request_id, traceparent)
-
-
-def log_recorded(accepted: Accepted, *, request_id: str, traceparent: str) -> None:
-    """Say which transaction a request became, to whoever debugs."""
-    if log.is_enabled_for(logging.DEBUG):
-        log.debug(
-            "transaction_recorded",
-            transaction_id=str(accepted.row.id),
-            request_id=request_id,
-            trace_id=trace_id_of(traceparent),
-            standing=accepted.standing,
         )
 
 

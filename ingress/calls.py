@@ -1,0 +1,403 @@
+"""The calls on single transactions, submit and read: one telling for both HTTP paths.
+
+A path hands in what it has read of a request, and `finish`, which takes the outcome: an answer, or
+the error whose problem is to be sent. The steps are callbacks on futures that whole groups share,
+so that a call needs neither a task nor a request object.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import orjson
+import structlog
+from prometheus_client import Counter
+
+from contracts.access import Scope
+from contracts.errors import ContractError, FieldError
+from contracts.identifiers import external_wallet_id, reference_of
+from contracts.json_text import TooManyFieldsError, decode_json
+from contracts.money import format_minor
+from contracts.operations import WAIT_S_MAX
+from contracts.problems import ProblemCode
+from contracts.recording import RecordedRow, Submission
+from contracts.tracing import trace_id_of, valid_request_id, valid_traceparent
+from contracts.transactions import (
+    FINAL_STATUSES,
+    TransactionCommand,
+    TransactionStatus,
+    checked_key,
+    command_of,
+)
+from contracts.views import Json, format_moment, render_transaction
+from ingress.authentication import ApiKeys, Client, identified, token_of
+from ingress.metrics import REQUEST_SECONDS, REQUESTS
+from ingress.parsing import uuid_of
+from ingress.reads.transactions import TransactionStore
+from ingress.submit.admission import BacklogGauge, backlog_full
+from ingress.submit.completion import CompletionWatch, Ending
+from ingress.submit.recorder import Accepted, Outcome, Recorder, Standing, count_standing
+
+RETRY_AFTER_S: Final = 1
+NO_HEADERS: Final[Mapping[str, str]] = {}
+RETRY: Final[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_S)}
+_TRACE_BITS: Final = 192
+"""Of a trace's id and its first span's; that all of one are zero never happens."""
+_NAMES: Final = Random()  # noqa: S311  # seeded by the system; names are no secrets
+_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})\"?(?=$|[,;\s])", re.IGNORECASE)
+
+log = structlog.get_logger()
+
+
+class Answer(NamedTuple):
+    """A status, a body of `content_type`, and the headers that belong to the call."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = NO_HEADERS
+    content_type: str = "application/json"
+
+
+Finish = Callable[[Answer | Exception], None]
+"""Takes the only outcome of a call; an error stands for its problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the calls on transactions work with: one of each in a process."""
+
+    keys: ApiKeys
+    recorder: Recorder
+    store: TransactionStore
+    completion: CompletionWatch
+    backlog: BacklogGauge
+
+
+Names: TypeAlias = tuple[str, str]
+"""What a request is traced by: its traceparent, and its request id."""
+
+
+def names_of(traceparent: str | None, request_id: str | None) -> Names:
+    """Return a request's trace and its id: what the client sent where that is sane."""
+    trace = valid_traceparent(traceparent) if traceparent else None
+    if trace is None:
+        bits = f"{_NAMES.getrandbits(_TRACE_BITS):0{_TRACE_BITS // 4}x}"
+        trace = f"00-{bits[:32]}-{bits[32:]}-01"
+    return trace, valid_request_id(request_id) or trace_id_of(trace)
+
+
+def own_request_id(names: Names) -> str | None:
+    """Return the request id where it says more than the trace id does."""
+    traceparent, request_id = names
+    return None if request_id == trace_id_of(traceparent) else request_id
+
+
+def wait_s_of(prefer: str | None) -> int:
+    """Return the seconds of `Prefer: wait=N` (RFC 7240), at most WAIT_S_MAX; 0 without one."""
+    match = _WAIT.search(prefer) if prefer else None
+    return min(int(match[1]), WAIT_S_MAX) if match else 0
+
+
+def json_of(body: bytes) -> Any:
+    """Return a decoded body; raises ContractError. Decimal numbers keep every digit."""
+    try:
+        return decode_json(body)
+    except TooManyFieldsError as error:
+        raise ContractError.invalid_fields([FieldError("", str(error))]) from None
+    except ValueError as error:
+        raise ContractError(ProblemCode.MALFORMED_JSON, str(error)) from None
+
+
+class Measure:
+    """Counts the answers of one operation and how long they took."""
+
+    def __init__(self, operation_id: str) -> None:
+        self._operation_id = operation_id
+        self._seconds = REQUEST_SECONDS.labels(operation_id)
+        # A label's child is looked up under a lock: once is enough.
+        self._by_status: dict[int, Counter] = {}
+
+    def count(self, status: int, *, started: float) -> None:
+        """Count an answer to a request whose head was there at `started` (perf_counter)."""
+        self._seconds.observe(time.perf_counter() - started)
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = REQUESTS.labels(self._operation_id, status)
+        counter.inc()
+
+
+class TransactionCall(ABC):
+    """One request on its way to its outcome, step by step."""
+
+    scope: ClassVar[Scope]
+
+    def __init__(self, services: Services, *, names: Names, wait_s: int, finish: Finish) -> None:
+        """`finish` is called once, whatever happens; `wait_s`: how long the client may wait."""
+        self._services = services
+        self._names = names
+        self._wait_s = wait_s
+        self._finish = finish
+        self._is_finished = False
+
+    def begin(self, authorization: str) -> None:
+        """Find out who calls, by the header Authorization, and go on with what it asks for."""
+        self._step(self._identify, token_of(authorization))
+
+    def begin_for(self, client: Client) -> None:
+        """Begin for a client that was identified, and has the scope."""
+        self._step(self._run, client)
+
+    @abstractmethod
+    def _run(self, client: Client) -> None:
+        """Do what an admitted client asks for."""
+
+    def _identify(self, token: str | None) -> None:
+        client = self._services.keys.known(token)
+        if client is None:
+            self._then(self._services.keys.look_up(token), self._identified)
+        else:
+            self._admit(client)
+
+    def _identified(self, looked_up: "asyncio.Future[Sequence[Client | None]]") -> None:
+        self._admit(identified(looked_up.result()))
+
+    def _admit(self, client: Client) -> None:
+        client.require(self.scope)
+        self._run(client)
+
+    def _step(self, step: Callable[..., None], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except Exception as error:
+            if self._is_finished:
+                raise
+            self._end(error)
+
+    def _then(self, future: "asyncio.Future[Any]", step: Callable[..., None]) -> None:
+        """Take a step when a future is done; it is handed the future."""
+        future.add_done_callback(partial(self._step, step))
+
+    def _end(self, outcome: Answer | Exception) -> None:
+        self._is_finished = True
+        self._finish(outcome)
+
+
+class SubmitCall(TransactionCall):
+    """POST /v1/transactions: recorded, announced or marked, and only then answered."""
+
+    scope = Scope.TRANSACTIONS_WRITE
+    _submission: Submission
+    _accepted: Accepted
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        body: bytes,
+        header_key: str | None,
+        names: Names,
+        wait_s: int,
+        finish: Finish,
+    ) -> None:
+        """`body` calls itself JSON; `header_key` is what Idempotency-Key says."""
+        super().__init__(services, names=names, wait_s=wait_s, finish=finish)
+        self._body = body
+        self._header_key = header_key
+
+    def _run(self, client: Client) -> None:
+        body = json_of(self._body)
+        if self._header_key is not None:
+            checked_key(self._header_key)
+        command = command_of(body, header_key=self._header_key)
+        own_id, traceparent = own_request_id(self._names), self._names[0]
+        self._submission = Submission(client.name, command, own_id, traceparent)
+        if self._services.backlog.is_full:
+            raise backlog_full()
+        self._then(self._services.recorder.record_soon([self._submission]), self._recorded)
+
+    def _recorded(self, recorded: "asyncio.Future[Sequence[Outcome]]") -> None:
+        [outcome] = recorded.result()
+        if isinstance(outcome, Exception):
+            raise outcome
+        self._accepted = outcome
+        count_standing(outcome.standing)
+        if outcome.standing is Standing.CONFLICT:
+            raise conflict(self._submission.command)
+        self._log_recorded()
+        if not self._wait_s:
+            self._await_announced()
+            return
+        is_new = outcome.standing is Standing.NEW
+        completion = self._services.completion
+        ending = completion.expect(outcome.row.id, timeout_s=self._wait_s, is_new=is_new)
+        self._then(ending, self._ended)
+
+    def _ended(self, ending: Ending) -> None:
+        row = ending.result()
+        if row is None:
+            self._await_announced()
+        else:
+            self._answer_with(row)
+
+    def _await_announced(self) -> None:
+        announced = self._accepted.announced
+        if announced is None or announced.done():
+            self._announced(announced)
+        else:
+            self._then(announced, self._announced)
+
+    def _announced(self, announced: "asyncio.Future[None] | None") -> None:
+        if announced is not None:
+            announced.result()  # raises where the broker did not confirm it and it is not marked
+        if self._accepted.standing is Standing.NEW and not self._wait_s:
+            self._end(_new_answer(self._submission, self._accepted.row))
+        else:
+            self._then(self._services.store.read_soon(self._accepted.row.id), self._read)
+
+    def _read(self, read: "asyncio.Future[Sequence[asyncpg.Record | None]]") -> None:
+        [row] = read.result()
+        if row is None:
+            raise AssertionError("a recorded transaction can be read")
+        self._answer_with(row)
+
+    def _answer_with(self, row: asyncpg.Record) -> None:
+        found = render_transaction(row)
+        self._end(_submitted_answer(found, self._accepted.standing, wait_s=self._wait_s))
+
+    def _log_recorded(self) -> None:
+        """Say which transaction the request became, to whoever debugs."""
+        if log.is_enabled_for(logging.DEBUG):
+            traceparent, request_id = self._names
+            log.debug(
+                "transaction_recorded",
+                transaction_id=str(self._accepted.row.id),
+                request_id=request_id,
+                trace_id=trace_id_of(traceparent),
+                standing=self._accepted.standing,
+            )
+
+
+class ReadCall(TransactionCall):
+    """GET /v1/transactions/{transaction_id}."""
+
+    scope = Scope.TRANSACTIONS_READ
+    _id: UUID
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        transaction_id: str,
+        names: Names,
+        wait_s: int,
+        finish: Finish,
+    ) -> None:
+        """`transaction_id` is the last part of the path, as it was sent."""
+        super().__init__(services, names=names, wait_s=wait_s, finish=finish)
+        self._sent_id = transaction_id
+
+    def _run(self, client: Client) -> None:  # noqa: ARG002  # every reader sees the same
+        self._id = uuid_of("transaction_id", self._sent_id)
+        self._then(self._services.store.read_soon(self._id), self._read)
+
+    def _read(self, read: "asyncio.Future[Sequence[asyncpg.Record | None]]") -> None:
+        [row] = read.result()
+        if row is None or not self._wait_s or row["status"] in FINAL_STATUSES:
+            self._answer_with(row)
+            return
+        ending = self._services.completion.expect(self._id, timeout_s=self._wait_s)
+        self._then(ending, partial(self._ended, row))
+
+    def _ended(self, pending: asyncpg.Record, ending: Ending) -> None:
+        self._answer_with(ending.result() or pending)
+
+    def _answer_with(self, row: asyncpg.Record | None) -> None:
+        if row is None:
+            raise ContractError(
+                ProblemCode.TRANSACTION_NOT_FOUND, f"there is no transaction {self._id}"
+            )
+        headers = _preference_applied(self._wait_s)
+        if row["status"] == TransactionStatus.PENDING:
+            headers = {**headers, **RETRY}
+        self._end(Answer(200, orjson.dumps(render_transaction(row)), headers))
+
+
+def conflict(command: TransactionCommand) -> ContractError:
+    """Return what is wrong with a key that stands for other content."""
+    return ContractError(
+        ProblemCode.IDEMPOTENCY_KEY_REUSED,
+        f"the key '{command.idempotency_key}' stands for a request with other content",
+    )
+
+
+def pending_view(submission: Submission, row: RecordedRow) -> bytes:
+    """Return a new transaction as it would be read now, as JSON, without reading it.
+
+    The same bytes as `render_transaction` would lead to: each submission is rendered once, so this
+    is written out.
+    """
+    command = submission.command
+    minor, currency = command.money
+    external = external_wallet_id(currency)
+    return (
+        b'{"id":"%b","reference":"%b","idempotency_key":%b,"submitter":%b,"channel":"http",'
+        b'"type":"%b","source_wallet_id":%b,"destination_wallet_id":%b,"amount":"%b",'
+        b'"currency":"%b","status":"PENDING","failure":null,"description":%b,"metadata":%b,'
+        b'"reverses":null,"reversed_by":null,"entries":[],"created_at":"%b","completed_at":null}'
+    ) % (
+        str(row.id).encode(),
+        reference_of(row.id).encode(),
+        orjson.dumps(command.idempotency_key),
+        orjson.dumps(submission.submitter),
+        command.type.encode(),
+        _wallet(command.source_wallet_id, external),
+        _wallet(command.destination_wallet_id, external),
+        format_minor(minor, currency).encode(),
+        currency.encode(),
+        orjson.dumps(command.description),
+        command.metadata,
+        format_moment(row.created_at).encode(),
+    )
+
+
+def _wallet(wallet_id: UUID | None, external: UUID) -> bytes:
+    if wallet_id is None or wallet_id == external:
+        return b"null"
+    return b'"%b"' % str(wallet_id).encode()
+
+
+def _new_answer(submission: Submission, row: RecordedRow) -> Answer:
+    """Return what a submission that was recorded just now is answered."""
+    location = f"/v1/transactions/{row.id}"
+    return Answer(
+        202,
+        pending_view(submission, row),
+        {"Location": location, "Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def _submitted_answer(found: Json, standing: Standing, *, wait_s: int) -> Answer:
+    """Return what a submission is answered that was recorded before, or whose end was awaited.
+
+    202 for a new one that did not end in time.
+    """
+    headers = {"Location": f"/v1/transactions/{found['id']}", **_preference_applied(wait_s)}
+    if standing is Standing.REPLAY:
+        return Answer(200, orjson.dumps(found), {**headers, "Idempotency-Replayed": "true"})
+    if found["status"] in FINAL_STATUSES:
+        return Answer(200, orjson.dumps(found), headers)
+    return Answer(202, orjson.dumps(found), {**headers, **RETRY})
+
+
+def _preference_applied(wait_s: int) -> Mapping[str, str]:
+    """Return the header that says how long the client was made to wait at most (RFC 7240)."""
+    return {"Preference-Applied": f"wait={wait_s}"} if wait_s else NO_HEADERS

@@ -1,0 +1,1 @@
+"""HTTP: the application that aiohttp serves, and the fast path for two calls beside it."""

@@ -1,0 +1,1 @@
+"""Reading: transactions, wallets and their histories, as clients see them."""

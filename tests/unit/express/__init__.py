@@ -1,1 +1,0 @@
-"""The express lane by itself: what it reads and writes, and how its connections behave."""

@@ -1,0 +1,1 @@
+"""The fast path by itself: what it reads and writes, and how its connections behave."""

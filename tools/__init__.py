@@ -1,0 +1,1 @@
+"""What is run beside the product; no process of it imports anything from here."""
