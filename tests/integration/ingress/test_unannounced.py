@@ -5,16 +5,24 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import asyncpg
+import orjson
 import pytest
 
+from contracts.access import Scope
 from contracts.identifiers import external_wallet_id
 from contracts.recording import Submission
 from contracts.transactions import command_of
+from ingress.authentication import ApiKeys, Client
+from ingress.calls import Answer, Services, SubmitCall, names_of
+from ingress.reads.transactions import TransactionStore
+from ingress.submit.admission import BacklogGauge
+from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Accepted, Recorder
 from runtime.database import Connection, Pool, create_pool
 from runtime.publisher import Publisher
 from tests.integration.reconciler.serving import running
+from tests.support import deposit
 
 _NO_BROKER = "amqp://guest:guest@127.0.0.1:1/"
 
@@ -42,14 +50,12 @@ async def recorder(pool: Pool) -> AsyncIterator[Recorder]:
         yield made
 
 
+def _body(wallet_id: UUID) -> dict[str, object]:
+    return deposit(str(wallet_id), "1.00", "EUR")
+
+
 def _submission(wallet_id: UUID, *, key: str | None = None) -> Submission:
-    body = {
-        "type": "deposit",
-        "destination_wallet_id": str(wallet_id),
-        "amount": "1.00",
-        "currency": "EUR",
-    }
-    return Submission("shop", command_of(body, header_key=key or uuid4().hex))
+    return Submission("shop", command_of(_body(wallet_id), header_key=key or uuid4().hex))
 
 
 async def _marks(database: Connection) -> list[tuple[int, str, UUID]]:
@@ -94,6 +100,32 @@ async def test_where_it_can_be_neither_announced_nor_marked_the_client_is_told_t
     assert isinstance(refused, asyncpg.UndefinedTableError)
     assert isinstance(accepted, Accepted)
     assert [row[2] for row in await _marks(database)] == [accepted.row.id]
+
+
+async def test_such_a_submission_is_not_answered_202(
+    recorder: Recorder, pool: Pool, database: Connection
+) -> None:
+    await database.execute("ALTER TABLE unannounced_transactions RENAME TO away")
+    services = Services(
+        keys=ApiKeys(pool),
+        recorder=recorder,
+        store=TransactionStore(pool, lists=pool),
+        completion=CompletionWatch(url="", pool=pool),
+        backlog=BacklogGauge(pool, backlog_max=1),
+    )
+    outcome: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+    call = SubmitCall(
+        services,
+        body=orjson.dumps(_body(uuid4())),
+        header_key=uuid4().hex,
+        names=names_of(None, None),
+        wait_s=0,
+        finish=outcome.set_result,
+    )
+    call.begin_for(Client("shop", frozenset({Scope.TRANSACTIONS_WRITE})))
+
+    async with asyncio.timeout(20):
+        assert isinstance(await outcome, asyncpg.UndefinedTableError)
 
 
 async def test_marks_of_many_groups_share_an_insert_and_lose_none(
