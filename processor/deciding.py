@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Posted, Posting, post
+from ledger.post import post
+from ledger.rules import REFUSAL_DETAILS
+from ledger.state import Movement, Posted, Posting
 from processor.wallet_cache import VersionedWallet, Writing
 
 
@@ -22,7 +24,7 @@ class Decided:
     """The batch itself."""
 
 
-def wallet_ids_of(pending: Iterable[PendingTransaction]) -> set[UUID]:
+def wallet_ids_of(pending: Iterable[Movement]) -> set[UUID]:
     """Return the ids of the wallets that transactions name."""
     ids: set[UUID] = set()
     for transaction in pending:
@@ -31,7 +33,7 @@ def wallet_ids_of(pending: Iterable[PendingTransaction]) -> set[UUID]:
     return ids
 
 
-def decide(known: Mapping[UUID, VersionedWallet], pending: Sequence[PendingTransaction]) -> Decided:
+def decide(known: Mapping[UUID, VersionedWallet], pending: Sequence[Movement]) -> Decided:
     """Decide transactions in their order; `known` are all wallets that exist of those they name."""
     posting = post((one.wallet for one in known.values()), pending)
     written_over = {wallet.id: known[wallet.id].writing for wallet in posting.wallets}

@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from contracts.topology import partition_queue
-from contracts.transactions import FINAL_STATUSES
+from ledger.words import FINAL_STATUSES
 from processor import metrics
 from processor.correspondence import Correspondence, Reply, Rows
 from processor.perseverance import Settled

@@ -30,10 +30,10 @@ from contracts.recording import (
     recording_arguments,
 )
 from contracts.tracing import trace_id_of
-from contracts.transactions import Channel, TransactionType
-from contracts.wallets import WalletKind, WalletStatus
+from contracts.transactions import Channel
+from ledger.state import LedgerWallet, Movement, Posting
+from ledger.words import TransactionType, WalletKind, WalletStatus
 from processor.deciding import Decided, decide, wallet_ids_of, writing_arguments
-from processor.ledger import PendingTransaction, Posting, Wallet
 from processor.recent import RecentBatch, RecentPostings
 from processor.unannounced import UnannouncedReader
 from processor.wallet_cache import VersionedWallet, WalletCache, Writing
@@ -82,7 +82,7 @@ class Loaded:
 
     outcomes: list[Outcome]
     rows: Mapping[UUID, RecordedView]
-    pending: list[PendingTransaction]
+    pending: list[Movement]
     wallets: Mapping[UUID, VersionedWallet]
     """Those of their wallets that no batch before had left in memory."""
     decided: Decided | None = None
@@ -385,7 +385,7 @@ class Poster:
             batch = RecentBatch(loaded.rows, decided.posting.posted, self._changed_at)
             self._recent.keep(written["completed_outbox_id"], batch)
 
-    async def _tell_traces(self, pending: Sequence[PendingTransaction]) -> None:
+    async def _tell_traces(self, pending: Sequence[Movement]) -> None:
         """Say what is committed, under the request and the trace id that each came with.
 
         It is committed: whatever fails here costs lines of a log, never the batch.
@@ -424,19 +424,19 @@ def _given_up_in_silence(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _pending_transaction(row: RecordedView) -> PendingTransaction:
+def _pending_transaction(row: RecordedView) -> Movement:
     # By position: a name costs a lookup for each of six columns.
     transaction_id, kind, source, destination, amount, currency = islice(row.values(), 6)
-    return PendingTransaction(transaction_id, _TYPES[kind], source, destination, amount, currency)
+    return Movement(transaction_id, _TYPES[kind], source, destination, amount, currency)
 
 
-def _wallet(row: asyncpg.Record) -> tuple[Wallet, int, datetime]:
+def _wallet(row: asyncpg.Record) -> tuple[LedgerWallet, int, datetime]:
     """Return a wallet, its row's version, and when it was changed last."""
     (
         wallet_id, kind, currency, status, balance, held, overdraft_limit, version, row_version,
         updated_at,
     ) = row  # fmt: skip
-    wallet = Wallet(
+    wallet = LedgerWallet(
         wallet_id,
         _KINDS[kind],
         currency,

@@ -14,7 +14,7 @@ import structlog
 
 from contracts.event_bodies import PostedRow
 from contracts.recording import RecordedView
-from processor.ledger import Posted
+from ledger.state import Posted
 
 RECENT_MAX: Final = 8_192
 """Transactions; beyond them posting waits for the relay."""

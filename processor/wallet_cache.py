@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from processor.ledger import Wallet
+from ledger.state import LedgerWallet
 
 GENERATION_MAX: Final = 16_384
 """Wallets in a generation; two are kept, some 10 MB in all."""
@@ -28,7 +28,7 @@ class Writing:
 class VersionedWallet(NamedTuple):
     """A wallet, and what writes its row."""
 
-    wallet: Wallet
+    wallet: LedgerWallet
     writing: Writing
 
 
@@ -65,7 +65,7 @@ class WalletCache:
                 found[wallet_id] = cached
         return found, missing
 
-    def keep(self, wallets: Iterable[Wallet], writing: Writing) -> None:
+    def keep(self, wallets: Iterable[LedgerWallet], writing: Writing) -> None:
         """Remember wallets as a batch will leave them."""
         if not self.is_on:
             return

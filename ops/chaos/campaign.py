@@ -28,7 +28,7 @@ _STOP_BOUND_S: Final = 40.0
 """A run that is told to stop ends its servers cleanly."""
 _STAGGER_S: Final = 4.0
 """The first runs begin one after the other: starting servers is what costs most."""
-_ROOTS: Final = ("contracts", "runtime", "ingress", "processor", "ops", "migrations")
+_ROOTS: Final = ("ledger", "contracts", "runtime", "ingress", "processor", "ops", "migrations")
 _SOURCES: Final = frozenset({".py", ".sql", ".lua", ".toml"})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-PACKAGES: Final = ("contracts", "runtime", "ingress", "processor", "console", "ops")
+PACKAGES: Final = ("ledger", "contracts", "runtime", "ingress", "processor", "console", "ops")
 
 # What tools make, what git ignores, and what others wrote and is kept here as it came.
 _FOREIGN: Final = frozenset({"__pycache__", "build", "dist", "node_modules", "vendor", "vendored"})

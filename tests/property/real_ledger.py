@@ -18,7 +18,7 @@ from contracts.messages import REQUESTED_TYPE
 from contracts.money import format_minor
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.transactions import TransactionCommand
-from contracts.wallets import WalletStatus
+from ledger.words import WalletStatus
 from processor.posting import Item, Outcome, Poster
 from processor.reconciler.sweep import Sweep
 from processor.verification.verify import verify

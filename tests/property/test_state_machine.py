@@ -25,7 +25,7 @@ from contracts.identifiers import external_wallet_id
 from contracts.money import Money, format_minor
 from contracts.recording import Submission
 from contracts.transactions import TransactionCommand, command_of
-from contracts.wallets import WalletStatus
+from ledger.words import WalletStatus
 from processor.posting import Item
 from tests.property.model import PENDING, LetterState, Model, ModelLetter, ModelWallet
 from tests.property.real_ledger import Crash, RealLedger, new_submitter, open_ledger

@@ -4,7 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from uuid import UUID
 
-from processor.ledger import Posted
+from ledger.state import Posted
 from processor.recent import PATIENCE_S, RECENT_MAX, RecentBatch, RecentPostings
 
 _SIZE = 512

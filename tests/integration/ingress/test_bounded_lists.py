@@ -5,10 +5,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from contracts.transactions import TransactionStatus, TransactionType
-from contracts.wallets import WalletStatus
 from ingress.transaction_store import TransactionFilter, TransactionStore
 from ingress.wallet_store import EntryFilter, WalletFilter, WalletStore
+from ledger.words import TransactionStatus, TransactionType, WalletStatus
 from ops.stack import Stack
 from runtime.database import KEYED_SESSION, Pool, connect, create_pool
 from runtime.windows import EXAMINED_MAX

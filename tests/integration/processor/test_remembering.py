@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from contracts.recording import RECORDED_COLUMNS, Submission
+from ledger.state import Posting
 from processor.events import event_message, owed_by, posted_message
-from processor.ledger import Posting
 from processor.posting import BatchResult, Loaded, Poster
 from processor.recent import RecentPostings
 from processor.wallet_cache import WalletCache

@@ -12,9 +12,10 @@ import asyncpg
 from contracts.fingerprints import fingerprint_of_json
 from contracts.money import Money
 from contracts.recording import Submission
-from contracts.transactions import TransactionCommand, TransactionType
+from contracts.transactions import TransactionCommand
 from ingress.acceptance import Acceptance, Accepted
 from ingress.announcing import Announcer
+from ledger.words import TransactionType
 from processor.posting import Poster
 from processor.verification.verify import verify
 from runtime.database import Pool, connect
