@@ -12,10 +12,9 @@ from processor.consumer import Consumer
 from processor.correspondence import Correspondence
 from processor.forwarding import Forwarder
 from processor.partition import PartitionProcessor
-from processor.posting import Poster
+from processor.posting import Poster, WalletCache
 from processor.recent import RecentPostings
 from processor.relay import OutboxRelay
-from processor.wallet_cache import WalletCache
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_circuit, check_database

@@ -20,7 +20,7 @@ from processor.decoding import Delivery, Poison
 from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster, Settled
 from processor.pipeline import Posted
-from processor.posting import Outcome, Poster
+from processor.posting import ItemOutcome, Poster
 from runtime.resilience.error_classification import GivenBackError
 
 BURIALS_MAX: Final = 64
@@ -101,7 +101,7 @@ class Answering:
             else:
                 if reply is None:
                     continue
-                if any(isinstance(one, Outcome) and one.partition is not None for one in own):
+                if any(isinstance(one, ItemOutcome) and one.partition is not None for one in own):
                     self._forwarder.reply_later(reply)
                 else:
                     replies.append(reply)
@@ -122,9 +122,9 @@ class Answering:
         unrecorded: list[tuple[int, Exception]] = []
         for index, outcome in enumerate(own):
             match outcome:
-                case Outcome(transaction_id, is_key_reused=True):
+                case ItemOutcome(transaction_id, is_key_reused=True):
                     reused.append((index, transaction_id))
-                case Outcome():
+                case ItemOutcome():
                     pass
                 case Failed():
                     if await self.quarantine(delivery, outcome) is None:
@@ -208,7 +208,9 @@ def _reply_of(delivery: Delivery, settled: Sequence[Settled]) -> Reply | None:
         )
         return None
     ids = [
-        one.transaction_id for one in settled if isinstance(one, Outcome) and not one.is_key_reused
+        one.transaction_id
+        for one in settled
+        if isinstance(one, ItemOutcome) and not one.is_key_reused
     ]
     return Reply(delivery, queue, ids)
 

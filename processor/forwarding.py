@@ -20,7 +20,7 @@ from ledger.words import FINAL_STATUSES
 from processor import metrics
 from processor.correspondence import Correspondence, Reply, Rows
 from processor.perseverance import Settled
-from processor.posting import Outcome
+from processor.posting import ItemOutcome
 from runtime.backoff import Backoff
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.republishing import grouped
@@ -60,7 +60,7 @@ class Forwarder:
         """
         queues: dict[str, list[UUID]] = defaultdict(list)
         for one in settled:
-            if isinstance(one, Outcome) and one.partition is not None:
+            if isinstance(one, ItemOutcome) and one.partition is not None:
                 queues[partition_queue(one.partition)].append(one.transaction_id)
         messages = [group.outgoing for group in grouped(queues)]
         backoff = Backoff(first_s=0.1, most_s=2.0)

@@ -11,7 +11,7 @@ import structlog
 
 from processor import metrics
 from processor.circuit import Circuit
-from processor.posting import BatchResult, Item, Loaded, Outcome, Poster
+from processor.posting import BatchResult, Item, ItemOutcome, Loaded, Poster
 from runtime.backoff import Backoff
 from runtime.resilience.error_classification import Fate, GivenBackError, classify
 
@@ -38,7 +38,7 @@ class Failed:
     error: Exception
 
 
-Settled: TypeAlias = Outcome | Failed
+Settled: TypeAlias = ItemOutcome | Failed
 SetAside: TypeAlias = Callable[[Failed], Awaitable[None]]
 
 

@@ -19,10 +19,9 @@ from contracts.money import format_minor
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.transactions import TransactionCommand
 from ledger.words import WalletStatus
-from processor.posting import Item, Outcome, Poster
+from processor.posting import Item, ItemOutcome, Poster, WalletCache
 from processor.reconciler.sweep import Sweep
 from processor.verification.verify import verify
-from processor.wallet_cache import WalletCache
 from runtime.database import Pool, connect
 from runtime.dead_letters.operations import DeadLetters
 from runtime.fault_points import FaultPoint, FaultPoints
@@ -161,7 +160,7 @@ class RealLedger:
         )
         return recorded_rows(rows, len(submissions))
 
-    def post(self, items: Sequence[Item]) -> list[Outcome]:
+    def post(self, items: Sequence[Item]) -> list[ItemOutcome]:
         """Post a batch."""
         return self._run(self._parts.poster.post(items)).outcomes
 

@@ -10,9 +10,8 @@ import pytest
 from contracts.recording import RECORDED_COLUMNS, Submission
 from ledger.state import Posting
 from processor.events import event_message, owed_by, posted_message
-from processor.posting import BatchResult, Loaded, Poster
+from processor.posting import BatchResult, Loaded, Poster, WalletCache
 from processor.recent import RecentPostings
-from processor.wallet_cache import WalletCache
 from runtime.database import Connection, Pool
 from runtime.fault_points import FaultPoint, FaultPoints
 from runtime.publisher import Outgoing
