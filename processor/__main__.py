@@ -12,7 +12,7 @@ from processor.consumer import Consumer
 from processor.correspondence import Correspondence
 from processor.forwarding import Forwarder
 from processor.partition import PartitionProcessor
-from processor.posting import Poster, WalletCache
+from processor.poster import Poster, WalletCache
 from processor.recent import RecentPostings
 from processor.relay import OutboxRelay
 from runtime.database import KEYED_SESSION, Pool, create_pool

@@ -20,7 +20,7 @@ from processor.decoding import Delivery, Poison
 from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster, Settled
 from processor.pipeline import Posted
-from processor.posting import ItemOutcome, Poster
+from processor.poster import ItemOutcome, Poster
 from runtime.resilience.error_classification import GivenBackError
 
 BURIALS_MAX: Final = 64

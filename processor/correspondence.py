@@ -26,7 +26,7 @@ from contracts.topology import DEAD_LETTERS
 from contracts.views import render_transaction
 from processor import metrics
 from processor.decoding import Delivery
-from processor.posting import ACQUIRE_TIMEOUT_S
+from processor.poster import ACQUIRE_TIMEOUT_S
 from runtime.backoff import Backoff
 from runtime.database import Pool
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError

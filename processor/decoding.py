@@ -14,7 +14,7 @@ from contracts.messages import (
 )
 from contracts.recording import Submission
 from contracts.tracing import valid_request_id, valid_traceparent
-from processor.posting import Item
+from processor.poster import Item
 from runtime.delivering import Arrival, DeliveringChannel
 from runtime.properties import Properties
 

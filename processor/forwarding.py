@@ -20,7 +20,7 @@ from ledger.words import FINAL_STATUSES
 from processor import metrics
 from processor.correspondence import Correspondence, Reply, Rows
 from processor.perseverance import Settled
-from processor.posting import ItemOutcome
+from processor.poster import ItemOutcome
 from runtime.backoff import Backoff
 from runtime.publisher import NotConfirmedError, Publisher
 from runtime.republishing import grouped

@@ -18,7 +18,7 @@ from processor.correspondence import Correspondence
 from processor.forwarding import Forwarder
 from processor.perseverance import Failed, PerseveringPoster
 from processor.pipeline import Batch, BatchState, Posted
-from processor.posting import Poster
+from processor.poster import Poster
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.resilience.error_classification import GivenBackError
 

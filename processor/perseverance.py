@@ -11,7 +11,7 @@ import structlog
 
 from processor import metrics
 from processor.circuit import Circuit
-from processor.posting import BatchResult, Item, ItemOutcome, Loaded, Poster
+from processor.poster import BatchResult, Item, ItemOutcome, Loaded, Poster
 from runtime.backoff import Backoff
 from runtime.resilience.error_classification import Fate, GivenBackError, classify
 

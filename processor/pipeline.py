@@ -11,7 +11,7 @@ import structlog
 
 from processor.decoding import Delivery, Poison
 from processor.perseverance import Settled
-from processor.posting import Item, Loaded, Poster
+from processor.poster import Item, Loaded, Poster
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from contracts.money import format_minor
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.transactions import TransactionCommand
 from ledger.words import WalletStatus
-from processor.posting import Item, ItemOutcome, Poster, WalletCache
+from processor.poster import Item, ItemOutcome, Poster, WalletCache
 from processor.reconciler.sweep import Sweep
 from processor.verification.verify import verify
 from runtime.database import Pool, connect

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from contracts.topology import EVENTS_EXCHANGE
-from processor.posting import Poster
+from processor.poster import Poster
 from processor.relay import OutboxRelay
 from runtime.database import Connection
 from runtime.publisher import Publisher

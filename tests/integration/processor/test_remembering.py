@@ -10,7 +10,7 @@ import pytest
 from contracts.recording import RECORDED_COLUMNS, Submission
 from ledger.state import Posting
 from processor.events import event_message, owed_by, posted_message
-from processor.posting import BatchResult, Loaded, Poster, WalletCache
+from processor.poster import BatchResult, Loaded, Poster, WalletCache
 from processor.recent import RecentPostings
 from runtime.database import Connection, Pool
 from runtime.fault_points import FaultPoint, FaultPoints

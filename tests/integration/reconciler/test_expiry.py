@@ -11,7 +11,7 @@ import pytest
 from aiormq.abc import DeliveredMessage
 
 from contracts.topology import partition_queue
-from processor.posting import Poster
+from processor.poster import Poster
 from processor.reconciler.expiry import LAST_CALLS, Expiry, last_call_pause_s
 from processor.reconciler.queue_depth import QueueDepth
 from processor.reconciler.sweep import Sweep

@@ -10,7 +10,7 @@ import orjson
 from aiormq.abc import DeliveredMessage
 
 from processor.event_retries import REFUSED_KEPT_S
-from processor.posting import Poster
+from processor.poster import Poster
 from processor.relay import FLIGHT_MAX, OutboxRelay
 from processor.verification.report import Check
 from processor.verification.verify import verify

@@ -8,7 +8,7 @@ from ops.stack import Stack
 from ops.stack.rabbitmq import PrivateRabbitMQ
 from processor.events import BuiltFlight, flights
 from processor.outbox import LEASE_S, Outbox
-from processor.posting import Poster
+from processor.poster import Poster
 from processor.relay import FLIGHT_MAX, OWED_MAX
 from processor.set_aside import Settlement
 from runtime.broker import Channel

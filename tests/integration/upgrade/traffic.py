@@ -16,7 +16,7 @@ from contracts.transactions import TransactionCommand
 from ingress.acceptance import Acceptance, Accepted
 from ingress.announcing import Announcer
 from ledger.words import TransactionType
-from processor.posting import Poster
+from processor.poster import Poster
 from processor.verification.verify import verify
 from runtime.database import Pool, connect
 from runtime.publisher import Publisher

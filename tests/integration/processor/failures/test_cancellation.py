@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from processor.posting import GENERATION_MAX, Poster, WalletCache
+from processor.poster import GENERATION_MAX, Poster, WalletCache
 from runtime.database import Connection, Pool, connect
 from runtime.fault_points import Fault, FaultPoint, FaultPoints, OrderedFaultPoints
 from runtime.resilience.error_classification import Fate, InterruptedPostingError, classify

@@ -18,7 +18,7 @@ from processor.consumer import Consumer
 from processor.correspondence import Correspondence
 from processor.forwarding import Forwarder
 from processor.partition import HELD_MAX_S, PartitionProcessor
-from processor.posting import Poster, WalletCache
+from processor.poster import Poster, WalletCache
 from processor.watchdog import QUIET_MAX_S
 from runtime.broker import Channel
 from runtime.database import KEYED_SESSION, Connection, create_pool
