@@ -46,7 +46,7 @@ from ledger.post import post
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
-from processor.recent import RecentBatch, RecentPostings
+from processor.recent import BufferedBatch, EventBuffer
 from processor.unannounced import UnannouncedReader
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -205,13 +205,13 @@ class Poster:
         *,
         partition: int = 0,
         partitions: int = 1,
-        recent: RecentPostings | None = None,
+        event_buffer: EventBuffer | None = None,
         wallet_cache: WalletCache | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         """Post what belongs to a partition, and record what belongs to another of so many.
 
-        `recent` is told of what was posted, for a relay that makes room in it.
+        `event_buffer` is told of what was posted, for a relay that makes room in it.
 
         A poster that has wallets in `wallet_cache` writes them without having locked them in id
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
@@ -221,7 +221,7 @@ class Poster:
         self._partitions = partitions
         self._unannounced = UnannouncedReader(partition, partitions=partitions)
         self._to_forget: list[UUID] = []
-        self._recent = recent
+        self._event_buffer = event_buffer
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
         self._sql = load_queries("processor")
@@ -297,8 +297,8 @@ class Poster:
         return transaction_id
 
     async def _post(self, items: Sequence[Item], loaded: Loaded | None) -> BatchResult:
-        if self._recent is not None:
-            await self._recent.room()
+        if self._event_buffer is not None:
+            await self._event_buffer.room()
         try:
             if loaded is None and not any(isinstance(item, Submission) for item in items):
                 loaded = await self.load(items)
@@ -463,9 +463,9 @@ class Poster:
         """Keep what a commit has left for the next batch and for the relay."""
         decided.writing.row_version = written["row_version"]
         self._changed_at = max(self._changed_at, written["moment"])
-        if self._recent is not None and decided.posting.posted:
-            batch = RecentBatch(loaded.rows, decided.posting.posted, self._changed_at)
-            self._recent.keep(written["completed_outbox_id"], batch)
+        if self._event_buffer is not None and decided.posting.posted:
+            batch = BufferedBatch(loaded.rows, decided.posting.posted, self._changed_at)
+            self._event_buffer.keep(written["completed_outbox_id"], batch)
 
     async def _tell_traces(self, pending: Sequence[Movement]) -> None:
         """Say what is committed, under the request and the trace id that each came with.
