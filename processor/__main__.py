@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from contracts.topology import partition_queue
-from processor.answering import Forwarder, Replies
 from processor.circuit import Circuit
 from processor.consumer import Consumer
+from processor.events.buffer import EventBuffer
+from processor.events.relay import OutboxRelay
 from processor.pipeline import Pipeline
 from processor.poster import Poster, WalletCache
-from processor.recent import EventBuffer
-from processor.relay import OutboxRelay
+from processor.replies import Forwarder, Replies
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_circuit, check_database

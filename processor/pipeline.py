@@ -15,12 +15,12 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from processor import metrics
-from processor.answering import BatchReplies, Forwarder, Replies
 from processor.circuit import Circuit
 from processor.consumer import Consumer
 from processor.decoding import Delivery, Poison
-from processor.perseverance import FailedItem, ItemResult, RetryingPoster
 from processor.poster import Item, Loaded, Poster
+from processor.replies import BatchReplies, Forwarder, Replies
+from processor.retry import FailedItem, ItemResult, RetryingPoster
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.resilience.error_classification import GivenBackError
 

@@ -46,7 +46,7 @@ from ledger.post import post
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
-from processor.recent import BufferedBatch, EventBuffer
+from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.unannounced import UnannouncedReader
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints

@@ -9,9 +9,9 @@ import pytest
 
 from contracts.recording import RECORDED_COLUMNS, Submission
 from ledger.state import Posting
-from processor.events import event_message, owed_by, posted_message
+from processor.events.buffer import EventBuffer
+from processor.events.messages import event_message, owed_by, posted_message
 from processor.poster import BatchResult, Loaded, Poster, WalletCache
-from processor.recent import EventBuffer
 from runtime.database import Connection, Pool
 from runtime.fault_points import FaultPoint, FaultPoints
 from runtime.publisher import Outgoing

@@ -9,8 +9,8 @@ import asyncpg
 import orjson
 from aiormq.abc import DeliveredMessage
 
+from processor.events.relay import FLIGHT_MAX, REFUSED_KEPT_S, OutboxRelay
 from processor.poster import Poster
-from processor.relay import FLIGHT_MAX, REFUSED_KEPT_S, OutboxRelay
 from processor.verification.report import Check
 from processor.verification.verify import verify
 from runtime.database import Connection, Pool

@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from processor.relay import LEFT_BEHIND_S
+from processor.events.relay import LEFT_BEHIND_S
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.dead_letters.operations import DeadLetters

@@ -13,11 +13,11 @@ from prometheus_client import REGISTRY
 
 from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
 from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
-from processor.answering import Forwarder, Replies
 from processor.circuit import Circuit
 from processor.consumer import Consumer
 from processor.pipeline import HELD_MAX_S, Pipeline
 from processor.poster import Poster, WalletCache
+from processor.replies import Forwarder, Replies
 from processor.watchdog import QUIET_MAX_S
 from runtime.broker import Channel
 from runtime.database import KEYED_SESSION, Connection, create_pool

@@ -20,7 +20,7 @@ from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER, DeadLetter
 from contracts.topology import EVENTS_EXCHANGE
 from contracts.views import Row, format_moment
 from processor import metrics
-from processor.recent import BufferedBatch
+from processor.events.buffer import BufferedBatch
 from runtime.publisher import Outgoing
 
 DETAIL_MAX: Final = 500

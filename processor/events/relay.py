@@ -25,7 +25,8 @@ from aiormq.exceptions import ChannelPreconditionFailed
 
 from contracts.messages import DeadLetterReason
 from processor import metrics
-from processor.events import (
+from processor.events.buffer import EventBuffer
+from processor.events.messages import (
     BuiltFlight,
     Owed,
     Place,
@@ -38,8 +39,7 @@ from processor.events import (
     set_aside,
     tell_set_aside,
 )
-from processor.outbox import Outbox, Waiting
-from processor.recent import EventBuffer
+from processor.events.outbox import Outbox, Waiting
 from runtime.backoff import Backoff
 from runtime.broker import loss_as_error
 from runtime.database import UNREACHABLE, Pool

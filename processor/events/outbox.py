@@ -14,7 +14,7 @@ import structlog
 
 from contracts.views import Row, format_moment
 from processor import metrics
-from processor.events import Owed, SetAsideEvent, Settlement, owed_by
+from processor.events.messages import Owed, SetAsideEvent, Settlement, owed_by
 from runtime.database import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
 from runtime.queries import load_queries
 from runtime.resilience.error_classification import Fate, classify

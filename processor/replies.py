@@ -40,8 +40,8 @@ from ledger.words import FINAL_STATUSES
 from processor import metrics
 from processor.consumer import Consumer
 from processor.decoding import Delivery, Poison
-from processor.perseverance import FailedItem, ItemResult, RetryingPoster
 from processor.poster import ACQUIRE_TIMEOUT_S, ItemOutcome, Poster
+from processor.retry import FailedItem, ItemResult, RetryingPoster
 from runtime.backoff import Backoff
 from runtime.database import Pool
 from runtime.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError

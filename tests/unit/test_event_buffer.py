@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from ledger.state import Posted
-from processor.recent import PATIENCE_S, RECENT_MAX, BufferedBatch, EventBuffer
+from processor.events.buffer import PATIENCE_S, RECENT_MAX, BufferedBatch, EventBuffer
 
 _SIZE = 512
 _MOST = RECENT_MAX // _SIZE
