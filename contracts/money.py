@@ -5,9 +5,8 @@ from decimal import Context, Decimal, Inexact
 from typing import Final, NamedTuple
 
 from contracts.currencies import EXPONENTS
+from ledger.words import MINOR_MAX
 
-MINOR_MAX: Final = 2**63 - 1
-"""The largest balance: what PostgreSQL's bigint holds."""
 AMOUNT_MINOR_MAX: Final = 10**15
 """The largest amount of one transaction and the largest overdraft limit: ten trillion dollars.
 A currency's external wallet holds the sum of all that was paid in; it takes thousands of the

@@ -34,6 +34,10 @@ from contracts.storable import (
     canonical_metadata,
     storable_text,
 )
+from ledger.words import FINAL_STATUSES, TransactionStatus, TransactionType
+
+# The ledger's words that requests and answers speak of, too.
+__all__ = ["FINAL_STATUSES", "TransactionStatus", "TransactionType"]
 
 IDEMPOTENCY_KEY_MAX: Final = 255
 BATCH_MAX: Final = 1000
@@ -44,51 +48,12 @@ Model = TypeVar("Model", bound=BaseModel)
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
-class TransactionType(StrEnum):
-    """What a transaction does."""
-
-    DEPOSIT = "deposit"
-    WITHDRAWAL = "withdrawal"
-    TRANSFER = "transfer"
-    REVERSAL = "reversal"
-
-
 class RequestedType(StrEnum):
     """What a client may submit; a reversal has its own call."""
 
     DEPOSIT = "deposit"
     WITHDRAWAL = "withdrawal"
     TRANSFER = "transfer"
-
-
-class TransactionStatus(StrEnum):
-    """Where a transaction stands. COMPLETED, FAILED and REVERSED never go back."""
-
-    PENDING = "PENDING"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    REVERSED = "REVERSED"
-    QUARANTINED = "QUARANTINED"
-
-
-FINAL_STATUSES: Final = frozenset(
-    {TransactionStatus.COMPLETED, TransactionStatus.FAILED, TransactionStatus.REVERSED}
-)
-
-
-class FailureCode(StrEnum):
-    """Why a transaction FAILED."""
-
-    INSUFFICIENT_FUNDS = "insufficient_funds"
-    WALLET_NOT_FOUND = "wallet_not_found"
-    WALLET_FROZEN = "wallet_frozen"
-    WALLET_CLOSED = "wallet_closed"
-    CURRENCY_MISMATCH = "currency_mismatch"
-    SAME_WALLET = "same_wallet"
-    NOT_PERMITTED = "not_permitted"
-    LIMIT_EXCEEDED = "limit_exceeded"
-    DISCARDED = "discarded"
-    EXPIRED = "expired"
 
 
 class Channel(StrEnum):

@@ -15,8 +15,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from contracts.identifiers import external_wallet_id, reference_of
 from contracts.money import format_minor
-from contracts.transactions import Channel, FailureCode, TransactionStatus, TransactionType
-from contracts.wallets import WalletStatus
+from contracts.transactions import Channel
+from ledger.words import FailureCode, TransactionStatus, TransactionType, WalletStatus
 
 
 class Row(Protocol):

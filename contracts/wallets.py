@@ -1,7 +1,6 @@
 """Wallets: the words for them, and what a client may ask for."""
 
 from decimal import Decimal
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema
@@ -17,23 +16,12 @@ from contracts.transactions import (
     decimal_amount,
     validated,
 )
+from ledger.words import WalletKind, WalletStatus
+
+# The ledger's words that requests and answers speak of, too.
+__all__ = ["WalletKind", "WalletStatus"]
 
 OWNER_ID_MAX: Final = 255
-
-
-class WalletStatus(StrEnum):
-    """A FROZEN wallet moves no money either way; a CLOSED one never will again."""
-
-    ACTIVE = "ACTIVE"
-    FROZEN = "FROZEN"
-    CLOSED = "CLOSED"
-
-
-class WalletKind(StrEnum):
-    """Customers' wallets, and one external wallet a currency: the world outside the ledger."""
-
-    CUSTOMER = "customer"
-    EXTERNAL = "external"
 
 
 _Status = Annotated[WalletStatus, Strict(strict=False)]

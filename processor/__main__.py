@@ -8,14 +8,12 @@ from typing import Final
 
 from contracts.topology import partition_queue
 from processor.circuit import Circuit
-from processor.correspondence import Correspondence
 from processor.decoding import PartitionConsumer, partition_consumer
-from processor.forwarding import Forwarder
-from processor.partition import PartitionProcessor
-from processor.posting import Poster
-from processor.recent import RecentPostings
-from processor.relay import OutboxRelay
-from processor.wallet_cache import WalletCache
+from processor.events.buffer import EventBuffer
+from processor.events.relay import OutboxRelay
+from processor.pipeline import Pipeline
+from processor.poster import Poster, WalletCache
+from processor.replies import Forwarder, Replies
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
 from runtime.health import check_broker, check_circuit, check_database
@@ -37,19 +35,17 @@ async def serve(settings: ProcessorSettings) -> None:
     publisher = Publisher(settings.amqp_url, name="processor-publish")
     posted = asyncio.Event()
     fault_points = fault_points_in(settings.fault_orders)
-    recent = RecentPostings()
+    event_buffer = EventBuffer()
     circuit = Circuit(pool)
     consumers = _consumers(settings)
     for number, consumer in enumerate(consumers):
-        correspondence = Correspondence(
-            publisher=publisher, pool=pool, queue=partition_queue(number)
-        )
-        forwarder = Forwarder(publisher=publisher, correspondence=correspondence)
-        partition = PartitionProcessor(
+        replies = Replies(publisher=publisher, pool=pool, queue=partition_queue(number))
+        forwarder = Forwarder(publisher=publisher, replies=replies)
+        partition = Pipeline(
             consumer=consumer,
-            poster=_poster(settings, pool, recent, fault_points, partition=number),
+            poster=_poster(settings, pool, event_buffer, fault_points, partition=number),
             circuit=circuit,
-            correspondence=correspondence,
+            replies=replies,
             forwarder=forwarder,
             posted=posted,
             batch_size=settings.batch_size,
@@ -63,7 +59,11 @@ async def serve(settings: ProcessorSettings) -> None:
     service.add_loop("circuit", circuit)
     service.add_loop("publisher", publisher)
     relay = OutboxRelay(
-        pool=pool, publisher=publisher, posted=posted, recent=recent, fault_points=fault_points
+        pool=pool,
+        publisher=publisher,
+        posted=posted,
+        event_buffer=event_buffer,
+        fault_points=fault_points,
     )
     service.add_loop("relay", relay)
     readiness = _readiness(pool, circuit, publisher, consumers)
@@ -87,7 +87,7 @@ def _pool(settings: ProcessorSettings) -> Pool:
 def _poster(
     settings: ProcessorSettings,
     pool: Pool,
-    recent: RecentPostings,
+    event_buffer: EventBuffer,
     fault_points: FaultPoints,
     *,
     partition: int,
@@ -96,7 +96,7 @@ def _poster(
         pool,
         partition=partition,
         partitions=settings.partitions,
-        recent=recent,
+        event_buffer=event_buffer,
         # Partitions post side by side, and to the same wallets.
         wallet_cache=WalletCache() if settings.partitions == 1 else None,
         fault_points=fault_points,

@@ -16,7 +16,7 @@ from contracts.messages import (
 from contracts.recording import Submission
 from contracts.tracing import valid_request_id, valid_traceparent
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
-from processor.posting import Item
+from processor.poster import Item
 from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
 from runtime.amqp.watchdog import QUIET_MAX_S
 from runtime.broker import user_of

@@ -3,7 +3,21 @@
 SELECT
     request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at,
     EXISTS (SELECT FROM unannounced_transactions WHERE partition = $13) AS is_any_unannounced
-FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+FROM record_transactions(
+    new_channel => 'amqp',
+    submitters => $1,
+    keys => $2,
+    fingerprints => $3,
+    types => $4,
+    sources => $5,
+    destinations => $6,
+    amounts => $7,
+    currencies => $8,
+    descriptions => $9,
+    metadatas => $10,
+    request_ids => $11,
+    traceparents => $12
+);
 
 -- name: read_pending
 -- What is still to be posted, without a lock: `write_posting` counts what it changes. First what the
@@ -173,8 +187,25 @@ FOR NO KEY UPDATE OF w;
 -- A batch in one statement; see migrations/0009 to 0011 and 0016.
 SELECT p.moment, p.row_version, p.completed_outbox_id
 FROM
-    write_posting($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS p,
-    expect_wallets($17, $18);
+    write_posting(
+        latest_change => $1,
+        wallet_ids => $2,
+        balances => $3,
+        versions => $4,
+        row_versions => $5,
+        posted_ids => $6,
+        sources => $7,
+        destinations => $8,
+        amounts => $9,
+        source_sequences => $10,
+        destination_sequences => $11,
+        source_balances => $12,
+        destination_balances => $13,
+        refused_ids => $14,
+        codes => $15,
+        details => $16
+    ) AS p,
+    expect_wallets(wallet_ids => $17, row_versions => $18);
 
 -- name: quarantine
 -- Sets one PENDING transaction aside for an operator, and owes the event. No row if it is not

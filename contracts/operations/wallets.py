@@ -18,7 +18,8 @@ from contracts.operations.shapes import (
 from contracts.pages import WalletEntryPage, WalletPage
 from contracts.problems import ProblemCode
 from contracts.views import Balance, Wallet
-from contracts.wallets import OWNER_ID_MAX, WalletChange, WalletRequest, WalletStatus
+from contracts.wallets import OWNER_ID_MAX, WalletChange, WalletRequest
+from ledger.words import WalletStatus
 
 _CREATE: Final = Operation(
     operation_id="create_wallet",

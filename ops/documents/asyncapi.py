@@ -16,8 +16,8 @@ from contracts.topology import (
     partition_queue,
     queues,
 )
-from contracts.transactions import TransactionType
 from contracts.views import TransactionEvent
+from ledger.words import TransactionType
 from ops.documents.message_headers import (
     ANY_HEADERS,
     DEAD_LETTER_HEADERS,

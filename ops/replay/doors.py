@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from contracts.transactions import FINAL_STATUSES
+from ledger.words import FINAL_STATUSES
 from ops.clients.amqp import UpstreamMessage, UpstreamPublisher
 from ops.clients.http import ACCEPTED, OK, PASSING, ApiClient
 from ops.replay.finality import await_final

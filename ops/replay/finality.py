@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from contracts.transactions import FINAL_STATUSES
+from ledger.words import FINAL_STATUSES
 from ops.clients.http import ApiClient
 from ops.failures import UnreachableError
 

@@ -4,8 +4,8 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from contracts.transactions import Channel, FailureCode, TransactionStatus, TransactionType
-from contracts.wallets import WalletKind, WalletStatus
+from contracts.transactions import Channel
+from ledger.words import FailureCode, TransactionStatus, TransactionType, WalletKind, WalletStatus
 from tests.house.source_tree import ROOT
 
 PYTHON: Final[dict[str, type[StrEnum]]] = {

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
 from contracts.recording import Submission
-from contracts.transactions import TransactionCommand, TransactionStatus, TransactionType
-from contracts.wallets import WalletStatus
+from contracts.transactions import TransactionCommand
+from ledger.words import TransactionStatus, TransactionType, WalletStatus
 from tests.property.strategies import CURRENCIES
 
 PENDING, COMPLETED, FAILED, QUARANTINED = (

@@ -20,8 +20,7 @@ from contracts.recording import RecordedRow, Submission, recorded_rows, recordin
 from contracts.transactions import TransactionCommand
 from contracts.wallets import WalletStatus
 from dead_letters.operations import DeadLetters
-from processor.posting import Item, Outcome, Poster
-from processor.wallet_cache import WalletCache
+from processor.poster import Item, ItemOutcome, Poster, WalletCache
 from reconciler.retry_queue import Sweep
 from runtime.database import Pool, connect
 from runtime.fault_points import FaultPoint, FaultPoints
@@ -161,7 +160,7 @@ class RealLedger:
         )
         return recorded_rows(rows, len(submissions))
 
-    def post(self, items: Sequence[Item]) -> list[Outcome]:
+    def post(self, items: Sequence[Item]) -> list[ItemOutcome]:
         """Post a batch."""
         return self._run(self._parts.poster.post(items)).outcomes
 

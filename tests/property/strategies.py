@@ -5,10 +5,8 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from contracts.money import MINOR_MAX
-from contracts.transactions import TransactionType
-from contracts.wallets import WalletKind, WalletStatus
-from processor.ledger import PendingTransaction, Wallet
+from ledger.state import LedgerWallet, Movement
+from ledger.words import MINOR_MAX, TransactionType, WalletKind, WalletStatus
 
 CURRENCIES: Final = ("USD", "JPY")
 EXTERNAL: Final = {code: UUID(int=1000 + n) for n, code in enumerate(CURRENCIES)}
@@ -21,7 +19,7 @@ _amounts = st.one_of(
 
 
 @st.composite
-def customer_wallets(draw: st.DrawFn) -> list[Wallet]:
+def customer_wallets(draw: st.DrawFn) -> list[LedgerWallet]:
     """Return customers' wallets whose balances respect their limits."""
     wallets = []
     for wallet_id in draw(st.lists(st.sampled_from(_CUSTOMER_IDS), unique=True, max_size=6)):
@@ -29,7 +27,7 @@ def customer_wallets(draw: st.DrawFn) -> list[Wallet]:
         held = draw(st.integers(0, 20))
         least = held - limit
         wallets.append(
-            Wallet(
+            LedgerWallet(
                 id=wallet_id,
                 kind=WalletKind.CUSTOMER,
                 currency=draw(st.sampled_from(CURRENCIES)),
@@ -44,18 +42,18 @@ def customer_wallets(draw: st.DrawFn) -> list[Wallet]:
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> list[Wallet]:
+def worlds(draw: st.DrawFn) -> list[LedgerWallet]:
     """Return customers' wallets and the external wallets of their currencies."""
     customers = draw(customer_wallets())
     outside = [
-        Wallet(EXTERNAL[code], WalletKind.EXTERNAL, code, WalletStatus.ACTIVE, 0, 0, 0, 0)
+        LedgerWallet(EXTERNAL[code], WalletKind.EXTERNAL, code, WalletStatus.ACTIVE, 0, 0, 0, 0)
         for code in sorted({wallet.currency for wallet in customers})
     ]
     return [*customers, *outside]
 
 
 @st.composite
-def transactions(draw: st.DrawFn) -> list[PendingTransaction]:
+def transactions(draw: st.DrawFn) -> list[Movement]:
     """Return transactions over the same few ids, missing and external ones among them."""
     some_wallet = st.sampled_from([*_CUSTOMER_IDS, _MISSING, *EXTERNAL.values()])
     made = []
@@ -68,7 +66,7 @@ def transactions(draw: st.DrawFn) -> list[PendingTransaction]:
         currency = draw(st.sampled_from(CURRENCIES))
         source, destination = draw(some_wallet), draw(some_wallet)
         made.append(
-            PendingTransaction(
+            Movement(
                 id=UUID(int=10_000 + number),
                 type=kind,
                 source_wallet_id=EXTERNAL[currency] if kind == "deposit" else source,

@@ -6,20 +6,21 @@ from copy import deepcopy
 
 from hypothesis import given
 
-from contracts.money import MINOR_MAX
-from contracts.wallets import WalletKind
-from processor.ledger import PendingTransaction, Posting, Wallet, post
+from ledger.post import post
+from ledger.rules import first_refusal, refusal_of
+from ledger.state import LedgerWallet, Movement, Posting
+from ledger.words import MINOR_MAX, WalletKind
 from tests.property.strategies import transactions, worlds
 
 
-def _after(before: Sequence[Wallet], posting: Posting) -> list[Wallet]:
+def _after(before: Sequence[LedgerWallet], posting: Posting) -> list[LedgerWallet]:
     changed = {wallet.id: wallet for wallet in posting.wallets}
     return [changed.get(wallet.id, wallet) for wallet in before]
 
 
 @given(worlds(), transactions())
 def test_a_batch_equals_its_transactions_one_by_one(
-    wallets: list[Wallet], batch: list[PendingTransaction]
+    wallets: list[LedgerWallet], batch: list[Movement]
 ) -> None:
     at_once = post(wallets, batch)
 
@@ -38,7 +39,7 @@ def test_a_batch_equals_its_transactions_one_by_one(
 
 @given(worlds(), transactions(), transactions())
 def test_a_batch_may_be_cut_anywhere(
-    wallets: list[Wallet], first: list[PendingTransaction], second: list[PendingTransaction]
+    wallets: list[LedgerWallet], first: list[Movement], second: list[Movement]
 ) -> None:
     whole = post(wallets, first + second)
 
@@ -50,7 +51,7 @@ def test_a_batch_may_be_cut_anywhere(
 
 @given(worlds(), transactions())
 def test_money_is_conserved_in_each_currency(
-    wallets: list[Wallet], batch: list[PendingTransaction]
+    wallets: list[LedgerWallet], batch: list[Movement]
 ) -> None:
     posting = post(wallets, batch)
 
@@ -65,7 +66,7 @@ def test_money_is_conserved_in_each_currency(
 
 @given(worlds(), transactions())
 def test_no_customer_falls_below_the_limit_and_no_balance_leaves_64_bits(
-    wallets: list[Wallet], batch: list[PendingTransaction]
+    wallets: list[LedgerWallet], batch: list[Movement]
 ) -> None:
     for wallet in post(wallets, batch).wallets:
         assert wallet.kind is WalletKind.EXTERNAL or wallet.available >= 0
@@ -74,7 +75,7 @@ def test_no_customer_falls_below_the_limit_and_no_balance_leaves_64_bits(
 
 @given(worlds(), transactions())
 def test_every_transaction_is_either_posted_with_two_legs_or_refused_with_none(
-    wallets: list[Wallet], batch: list[PendingTransaction]
+    wallets: list[LedgerWallet], batch: list[Movement]
 ) -> None:
     posting = post(wallets, batch)
 
@@ -93,7 +94,7 @@ def test_every_transaction_is_either_posted_with_two_legs_or_refused_with_none(
 
 @given(worlds(), transactions())
 def test_sequences_continue_without_a_gap_and_balances_follow_their_entries(
-    wallets: list[Wallet], batch: list[PendingTransaction]
+    wallets: list[LedgerWallet], batch: list[Movement]
 ) -> None:
     posting = post(wallets, batch)
 
@@ -109,7 +110,7 @@ def test_sequences_continue_without_a_gap_and_balances_follow_their_entries(
 
 @given(worlds(), transactions())
 def test_deciding_leaves_its_input_as_it_was(
-    wallets: list[Wallet], batch: list[PendingTransaction]
+    wallets: list[LedgerWallet], batch: list[Movement]
 ) -> None:
     before = deepcopy(wallets)
 
@@ -117,3 +118,14 @@ def test_deciding_leaves_its_input_as_it_was(
 
     assert wallets == before
     assert post(wallets, batch) == first
+
+
+@given(worlds(), transactions())
+def test_the_fast_path_answers_what_the_ladder_answers(
+    wallets: list[LedgerWallet], batch: list[Movement]
+) -> None:
+    by_id = {wallet.id: wallet for wallet in wallets}
+    for movement in batch:
+        legs = by_id.get(movement.source_wallet_id), by_id.get(movement.destination_wallet_id)
+
+        assert refusal_of(movement, *legs) is first_refusal(movement, *legs)

@@ -18,15 +18,10 @@ from contracts.money import AMOUNT_MINOR_MAX
 from contracts.plain import plain_request
 from contracts.recording import RecordedRow, Submission
 from contracts.storable import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
-from contracts.transactions import (
-    Channel,
-    TransactionCommand,
-    TransactionStatus,
-    command_of,
-    judged_command,
-)
+from contracts.transactions import Channel, TransactionCommand, command_of, judged_command
 from contracts.views import render_transaction
 from ingress.calls import pending_view
+from ledger.words import TransactionStatus
 
 _ID: Final = "0197f0a4-55d1-7c1e-9d5d-0a3f0f5a7c10"
 _NOW: Final = datetime(2026, 11, 20, tzinfo=UTC)

@@ -25,8 +25,8 @@ from contracts.identifiers import external_wallet_id
 from contracts.money import Money, format_minor
 from contracts.recording import Submission
 from contracts.transactions import TransactionCommand, command_of
-from contracts.wallets import WalletStatus
-from processor.posting import Item
+from ledger.words import WalletStatus
+from processor.poster import Item
 from tests.property.model import PENDING, LetterState, Model, ModelLetter, ModelWallet
 from tests.property.real_ledger import Crash, RealLedger, new_submitter, open_ledger
 from tests.property.strategies import CURRENCIES

@@ -5,7 +5,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.events import Owed, flights
+from processor.events.messages import Owed, flights
 
 
 def _owed(sizes: list[int]) -> list[Owed]:

@@ -1,20 +1,23 @@
 """The refusals as a table that a domain expert can read."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from contracts.money import MINOR_MAX
-from contracts.transactions import FailureCode, TransactionType
-from contracts.wallets import WalletKind, WalletStatus
-from processor.ledger import REFUSAL_DETAILS, PendingTransaction, Wallet, post
+from ledger.post import post
+from ledger.rules import REFUSAL_DETAILS
+from ledger.state import LedgerWallet, Movement
+from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, WalletStatus
 
 ALICE, BOB, EURO, FROZEN, CLOSED, FULL, OUTSIDE, OUTSIDE_EUR, NOBODY = (
     UUID(int=n) for n in range(1, 10)
 )
 
-_PLAIN = Wallet(
+_PLAIN = LedgerWallet(
     ALICE,
     WalletKind.CUSTOMER,
     "USD",
@@ -43,8 +46,8 @@ DEPOSIT, WITHDRAWAL, TRANSFER = (
 
 def _one(
     kind: TransactionType, source: UUID, destination: UUID, minor: int, currency: str = "USD"
-) -> PendingTransaction:
-    return PendingTransaction(UUID(int=77), kind, source, destination, minor, currency)
+) -> Movement:
+    return Movement(UUID(int=77), kind, source, destination, minor, currency)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +78,78 @@ def _one(
     ],
 )
 def test_the_first_refusal_that_applies_is_the_answer(
-    transaction: PendingTransaction, refusal: FailureCode | None
+    transaction: Movement, refusal: FailureCode | None
 ) -> None:
     posting = post(WALLETS, [transaction])
 
     assert [one.code for one in posting.refused] == ([] if refusal is None else [refusal])
     assert len(posting.posted) == (refusal is None)
     assert bool(posting.entries) == (refusal is None)
+
+
+# The ladder, line by line: a case that violates both neighbours is refused with the upper one.
+_NEIGHBOURS = [
+    (_one(TRANSFER, NOBODY, NOBODY, 1), "same_wallet", "wallet_not_found"),
+    (_one(TRANSFER, OUTSIDE, NOBODY, 1), "wallet_not_found", "not_permitted"),
+    (_one(TRANSFER, OUTSIDE, EURO, 1), "not_permitted", "currency_mismatch"),
+    (_one(TRANSFER, ALICE, CLOSED, 1, "EUR"), "currency_mismatch", "wallet_closed"),
+    (_one(TRANSFER, CLOSED, FROZEN, 1), "wallet_closed", "wallet_frozen"),
+    (_one(TRANSFER, FROZEN, FULL, 1), "wallet_frozen", "limit_exceeded"),
+    (_one(TRANSFER, BOB, FULL, 1), "limit_exceeded", "insufficient_funds"),
+]
+# A wallet that does not exist stands on a second line, where it is one that nobody names.
+_UNNAMED = [
+    (_one(DEPOSIT, NOBODY, FROZEN, 1), "wallet_frozen", "wallet_not_found"),
+    (_one(DEPOSIT, NOBODY, FULL, 1), "wallet_not_found", "limit_exceeded"),
+]
+
+
+def test_the_table_of_neighbours_has_every_line_of_the_ladder_in_its_order() -> None:
+    order = [code.value for code in REFUSAL_DETAILS]
+
+    assert [(upper, lower) for _, upper, lower in _NEIGHBOURS] == list(pairwise(order))
+
+
+@pytest.mark.parametrize(("movement", "upper", "lower"), [*_NEIGHBOURS, *_UNNAMED])
+def test_what_violates_two_neighbouring_lines_is_refused_with_the_upper_one(
+    movement: Movement, upper: str, lower: str
+) -> None:
+    [refused] = post(WALLETS, [movement]).refused
+    mended = post(*_MENDED[upper](movement)).refused
+
+    assert refused.code == upper
+    assert [one.code for one in mended] == [lower]
+
+
+# What it takes away that a line applies: the worlds in which the one below it is the answer.
+_MENDED: dict[str, Callable[[Movement], tuple[list[LedgerWallet], list[Movement]]]] = {
+    "same_wallet": lambda one: (WALLETS, [one._replace(source_wallet_id=ALICE)]),
+    "wallet_not_found": lambda one: (_with(one), [one]),
+    "not_permitted": lambda one: (_with(one, kind=WalletKind.CUSTOMER), [one]),
+    "currency_mismatch": lambda one: (_with(one, currency=one.currency), [one]),
+    "wallet_closed": lambda one: (_thawed(WalletStatus.CLOSED), [one]),
+    "wallet_frozen": lambda one: (_thawed(WalletStatus.FROZEN), [one]),
+    "limit_exceeded": lambda one: (
+        [replace(wallet, balance=0, held=0, overdraft_limit=0) for wallet in WALLETS],
+        [one],
+    ),
+}
+
+
+def _thawed(status: WalletStatus) -> list[LedgerWallet]:
+    return [
+        replace(one, status=WalletStatus.ACTIVE) if one.status is status else one for one in WALLETS
+    ]
+
+
+def _with(movement: Movement, **changes: Any) -> list[LedgerWallet]:
+    """Return the wallets with these changes to both of a transaction's, which exist then."""
+    named = {movement.source_wallet_id, movement.destination_wallet_id}
+    existing = {one.id: one for one in WALLETS}
+    outside = existing[OUTSIDE]
+    made = [existing.get(one, replace(outside, id=one)) for one in named]
+    others = [one for one in WALLETS if one.id not in named]
+    return [*others, *(replace(one, **changes) for one in made)]
 
 
 def test_what_one_transaction_brings_the_next_may_spend() -> None:

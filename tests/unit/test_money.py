@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.currencies import EXPONENTS
-from contracts.money import MINOR_MAX, AmountError, decimal_of, format_minor, minor_units
+from contracts.money import AmountError, decimal_of, format_minor, minor_units
+from ledger.words import MINOR_MAX
 
 
 @given(st.integers(0, MINOR_MAX), st.sampled_from(sorted(EXPONENTS)))

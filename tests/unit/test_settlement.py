@@ -6,8 +6,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.events import BuiltFlight, Owed, Place, flights
-from processor.set_aside import Settlement
+from processor.events.messages import BuiltFlight, Owed, Place, Settlement, flights
 from runtime.publisher import Outgoing
 
 _MESSAGE = Outgoing("ackledger.events", "transaction.completed.deposit.USD", b"{}", "any.v1")

@@ -2,13 +2,13 @@
 
 from uuid import UUID
 
-from contracts.wallets import WalletKind, WalletStatus
-from processor.ledger import Wallet
-from processor.wallet_cache import WalletCache, Writing
+from ledger.state import LedgerWallet
+from ledger.words import WalletKind, WalletStatus
+from processor.poster import WalletCache, Writing
 
 
-def _wallet(number: int) -> Wallet:
-    return Wallet(
+def _wallet(number: int) -> LedgerWallet:
+    return LedgerWallet(
         UUID(int=number), WalletKind.CUSTOMER, "USD", WalletStatus.ACTIVE, number, 0, 0, 1
     )
 

@@ -11,8 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.messages import DeadLetterReason
-from processor.events import Owed
-from processor.set_aside import set_aside
+from processor.events.messages import Owed, set_aside
 from runtime.database import Connection
 from tests.integration.command_line.calling import Called, ackledger, environment_of
 from tests.integration.dead_letters.letters import audited, deposit, requested, store

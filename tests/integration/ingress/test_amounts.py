@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from contracts.money import MINOR_MAX
+from ledger.words import MINOR_MAX
 from runtime.database import connect
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors

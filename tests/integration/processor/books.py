@@ -10,7 +10,8 @@ from contracts.fingerprints import fingerprint_of_json
 from contracts.identifiers import external_wallet_id
 from contracts.money import Money
 from contracts.recording import Submission, recording_arguments
-from contracts.transactions import TransactionCommand, TransactionType
+from contracts.transactions import TransactionCommand
+from ledger.words import TransactionType
 from runtime.database import KEYED_SESSION, Connection, Pool, create_pool
 
 

@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from contracts.topology import EVENTS_EXCHANGE
-from processor.posting import Poster
-from processor.relay import OutboxRelay
+from processor.events.relay import OutboxRelay
+from processor.poster import Poster
 from runtime.database import Connection
 from runtime.publisher import Publisher
 from runtime.topology import declare_topology

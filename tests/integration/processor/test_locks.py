@@ -2,7 +2,7 @@
 
 import asyncio
 
-from processor.posting import Poster
+from processor.poster import Poster
 from runtime.database import Connection
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 

@@ -2,7 +2,7 @@
 
 from uuid import UUID, uuid4
 
-from processor.posting import Poster
+from processor.poster import Poster
 from runtime.database import Connection, Pool
 from runtime.queries import load_queries
 from tests.integration.processor.books import add_wallets, open_pool, record, transfer_command

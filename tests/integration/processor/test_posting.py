@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from contracts.recording import Submission, recorded_rows, recording_arguments
-from processor.posting import Poster
+from processor.poster import Poster
 from runtime.database import Connection
 from runtime.queries import load_queries
 from tests.integration.processor.books import (

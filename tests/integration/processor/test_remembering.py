@@ -8,11 +8,10 @@ import asyncpg
 import pytest
 
 from contracts.recording import RECORDED_COLUMNS, Submission
-from processor.events import event_message, owed_by, posted_message
-from processor.ledger import Posting
-from processor.posting import BatchResult, Loaded, Poster
-from processor.recent import RecentPostings
-from processor.wallet_cache import WalletCache
+from ledger.state import Posting
+from processor.events.buffer import EventBuffer
+from processor.events.messages import event_message, owed_by, posted_message
+from processor.poster import BatchResult, Loaded, Poster, WalletCache
 from runtime.database import Connection, Pool
 from runtime.fault_points import FaultPoint, FaultPoints
 from runtime.publisher import Outgoing
@@ -243,13 +242,13 @@ async def test_a_wallet_that_came_since_it_was_looked_for_is_found(
 
 
 async def _messages(
-    pool: Pool, recent: RecentPostings, database: Connection
+    pool: Pool, event_buffer: EventBuffer, database: Connection
 ) -> list[list[Outgoing]]:
     """The events of the one owed row: of what is remembered, and of what is in the tables."""
     row = await database.fetchrow("SELECT * FROM outbox")
     assert row is not None
     owed = owed_by(row)
-    batch = recent.get(owed.outbox_id)
+    batch = event_buffer.get(owed.outbox_id)
     assert batch is not None
     ids = owed.transaction_ids
     read = await pool.fetch(load_queries("processor")["read_transactions"], ids)
@@ -271,10 +270,10 @@ async def test_an_event_from_memory_is_the_one_from_the_tables(
         "request_id = 'r' WHERE id = $1",
         ids[1],
     )
-    recent = RecentPostings()
+    event_buffer = EventBuffer()
     async with open_pool(database_url) as pool:
-        await Poster(pool, recent=recent).post(ids)
-        remembered, read = await _messages(pool, recent, database)
+        await Poster(pool, event_buffer=event_buffer).post(ids)
+        remembered, read = await _messages(pool, event_buffer, database)
 
     assert len(remembered) == 3
     assert remembered == read
@@ -287,13 +286,13 @@ async def test_a_row_that_was_just_recorded_is_what_reading_it_gives(
     commands = [transfer_command(str(n), alice, bob, 10) for n in range(3)]
     described = commands[1]._replace(description="Miete", metadata=b'{"a":1}')
     submissions = [Submission("shop", one, "request") for one in (commands[0], described)]
-    recent = RecentPostings()
+    event_buffer = EventBuffer()
     async with open_pool(database_url) as pool:
-        poster = Poster(pool, recent=recent)
+        poster = Poster(pool, event_buffer=event_buffer)
         loaded = await poster.load([*submissions, submissions[0]])
         read = await pool.fetch(load_queries("processor")["read_pending"], list(loaded.rows), 0)
         await poster.post(submissions, loaded=loaded)
-        remembered, told = await _messages(pool, recent, database)
+        remembered, told = await _messages(pool, event_buffer, database)
 
     assert len(loaded.outcomes) == 3
     columns = len(RECORDED_COLUMNS)

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from contracts.recording import Submission, recording_arguments
-from processor.posting import Poster
+from processor.poster import Poster
 from processor.unannounced import EARLIER_MAX
 from runtime.database import Connection
 from tests.integration.processor.books import (

@@ -11,7 +11,7 @@ import pytest
 from aiormq.abc import DeliveredMessage
 
 from contracts.topology import partition_queue
-from processor.posting import Poster
+from processor.poster import Poster
 from reconciler.retry_queue import (
     LAST_CALLS,
     Expiry,

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from processor.posting import Poster
+from processor.poster import Poster
 from reconciler.integrity import (
     TRANSACTIONS_PER_STEP_MIN,
     IntegrityCheck,

@@ -9,9 +9,8 @@ import asyncpg
 import orjson
 from aiormq.abc import DeliveredMessage
 
-from processor.event_retries import REFUSED_KEPT_S
-from processor.posting import Poster
-from processor.relay import FLIGHT_MAX, OutboxRelay
+from processor.events.relay import FLIGHT_MAX, REFUSED_KEPT_S, OutboxRelay
+from processor.poster import Poster
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoints
 from runtime.publisher import Publisher

@@ -6,11 +6,10 @@ from uuid import uuid4
 
 from ops.stack import Stack
 from ops.stack.rabbitmq import PrivateRabbitMQ
-from processor.events import BuiltFlight, flights
-from processor.outbox import LEASE_S, Outbox
-from processor.posting import Poster
-from processor.relay import FLIGHT_MAX, OWED_MAX
-from processor.set_aside import Settlement
+from processor.events.messages import BuiltFlight, Settlement, flights
+from processor.events.outbox import LEASE_S, Outbox
+from processor.events.relay import FLIGHT_MAX, OWED_MAX
+from processor.poster import Poster
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.publisher import Publisher

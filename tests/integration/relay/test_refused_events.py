@@ -9,7 +9,7 @@ import pytest
 
 from dead_letters.model import DeadLetterFilter
 from dead_letters.operations import DeadLetters
-from processor.relay import LEFT_BEHIND_S
+from processor.events.relay import LEFT_BEHIND_S
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.publisher import Publisher

@@ -9,7 +9,7 @@ import pytest
 from contracts.topology import EVENTS_EXCHANGE
 from ops.stack import Stack
 from ops.stack.rabbitmq import PrivateRabbitMQ
-from processor.relay import FLIGHT_MAX, FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX
+from processor.events.relay import FLIGHT_MAX, FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.database import Connection, Pool
 from runtime.fault_points import Fault, FaultPoint, OrderedFaultPoints

@@ -15,7 +15,7 @@ from contracts.recording import Submission
 from contracts.transactions import TransactionCommand, TransactionType
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Accepted, Recorder
-from processor.posting import Poster
+from processor.poster import Poster
 from runtime.database import Pool, connect
 from runtime.publisher import Publisher
 from tests.integration.processor.books import add_wallets, open_pool

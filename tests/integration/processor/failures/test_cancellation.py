@@ -8,8 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from processor.posting import Poster
-from processor.wallet_cache import GENERATION_MAX, WalletCache
+from processor.poster import GENERATION_MAX, Poster, WalletCache
 from runtime.database import Connection, Pool, connect
 from runtime.fault_points import Fault, FaultPoint, FaultPoints, OrderedFaultPoints
 from runtime.resilience.error_classification import Fate, InterruptedPostingError, classify

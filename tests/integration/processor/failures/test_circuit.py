@@ -6,7 +6,7 @@ import time
 from aiormq.abc import DeliveredMessage
 
 from processor.circuit import PROBE_TIMEOUT_S
-from processor.partition import LOOK_EVERY_S
+from processor.pipeline import LOOK_EVERY_S
 from runtime.broker import Channel
 from runtime.database import Connection, connect
 from runtime.health import check_circuit

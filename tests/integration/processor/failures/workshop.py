@@ -14,12 +14,10 @@ from prometheus_client import REGISTRY
 from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
 from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
 from processor.circuit import Circuit
-from processor.correspondence import Correspondence
 from processor.decoding import PartitionConsumer, partition_consumer
-from processor.forwarding import Forwarder
-from processor.partition import HELD_MAX_S, PartitionProcessor
-from processor.posting import Poster
-from processor.wallet_cache import WalletCache
+from processor.pipeline import HELD_MAX_S, Pipeline
+from processor.poster import Poster, WalletCache
+from processor.replies import Forwarder, Replies
 from runtime.amqp.watchdog import QUIET_MAX_S
 from runtime.broker import Channel
 from runtime.database import KEYED_SESSION, Connection, create_pool
@@ -44,7 +42,7 @@ class Workshop:
 
     circuit: Circuit
     consumer: PartitionConsumer
-    partition: PartitionProcessor
+    partition: Pipeline
 
 
 class Signalling(FaultPoints):
@@ -86,13 +84,13 @@ async def processing(
     publisher = Publisher(publisher_url or broker_url, name="processor-publish")
     consumer = partition_consumer(broker_url, QUEUE, prefetch=prefetch, quiet_max_s=quiet_max_s)
     circuit = Circuit(pool)
-    correspondence = Correspondence(publisher=publisher, pool=pool, queue=QUEUE)
-    partition = PartitionProcessor(
+    replies = Replies(publisher=publisher, pool=pool, queue=QUEUE)
+    partition = Pipeline(
         consumer=consumer,
         poster=Poster(pool, wallet_cache=WalletCache(), fault_points=fault_points),
         circuit=circuit,
-        correspondence=correspondence,
-        forwarder=Forwarder(publisher=publisher, correspondence=correspondence),
+        replies=replies,
+        forwarder=Forwarder(publisher=publisher, replies=replies),
         posted=asyncio.Event(),
         batch_size=BATCH_SIZE,
         held_max_s=held_max_s,

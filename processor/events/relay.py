@@ -5,6 +5,11 @@ transactions were posted; and that no event keeps the others waiting: one that c
 written is set aside, one that a subscriber's full queue refuses is tried again apart from the rest.
 Not promised: that order after a failure, when a round is sent again, or between two processes that
 relay at once.
+
+All events of one routing key go to the same queues, so what a full queue refuses waits in one line
+for each. Only the first of a line is tried while the queue is full: the other subscribers get that
+one again, under its event id, and nothing else. As soon as it is taken the line follows, in its
+order, faster with each success.
 """
 
 import asyncio
@@ -12,17 +17,29 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 import structlog
 from aiormq.exceptions import ChannelPreconditionFailed
 
-from processor.event_retries import REFUSED_KEPT_S, EventRetries
-from processor.events import BuiltFlight, Owed, Place, Source, build, flights
-from processor.metrics import EVENTS, EVENTS_REFUSED, RELAY_FAILURES
-from processor.outbox import Outbox
-from processor.recent import RecentPostings
-from processor.set_aside import Settlement, tell_set_aside
+from contracts.messages import DeadLetterReason
+from processor import metrics
+from processor.events.buffer import EventBuffer
+from processor.events.messages import (
+    BuiltFlight,
+    Owed,
+    Place,
+    SetAsideEvent,
+    Settlement,
+    Source,
+    build,
+    flights,
+    not_sent,
+    set_aside,
+    tell_set_aside,
+)
+from processor.events.outbox import Outbox, Waiting
 from runtime.backoff import Backoff
 from runtime.broker import loss_as_error
 from runtime.database import UNREACHABLE, Pool
@@ -33,7 +50,8 @@ from runtime.publisher import NotConfirmedError, Outgoing, Publisher, RefusedErr
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""
 FLIGHT_MAX: Final = 64
-"""Events that are read, built and written together."""
+"""Events that are read, built and written together. Of a line whose queue was full, those in flight
+at once: those of them that are refused have reached others."""
 FLIGHTS_MAX: Final = 32
 """Flights that wait for their confirms while the next is built."""
 CONFIRM_TIMEOUT_S: Final = 10.0
@@ -48,6 +66,15 @@ _PASSING: Final[tuple[type[BaseException], ...]] = (
     asyncpg.PostgresError,
     *UNREACHABLE,
 )
+LOOK_S: Final = 1.0
+"""How often the lines are looked at: one small statement."""
+PROBE_FIRST_S: Final = 0.5
+PROBE_MOST_S: Final = 5.0
+"""A queue that has room again gets its events within this time."""
+TURN_S: Final = 1.0
+"""A line that goes forward makes way for the others after this long."""
+REFUSED_KEPT_S: Final = 3600.0
+"""An event that was refused for so long is an operator's: nobody empties that queue."""
 
 log = structlog.get_logger()
 
@@ -69,19 +96,19 @@ class OutboxRelay:
         pool: Pool,
         publisher: Publisher,
         posted: asyncio.Event,
-        recent: RecentPostings | None = None,
+        event_buffer: EventBuffer | None = None,
         fault_points: FaultPoints = NO_FAULTS,
         refused_kept_s: float = REFUSED_KEPT_S,
     ) -> None:
         """`posted` wakes the relay; what another process left is found within IDLE_S.
 
-        `recent` saves the reading of what this process posted itself. `refused_kept_s` is how long
-        an event that a full queue refuses is tried again before it is set aside.
+        `event_buffer` saves the reading of what this process posted itself. `refused_kept_s` is how
+        long an event that a full queue refuses is tried again before it is set aside.
         """
         self._outbox = Outbox(pool)
         self._publisher = publisher
         self._posted = posted
-        self._recent = recent or RecentPostings()
+        self._event_buffer = event_buffer or EventBuffer()
         self._fault_points = fault_points
         self._retries = EventRetries(
             outbox=self._outbox, publisher=publisher, kept_s=refused_kept_s
@@ -143,7 +170,7 @@ class OutboxRelay:
         _, aside = settlement.only_ended()
         tell_set_aside(aside)
         for event_type, count in settlement.confirmed.items():
-            EVENTS.labels(event_type).inc(count)
+            metrics.EVENTS.labels(event_type).inc(count)
 
     async def _give_back(self, settlement: Settlement) -> None:
         """End what is known of a round that failed, and let others have the rest at once."""
@@ -177,7 +204,7 @@ class OutboxRelay:
 
     async def _built(self, parts: Sequence[Owed]) -> BuiltFlight:
         """Build a flight's messages; what is built of a recent batch need not be kept any more."""
-        batches = [self._recent.get(part.outbox_id) for part in parts]
+        batches = [self._event_buffer.get(part.outbox_id) for part in parts]
         unknown = [
             one
             for part, batch in zip(parts, batches, strict=True)
@@ -189,7 +216,7 @@ class OutboxRelay:
         flight = build(parts, sources)
         for part, batch in zip(parts, batches, strict=True):
             if batch is not None and part.is_last:
-                self._recent.forget(part.outbox_id)
+                self._event_buffer.forget(part.outbox_id)
         return flight
 
     async def _fly(self, flight: BuiltFlight, settlement: Settlement, *, is_careful: bool) -> None:
@@ -211,7 +238,7 @@ class OutboxRelay:
             raise
         except Exception:  # noqa: BLE001  # one of them cannot be written, whatever it is
             refused = await self._fly_singly(flight)
-        EVENTS_REFUSED.inc(len(refused))
+        metrics.EVENTS_REFUSED.inc(len(refused))
         settlement.land(flight, refused)
 
     async def _fly_singly(self, flight: BuiltFlight) -> list[int]:
@@ -244,10 +271,15 @@ class OutboxRelay:
 
 
 def _tell_failure(error: Exception) -> None:
-    RELAY_FAILURES.inc()
+    metrics.RELAY_FAILURES.inc()
     # What nobody expects is worth an error; the events stay owed either way.
     tell = log.warning if isinstance(error, _PASSING) else log.error
     tell("relay_failed", error=repr(error))
+
+
+def _tell_retry_failure(error: Exception) -> None:
+    metrics.RELAY_FAILURES.inc()
+    log.warning("event_retries_failed", error=repr(error))
 
 
 def _is_too_large(error: NotConfirmedError) -> bool:
@@ -264,3 +296,123 @@ def _leave_out(flight: BuiltFlight, broken: Mapping[Place, Exception]) -> None:
     ]
     flight.broken.update({place: broken[place] for place in flight.places() if place in broken})
     flight.messages = kept
+
+
+class _Line:
+    """How a line goes: the size of its next flight, and when its first is tried again."""
+
+    def __init__(self) -> None:
+        self.size = 1
+        self.due_at = 0.0
+        self._backoff = Backoff(first_s=PROBE_FIRST_S, most_s=PROBE_MOST_S)
+
+    def take(self) -> None:
+        """A flight was taken."""
+        self.size = min(2 * self.size, FLIGHT_MAX)
+        self._backoff.reset()
+
+    def refuse(self, now: float) -> None:
+        """A flight was refused, or a part of it."""
+        self.size = 1
+        self.due_at = now + self._backoff.next_delay_s()
+
+
+class EventRetries:
+    """Publishes refused events again; those that are refused for too long become dead letters."""
+
+    def __init__(
+        self, *, outbox: Outbox, publisher: Publisher, kept_s: float = REFUSED_KEPT_S
+    ) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._kept_s = kept_s
+        self._lines: dict[str, _Line] = {}
+
+    async def run(self) -> None:
+        """Try again until cancelled."""
+        # Nothing ends the loop but cancellation.
+        await repeat(
+            self._round, every_s=LOOK_S, is_passing=one_of(Exception), failed=_tell_retry_failure
+        )
+
+    async def _round(self) -> float | None:
+        """Give each line its turn; the next round begins at once if one of them goes forward."""
+        await self._publisher.wait_until_up()
+        with loss_as_error():
+            is_more = await self._take_turns()
+        return 0 if is_more else None
+
+    async def _take_turns(self) -> bool:
+        """Give each line its turn; return whether one of them goes forward."""
+        keys = await self._outbox.lines()
+        self._lines = {key: self._lines.get(key) or _Line() for key in keys}
+        metrics.REFUSED_LINES.set(len(keys))
+        is_more = False
+        for key, line in self._lines.items():
+            if line.due_at <= _now():
+                is_more |= await self._turn(key, line)
+        return is_more
+
+    async def _turn(self, key: str, line: _Line) -> bool:
+        """Publish a line's events until one is refused; return whether there may be more."""
+        until = _now() + TURN_S
+        while _now() < until:
+            waiting = await self._outbox.claim_refused(key)
+            if waiting is None:
+                return False
+            left, aside = await self._send(waiting, line)
+            await self._outbox.settle_refused(waiting, left, aside)
+            tell_set_aside(aside)
+            if left:
+                line.refuse(_now())
+                await self._give_up(key, until)
+                return False
+        return True
+
+    async def _send(self, waiting: Waiting, line: _Line) -> tuple[list[UUID], list[SetAsideEvent]]:
+        """Publish a row's events in their order; return those left, and those set aside."""
+        ids = waiting.owed.transaction_ids
+        aside: list[SetAsideEvent] = []
+        done = 0
+        while done < len(ids):
+            part = waiting.owed._replace(transaction_ids=ids[done : done + line.size])
+            flight = build([part], [await self._outbox.read(part.transaction_ids)])
+            aside += [not_sent(part, at.transaction_id, e) for at, e in flight.broken.items()]
+            done += len(part.transaction_ids)
+            refused = await self._publish(flight)
+            if refused:
+                places = flight.places()
+                return [*(places[n].transaction_id for n in refused), *ids[done:]], aside
+            metrics.EVENTS.labels(part.event_type).inc(len(flight.messages))
+            line.take()
+        return [], aside
+
+    async def _publish(self, flight: BuiltFlight) -> Sequence[int]:
+        """Return which of a flight's messages were refused."""
+        try:
+            await self._publisher.publish_all(flight.messages, timeout_s=CONFIRM_TIMEOUT_S)
+        except RefusedError as error:
+            metrics.EVENTS_REFUSED.inc(len(error.refused))
+            return error.refused
+        return ()
+
+    async def _give_up(self, key: str, until: float) -> None:
+        """Set aside what has waited too long in a line that does not go forward."""
+        while _now() < until:
+            waiting = await self._outbox.claim_refused(key, least_age_s=self._kept_s)
+            if waiting is None:
+                return
+            aside = [
+                self._rejected(waiting.owed, waiting.attempts, one)
+                for one in waiting.owed.transaction_ids
+            ]
+            await self._outbox.settle_refused(waiting, [], aside)
+            tell_set_aside(aside)
+
+    def _rejected(self, owed: Owed, attempts: int, transaction_id: UUID) -> SetAsideEvent:
+        detail = f"a subscriber's queue refused it for {self._kept_s:g} s, {attempts} attempts"
+        return set_aside(owed, transaction_id, DeadLetterReason.EVENT_REJECTED, detail)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -14,8 +14,7 @@ import structlog
 
 from contracts.views import Row, format_moment
 from processor import metrics
-from processor.events import Owed, owed_by
-from processor.set_aside import SetAside, Settlement
+from processor.events.messages import Owed, SetAsideEvent, Settlement, owed_by
 from runtime.database import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
 from runtime.periodic import one_of, repeat
 from runtime.queries import load_queries
@@ -137,7 +136,7 @@ class Outbox:
         return Waiting(row["id"], owed, row["attempts"])
 
     async def settle_refused(
-        self, waiting: Waiting, left: Sequence[UUID], aside: Sequence[SetAside]
+        self, waiting: Waiting, left: Sequence[UUID], aside: Sequence[SetAsideEvent]
     ) -> None:
         """Keep what is left of a claimed row in its line, and set the others aside."""
         async with self._connection() as connection:
@@ -188,7 +187,9 @@ class Outbox:
         return found
 
 
-def _columns(aside: Sequence[SetAside]) -> tuple[list[UUID], list[str], list[str], list[bytes]]:
+def _columns(
+    aside: Sequence[SetAsideEvent],
+) -> tuple[list[UUID], list[str], list[str], list[bytes]]:
     return (
         [one.place.transaction_id for one in aside],
         [one.reason.value for one in aside],

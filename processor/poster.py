@@ -1,4 +1,14 @@
-"""Posting: load, decide, write. One batch is one database transaction."""
+"""Posting a batch: read, decide, write. One batch is one database transaction.
+
+Two ways lead through. Optimistic, the usual one: what a batch rests on is remembered or was read
+ahead, without locks, and one statement writes it over exactly those rows. Locked, where something
+is not known or the rows are others: read and locked, wallets in id order, then written.
+
+Wallets are remembered as this process's own batches leave them. Nothing rests on that being right:
+each comes with what wrote its row (PostgreSQL's xmin, the transaction's id), a write names the
+version that it was decided on, and where any other row is found the batch is undone and decided
+again on locked rows.
+"""
 
 import asyncio
 import logging
@@ -6,6 +16,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -14,7 +25,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -30,13 +41,13 @@ from contracts.recording import (
     recording_arguments,
 )
 from contracts.tracing import trace_id_of
-from contracts.transactions import Channel, TransactionType
-from contracts.wallets import WalletKind, WalletStatus
-from processor.deciding import Decided, decide, wallet_ids_of, writing_arguments
-from processor.ledger import PendingTransaction, Posting, Wallet
-from processor.recent import RecentBatch, RecentPostings
+from contracts.transactions import Channel
+from ledger.post import post
+from ledger.rules import REFUSAL_DETAILS
+from ledger.state import LedgerWallet, Movement, Posted, Posting
+from ledger.words import TransactionType, WalletKind, WalletStatus
+from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.unannounced import UnannouncedReader
-from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.database import Connection, Pool
 from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.queries import load_queries
@@ -44,6 +55,8 @@ from runtime.resilience.error_classification import InterruptedPostingError
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
+GENERATION_MAX: Final = 16_384
+"""Wallets in a generation; two are kept, some 10 MB in all."""
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -52,18 +65,17 @@ _TYPES: Final = {one.value: one for one in TransactionType}
 _KINDS: Final = {one.value: one for one in WalletKind}
 _STATUSES: Final = {one.value: one for one in WalletStatus}
 
-log = structlog.get_logger()
-
-
 _MISMATCH: Final = "AL001"
 """What `write_posting` raises where the rows are not those that were read."""
+
+log = structlog.get_logger()
 
 
 class PostingMismatchError(Exception):
     """The database changed other rows than were read; the batch was undone."""
 
 
-class Outcome(NamedTuple):
+class ItemOutcome(NamedTuple):
     """What became of one item: the transaction it stands for, or a reused idempotency key."""
 
     transaction_id: UUID
@@ -76,13 +88,94 @@ Item: TypeAlias = UUID | Submission
 """What is to be posted: a recorded row by its id, or a submission that is not recorded yet."""
 
 
+class Writing:
+    """What writes rows of wallets: a batch, from its decision on, or whoever did so before."""
+
+    __slots__ = ("row_version",)
+
+    def __init__(self, row_version: int | None = None) -> None:
+        """`row_version` is None until it is committed."""
+        self.row_version = row_version
+
+
+class VersionedWallet(NamedTuple):
+    """A wallet, and what writes its row."""
+
+    wallet: LedgerWallet
+    writing: Writing
+
+
+class WalletCache:
+    """The wallets that were decided last: at least one generation of them, at most two."""
+
+    def __init__(self, *, generation_max: int = GENERATION_MAX) -> None:
+        """`generation_max` 0 keeps none."""
+        self._generation_max = generation_max
+        self._young: dict[UUID, VersionedWallet] = {}
+        self._old: dict[UUID, VersionedWallet] = {}
+        self._latest = Writing(0)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it keeps any."""
+        return self._generation_max > 0
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the last batch that was kept is decided, and not committed yet."""
+        return self._latest.row_version is None
+
+    def find(self, wallet_ids: Iterable[UUID]) -> tuple[dict[UUID, VersionedWallet], list[UUID]]:
+        """Return those that are here, and the ids of the others."""
+        young, old = self._young, self._old
+        found: dict[UUID, VersionedWallet] = {}
+        missing: list[UUID] = []
+        for wallet_id in wallet_ids:
+            cached = young.get(wallet_id) or old.get(wallet_id)
+            if cached is None:
+                missing.append(wallet_id)
+            else:
+                found[wallet_id] = cached
+        return found, missing
+
+    def keep(self, wallets: Iterable[LedgerWallet], writing: Writing) -> None:
+        """Remember wallets as a batch will leave them."""
+        if not self.is_on:
+            return
+        kept = {wallet.id: VersionedWallet(wallet, writing) for wallet in wallets}
+        if not kept:
+            return
+        self._young.update(kept)
+        self._latest = writing
+        if len(self._young) >= self._generation_max:
+            self._old, self._young = self._young, {}
+
+    def clear(self) -> None:
+        """Forget all: a batch was not written, or somebody else wrote a wallet, perhaps more."""
+        self._young, self._old = {}, {}
+        self._latest = Writing(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A batch that is decided, and perhaps not written yet."""
+
+    posting: Posting
+    written_over: list[Writing]
+    """What wrote the row of each wallet that is to be written, in their order."""
+    seen: dict[UUID, Writing]
+    """What wrote the rows of the other wallets that a refusal rests on."""
+    writing: Writing
+    """The batch itself."""
+
+
 @dataclass(slots=True)
 class Loaded:
     """A batch as it was read, without locks: an outcome for each item, and what is PENDING."""
 
-    outcomes: list[Outcome]
+    outcomes: list[ItemOutcome]
     rows: Mapping[UUID, RecordedView]
-    pending: list[PendingTransaction]
+    pending: list[Movement]
     wallets: Mapping[UUID, VersionedWallet]
     """Those of their wallets that no batch before had left in memory."""
     decided: Decided | None = None
@@ -97,7 +190,7 @@ class Loaded:
 class BatchResult:
     """A committed batch: an outcome for each item, in their order, and what was decided."""
 
-    outcomes: list[Outcome]
+    outcomes: list[ItemOutcome]
     posting: Posting
     is_partial: bool = False
     """Whether some items are still to be posted: other transactions went first. Post again."""
@@ -112,13 +205,13 @@ class Poster:
         *,
         partition: int = 0,
         partitions: int = 1,
-        recent: RecentPostings | None = None,
+        event_buffer: EventBuffer | None = None,
         wallet_cache: WalletCache | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         """Post what belongs to a partition, and record what belongs to another of so many.
 
-        `recent` is told of what was posted, for a relay that makes room in it.
+        `event_buffer` is told of what was posted, for a relay that makes room in it.
 
         A poster that has wallets in `wallet_cache` writes them without having locked them in id
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
@@ -128,7 +221,7 @@ class Poster:
         self._partitions = partitions
         self._unannounced = UnannouncedReader(partition, partitions=partitions)
         self._to_forget: list[UUID] = []
-        self._recent = recent
+        self._event_buffer = event_buffer
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
         self._sql = load_queries("processor")
@@ -148,7 +241,7 @@ class Poster:
                 await self._unannounced.forget(connection, self._to_forget)
                 self._to_forget.clear()
             if self._wallet_cache.is_on:
-                _, unknown = self._wallet_cache.find(wallet_ids_of(loaded.pending))
+                _, unknown = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
                 loaded.wallets = await self._wallets(connection, unknown, query="read_wallets")
             return loaded
 
@@ -203,47 +296,20 @@ class Poster:
             await bury(transaction_id)
         return transaction_id
 
-    def _settle(self, posting: "asyncio.Task[BatchResult]") -> None:
-        """Let go of a posting, which nobody may have waited for to its end."""
-        self._under_way.discard(posting)
-        error = None if posting.cancelled() else posting.exception()
-        if error is not None:
-            log.debug("posting_failed", error=repr(error))
-        if error is not None or posting.cancelled():
-            # As far as anybody knows it was not written, and the next one must not rest on it.
-            self._wallet_cache.clear()
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection, given up if its server falls silent."""
-        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            with _given_up_in_silence(connection):
-                yield connection
-
-    @asynccontextmanager
-    async def _database_transaction(self) -> AsyncIterator[Connection]:
-        """A database transaction on such a connection."""
-        async with (
-            self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
-            connection.transaction(),
-        ):
-            with _given_up_in_silence(connection):
-                yield connection
-
     async def _post(self, items: Sequence[Item], loaded: Loaded | None) -> BatchResult:
-        if self._recent is not None:
-            await self._recent.room()
+        if self._event_buffer is not None:
+            await self._event_buffer.room()
         try:
             if loaded is None and not any(isinstance(item, Submission) for item in items):
                 loaded = await self.load(items)
-            return await self._post_known(loaded) or await self._post_locked(items, loaded)
+            return await self._post_optimistic(loaded) or await self._post_locked(items, loaded)
         except PostingMismatchError as error:
             # Somebody changed one of them since it was read. With the rows locked nobody can.
             log.info("batch_changed_meanwhile", error=str(error))
             self._wallet_cache.clear()
             return await self._post_locked(items, None, is_locked=True)
 
-    async def _post_known(self, loaded: Loaded | None) -> BatchResult | None:
+    async def _post_optimistic(self, loaded: Loaded | None) -> BatchResult | None:
         """Commit with one statement where all is known that it rests on; None where it is not."""
         decided = None if loaded is None else loaded.decided or self._decide(loaded)
         if loaded is None or decided is None:
@@ -259,44 +325,12 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, is_locked=is_locked)
-            known, missing = self._wallet_cache.find(wallet_ids_of(loaded.pending))
+            known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
             known |= await self._wallets(connection, missing, query="lock_wallets")
             decided = self._decide_on(known, loaded)
             written = await self._write(connection, decided)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
         return await self._committed(loaded, decided, written)
-
-    def _decide(self, loaded: Loaded) -> Decided | None:
-        """Decide without locks; None where a wallet is not known, or there is nothing to do.
-
-        A wallet that was not there when it was looked for may have come since, and a refusal could
-        not name the row that it rests on: with a lock it is looked for again.
-        """
-        if not loaded.pending:
-            return None
-        known, missing = self._wallet_cache.find(wallet_ids_of(loaded.pending))
-        # What a batch before has left since is newer than what was read.
-        read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
-        if len(read) < len(missing):
-            return None
-        return self._decide_on(known | read, loaded)
-
-    def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided:
-        decided = decide(known, loaded.pending)
-        self._wallet_cache.keep(decided.posting.wallets, decided.writing)
-        return decided
-
-    async def _committed(
-        self, loaded: Loaded, decided: Decided, written: asyncpg.Record | None
-    ) -> BatchResult:
-        if written is not None:
-            self._remember(loaded, decided, written)
-        if log.is_enabled_for(logging.DEBUG):
-            await self._tell_traces(loaded.pending)
-        if loaded.earlier:
-            # Only the last batch's: the reconciler takes the marks that are left.
-            self._to_forget = list(loaded.earlier)
-        return BatchResult(loaded.outcomes, decided.posting, loaded.is_partial)
 
     async def _load(
         self,
@@ -325,37 +359,37 @@ class Poster:
                 in_hand=() if behind is None else behind.rows.keys(),
                 is_locked=is_locked,
             )
-            pending = [_pending_transaction(row) for row in put.rows]
+            pending = [_movement(row) for row in put.rows]
             by_id.update((row["id"], row) for row in put.rows)
             return Loaded(outcomes, by_id, pending, {}, None, put.earlier, put.is_partial)
-        pending = [_pending_transaction(by_id[one]) for one in order if one in by_id]
+        pending = [_movement(by_id[one]) for one in order if one in by_id]
         return Loaded(outcomes, by_id, pending, wallets={})
 
     async def _record(
         self, connection: Connection, items: Sequence[Item]
-    ) -> tuple[list[Outcome], dict[UUID, RecordedView], bool]:
+    ) -> tuple[list[ItemOutcome], dict[UUID, RecordedView], bool]:
         """Give each submission its row, and each item its outcome; also return the new rows.
 
         And whether any transaction of the partition is unannounced, as far as this has looked.
         """
         submissions = [item for item in items if isinstance(item, Submission)]
         if not submissions:
-            return [Outcome(item) for item in items if isinstance(item, UUID)], {}, False
+            return [ItemOutcome(item) for item in items if isinstance(item, UUID)], {}, False
         arguments = recording_arguments(submissions)
         rows = await connection.fetch(self._sql["record_transactions"], *arguments, self._partition)
         recorded = recorded_rows(rows, len(submissions))
         outcomes = iter(map(self._outcome, submissions, recorded))
         return (
-            [Outcome(one) if isinstance(one, UUID) else next(outcomes) for one in items],
+            [ItemOutcome(one) if isinstance(one, UUID) else next(outcomes) for one in items],
             recorded_views(arguments, recorded, channel=Channel.AMQP),
             rows[0][-1],
         )
 
-    def _outcome(self, submission: Submission, recorded: RecordedRow) -> Outcome:
+    def _outcome(self, submission: Submission, recorded: RecordedRow) -> ItemOutcome:
         if not recorded.is_same:
-            return Outcome(recorded.id, is_key_reused=True)
+            return ItemOutcome(recorded.id, is_key_reused=True)
         if self._partitions == 1 or not recorded.is_pending:
-            return Outcome(recorded.id)
+            return ItemOutcome(recorded.id)
         command = submission.command
         partition = posting_partition(
             command.source_wallet_id,
@@ -363,7 +397,9 @@ class Poster:
             command.money.currency,
             count=self._partitions,
         )
-        return Outcome(recorded.id, partition=None if partition == self._partition else partition)
+        return ItemOutcome(
+            recorded.id, partition=None if partition == self._partition else partition
+        )
 
     async def _wallets(
         self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str
@@ -377,15 +413,61 @@ class Poster:
             self._changed_at = max(self._changed_at, changed_at)
         return found
 
+    def _decide(self, loaded: Loaded) -> Decided | None:
+        """Decide without locks; None where a wallet is not known, or there is nothing to do.
+
+        A wallet that was not there when it was looked for may have come since, and a refusal could
+        not name the row that it rests on: with a lock it is looked for again.
+        """
+        if not loaded.pending:
+            return None
+        known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
+        # What a batch before has left since is newer than what was read.
+        read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
+        if len(read) < len(missing):
+            return None
+        return self._decide_on(known | read, loaded)
+
+    def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided:
+        decided = _decide_batch(known, loaded.pending)
+        self._wallet_cache.keep(decided.posting.wallets, decided.writing)
+        return decided
+
+    async def _write(self, connection: Connection, decided: Decided) -> asyncpg.Record | None:
+        """Write what was decided; None where that is nothing."""
+        if not decided.posting.posted and not decided.posting.refused:
+            return None
+        arguments = _writing_arguments(decided)
+        try:
+            return await connection.fetchrow(
+                self._sql["write_posting"], self._changed_at, *arguments
+            )
+        except asyncpg.PostgresError as error:
+            if error.sqlstate == _MISMATCH:
+                raise PostingMismatchError(str(error)) from error
+            raise
+
+    async def _committed(
+        self, loaded: Loaded, decided: Decided, written: asyncpg.Record | None
+    ) -> BatchResult:
+        if written is not None:
+            self._remember(loaded, decided, written)
+        if log.is_enabled_for(logging.DEBUG):
+            await self._tell_traces(loaded.pending)
+        if loaded.earlier:
+            # Only the last batch's: the reconciler takes the marks that are left.
+            self._to_forget = list(loaded.earlier)
+        return BatchResult(loaded.outcomes, decided.posting, loaded.is_partial)
+
     def _remember(self, loaded: Loaded, decided: Decided, written: asyncpg.Record) -> None:
         """Keep what a commit has left for the next batch and for the relay."""
         decided.writing.row_version = written["row_version"]
         self._changed_at = max(self._changed_at, written["moment"])
-        if self._recent is not None and decided.posting.posted:
-            batch = RecentBatch(loaded.rows, decided.posting.posted, self._changed_at)
-            self._recent.keep(written["completed_outbox_id"], batch)
+        if self._event_buffer is not None and decided.posting.posted:
+            batch = BufferedBatch(loaded.rows, decided.posting.posted, self._changed_at)
+            self._event_buffer.keep(written["completed_outbox_id"], batch)
 
-    async def _tell_traces(self, pending: Sequence[PendingTransaction]) -> None:
+    async def _tell_traces(self, pending: Sequence[Movement]) -> None:
         """Say what is committed, under the request and the trace id that each came with.
 
         It is committed: whatever fails here costs lines of a log, never the batch.
@@ -397,21 +479,82 @@ class Poster:
             log.warning("traces_not_told", transactions=len(pending), error=repr(error))
             return
         for row in rows:
-            _tell_trace(row)
-
-    async def _write(self, connection: Connection, decided: Decided) -> asyncpg.Record | None:
-        """Write what was decided; None where that is nothing."""
-        if not decided.posting.posted and not decided.posting.refused:
-            return None
-        arguments = writing_arguments(decided)
-        try:
-            return await connection.fetchrow(
-                self._sql["write_posting"], self._changed_at, *arguments
+            trace_id = None if row["traceparent"] is None else trace_id_of(row["traceparent"])
+            log.debug(
+                "transaction_committed",
+                transaction_id=str(row["id"]),
+                request_id=row["request_id"] or trace_id,
+                trace_id=trace_id,
             )
-        except asyncpg.PostgresError as error:
-            if error.sqlstate == _MISMATCH:
-                raise PostingMismatchError(str(error)) from error
-            raise
+
+    def _settle(self, posting: "asyncio.Task[BatchResult]") -> None:
+        """Let go of a posting, which nobody may have waited for to its end."""
+        self._under_way.discard(posting)
+        error = None if posting.cancelled() else posting.exception()
+        if error is not None:
+            log.debug("posting_failed", error=repr(error))
+        if error is not None or posting.cancelled():
+            # As far as anybody knows it was not written, and the next one must not rest on it.
+            self._wallet_cache.clear()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """A connection, given up if its server falls silent."""
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            with _given_up_in_silence(connection):
+                yield connection
+
+    @asynccontextmanager
+    async def _database_transaction(self) -> AsyncIterator[Connection]:
+        """A database transaction on such a connection."""
+        async with (
+            self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
+            connection.transaction(),
+        ):
+            with _given_up_in_silence(connection):
+                yield connection
+
+
+def _wallet_ids_of(pending: Iterable[Movement]) -> set[UUID]:
+    """Return the ids of the wallets that transactions name."""
+    ids: set[UUID] = set()
+    for transaction in pending:
+        ids.add(transaction.source_wallet_id)
+        ids.add(transaction.destination_wallet_id)
+    return ids
+
+
+def _decide_batch(known: Mapping[UUID, VersionedWallet], pending: Sequence[Movement]) -> Decided:
+    """Decide transactions in their order; `known` are all wallets that exist of those they name."""
+    posting = post((one.wallet for one in known.values()), pending)
+    written_over = {wallet.id: known[wallet.id].writing for wallet in posting.wallets}
+    seen: dict[UUID, Writing] = {}
+    if posting.refused:
+        refused = {one.transaction_id for one in posting.refused}
+        named = _wallet_ids_of(one for one in pending if one.id in refused)
+        seen = {one: known[one].writing for one in named & known.keys() - written_over.keys()}
+    return Decided(posting, list(written_over.values()), seen, Writing())
+
+
+def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
+    """Return the arrays of the query `write_posting`, which stand behind its first argument.
+
+    A row of a batch that was not committed has no version: no row has that, so nothing is written.
+    """
+    posting = decided.posting
+    changed, posted, refused = posting.wallets, posting.posted, posting.refused
+    return (
+        [wallet.id for wallet in changed],
+        [wallet.balance for wallet in changed],
+        [wallet.version for wallet in changed],
+        [writing.row_version for writing in decided.written_over],
+        *(zip(*posted, strict=True) if posted else [()] * len(Posted._fields)),
+        [refusal.transaction_id for refusal in refused],
+        [refusal.code.value for refusal in refused],
+        [REFUSAL_DETAILS[refusal.code] for refusal in refused],
+        list(decided.seen),
+        [writing.row_version for writing in decided.seen.values()],
+    )
 
 
 @contextmanager
@@ -424,19 +567,19 @@ def _given_up_in_silence(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _pending_transaction(row: RecordedView) -> PendingTransaction:
+def _movement(row: RecordedView) -> Movement:
     # By position: a name costs a lookup for each of six columns.
     transaction_id, kind, source, destination, amount, currency = islice(row.values(), 6)
-    return PendingTransaction(transaction_id, _TYPES[kind], source, destination, amount, currency)
+    return Movement(transaction_id, _TYPES[kind], source, destination, amount, currency)
 
 
-def _wallet(row: asyncpg.Record) -> tuple[Wallet, int, datetime]:
+def _wallet(row: asyncpg.Record) -> tuple[LedgerWallet, int, datetime]:
     """Return a wallet, its row's version, and when it was changed last."""
     (
         wallet_id, kind, currency, status, balance, held, overdraft_limit, version, row_version,
         updated_at,
     ) = row  # fmt: skip
-    wallet = Wallet(
+    wallet = LedgerWallet(
         wallet_id,
         _KINDS[kind],
         currency,
@@ -447,13 +590,3 @@ def _wallet(row: asyncpg.Record) -> tuple[Wallet, int, datetime]:
         version,
     )
     return wallet, row_version, updated_at
-
-
-def _tell_trace(row: asyncpg.Record) -> None:
-    trace_id = None if row["traceparent"] is None else trace_id_of(row["traceparent"])
-    log.debug(
-        "transaction_committed",
-        transaction_id=str(row["id"]),
-        request_id=row["request_id"] or trace_id,
-        trace_id=trace_id,
-    )

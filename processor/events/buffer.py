@@ -14,7 +14,7 @@ import structlog
 
 from contracts.event_bodies import PostedRow
 from contracts.recording import RecordedView
-from processor.ledger import Posted
+from ledger.state import Posted
 
 RECENT_MAX: Final = 8_192
 """Transactions; beyond them posting waits for the relay."""
@@ -24,7 +24,7 @@ PATIENCE_S: Final = 1.0
 log = structlog.get_logger()
 
 
-class RecentBatch:
+class BufferedBatch:
     """The posted transactions of one commit: as they were recorded, and what became of them."""
 
     def __init__(
@@ -46,20 +46,20 @@ class RecentBatch:
         ]
 
 
-class RecentPostings:
+class EventBuffer:
     """The last batches that were committed here, by their rows in the outbox."""
 
     def __init__(self) -> None:
-        self._batches: dict[UUID, RecentBatch] = {}
+        self._batches: dict[UUID, BufferedBatch] = {}
         self._size = 0
         self._told = asyncio.Event()
 
-    def keep(self, outbox_id: UUID, batch: RecentBatch) -> None:
+    def keep(self, outbox_id: UUID, batch: BufferedBatch) -> None:
         """Remember a batch until it is told of."""
         self._batches[outbox_id] = batch
         self._size += len(batch)
 
-    def get(self, outbox_id: UUID) -> RecentBatch | None:
+    def get(self, outbox_id: UUID) -> BufferedBatch | None:
         """Return a batch, if it is still known."""
         return self._batches.get(outbox_id)
 

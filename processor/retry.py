@@ -11,7 +11,7 @@ import structlog
 
 from processor import metrics
 from processor.circuit import Circuit
-from processor.posting import BatchResult, Item, Loaded, Outcome, Poster
+from processor.poster import BatchResult, Item, ItemOutcome, Loaded, Poster
 from runtime.backoff import Backoff
 from runtime.resilience.error_classification import Fate, GivenBackError, classify
 
@@ -31,18 +31,18 @@ class _StuckError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class FailedItem:
     """An item that failed alone, for an unknown reason: it is to be set aside."""
 
     item: Item
     error: Exception
 
 
-Settled: TypeAlias = Outcome | Failed
-SetAside: TypeAlias = Callable[[Failed], Awaitable[None]]
+ItemResult: TypeAlias = ItemOutcome | FailedItem
+SetAside: TypeAlias = Callable[[FailedItem], Awaitable[None]]
 
 
-class PerseveringPoster:
+class RetryingPoster:
     """Posts a partition's batches; only what fails alone, for an unknown reason, is given up.
 
     What passes (a lock, a full disk, a statement that takes too long) is waited for without an
@@ -65,7 +65,7 @@ class PerseveringPoster:
 
     async def post(
         self, items: Sequence[Item], *, set_aside: SetAside, loaded: Loaded | None = None
-    ) -> list[Settled]:
+    ) -> list[ItemResult]:
         """Return what became of each item, in their order; `loaded` is what was read of them.
 
         `set_aside` takes what is no item and failed alone: it was accepted earlier (unannounced),
@@ -96,7 +96,7 @@ class PerseveringPoster:
 
     async def _post(
         self, items: Sequence[Item], set_aside: SetAside, loaded: Loaded | None = None
-    ) -> list[Settled]:
+    ) -> list[ItemResult]:
         backoff = _backoff()
         is_first = True
         while True:
@@ -113,7 +113,7 @@ class PerseveringPoster:
                 if len(items) > 1:
                     return await self._post_halves(items, set_aside, error)
                 if not is_first or not await self._post_earlier(items[0], set_aside):
-                    return [Failed(items[0], error)]
+                    return [FailedItem(items[0], error)]
                 is_first = False
             else:
                 self._tell(result)
@@ -132,13 +132,13 @@ class PerseveringPoster:
             return False
         for one in earlier:
             for settled in await self._post([one], set_aside):
-                if isinstance(settled, Failed):
+                if isinstance(settled, FailedItem):
                     await set_aside(settled)
         return bool(earlier)
 
     async def _post_halves(
         self, items: Sequence[Item], set_aside: SetAside, cause: BaseException | None
-    ) -> list[Settled]:
+    ) -> list[ItemResult]:
         metrics.BISECTIONS.inc()
         log.warning("batch_bisected", transactions=len(items), error=repr(cause))
         middle = len(items) // 2

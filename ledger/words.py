@@ -1,0 +1,61 @@
+"""The words that the rules speak of: types, statuses, kinds, and why a transaction fails."""
+
+from enum import StrEnum
+from typing import Final
+
+MINOR_MAX: Final = 2**63 - 1
+"""The largest balance, in minor units: what PostgreSQL's bigint holds."""
+
+
+class TransactionType(StrEnum):
+    """What a transaction does."""
+
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    TRANSFER = "transfer"
+    REVERSAL = "reversal"
+
+
+class TransactionStatus(StrEnum):
+    """Where a transaction stands. COMPLETED, FAILED and REVERSED never go back."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    REVERSED = "REVERSED"
+    QUARANTINED = "QUARANTINED"
+
+
+FINAL_STATUSES: Final = frozenset(
+    {TransactionStatus.COMPLETED, TransactionStatus.FAILED, TransactionStatus.REVERSED}
+)
+
+
+class FailureCode(StrEnum):
+    """Why a transaction FAILED."""
+
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    WALLET_NOT_FOUND = "wallet_not_found"
+    WALLET_FROZEN = "wallet_frozen"
+    WALLET_CLOSED = "wallet_closed"
+    CURRENCY_MISMATCH = "currency_mismatch"
+    SAME_WALLET = "same_wallet"
+    NOT_PERMITTED = "not_permitted"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    DISCARDED = "discarded"
+    EXPIRED = "expired"
+
+
+class WalletStatus(StrEnum):
+    """A FROZEN wallet moves no money either way; a CLOSED one never will again."""
+
+    ACTIVE = "ACTIVE"
+    FROZEN = "FROZEN"
+    CLOSED = "CLOSED"
+
+
+class WalletKind(StrEnum):
+    """Customers' wallets, and one external wallet a currency: the world outside the ledger."""
+
+    CUSTOMER = "customer"
+    EXTERNAL = "external"

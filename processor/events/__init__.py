@@ -1,0 +1,1 @@
+"""Events: what commits owe, kept in an outbox until the broker has it."""
