@@ -76,7 +76,7 @@ compare: setup ## Measure this tree and BASE=<commit> in turns, ROUNDS=3, and pr
 	@test -n "$(BASE)" || { echo "BASE=<commit> is missing" >&2; exit 2; }
 	@test -d .local/base-$(BASE) || git worktree add --quiet --detach .local/base-$(BASE) $(BASE)
 	@$(MAKE) --quiet -C .local/base-$(BASE) setup PYTHON="$(PYTHON)"
-	@$(BIN)/python -m benchmarks.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
+	@$(BIN)/python -m tools.bench.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
 
 .PHONY: check
 check: setup ## Everything that needs no server: lint, types, layers, generated documents
@@ -84,7 +84,7 @@ check: setup ## Everything that needs no server: lint, types, layers, generated 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m ops.documents --check
+	$(BIN)/python -m tools.documents --check
 	$(BIN)/squawk migrations/*.sql
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
@@ -95,7 +95,7 @@ format: setup ## Format the code and mend what the linter can mend
 
 .PHONY: documents
 documents: setup ## Generate the OpenAPI and AsyncAPI documents anew
-	$(BIN)/python -m ops.documents
+	$(BIN)/python -m tools.documents
 
 .PHONY: lock
 lock: setup ## Resolve the dependencies anew into requirements/*.lock

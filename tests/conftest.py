@@ -14,17 +14,17 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from ops.settings import StackSettings
-from ops.stack import Stack, StackOptions, add_upstream_user, add_vhost, remove_vhost, start_stack
-from ops.stack.erlang import find_any
-from ops.stack.management import Management
-from ops.stack.probes import run_apart
-from ops.system import System
 from runtime.database import connect
 from runtime.migrations import load_migrations, migrate
 from runtime.settings import load_settings
 from runtime.topology import declare_topology
 from tests.support import Api, Upstream
+from tools.settings import StackSettings
+from tools.stack import Stack, StackOptions, add_upstream_user, add_vhost, remove_vhost, start_stack
+from tools.stack.erlang import find_any
+from tools.stack.management import Management
+from tools.stack.probes import run_apart
+from tools.system import System
 
 _ROOT = Path(__file__).parent.parent
 _TEMPLATE = "ackledger_template"

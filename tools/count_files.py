@@ -30,12 +30,12 @@ import aio_pika
 import orjson
 
 from ingress.__main__ import serve as serve_ingress
-from ops.stack import StackOptions, start_stack
-from ops.stack.ports import PortClaims
-from ops.system import Instance, Role, System
 from processor.__main__ import serve as serve_processor
 from runtime.lifecycle import run_process
 from runtime.settings import IngressSettings, ProcessorSettings
+from tools.stack import StackOptions, start_stack
+from tools.stack.ports import PortClaims
+from tools.system import Instance, Role, System
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CALLS: Final = 10

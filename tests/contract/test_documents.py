@@ -27,8 +27,8 @@ from contracts.views import (
     render_wallet,
     render_wallet_entry,
 )
-from ops.documents import ASYNCAPI, DIRECTORY, OPENAPI, build_documents, text_of
-from ops.documents.checking import faults_of
+from tools.documents import ASYNCAPI, DIRECTORY, OPENAPI, build_documents, text_of
+from tools.documents.checking import faults_of
 
 ROOT = Path(__file__).parents[2]
 SURFACE = {
@@ -126,7 +126,7 @@ def test_a_fault_is_found_in_either_document() -> None:
 
 def test_the_check_names_the_stale_file_and_the_way_out(tmp_path: Path) -> None:
     command = (
-        "import pathlib, ops.documents.__main__ as m;"
+        "import pathlib, tools.documents.__main__ as m;"
         f"m.DIRECTORY = pathlib.Path({str(tmp_path)!r});"
         "import sys; sys.argv = ['documents', '--check']; sys.exit(m.main())"
     )
@@ -140,7 +140,7 @@ def test_the_check_names_the_stale_file_and_the_way_out(tmp_path: Path) -> None:
 
 def test_two_processes_make_the_same_bytes() -> None:
     program = (
-        "import ops.documents as d; [print(d.text_of(x)) for x in d.build_documents().values()]"
+        "import tools.documents as d; [print(d.text_of(x)) for x in d.build_documents().values()]"
     )
     outputs = {
         subprocess.run(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from ops.stack import Stack, add_upstream_user
-from ops.system import Instance, Role, System
 from tests.conftest import private_stack
 from tests.support import Api, Upstream
+from tools.stack import Stack, add_upstream_user
+from tools.system import Instance, Role, System
 
 
 @dataclass(frozen=True)

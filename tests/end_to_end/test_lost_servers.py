@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from ops.stack import Service
 from tests.end_to_end.conftest import Plant
 from tests.end_to_end.load import assert_all_is_final, loaded
 from tests.support import Answer, Api, deposit, eventually, requested, withdrawal
+from tools.stack import Service
 
 pytestmark = pytest.mark.usefixtures("survivors")
 

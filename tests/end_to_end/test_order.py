@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 from yarl import URL
 
-from ops.chaos.proxy import Proxy
-from ops.stack import Stack
-from ops.system import Instance, Role
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.support import Api, eventually, requested, withdrawal
+from tools.chaos.proxy import Proxy
+from tools.stack import Stack
+from tools.system import Instance, Role
 
 ROUNDS = 12
 

@@ -9,11 +9,11 @@ import orjson
 import pytest
 
 from contracts.partitions import partition_of_wallet
-from ops.stack import Stack, add_upstream_user, add_vhost, remove_vhost
-from ops.system import System
 from tests.conftest import create_database, drop_database
 from tests.integration.processor.correspondents import listening
 from tests.support import Api, Upstream, eventually, requested, withdrawal
+from tools.stack import Stack, add_upstream_user, add_vhost, remove_vhost
+from tools.system import System
 
 PARTITIONS = 4
 WALLETS = 8

@@ -13,11 +13,11 @@ import psutil
 import pytest
 from yarl import URL
 
-from ops.launching import command_of, with_our_code
-from ops.system import Instance, Role, System
+from cli.launching import command_of, with_our_code
 from runtime.database import connect
 from tests.end_to_end.conftest import INSTANCES, Plant
 from tests.support import Api, deposit, eventually, requested
+from tools.system import Instance, Role, System
 
 _COOKIE: Final = "c00kie-kept-by-nobody"
 _DESCRIPTION: Final = "a-description-that-is-nobodys-business"

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from ops.escaping import printable
+from cli.escaping import printable
 from tests.conftest import Doors
 from tests.integration.command_line.calling import Called, ackledger
 from tests.support import deposit, eventually

@@ -1,4 +1,4 @@
-"""Commands print through ops/output.py alone, where everything is escaped."""
+"""Commands print through cli/output.py alone, where everything is escaped."""
 
 import ast
 from pathlib import Path
@@ -8,10 +8,10 @@ from tests.house.source_tree import is_program, place, python_files, relative, t
 
 # Calls that write to the terminal as it comes: 'module:what' -> why it is no danger.
 EXCEPTIONS: Final = {
-    "ops/output.py": "the place itself",
-    "ops/documents/__main__.py": "writes documents of ours, for us",
-    "ops/command_line.py": "the version, and failures, whose text is escaped",
-    "ops/commands/run.py": "a command to copy, of our own address and key",
+    "cli/output.py": "the place itself",
+    "tools/documents/__main__.py": "writes documents of ours, for us",
+    "cli/command_line.py": "the version, and failures, whose text is escaped",
+    "tools/commands/run.py": "a command to copy, of our own address and key",
 }
 _RAW: Final = {"print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}
 
@@ -28,7 +28,7 @@ def _paths() -> dict[str, Path]:
     """The files of the command and of the tools, but not programs that developers run by hand."""
     return {
         relative(path): path
-        for path in python_files("ops", "tools")
+        for path in python_files("cli", "tools")
         if path.name == "__main__.py" or not is_program(path)
     }
 

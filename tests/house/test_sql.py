@@ -25,7 +25,7 @@ _STATEMENT: Final = re.compile(
 )
 # File -> why it may load another package's statement.
 BORROWERS: Final = {
-    "ops/bench/laying.py": "records a backlog by the statement that the ingress records with",
+    "tools/bench/laying.py": "records a backlog by the statement that the ingress records with",
 }
 _BLOCK: Final = re.compile(r"^-- name: (?P<name>\w+)\n(?P<next>.*)$", re.MULTILINE)
 

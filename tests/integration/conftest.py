@@ -6,11 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from ops.stack import Stack, add_vhost, remove_vhost
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.publisher import Publisher
 from runtime.topology import declare_topology
 from tests.integration.reconciler.serving import running
+from tools.stack import Stack, add_vhost, remove_vhost
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from rich.table import Table
 from rich.text import Text
 
-from ops.escaping import json_safe, printable
-from ops.failures import RefusedError
-from ops.output import console, json_of, print_json, print_line, print_table, say
-from ops.safe_console import SafeConsole
+from cli.escaping import json_safe, printable
+from cli.failures import RefusedError
+from cli.output import console, json_of, print_json, print_line, print_table, say
+from cli.safe_console import SafeConsole
 
 HOSTILE = (
     "x\x1b]0;title\x07\x1b[31m\x9b2J\x7f\nall is well\r\u202e\u2066[red]:bomb:[/red][link=http://e]"

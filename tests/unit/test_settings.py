@@ -6,12 +6,11 @@ import pytest
 import typer
 from pydantic_settings import BaseSettings
 
+from cli.command_line import build_app
+from cli.dead_letters import ANY, filter_of
 from contracts.messages import DeadLetterReason
 from contracts.pages import DeadLetterState
 from contracts.transactions import RequestedType
-from ops.command_line import build_app
-from ops.dead_letters import ANY, filter_of
-from ops.settings import StackSettings
 from runtime.settings import (
     ConfigurationError,
     IngressSettings,
@@ -22,6 +21,7 @@ from runtime.settings import (
     load_settings,
     variable_of,
 )
+from tools.settings import StackSettings
 
 SERVERS = {
     "DATABASE_URL": "postgresql://ledger@db.example/books",

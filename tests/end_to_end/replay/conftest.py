@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import pytest
 
-from ops.clients.addresses import Addresses
-from ops.replay.options import ReplayOptions, mapping_of
-from ops.replay.session import run_replay
-from ops.replay.tally import Tally
+from cli.clients.addresses import Addresses
+from cli.replay.options import ReplayOptions, mapping_of
+from cli.replay.session import run_replay
+from cli.replay.tally import Tally
 from runtime.database import connect
 from tests.conftest import Doors
 from verification.checks import VerificationReport
@@ -93,7 +93,7 @@ async def replay_file(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "ops",
+        "cli",
         "replay-file",
         *arguments,
         env={

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ops.clients.addresses import Addresses
+from cli.clients.addresses import Addresses
 from runtime.database import connect
 from tests.conftest import Connection, Doors
 from tests.end_to_end.replay.conftest import Verified, replay_file

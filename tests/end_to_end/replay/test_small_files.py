@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from ops.clients.addresses import Addresses
-from ops.replay.tally import Tally
+from cli.clients.addresses import Addresses
+from cli.replay.tally import Tally
 from tests.conftest import Doors
 from tests.end_to_end.replay.cable import cable_to
 from tests.end_to_end.replay.conftest import Replay, Verified, replay_file

@@ -13,7 +13,7 @@ _BOUND_S = 60
 
 async def watch(*options: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ops", "watch", *options),
+        *(sys.executable, "-m", "cli", "watch", *options),
         env=dict(os.environ),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

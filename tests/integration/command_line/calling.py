@@ -48,7 +48,7 @@ async def started(
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "ops",
+        "cli",
         *arguments,
         cwd=directory.parent,
         env=environment_of(directory, variables),

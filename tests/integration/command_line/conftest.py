@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from ops.stack import Stack, add_vhost, remove_vhost
+from tools.stack import Stack, add_vhost, remove_vhost
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from cli.actor import login_actor
 from contracts.access import Scope
-from ops.actor import login_actor
 from runtime.database import connect
 from tests.integration.command_line.calling import Called, ackledger
 

@@ -70,7 +70,7 @@ async def test_a_body_that_is_no_text_is_shown_safely_and_written_whole_on_deman
 
     shown = await desk.call("show", dead_letter, "--json")
     whole = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ops", "dead-letters", "show", dead_letter, "--body"),
+        *(sys.executable, "-m", "cli", "dead-letters", "show", dead_letter, "--body"),
         env=environment_of(desk.directory, desk.variables),
         stdout=asyncio.subprocess.PIPE,
     )
@@ -153,7 +153,7 @@ async def test_a_bar_moves_on_the_terminal_and_the_outcomes_go_where_they_are_se
     ids = [str(await store(database, b"not json")) for _ in range(30)]
     terminal, screen = os.openpty()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ops", "dead-letters", "discard", "--all"),
+        *(sys.executable, "-m", "cli", "dead-letters", "discard", "--all"),
         env=environment_of(desk.directory, desk.variables),
         stdout=asyncio.subprocess.PIPE,
         stderr=screen,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import Stack
 from tests.integration.command_line.calling import BOUND_S, CLOSED_PORT, ackledger, environment_of
+from tools.stack import Stack
 
 NOWHERE = {
     "DATABASE_URL": f"postgresql://ledger:hidden-word@127.0.0.1:{CLOSED_PORT}/books",
@@ -196,7 +196,7 @@ async def test_no_stack_here_is_a_finding(directory: Path) -> None:
 WITHOUT_THE_EXTRA = """
 import sys
 sys.modules["psutil"] = None
-from ops.__main__ import main
+from cli.__main__ import main
 sys.argv = ["ackledger", *sys.argv[1:]]
 sys.exit(main())
 """
@@ -228,7 +228,7 @@ async def test_an_installation_without_private_servers_says_how_to_get_them(
 
 async def test_help_and_version_import_nothing_heavy(directory: Path) -> None:
     check = (
-        "import sys; from ops.command_line import build_app; build_app();"
+        "import sys; from cli.command_line import build_app; build_app();"
         "sys.exit(str({'aiohttp', 'aio_pika', 'asyncpg', 'pydantic', 'psutil', 'rich'}"
         " & set(sys.modules)))"
     )

@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
-from ops.stack import Stack
 from tests.integration.command_line.calling import CLOSED_PORT, Called, ackledger
+from tools.stack import Stack
 
 _PASSWORD: Final = "pass-w0rd-told-to-nobody"
 _KEY: Final = "ack_" + "Zk3-_q" * 7 + "x"

@@ -7,8 +7,6 @@ import pytest
 
 from contracts.messages import REASON_HEADER
 from contracts.topology import DEAD_LETTERS
-from ops.stack import Stack
-from ops.system import Instance, Role, System
 from runtime.broker import Channel
 from runtime.database import Connection
 from runtime.fault_points import Fault, FaultPoint
@@ -16,6 +14,8 @@ from runtime.publisher import Outgoing, Publisher
 from runtime.topology import check_queue
 from tests.integration.dead_letters.conftest import PARTITIONS
 from tests.support import eventually
+from tools.stack import Stack
+from tools.system import Instance, Role, System
 
 BODIES = [f"not json {number}".encode() for number in range(5)]
 LAST = b"the last"

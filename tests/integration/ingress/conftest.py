@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ops.stack import Stack
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import (
     CheckedDoors,
@@ -12,6 +11,7 @@ from tests.integration.ingress.serving import (
     client_maker,
     open_doors,
 )
+from tools.stack import Stack
 
 
 @pytest.fixture(scope="package")

@@ -8,15 +8,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from cli.api_keys import create_api_key
 from contracts.access import Scope
-from ops.api_keys import create_api_key
-from ops.stack import Stack, add_upstream_user, add_vhost, remove_vhost
-from ops.system import ONE_OF_EACH, Instance, System
 from runtime.database import connect
 from runtime.topology import declare_topology
 from tests.conftest import create_database, drop_database
 from tests.integration.ingress.document import CheckedApi
 from tests.support import Upstream
+from tools.stack import Stack, add_upstream_user, add_vhost, remove_vhost
+from tools.system import ONE_OF_EACH, Instance, System
 
 ALL_SCOPES = tuple(Scope)
 MakeClient = Callable[..., Awaitable[CheckedApi]]

@@ -6,8 +6,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from cli.api_keys import revoke_api_key
 from contracts.access import Scope
-from ops.api_keys import revoke_api_key
 from runtime.database import connect
 from tests.integration.ingress.document import CheckedApi, check_problem
 from tests.integration.ingress.serving import CheckedDoors, MakeClient, new_api_key

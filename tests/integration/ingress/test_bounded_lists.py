@@ -9,10 +9,10 @@ from contracts.transactions import TransactionStatus, TransactionType
 from contracts.wallets import WalletStatus
 from ingress.reads.transactions import TransactionFilter, TransactionStore
 from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
-from ops.stack import Stack
 from runtime.database import KEYED_SESSION, Pool, connect, create_pool
 from runtime.pagination import EXAMINED_MAX
 from tests.conftest import create_database, drop_database
+from tools.stack import Stack
 
 ROWS = 3 * EXAMINED_MAX
 _HOT = UUID(int=7)

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ops.stack import Stack
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.support import Upstream
+from tools.stack import Stack
 
 
 @pytest.fixture(scope="package")

@@ -9,7 +9,6 @@ import aio_pika
 import orjson
 import pytest
 
-from ops.stack import Stack
 from runtime.broker import close, connect, open_channel
 from runtime.database import connect as connect_database
 from tests.integration.dead_letters.letters import store
@@ -21,6 +20,7 @@ from tests.integration.processor.correspondents import (
     listening,
 )
 from tests.support import deposit, eventually, requested
+from tools.stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import aiormq
 import orjson
 import pytest
 
-from ops.stack.management import Management
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import dead_letter, dead_letters, ended
 from tests.support import Upstream, deposit, requested
+from tools.stack.management import Management
 
 _WALLET = "0199a1f2-6c1e-7d40-8001-5f2d9c7be311"
 _VALID = requested(deposit(_WALLET, "1.00"), key="KEY")

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from ops.stack import Stack
-from ops.stack.management import Management
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.processor.correspondents import ended
 from tests.support import deposit, requested
+from tools.stack import Stack
+from tools.stack.management import Management
 
 
 @pytest.fixture(scope="module")

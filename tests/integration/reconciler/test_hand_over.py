@@ -11,11 +11,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ops.system import Instance, Role, System
 from runtime.database import Connection
 from tests.integration.reconciler.conftest import PARTITIONS
 from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually
+from tools.system import Instance, Role, System
 
 HAND_OVER_MAX_S = 10.0
 NAMES = ("one", "other")

@@ -6,12 +6,12 @@ import time
 import asyncpg
 import pytest
 
-from ops.stack import Stack
 from reconciler.retry_queue import Sweep
 from reconciler.schedule import LOCK_KEY, SILENCE_MAX_S, Leadership
 from runtime.database import Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually
+from tools.stack import Stack
 
 HAND_OVER_MAX_S = 10.0
 

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ops.stack import Stack
 from runtime.database import Pool
 from tests.conftest import private_stack
 from tests.integration.processor.books import open_pool
+from tools.stack import Stack
 
 
 @pytest.fixture(scope="package")

@@ -8,9 +8,9 @@ from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
 from contracts.topology import EVENTS_EXCHANGE
-from ops.stack.rabbitmq import PrivateRabbitMQ
 from runtime.broker import Channel
 from tests.support import eventually
+from tools.stack.rabbitmq import PrivateRabbitMQ
 
 
 async def bind_queue(channel: Channel, name: str, *, refuses_beyond: int | None = None) -> None:

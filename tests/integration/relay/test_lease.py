@@ -4,8 +4,6 @@ import asyncio
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
-from ops.stack import Stack
-from ops.stack.rabbitmq import PrivateRabbitMQ
 from processor.events.messages import BuiltFlight, Settlement, flights
 from processor.events.outbox import LEASE_S, Outbox
 from processor.events.relay import FLIGHT_MAX, OWED_MAX
@@ -18,6 +16,8 @@ from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import bind_queue, emptied, memory_alarm
 from tests.integration.relay.relaying import ids_of, owed_rows, post, relay_of
 from tests.support import eventually
+from tools.stack import Stack
+from tools.stack.rabbitmq import PrivateRabbitMQ
 
 _QUEUE = "events"
 _CLAIMED = "SELECT count(*) FROM outbox WHERE claimed_until > clock_timestamp()"

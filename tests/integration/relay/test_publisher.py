@@ -5,8 +5,6 @@ import asyncio
 import pytest
 
 from contracts.topology import EVENTS_EXCHANGE
-from ops.stack import Stack
-from ops.stack.rabbitmq import PrivateRabbitMQ
 from runtime.broker import Channel
 from runtime.publisher import (
     NotConfirmedError,
@@ -17,6 +15,8 @@ from runtime.publisher import (
 )
 from tests.integration.relay.queues import bind_queue, depth, emptied, memory_alarm
 from tests.support import eventually
+from tools.stack import Stack
+from tools.stack.rabbitmq import PrivateRabbitMQ
 
 _QUEUE = "events"
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from contracts.topology import EVENTS_EXCHANGE
-from ops.stack import Stack
-from ops.stack.rabbitmq import PrivateRabbitMQ
 from processor.events.relay import FLIGHT_MAX, FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.database import Connection, Pool
@@ -25,6 +23,8 @@ from tests.integration.relay.relaying import (
     relay_of,
 )
 from tests.support import eventually
+from tools.stack import Stack
+from tools.stack.rabbitmq import PrivateRabbitMQ
 
 _QUEUE = "events"
 

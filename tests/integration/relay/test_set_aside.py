@@ -9,8 +9,6 @@ import orjson
 import pytest
 
 from dead_letters.operations import DeadLetters
-from ops.stack import Stack
-from ops.stack.rabbitmq import PrivateRabbitMQ
 from runtime.broker import Channel
 from runtime.database import Connection, Pool
 from runtime.publisher import Publisher
@@ -26,6 +24,8 @@ from tests.integration.relay.relaying import (
     set_aside_findings,
 )
 from tests.support import eventually
+from tools.stack import Stack
+from tools.stack.rabbitmq import PrivateRabbitMQ
 
 _QUEUE = "events"
 _UNKNOWN_CURRENCY = "UPDATE transactions SET currency = $2 WHERE id = ANY ($1)"

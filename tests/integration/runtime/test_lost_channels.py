@@ -7,7 +7,6 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
-from ops.chaos.proxy import Proxy
 from runtime.broker import (
     UNREACHABLE,
     BrokerLink,
@@ -18,6 +17,7 @@ from runtime.broker import (
     open_channel,
 )
 from tests.support import eventually
+from tools.chaos.proxy import Proxy
 
 
 async def test_a_channel_on_a_connection_that_is_gone_fails_as_an_unreachable_broker(

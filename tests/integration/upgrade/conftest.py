@@ -1,13 +1,7 @@
 """A database that knows nothing of Ackledger yet, and a broker that knows all of it."""
 
-from collections.abc import AsyncIterator
-from uuid import uuid4
-
 import pytest
 
-from ops.stack import Stack
-from runtime.database import connect
-from tests.conftest import drop_database, named_database
 from tests.integration.reconciler.conftest import PARTITIONS
 
 
@@ -15,15 +9,3 @@ from tests.integration.reconciler.conftest import PARTITIONS
 def partitions() -> int:
     """How many partitions the virtual host has."""
     return PARTITIONS
-
-
-@pytest.fixture
-async def empty_database_url(stack: Stack) -> AsyncIterator[str]:
-    """A database without a single table."""
-    name = f"test_{uuid4().hex[:12]}"
-    admin = await connect(stack.postgres.url, name="test")
-    await admin.execute(f"CREATE DATABASE {name}")
-    await admin.close()
-    url = named_database(stack, name)
-    yield url
-    await drop_database(stack, url)

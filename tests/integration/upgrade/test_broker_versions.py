@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from contracts.topology import EXCHANGES, queues
-from ops.stack import Stack
-from ops.stack.management import Management
 from runtime.broker import close, connect, open_channel
 from runtime.topology import declare_topology
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.reconciler.conftest import PARTITIONS
 from tests.support import deposit, eventually
+from tools.stack import Stack
+from tools.stack.management import Management
 
 _GONE_IN_4 = ("x-ha-policy", "x-ha-nodes", "x-queue-mode")
 

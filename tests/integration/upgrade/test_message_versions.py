@@ -11,13 +11,13 @@ import pytest
 
 from contracts.messages import DeadLetterReason
 from dead_letters.operations import DeadLetters
-from ops.stack import Stack
 from runtime.database import Pool, connect, create_pool
 from runtime.publisher import Publisher
 from tests.integration.dead_letters.letters import store
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.reconciler.serving import running
 from tests.support import deposit, eventually, requested
+from tools.stack import Stack
 
 _FIXTURES = {
     path.name: path.read_bytes()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ops.bench.result import BenchResult
+from tools.bench.result import BenchResult
 
 CIRCUMSTANCES: dict[str, Any] = {
     "began_at": "2026-01-02T03:04:05+00:00",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from ops.launching import with_our_code
+from cli.launching import with_our_code
 from tests.tools.stack.starting import processes_of
 
 _BOUND_S = 300
@@ -15,7 +15,7 @@ _BOUND_S = 300
 
 async def _run(*arguments: str) -> tuple[int | None, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ops", "bench", *arguments),
+        *(sys.executable, "-m", "cli", "bench", *arguments),
         env=with_our_code(dict(os.environ)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -1,9 +1,9 @@
 """Demands: ratios of medians, rivals at their best, and no verdict without a measurement."""
 
-from ops.bench.cases import names
-from ops.bench.demands import DEMANDS, best_of, judge, rival_prefix
-from ops.bench.result import BenchResult
 from tests.tools.bench.results import result_of
+from tools.bench.cases import names
+from tools.bench.demands import DEMANDS, best_of, judge, rival_prefix
+from tools.bench.result import BenchResult
 
 _DRAINED = names.of(names.RECORDED, names.UNIFORM)
 

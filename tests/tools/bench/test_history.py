@@ -1,10 +1,10 @@
 """The history that growth is measured on is one that posting could have made."""
 
 from contracts.identifiers import external_wallet_id
-from ops.bench.cases.growth import shift_of
-from ops.bench.laying import make_wallets
 from runtime.queries import load_queries
 from tests.conftest import Connection
+from tools.bench.cases.growth import shift_of
+from tools.bench.laying import make_wallets
 from verification.verify import verify
 
 _WALLETS = 40
@@ -14,7 +14,7 @@ _ROUNDS = 45  # more than there are wallets, so that every distance comes
 async def test_a_long_history_verifies_clean_and_returns_every_balance(
     database: Connection,
 ) -> None:
-    sql = load_queries("ops.bench")
+    sql = load_queries("tools.bench")
     await make_wallets(database, rich=_WALLETS, poor=0)
     await database.execute(sql["number_wallets"])
 
@@ -32,7 +32,7 @@ async def test_a_long_history_verifies_clean_and_returns_every_balance(
 
 
 async def test_history_goes_on_behind_what_was_posted_meanwhile(database: Connection) -> None:
-    sql = load_queries("ops.bench")
+    sql = load_queries("tools.bench")
     await make_wallets(database, rich=_WALLETS, poor=0)
     await database.execute(sql["number_wallets"])
     await database.execute(sql["add_history"], _WALLETS, 3)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from ops.bench.failing import BenchFailedError
-from ops.bench.open_loop import OpenLoop, OpenLoopReport, answer_length, poisson_moments
+from tools.bench.failing import BenchFailedError
+from tools.bench.open_loop import OpenLoop, OpenLoopReport, answer_length, poisson_moments
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\n"
 

@@ -5,11 +5,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ops.bench.cases import names
-from ops.bench.charts import Bar, bar_chart
-from ops.bench.page import markdown_table, with_section, write_page
-from ops.bench.statistics import Spread
 from tests.tools.bench.results import result_of
+from tools.bench.cases import names
+from tools.bench.charts import Bar, bar_chart
+from tools.bench.page import markdown_table, with_section, write_page
+from tools.bench.statistics import Spread
 
 _DRAINED = names.of(names.RECORDED, names.UNIFORM)
 _PROSE = "# Performance\n\nWhy.\n\n<!-- bench:drain -->\nold\n<!-- bench:end -->\n\nAfterwards.\n"

@@ -5,13 +5,13 @@ from uuid import UUID
 
 import pytest
 
-from ops.bench.cases.catalogue import CASES, chosen
-from ops.bench.cases.growth import shift_of
-from ops.bench.laying import Pattern, Wallets, in_groups, plan_transfers
-from ops.bench.options import FULL, QUICK, BenchOptions
-from ops.bench.pgbench import parse_tps
-from ops.bench.rivals import CONTESTANTS
-from ops.failures import UsageError
+from cli.failures import UsageError
+from tools.bench.cases.catalogue import CASES, chosen
+from tools.bench.cases.growth import shift_of
+from tools.bench.contestants import CONTESTANTS
+from tools.bench.laying import Pattern, Wallets, in_groups, plan_transfers
+from tools.bench.options import FULL, QUICK, BenchOptions
+from tools.bench.pgbench import parse_tps
 
 _WALLETS = Wallets([UUID(int=n) for n in range(50)], [UUID(int=n) for n in range(100, 120)])
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from ops.bench.report import write_report
-from ops.bench.result import BenchResult, load_result
-from ops.failures import UsageError
+from cli.failures import UsageError
 from tests.tools.bench.results import result_of
+from tools.bench.report import write_report
+from tools.bench.result import BenchResult, load_result
 
 
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.trees import SAMPLERS
-from ops.bench.rivals import CONTESTANTS, Contestant
+from tools.bench.contestants import CONTESTANTS, Contestant
+from tools.bench.trees import SAMPLERS
 
 _ROOT = Path(__file__).parents[3]
 

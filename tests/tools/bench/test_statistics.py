@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.bench.statistics import Spread, quantile, spread_of
+from tools.bench.statistics import Spread, quantile, spread_of
 
 
 def test_a_spread_is_the_middle_and_both_ends() -> None:

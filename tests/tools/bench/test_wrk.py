@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from ops.bench import wrk
-from ops.bench.failing import BenchFailedError
+from tools.bench import wrk
+from tools.bench.failing import BenchFailedError
 
 _OUTPUT = """\
 Running 10s test @ http://127.0.0.1:1

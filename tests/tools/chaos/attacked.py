@@ -8,17 +8,17 @@ from pathlib import Path
 
 from yarl import URL
 
-from ops.chaos.doors import Doors
-from ops.chaos.events import EventRecorder
-from ops.chaos.invariants import OrderTerms, Verdict, await_drained, check, resolve_unknown
-from ops.chaos.journal import Act, Journal, Outcome
-from ops.chaos.load import Load, WalletPlan
-from ops.chaos.load.pressure import NO_PRESSURE
-from ops.chaos.pressure import Pressure
-from ops.chaos.recovery import RecoveryMeter
-from ops.system import CLIENT, Instance, Role
 from tests.integration.ingress.serving import CheckedDoors
 from tests.support import eventually
+from tools.chaos.doors import Doors
+from tools.chaos.events import EventRecorder
+from tools.chaos.invariants import OrderTerms, Verdict, await_drained, check, resolve_unknown
+from tools.chaos.journal import Act, Journal, Outcome
+from tools.chaos.load import Load, WalletPlan
+from tools.chaos.load.pressure import NO_PRESSURE
+from tools.chaos.pressure import Pressure
+from tools.chaos.recovery import RecoveryMeter
+from tools.system import CLIENT, Instance, Role
 
 STALE_AFTER_S = 2.0
 BATCH_SIZE = 10

@@ -7,8 +7,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ops.chaos.pressure import Pressure
-from ops.stack import Stack
 from runtime.database import connect
 from tests.conftest import Connection, create_database, drop_database
 from tests.integration.ingress.serving import open_doors
@@ -21,6 +19,8 @@ from tests.tools.chaos.attacked import (
     chaos_doors,
     run_load,
 )
+from tools.chaos.pressure import Pressure
+from tools.stack import Stack
 
 ANSWERS = 1200
 """Five seconds of load and more."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ops.chaos.campaign import (
+from tools.chaos.campaign import (
     Campaign,
     CampaignRunner,
     Ending,
@@ -16,7 +16,7 @@ from ops.chaos.campaign import (
     read_results,
     tree_hash,
 )
-from ops.chaos.campaign_page import BEGINS, ENDS, campaign_page, seeds_text, write_page
+from tools.chaos.campaign_page import BEGINS, ENDS, campaign_page, seeds_text, write_page
 
 _FAULT: Mapping[str, Any] = {
     "fault": "link-cut",
@@ -95,10 +95,10 @@ def test_a_line_that_was_cut_short_is_no_result_and_the_last_of_a_seed_counts(
 
 
 def test_other_code_or_other_arguments_are_another_campaign(tmp_path: Path) -> None:
-    (tmp_path / "ops").mkdir()
-    (tmp_path / "ops" / "one.py").write_text("x = 1\n")
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "one.py").write_text("x = 1\n")
     before = tree_hash(tmp_path)
-    (tmp_path / "ops" / "one.py").write_text("x = 2\n")
+    (tmp_path / "cli" / "one.py").write_text("x = 2\n")
 
     assert tree_hash(tmp_path) != before
     assert tree_hash() == tree_hash()

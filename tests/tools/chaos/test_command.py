@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ops.launching import with_our_code
+from cli.launching import with_our_code
 from tests.tools.stack.starting import processes_of
 
 _SECONDS = 30
@@ -34,7 +34,7 @@ async def _run(
 ) -> tuple[int | None, dict[str, Any], str]:
     """Run the command; return its exit code, its report, and what it said."""
     report = directory.with_suffix(".json")
-    command = [sys.executable, "-m", "ops", "chaos", "--directory", str(directory)]
+    command = [sys.executable, "-m", "cli", "chaos", "--directory", str(directory)]
     process = await asyncio.create_subprocess_exec(
         *command,
         *options,

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from ops.chaos.journal import Act, Door, Journal, Outcome
-from ops.chaos.load import Load, WalletPlan
-from ops.stack import Stack
 from tests.conftest import Connection
 from tests.integration.ingress.serving import open_doors
 from tests.tools.chaos.attacked import INSTANCES, Run, acts_of, chaos_doors
+from tools.chaos.journal import Act, Door, Journal, Outcome
+from tools.chaos.load import Load, WalletPlan
+from tools.stack import Stack
 
 
 async def test_a_healthy_run_breaks_no_invariant(finished: Run) -> None:

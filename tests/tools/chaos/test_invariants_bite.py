@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import orjson
 
-from ops.chaos.events import EventRecorder, RecordedEvent
-from ops.chaos.journal import Act, Door, Journal, Outcome, Promise
 from tests.conftest import Connection
 from tests.tools.chaos.attacked import Run
+from tools.chaos.events import EventRecorder, RecordedEvent
+from tools.chaos.journal import Act, Door, Journal, Outcome, Promise
 
 Change = Callable[[Promise], list[Promise]]
 

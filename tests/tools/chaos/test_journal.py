@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from ops.chaos.journal import Act, Command, Door, Journal, Outcome, Promise
+from tools.chaos.journal import Act, Command, Door, Journal, Outcome, Promise
 
 COMMAND = Command(
     type="transfer",

@@ -4,8 +4,6 @@ import asyncio
 import time
 from pathlib import Path
 
-from ops.chaos.journal import Outcome
-from ops.stack import Stack
 from tests.integration.ingress.serving import open_doors
 from tests.tools.chaos.attacked import (
     INSTANCES,
@@ -15,6 +13,8 @@ from tests.tools.chaos.attacked import (
     chaos_doors,
     run_load,
 )
+from tools.chaos.journal import Outcome
+from tools.stack import Stack
 
 _INSTANCES = (*INSTANCES, SECOND_INGRESS)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from yarl import URL
 
 from contracts.topology import partition_queue
-from ops.chaos.events import QUEUE
-from ops.chaos.journal import Door, Outcome
-from ops.chaos.proxy import Proxy
-from ops.stack import Stack
 from runtime.broker import close, connect, open_channel
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.tools.chaos.attacked import INSTANCES, Run, answered, chaos_doors, run_load
+from tools.chaos.events import QUEUE
+from tools.chaos.journal import Door, Outcome
+from tools.chaos.proxy import Proxy
+from tools.stack import Stack
 
 _BEFORE_S = 5.0
 """What was confirmed so long before the processor stopped may still have waited in the queue."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ops.chaos.invariants import OrderTerms, Verdict, check
-from ops.chaos.journal import Door, Promise
 from tests.conftest import Connection
 from tests.tools.chaos.attacked import BATCH_SIZE, STALE_AFTER_S, Run
 from tests.tools.chaos.test_invariants_bite import rewritten
+from tools.chaos.invariants import OrderTerms, Verdict, check
+from tools.chaos.journal import Door, Promise
 
 _MOMENT_S = 1e-6
 _LATE = timedelta(seconds=STALE_AFTER_S + 0.5)

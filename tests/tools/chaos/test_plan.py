@@ -3,9 +3,9 @@
 from itertools import islice
 from uuid import UUID
 
-from ops.chaos.journal import Act, Command, Door
-from ops.chaos.load.plan import BATCH_MOST, Step, client_steps
-from ops.chaos.load.wallets import Wallets
+from tools.chaos.journal import Act, Command, Door
+from tools.chaos.load.plan import BATCH_MOST, Step, client_steps
+from tools.chaos.load.wallets import Wallets
 
 WALLETS = Wallets(
     hot=tuple(UUID(int=number) for number in range(1, 9)),

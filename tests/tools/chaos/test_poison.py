@@ -3,7 +3,7 @@
 import pytest
 
 from contracts.messages import PoisonMessageError, decode_message
-from ops.chaos.load.poison import poison
+from tools.chaos.load.poison import poison
 
 NUMBERS = range(120)
 MARK = "chaos-1-poison-2-33"

@@ -2,10 +2,10 @@
 
 from itertools import islice
 
-from ops.chaos.journal import Door
-from ops.chaos.load.pressure import burst_steps, sequence_steps
-from ops.chaos.pressure import Pressure
 from tests.tools.chaos.test_plan import WALLETS
+from tools.chaos.journal import Door
+from tools.chaos.load.pressure import burst_steps, sequence_steps
+from tools.chaos.pressure import Pressure
 
 _PRESSURE = Pressure(burst=250, burst_interval_s=2.0)
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 import pytest
 from yarl import URL
 
-from ops.chaos.proxy import Proxy
-from ops.stack import Stack
 from runtime.database import UNREACHABLE, connect
 from tests.conftest import Connection
 from tests.support import eventually
+from tools.chaos.proxy import Proxy
+from tools.stack import Stack
 
 
 @pytest.fixture

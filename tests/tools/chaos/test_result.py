@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from ops.chaos.invariants import Breach
-from ops.chaos.result import ChaosResult, StruckFault
-from ops.chaos.schedule import PlannedFault
-from ops.chaos.shape import draw_shape
+from tools.chaos.invariants import Breach
+from tools.chaos.result import ChaosResult, StruckFault
+from tools.chaos.schedule import PlannedFault
+from tools.chaos.shape import draw_shape
 
 _PLANNED = PlannedFault(3.0, "broker-killed", 1.0)
 

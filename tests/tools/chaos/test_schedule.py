@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.chaos.faults.catalogue import FAULTS, chosen
-from ops.chaos.schedule import CALM_FIRST_S, PAUSE_LEAST_S, Duration, plan_faults
-from ops.failures import UsageError
+from cli.failures import UsageError
+from tools.chaos.faults.catalogue import FAULTS, chosen
+from tools.chaos.schedule import CALM_FIRST_S, PAUSE_LEAST_S, Duration, plan_faults
 
 _FEW = {
     "a": Duration(0.0, 1.0),

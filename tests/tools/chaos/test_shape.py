@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.chaos.shape import BATCH_SIZE_LEAST, BATCH_SIZE_MOST, Given, HttpPath, draw_shape
 from runtime.settings import IngressSettings, ProcessorSettings, load_settings
+from tools.chaos.shape import BATCH_SIZE_LEAST, BATCH_SIZE_MOST, Given, HttpPath, draw_shape
 
 _URLS = {
     "DATABASE_URL": "postgresql://localhost/x",

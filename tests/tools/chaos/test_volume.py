@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.chaos import volume
+from tools.chaos import volume
 
 _CHUNK = b"x" * 8192
 

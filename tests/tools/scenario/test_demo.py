@@ -17,7 +17,7 @@ async def demo(directory: Path, *options: str) -> tuple[int, dict[str, Any], str
     given = {"DATABASE_URL", "AMQP_URL", "REDIS_URL"}
     environment = {name: text for name, text in os.environ.items() if name not in given}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ops", "demo", "--json", *options),
+        *(sys.executable, "-m", "cli", "demo", "--json", *options),
         env={**environment, "ACKLEDGER_DIRECTORY": str(directory)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

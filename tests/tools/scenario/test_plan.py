@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops.scenario.driving import Observation
-from ops.scenario.model import COMPLETED, Expectation, expectation_of
-from ops.scenario.plan import DOORS, Plan, Round, Step, make_plan
-from ops.scenario.poison import bad_requests, poison_messages
-from ops.scenario.verdict import compare, wrong_balances
+from tools.scenario.driving import Observation
+from tools.scenario.model import COMPLETED, Expectation, expectation_of
+from tools.scenario.plan import DOORS, Plan, Round, Step, make_plan
+from tools.scenario.poison import bad_requests, poison_messages
+from tools.scenario.verdict import compare, wrong_balances
 
 SEEDS = st.integers(min_value=0, max_value=2**32)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack import Stack, start_stack, stop_stack
 from tests.tools.stack.starting import default_ports_taken, options, processes_of
+from tools.stack import Stack, start_stack, stop_stack
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import psutil
 
-from ops.stack import StackOptions
+from tools.stack import StackOptions
 
 DEFAULT_PORTS = (5432, 5672, 6379, 4369, 15672, 15692, 25672)
 
 STARTER = """
 import os, sys
 from pathlib import Path
-from ops.stack import StackOptions, start_stack
+from tools.stack import StackOptions, start_stack
 stack = start_stack(StackOptions(
     directory=Path(sys.argv[1]),
     detached=sys.argv[2] == "detached",

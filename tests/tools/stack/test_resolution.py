@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ops.stack import (
+from tests.tools.stack.starting import ROOT
+from tools.stack import (
     PostgresBinaries,
     ServiceKind,
     StackMode,
@@ -23,16 +24,15 @@ from ops.stack import (
     start_stack,
     stop_stack,
 )
-from ops.stack.containers import engine_answers
-from ops.stack.erlang import find_any, find_tree, make_relocatable, obtain_tree
-from ops.stack.options import BROKER_ROOT
-from ops.stack.ports import PortClaims, choose_ports, is_free
-from ops.stack.postgres import find_postgres
-from ops.stack.processes import find, is_ours
-from ops.stack.resolution import ways
-from ops.stack.service import Endpoint
-from ops.stack.state import Owner, StackState
-from tests.tools.stack.starting import ROOT
+from tools.stack.containers import engine_answers
+from tools.stack.erlang import find_any, find_tree, make_relocatable, obtain_tree
+from tools.stack.options import BROKER_ROOT
+from tools.stack.ports import PortClaims, choose_ports, is_free
+from tools.stack.postgres import find_postgres
+from tools.stack.processes import find, is_ours
+from tools.stack.resolution import ways
+from tools.stack.service import Endpoint
+from tools.stack.state import Owner, StackState
 
 URL, PRIVATE, DOCKER = ServiceKind.URL, ServiceKind.PRIVATE, ServiceKind.DOCKER
 

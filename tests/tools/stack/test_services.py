@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 import redis
 
-from ops.stack.postgres import PrivatePostgres, find_postgres
-from ops.stack.valkey import PrivateRedis, find_valkey
 from tests.tools.stack.starting import options
+from tools.stack.postgres import PrivatePostgres, find_postgres
+from tools.stack.valkey import PrivateRedis, find_valkey
 
 NothingLeft = Callable[[Path], None]
 

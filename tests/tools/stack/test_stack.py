@@ -11,7 +11,15 @@ import psutil
 import pytest
 from pamqp.common import FieldValue
 
-from ops.stack import (
+from tests.support import eventually
+from tests.tools.stack.starting import (
+    DEFAULT_PORTS,
+    ROOT,
+    options,
+    processes_of,
+    starter,
+)
+from tools.stack import (
     ServiceKind,
     Stack,
     add_upstream_user,
@@ -21,15 +29,7 @@ from ops.stack import (
     start_stack,
     stop_stack,
 )
-from ops.stack.probes import amqp_answers
-from tests.support import eventually
-from tests.tools.stack.starting import (
-    DEFAULT_PORTS,
-    ROOT,
-    options,
-    processes_of,
-    starter,
-)
+from tools.stack.probes import amqp_answers
 
 NothingLeft = Callable[[Path], None]
 

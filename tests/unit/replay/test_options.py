@@ -2,10 +2,10 @@
 
 import pytest
 
+from cli.failures import UsageError
+from cli.replay.mapping import Field
+from cli.replay.options import mapping_of
 from contracts.transactions import RequestedType
-from ops.failures import UsageError
-from ops.replay.mapping import Field
-from ops.replay.options import mapping_of
 
 
 def test_options_win_over_the_preset_and_leave_the_rest() -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.replay.ordering import FileOrder, Item
+from cli.replay.ordering import FileOrder, Item
 
 NO_BOUND = 1 << 30
 NAMES = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=2, unique=True)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.failures import UsageError
-from ops.replay.csv_records import RECORD_LINES_MAX, CsvRecord, CsvRecords
-from ops.replay.lines import LINE_BYTES_MAX, Lines
-from ops.replay.mapping import ColumnMapping, Field, Record
-from ops.replay.reading import BadRow, FileFormat, Source
+from cli.failures import UsageError
+from cli.replay.csv_records import RECORD_LINES_MAX, CsvRecord, CsvRecords
+from cli.replay.lines import LINE_BYTES_MAX, Lines
+from cli.replay.mapping import ColumnMapping, Field, Record
+from cli.replay.reading import BadRow, FileFormat, Source
 
 # One column serves as any of the required ones.
 BY_ID: Final = ColumnMapping(

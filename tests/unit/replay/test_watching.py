@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from ops.watching.reading import quantile_of, reading_of
-from ops.watching.snapshot import Metrics, ProcessLook, Snapshot, parse_metrics
+from cli.watch.reading import quantile_of, reading_of
+from cli.watch.snapshot import Metrics, ProcessLook, Snapshot, parse_metrics
 
 PROCESSOR = """
 # TYPE ackledger_processor_transactions_total counter

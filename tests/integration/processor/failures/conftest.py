@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 from yarl import URL
 
-from ops.stack import Stack, add_upstream_user
 from runtime.broker import Channel, close, connect, open_channel
 from runtime.publisher import Publisher
 from tests.integration.processor.failures.line import Line, line_to
 from tests.integration.processor.failures.workshop import SHOP
+from tools.stack import Stack, add_upstream_user
 
 
 @dataclass(frozen=True)

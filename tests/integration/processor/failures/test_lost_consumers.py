@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ops.stack import Stack
-from ops.stack.management import Management
 from processor.decoding import partition_consumer
 from runtime.database import Connection
 from runtime.topology import declare_topology, look_at_queue
@@ -24,6 +22,8 @@ from tests.integration.processor.failures.workshop import (
 )
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
+from tools.stack import Stack
+from tools.stack.management import Management
 
 _REBUILT = "ackledger_processor_consumers_rebuilt_total"
 

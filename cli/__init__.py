@@ -1,0 +1,1 @@
+"""The `ackledger` command: operators' and clients' commands."""

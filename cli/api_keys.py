@@ -1,0 +1,136 @@
+"""API keys: made, listed and revoked by operators. Only a key's hash is ever stored."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from cli.dependencies import Connection
+from cli.failures import RefusedError, UsageError
+from contracts.access import Scope
+from contracts.views import format_moment
+from runtime.queries import load_queries
+
+KEY_PREFIX: Final = "ack_"
+KEY_BYTES: Final = 32
+"""256 random bits: too many to guess, so a plain hash is enough to store a key by."""
+SHOWN_PREFIX: Final = 12
+"""Characters of a key by which people tell keys apart: 48 of its 256 bits."""
+
+_CLIENT: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of a key; never the key itself."""
+
+    id: UUID
+    client: str
+    scopes: tuple[Scope, ...]
+    prefix: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the command line prints it."""
+        return {
+            "id": str(self.id),
+            "client": self.client,
+            "scopes": self.scopes,
+            "prefix": self.prefix,
+            "created_at": format_moment(self.created_at),
+            "revoked_at": format_moment(self.revoked_at) if self.revoked_at else None,
+        }
+
+
+def hash_of(key: str) -> bytes:
+    """Return what a key is stored and looked up by."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+async def create_api_key(
+    connection: Connection, *, client: str, scopes: Collection[Scope], actor: str
+) -> tuple[ApiKey, str]:
+    """Store a new key and return it with its text, which nobody can read again.
+
+    `client` is the submitter of all that the key submits: 1 to 255 visible ASCII characters.
+    """
+    if not _CLIENT.fullmatch(client):
+        raise UsageError("a client's name is 1 to 255 visible ASCII characters")
+    if not scopes:
+        raise UsageError("a key needs at least one scope")
+    key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    row = await connection.fetchrow(
+        load_queries("cli")["insert_api_key"],
+        client,
+        [scope.value for scope in Scope if scope in scopes],
+        hash_of(key),
+        key[:SHOWN_PREFIX],
+        actor,
+    )
+    assert row is not None, "an INSERT ... RETURNING of one row returns it"  # noqa: S101
+    return _api_key(row), key
+
+
+async def list_api_keys(
+    connection: Connection, *, client: str | None, with_revoked: bool
+) -> list[ApiKey]:
+    """Return the keys, oldest first."""
+    rows = await connection.fetch(load_queries("cli")["list_api_keys"], with_revoked, client)
+    return [_api_key(row) for row in rows]
+
+
+async def revoke_api_key(
+    connection: Connection, id_or_prefix: str, *, actor: str
+) -> tuple[ApiKey, bool]:
+    """End a key and return it, and whether it was in force until now.
+
+    Raises RefusedError when the name fits no key, or more than one.
+    """
+    sql = load_queries("cli")
+    found = [_api_key(row) for row in await connection.fetch(sql["find_api_keys"], id_or_prefix)]
+    if len(found) != 1:
+        raise RefusedError(_not_one(id_or_prefix, found))
+    row = await connection.fetchrow(sql["revoke_api_key"], found[0].id, actor)
+    if row is not None:
+        return _api_key(row), True
+    # Ended before us, maybe only just now: read again, so that the time is told.
+    again = await connection.fetch(sql["find_api_keys"], str(found[0].id))
+    return _api_key(again[0]), False
+
+
+async def ensure_api_key(
+    connection: Connection, *, client: str, known: str | None, actor: str
+) -> str:
+    """Return a key of the client with every scope: the known one while it is in force."""
+    sql = load_queries("cli")
+    if known and await connection.fetchval(
+        sql["is_valid_api_key"], hash_of(known), client, [scope.value for scope in Scope]
+    ):
+        return known
+    _, key = await create_api_key(connection, client=client, scopes=tuple(Scope), actor=actor)
+    return key
+
+
+def _not_one(id_or_prefix: str, found: Sequence[ApiKey]) -> str:
+    if not found:
+        return f"no API key has the id or the prefix '{id_or_prefix}'"
+    ids = ", ".join(str(key.id) for key in found)
+    return f"'{id_or_prefix}' names {len(found)} API keys; use an id: {ids}"
+
+
+def _api_key(row: asyncpg.Record) -> ApiKey:
+    return ApiKey(
+        id=row["id"],
+        client=row["client"],
+        scopes=tuple(Scope(scope) for scope in row["scopes"]),
+        prefix=row["key_prefix"],
+        created_at=row["created_at"],
+        revoked_at=row["revoked_at"],
+    )

@@ -1,0 +1,127 @@
+"""`ackledger api-keys`: who may call the ingress, and to do what."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.failures import UsageError
+from cli.invocation import settings_of
+from cli.output import AsJson, print_json, print_line, print_table, say
+from contracts.access import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
+
+    from cli.api_keys import ApiKey
+    from cli.dependencies import Connection
+
+    Answer = TypeVar("Answer")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+    group.command("create")(_create)
+    group.command("list")(_list)
+    group.command("revoke")(_revoke)
+    app.add_typer(group, name="api-keys")
+
+
+def _create(
+    context: typer.Context,
+    client: Annotated[
+        str, typer.Option(help="The submitter of all that the key submits: visible ASCII.")
+    ],
+    scope: Annotated[list[Scope] | None, typer.Option(help="A right; give it repeatedly.")] = None,
+    all_scopes: Annotated[bool, typer.Option("--all-scopes", help="Every right.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key. It is printed once, alone on standard output, and cannot be read again."""
+    from cli.actor import login_actor
+    from cli.api_keys import create_api_key
+
+    if bool(scope) == all_scopes:
+        raise UsageError("name the rights with --scope (repeatedly), or give --all-scopes")
+    scopes = tuple(Scope) if all_scopes else tuple(scope or ())
+    made, key = _on_database(
+        context,
+        lambda connection: create_api_key(
+            connection, client=client, scopes=scopes, actor=login_actor()
+        ),
+    )
+    if as_json:
+        print_json({**made.to_json(), "key": key})
+        return
+    say(f"key {made.id} for {client} with {', '.join(made.scopes)}; it is shown only this once:")
+    print_line(key)
+
+
+def _list(
+    context: typer.Context,
+    client: Annotated[str | None, typer.Option(help="Only this client's keys.")] = None,
+    with_revoked: Annotated[bool, typer.Option("--all", help="Revoked keys, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List keys, oldest first; a key is known by the first twelve characters."""
+    from cli.api_keys import list_api_keys
+
+    keys = _on_database(
+        context,
+        lambda connection: list_api_keys(connection, client=client, with_revoked=with_revoked),
+    )
+    if as_json:
+        print_json({"items": [key.to_json() for key in keys]})
+        return
+    _print_table(keys)
+
+
+def _revoke(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(help="The key's id or its first twelve characters.")],
+    as_json: AsJson = False,
+) -> None:
+    """End a key: from now on it opens nothing. Revoking it again changes nothing."""
+    from cli.actor import login_actor
+    from cli.api_keys import revoke_api_key
+
+    ended, was_in_force = _on_database(
+        context, lambda connection: revoke_api_key(connection, key, actor=login_actor())
+    )
+    if as_json:
+        print_json({**ended.to_json(), "was_in_force": was_in_force})
+        return
+    done = "revoked" if was_in_force else "was revoked before"
+    print_line(f"{ended.prefix}… of {ended.client}: {done} ({ended.revoked_at:%Y-%m-%d %H:%M:%SZ})")
+
+
+def _print_table(keys: "list[ApiKey]") -> None:
+    rows = [
+        (
+            str(key.id),
+            key.client,
+            key.prefix,
+            f"{key.created_at:%Y-%m-%d %H:%M:%SZ}",
+            f"{key.revoked_at:%Y-%m-%d %H:%M:%SZ}" if key.revoked_at else "",
+            "all" if set(key.scopes) == set(Scope) else " ".join(key.scopes),
+        )
+        for key in keys
+    ]
+    print_table(("id", "client", "prefix", "created", "revoked", "scopes"), rows)
+
+
+def _on_database(
+    context: typer.Context, work: "Callable[[Connection], Awaitable[Answer]]"
+) -> "Answer":
+    import asyncio
+
+    from cli.dependencies import database_connection
+    from runtime.settings import DatabaseSettings
+
+    settings = settings_of(context, DatabaseSettings)
+
+    async def run() -> "Answer":
+        async with database_connection(settings, name="api-keys") as connection:
+            return await work(connection)
+
+    return asyncio.run(run())

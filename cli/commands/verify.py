@@ -1,0 +1,83 @@
+"""`ackledger verify`: the proof, from the tables alone, that the books balance."""
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli.invocation import settings_of
+from cli.output import AsJson, console, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from runtime.settings import VerifySettings
+    from verification.checks import VerificationReport
+    from verification.verify import Progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("verify", short_help="Prove the books from the tables alone.")(_verify)
+
+
+def _verify(context: typer.Context, as_json: AsJson = False) -> None:
+    """Prove the books from the tables alone; exit 1 with every finding when they do not balance."""
+    import asyncio
+
+    from runtime.settings import VerifySettings
+
+    settings = settings_of(context, VerifySettings)
+    report = asyncio.run(_report(settings))
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _print(report)
+    raise typer.Exit(code=0 if report.clean else 1)
+
+
+async def _report(settings: "VerifySettings") -> "VerificationReport":
+    from cli.dependencies import database_connection
+    from verification.verify import verify
+
+    async with database_connection(settings, name="verify") as connection:
+        with _progress() as progress:
+            return await verify(
+                connection, pending_max_s=settings.verify_pending_max_s, progress=progress
+            )
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress | None]":
+    """Give what moves a bar on standard error; nothing where that is no terminal."""
+    out = console(is_error=True)
+    if not out.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("verifying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=out,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("verifying", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print(report: "VerificationReport") -> None:
+    out = console()
+    by_status = ", ".join(f"{count} {status}" for status, count in report.by_status.items())
+    out.print(f"wallets       {report.wallets}")
+    out.print(f"transactions  {report.transactions}{f'  ({by_status})' if by_status else ''}")
+    out.print(f"entries       {report.entries}")
+    if report.clean:
+        out.print("clean: every check holds", style="bold green")
+        return
+    out.print(f"{report.findings_total} findings", style="bold red")
+    for finding in report.to_json()["findings"]:
+        out.print(f"  {finding['check']}  {finding['subject']}: {finding['detail']}")

@@ -1,0 +1,63 @@
+"""From the accounts that a file names to wallets: found or made through the HTTP door."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import quote
+
+from cli.clients.http import CREATED, OK, ApiClient
+from cli.failures import RefusedError
+from cli.replay.mapping import Draft
+from contracts.transactions import IDEMPOTENCY_KEY_MAX
+
+ACCOUNTS_MAX: Final = 1_000_000
+"""Accounts of one file, held in memory: a million of them take some 300 MB."""
+
+
+class AccountWallets:
+    """The wallet of each account and currency.
+
+    The same account finds the same wallet every time, in another run, too: its creation carries an
+    idempotency key that is derived from the account.
+    """
+
+    def __init__(self, client: ApiClient, *, key_prefix: str, at_once: int) -> None:
+        """`at_once` bounds the wallets that are being made at one time."""
+        self._client = client
+        self._key_prefix = key_prefix
+        self._slots = asyncio.Semaphore(at_once)
+        self._wallets: dict[tuple[str, str], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._wallets)
+
+    async def find(self, drafts: Iterable[Draft]) -> None:
+        """Find or make the wallet of every account that these drafts name."""
+        wanted = {(account, draft.currency): None for draft in drafts for account in draft.accounts}
+        missing = [one for one in wanted if one not in self._wallets]
+        if len(self._wallets) + len(missing) > ACCOUNTS_MAX:
+            raise RefusedError(f"the file names more than {ACCOUNTS_MAX} accounts; split it")
+        async with asyncio.TaskGroup() as group:
+            for account, currency in missing:
+                group.create_task(self._find(account, currency))
+
+    def of(self, draft: Draft) -> Mapping[str, str]:
+        """Return the wallet id of each account of a draft; `find` has been called with it."""
+        return {account: self._wallets[account, draft.currency] for account in draft.accounts}
+
+    async def _find(self, account: str, currency: str) -> None:
+        async with self._slots:
+            answer = await self._client.create_wallet(
+                {"currency": currency, "owner_id": account},
+                key=wallet_key(account, currency, key_prefix=self._key_prefix),
+            )
+        self._wallets[account, currency] = answer.expect(OK, CREATED)["id"]
+
+
+def wallet_key(account: str, currency: str, *, key_prefix: str) -> str:
+    """Return the idempotency key under which an account's wallet is made."""
+    key = f"{key_prefix}wallet/{currency}/{quote(account, safe='')}"
+    if len(key) <= IDEMPOTENCY_KEY_MAX:
+        return key
+    return f"{key_prefix}wallet/{currency}/sha256/{hashlib.sha256(account.encode()).hexdigest()}"

@@ -1,1 +1,0 @@
-"""The command line, the private local stack, and the drivers of demo and replay."""

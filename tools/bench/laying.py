@@ -1,0 +1,185 @@
+"""Laying a backlog: rows and messages as the doors would have made them, faster than they do."""
+
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeVar, assert_never
+from uuid import UUID, uuid4
+
+import orjson
+
+from cli.dependencies import Connection
+from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
+from contracts.recording import Submission, recorded_rows, recording_arguments
+from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
+from contracts.transactions import command_of
+from runtime.publisher import Outgoing, Publisher
+from runtime.queries import load_queries
+from tools.bench.cases import names
+from tools.bench.ground import Ground
+from tools.chaos.background import running
+
+GROUP: Final = 500
+"""Ids or transactions in one message."""
+FLIGHT: Final = 2_000
+"""Messages that are published together; a channel takes 20,000 unconfirmed."""
+OVERDRAFT_MINOR: Final = 10**12
+_PUBLISH_TIMEOUT_S: Final = 60.0
+
+Item = TypeVar("Item")
+
+
+class Pattern(StrEnum):
+    """Between which wallets the money moves."""
+
+    UNIFORM = names.UNIFORM
+    HOT = names.HOT
+    REFUSALS = names.REFUSALS
+
+
+class Kind(StrEnum):
+    """How transactions come to the processor."""
+
+    RECORDED = names.RECORDED
+    REQUESTED = names.REQUESTED
+    SINGLES = names.SINGLES
+
+
+@dataclass(frozen=True, slots=True)
+class Wallets:
+    """Wallets that can always pay, and wallets that never can."""
+
+    rich: Sequence[UUID]
+    poor: Sequence[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One transfer to be asked for."""
+
+    key: str
+    source: UUID
+    destination: UUID
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a client's body."""
+        return {
+            "idempotency_key": self.key,
+            "type": "transfer",
+            "source_wallet_id": str(self.source),
+            "destination_wallet_id": str(self.destination),
+            "amount": "1.00",
+            "currency": "USD",
+        }
+
+
+REFUSED_SHARE: Final = 0.3
+
+
+def plan_transfers(
+    wallets: Wallets, pattern: Pattern, count: int, *, seed: int
+) -> Iterator[Transfer]:
+    """Yield transfers between two different wallets, each under a key of its own."""
+    rng = random.Random(seed)
+    rich = wallets.rich
+    for _ in range(count):
+        source = rng.choice(rich)
+        if pattern is Pattern.HOT:
+            source = rich[0]
+        if pattern is Pattern.REFUSALS and rng.random() < REFUSED_SHARE:
+            source = rng.choice(wallets.poor)
+        destination = rng.choice(rich)
+        while destination == source:
+            destination = rng.choice(rich)
+        # Random, as clients make them: the index of keys gets no help from their order.
+        yield Transfer(str(uuid4()), source, destination)
+
+
+async def make_wallets(connection: Connection, *, rich: int, poor: int) -> Wallets:
+    """Insert wallets; they have no entries yet, and the books balance."""
+    sql = load_queries("tools.bench")["insert_wallets"]
+    made = [
+        [row["id"] for row in await connection.fetch(sql, count, overdraft)]
+        for count, overdraft in ((rich, OVERDRAFT_MINOR), (poor, 0))
+    ]
+    return Wallets(*made)
+
+
+async def lay(
+    ground: Ground, connection: Connection, kind: Kind, transfers: Sequence[Transfer]
+) -> None:
+    """Lay a backlog of one kind, every message confirmed; raises NotConfirmedError."""
+    url = ground.upstream_url
+    match kind:
+        case Kind.RECORDED:
+            url = ground.amqp_url
+            messages = await _record(ground, connection, transfers)
+        case Kind.REQUESTED:
+            messages = [_requested(group) for group in in_groups(transfers, GROUP)]
+        case Kind.SINGLES:
+            messages = [_requested_alone(one) for one in transfers]
+        case _:
+            assert_never(kind)
+    await publish(url, messages)
+
+
+async def publish(amqp_url: str, messages: Sequence[Outgoing]) -> None:
+    """Publish messages in their order, every one confirmed."""
+    async with _publisher(amqp_url) as publisher:
+        for flight in in_groups(messages, FLIGHT):
+            await publisher.publish_all(flight, timeout_s=_PUBLISH_TIMEOUT_S)
+
+
+def in_groups(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield items in their order, so many at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+async def _record(
+    ground: Ground, connection: Connection, transfers: Sequence[Transfer]
+) -> list[Outgoing]:
+    """Insert PENDING rows by the ingress's own statement; return what announces them."""
+    sql = load_queries("ingress")["record_transactions"]
+    messages = []
+    for group in in_groups(transfers, GROUP):
+        submissions = [Submission(ground.submitter, command_of(one.to_json())) for one in group]
+        rows = await connection.fetch(sql, *recording_arguments(submissions))
+        ids = [row.id for row in recorded_rows(rows, len(group))]
+        messages.append(
+            Outgoing(
+                exchange="",
+                routing_key=partition_queue(0),
+                body=encode_recorded(ids),
+                type=RECORDED_TYPE,
+            )
+        )
+    return messages
+
+
+def _requested(group: Sequence[Transfer]) -> Outgoing:
+    body = {"version": 1, "transactions": [one.to_json() for one in group]}
+    return _upstream(str(group[0].source), body)
+
+
+def _requested_alone(transfer: Transfer) -> Outgoing:
+    return _upstream(str(transfer.source), {"version": 1, **transfer.to_json()})
+
+
+def _upstream(routing_key: str, body: dict[str, Any]) -> Outgoing:
+    return Outgoing(
+        exchange=TRANSACTIONS_EXCHANGE,
+        routing_key=routing_key,
+        body=orjson.dumps(body),
+        type=REQUESTED_TYPE,
+    )
+
+
+@asynccontextmanager
+async def _publisher(url: str) -> AsyncIterator[Publisher]:
+    publisher = Publisher(url, name="bench")
+    async with running(publisher.run()):
+        await publisher.wait_until_up()
+        yield publisher

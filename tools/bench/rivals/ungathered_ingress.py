@@ -1,0 +1,30 @@
+"""The ingress with one query per status read: all else, from the key check to the view, is ours.
+
+Run, with the ingress's own settings in the environment:
+`python -m tools.bench.rivals.ungathered_ingress`
+"""
+
+import runpy
+from typing import Any, TypeVar
+
+from ingress.reads import transactions
+from runtime.gathering import Gatherer
+from runtime.settings import IngressSettings
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CONNECTIONS = IngressSettings.model_fields["ingress_database_connections"].default
+"""As many queries at once as there are connections to the database."""
+
+
+class OneByOne(Gatherer[Item, Result]):
+    """Gathers nothing: every item is a group of its own."""
+
+    def __init__(self, work: Any, **settings: Any) -> None:
+        super().__init__(work, **{**settings, "group_max": 1, "workers": CONNECTIONS})
+
+
+if __name__ == "__main__":
+    setattr(transactions, "Gatherer", OneByOne)  # noqa: B010  # a name of the module's own
+    runpy.run_module("ingress", run_name="__main__")

@@ -1,0 +1,81 @@
+"""One sample of the checkout in the working directory, as one line of JSON.
+
+Run by `tools.bench.trees` with the interpreter of that checkout, whose own code it measures.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from cli.clients.amqp import quiet_libraries
+from tools.bench.bench import Bench
+from tools.bench.cases import drain, names, posting
+from tools.bench.ground import without_settings
+from tools.bench.options import BenchOptions
+from tools.bench.result import BenchResult
+from tools.stack import StackMode, StackOptions, start_stack
+from tools.system import CLIENT
+
+DIRECTORY: Final = Path(".local/tree-sample")
+CONTESTANTS: Final = (
+    names.of(names.RECORDED, names.UNIFORM),
+    names.of(names.SINGLES, names.UNIFORM),
+    names.over_http(100),
+)
+
+
+class _Silent:
+    """Nobody follows a sample."""
+
+    def step(self, what: str) -> None:
+        """Show nothing."""
+
+    def sampled(self, case: str, contestant: str, figures: Mapping[str, float]) -> None:
+        """Tell nothing."""
+
+
+async def _measure(bench: Bench) -> dict[str, Mapping[str, float]]:
+    arms = [*drain.CASE.arms, *posting.END_TO_END.arms]
+    found: dict[str, Mapping[str, float]] = {}
+    for arm in arms:
+        if arm.name in CONTESTANTS:
+            found.update(await arm.measure(bench))
+    return found
+
+
+def main() -> None:
+    """Measure on servers of its own; a ledger that does not verify clean is an error."""
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+    options = BenchOptions(directory=DIRECTORY.absolute(), runs=1, is_quick=False, processors=1)
+    quiet_libraries()
+    environment = dict(os.environ)
+    with start_stack(
+        StackOptions(
+            directory=options.directory,
+            mode=StackMode.LOCAL,
+            upstream_users=(CLIENT,),
+            environment=environment,
+        )
+    ) as stack:
+        result = BenchResult()
+        bench = Bench(
+            options,
+            stack=stack,
+            environment=without_settings(environment),
+            result=result,
+            watch=_Silent(),
+        )
+        found = uvloop.run(_measure(bench))
+    if not result.is_clean:
+        raise SystemExit(f"not clean: {result.unclean}")
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

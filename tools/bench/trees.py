@@ -1,0 +1,74 @@
+"""This checkout beside another one, in turns on the same machine: `make compare BASE=<commit>`.
+
+Run in the root of this checkout: `.venv/bin/python -m tools.bench.trees OTHER`
+
+Prints, for each contestant, both medians and their ratio: rates, and processor time a transaction.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path.cwd()
+SAMPLERS: Final = ("tools/bench/tree_sample.py", "benchmarks/tree_sample.py")
+"""Where a tree has the program that takes a sample of it; older trees have it elsewhere."""
+METRICS: Final = ("transactions_per_s", "completed_per_s", "p99_ms")
+"""Beside processor time, `<process>_us` a transaction."""
+
+Samples = dict[tuple[str, str], list[float]]
+
+
+def _sample(tree: Path) -> dict[str, dict[str, float]]:
+    # Each tree's own: it imports by the names that its modules have there.
+    sampler = next(path for name in SAMPLERS if (path := tree / name).exists())
+    done = subprocess.run(
+        # -P: the folder of the sampler is no place to import from.
+        [tree / ".venv/bin/python", "-P", sampler],
+        cwd=tree,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(tree)},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _note(samples: Samples, found: dict[str, dict[str, float]]) -> None:
+    for contestant, figures in found.items():
+        for metric, value in figures.items():
+            samples[contestant, metric].append(value)
+
+
+def main() -> None:
+    """Measure in turns, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("base", type=Path, help="a checkout with an environment in .venv")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    before: Samples = defaultdict(list)
+    after: Samples = defaultdict(list)
+    for number in range(options.rounds):
+        turns = [(options.base.resolve(), before), (HERE, after)]
+        # Whoever comes second finds a warmer machine: they change places.
+        for tree, samples in turns if number % 2 == 0 else turns[::-1]:
+            sys.stderr.write(f"round {number + 1} of {options.rounds}: {tree.name}\n")
+            _note(samples, _sample(tree))
+    for key in before:
+        contestant, metric = key
+        if (metric in METRICS or metric.endswith("_us")) and key in after:
+            old, new = statistics.median(before[key]), statistics.median(after[key])
+            sys.stdout.write(
+                f"{contestant:<45} {metric:<24} {old:12,.1f} → {new:12,.1f}  ratio {new / old:.3f}"
+                f"  ({', '.join(f'{value:,.0f}' for value in before[key])}"
+                f" → {', '.join(f'{value:,.0f}' for value in after[key])})\n"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""`python -m tools.documents` writes the documents; with `--check` it only tells what is wrong."""
+
+import argparse
+import sys
+
+from tools.documents import DIRECTORY, build_documents, text_of
+from tools.documents.checking import faults_of
+
+
+def main() -> int:
+    """Return 0 when the documents are written (or current) and valid, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m tools.documents", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on a fault")
+    is_check = parser.parse_args().check
+    faults = []
+    for name, document in build_documents().items():
+        faults += [f"{name} is not valid: {fault}" for fault in faults_of(name, document)]
+        path = DIRECTORY / name
+        text = text_of(document)
+        is_current = path.is_file() and path.read_text(encoding="utf-8") == text
+        if is_check and not is_current:
+            faults.append(f"{path} is not current: run `make documents` and commit the result")
+        if not is_check and not is_current:
+            DIRECTORY.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path}")
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""How the tools become commands of `ackledger`: the command line looks for this module."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cli.extensions import Extension
+from tools.commands import bench, chaos, demo, run, stack
+
+
+def running_servers(directory: Path, environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the variables that name the private servers of a directory; empty when none runs."""
+    if not (directory / "stack.json").exists():
+        return {}
+    try:
+        from tools.stack import StackOptions, read_stack
+    except ModuleNotFoundError:
+        # Installed without the extra `stack`: such an environment starts no private servers.
+        return {}
+    found = read_stack(directory, options=StackOptions(environment=environment))
+    return found.urls if found else {}
+
+
+EXTENSION: Final = Extension(
+    first=(run, demo, stack), last=(chaos, bench), running_servers=running_servers
+)
