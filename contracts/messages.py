@@ -5,20 +5,19 @@ Two kinds of message come in on a partition's queue:
 - `transaction.recorded.v1`, from the ingress and the reconciler: ids of PENDING rows to post.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple, NoReturn
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 from uuid import UUID
 
 import orjson
 from asyncpg.pgproto import pgproto
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.errors import ContractError
-from contracts.json_text import TooManyFieldsError, decode_json
-from contracts.media_types import content_type_error
-from contracts.problems import ProblemCode
+from contracts.json_text import TooManyFieldsError, content_type_error, decode_json
+from contracts.problems import ContractError, ProblemCode
 from contracts.transactions import (
     BATCH_MAX,
     IdempotencyKey,
@@ -27,6 +26,7 @@ from contracts.transactions import (
     command_of,
     json_pointer,
 )
+from contracts.views import Json
 
 REQUESTED_TYPE: Final = "transaction.requested.v1"
 RECORDED_TYPE: Final = "transaction.recorded.v1"
@@ -44,7 +44,7 @@ QUEUE_HEADER: Final = "x-ackledger-queue"
 REPLY_TO_HEADER: Final = "x-ackledger-reply-to"
 """Where a result was to go that could not be written: a replay sends it there."""
 CORRELATION_HEADER: Final = "x-ackledger-correlation-id"
-"""The same result's correlation id, by `contracts.replies.escaped`."""
+"""The same result's correlation id, by `contracts.messages.escaped`."""
 REQUEST_ID_HEADER: Final = "x-request-id"
 TRACEPARENT_HEADER: Final = "traceparent"
 
@@ -241,3 +241,44 @@ def _type_reason(message_type: str) -> DeadLetterReason:
 
 def _poison(reason: DeadLetterReason, detail: str) -> NoReturn:
     raise PoisonMessageError(reason, detail)
+
+
+DIRECT_REPLY_PREFIX: Final = "amq.rabbitmq.reply-to."
+"""The broker's direct reply-to: it writes the rest itself, and only the asking channel gets it."""
+OWN_PREFIX: Final = "ackledger."
+"""Of the product's own queues and exchanges: never a reply queue, whatever a user is called."""
+
+_PLAIN: Final = "".join(chr(one) for one in range(0x21, 0x7F) if chr(one) != "%")
+
+
+def reply_queue(reply_to: bytes, *, submitter: str) -> str | None:
+    """Return the queue that a result goes to; None where its sender has no right to it.
+
+    A result is published with the processor's rights, so `reply_to` must not name just any queue.
+    `submitter` is the user that the broker validated: the queues that begin with its name and a
+    point are its own.
+    """
+    try:
+        queue = reply_to.decode()
+    except UnicodeDecodeError:
+        return None
+    if queue.startswith(DIRECT_REPLY_PREFIX):
+        return queue
+    if queue.startswith(OWN_PREFIX) or not queue.startswith(f"{submitter}."):
+        return None
+    return queue
+
+
+def result_body(transactions: Iterable[Json]) -> bytes:
+    """Return the body of a result: the transactions of one message, in its order."""
+    return orjson.dumps({"version": _VERSION, "transactions": list(transactions)})
+
+
+def escaped(octets: bytes) -> str:
+    """Return octets as visible ASCII, %XX for any other: as a header or JSON can hold them."""
+    return quote_from_bytes(octets, safe=_PLAIN)
+
+
+def unescaped(text: str) -> bytes:
+    """Return the octets that `escaped` was given."""
+    return unquote_to_bytes(text)

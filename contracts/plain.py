@@ -11,8 +11,7 @@ from uuid import UUID
 from asyncpg.pgproto import pgproto
 from pydantic_core import PydanticCustomError
 
-from contracts.currencies import EXPONENTS
-from contracts.money import AMOUNT_MINOR_MAX
+from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS
 from contracts.storable import METADATA_VALUES_MAX, storable_text, written_metadata
 
 

@@ -19,13 +19,18 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from contracts.currencies import EXPONENTS
-from contracts.errors import ERRORS_MAX, ContractError, FieldError
 from contracts.fingerprints import fingerprint_of
 from contracts.json_text import shown_name
-from contracts.money import AMOUNT_MINOR_MAX, AmountError, Money, amount_minor, decimal_of
+from contracts.money import (
+    AMOUNT_MINOR_MAX,
+    EXPONENTS,
+    AmountError,
+    Money,
+    amount_minor,
+    decimal_of,
+)
 from contracts.plain import PlainRequest, plain_request
-from contracts.problems import ProblemCode
+from contracts.problems import ERRORS_MAX, ContractError, FieldError, ProblemCode
 from contracts.storable import (
     DESCRIPTION_MAX,
     METADATA_BYTES_MAX,

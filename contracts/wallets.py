@@ -5,9 +5,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema
 
-from contracts.currencies import EXPONENTS
-from contracts.errors import ContractError, FieldError
-from contracts.money import AmountError, amount_minor
+from contracts.money import EXPONENTS, AmountError, amount_minor
+from contracts.problems import ContractError, FieldError
 from contracts.storable import storable_text
 from contracts.transactions import (
     CurrencyCode,

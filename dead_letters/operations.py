@@ -10,11 +10,10 @@ import asyncpg
 import orjson
 import structlog
 
-from contracts.messages import RESULT_TYPE
+from contracts.messages import RESULT_TYPE, result_body
 from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
 from contracts.pages import PAGE_LIMIT_MAX, DeadLetterFate
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
-from contracts.replies import result_body
 from contracts.views import render_transaction
 from dead_letters import metrics
 from dead_letters.model import (

@@ -18,9 +18,10 @@ from contracts.messages import (
     Recorded,
     Requested,
     decode_message,
+    reply_queue,
+    unescaped,
 )
 from contracts.recording import RecordedRow, Submission
-from contracts.replies import reply_queue, unescaped
 from contracts.tracing import valid_traceparent
 from dead_letters.model import DeadLetter
 

@@ -25,13 +25,11 @@ from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
-from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_process
-from runtime.listening import listen_shared
 from runtime.partition_layout import PartitionLayoutCheck
 from runtime.publisher import Publisher
 from runtime.settings import IngressSettings
-from runtime.status import Readiness, StatusServer
+from runtime.status import Readiness, StatusServer, check_broker, check_database, listen_shared
 
 
 class HttpServer:

@@ -10,8 +10,7 @@ from typing import Final
 import asyncpg
 
 from contracts.access import Scope
-from contracts.errors import ContractError
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, ProblemCode
 from runtime.database import Pool
 from runtime.gathering import Gatherer
 from runtime.queries import load_queries

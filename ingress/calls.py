@@ -23,12 +23,11 @@ import structlog
 from prometheus_client import Counter
 
 from contracts.access import Scope
-from contracts.errors import ContractError, FieldError
 from contracts.identifiers import external_wallet_id, reference_of
 from contracts.json_text import TooManyFieldsError, decode_json
 from contracts.money import format_minor
 from contracts.operations import WAIT_S_MAX
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, FieldError, ProblemCode
 from contracts.recording import RecordedRow, Submission
 from contracts.tracing import trace_id_of, valid_request_id, valid_traceparent
 from contracts.transactions import (

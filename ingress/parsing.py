@@ -12,10 +12,9 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from contracts.errors import ContractError
-from contracts.media_types import json_error
+from contracts.json_text import json_error
 from contracts.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, ProblemCode
 
 Word = TypeVar("Word", bound=StrEnum)
 

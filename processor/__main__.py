@@ -16,12 +16,11 @@ from processor.poster import Poster, WalletCache
 from processor.replies import Forwarder, Replies
 from runtime.database import KEYED_SESSION, Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
-from runtime.health import check_broker, check_circuit, check_database
 from runtime.lifecycle import Service, run_process
 from runtime.partition_layout import PartitionLayoutCheck
 from runtime.publisher import Publisher
 from runtime.settings import ProcessorSettings
-from runtime.status import Readiness, StatusServer
+from runtime.status import Readiness, StatusServer, check_broker, check_circuit, check_database
 
 BATCHES_IN_HAND: Final = 4
 """Deliveries to hold, in batches of single messages: one is written, one read, others come."""

@@ -31,7 +31,6 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from contracts.partitions import posting_partition
 from contracts.recording import (
     RecordedRow,
     RecordedView,
@@ -40,6 +39,7 @@ from contracts.recording import (
     recorded_views,
     recording_arguments,
 )
+from contracts.topology import posting_partition
 from contracts.tracing import trace_id_of
 from contracts.transactions import Channel
 from ledger.post import post

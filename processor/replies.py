@@ -32,8 +32,10 @@ from contracts.messages import (
     DeadLetterReason,
     Requested,
     encode_recorded,
+    escaped,
+    reply_queue,
+    result_body,
 )
-from contracts.replies import escaped, reply_queue, result_body
 from contracts.topology import DEAD_LETTERS, partition_queue
 from contracts.views import render_transaction
 from ledger.words import FINAL_STATUSES

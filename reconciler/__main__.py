@@ -17,12 +17,11 @@ from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
 from runtime.database import Pool, create_pool
 from runtime.fault_points import FaultPoints, fault_points_in
-from runtime.health import check_broker, check_database
 from runtime.lifecycle import Service, run_process
 from runtime.partition_layout import PartitionLayoutCheck
 from runtime.publisher import Publisher
 from runtime.settings import ReconcilerSettings
-from runtime.status import Readiness, StatusServer
+from runtime.status import Readiness, StatusServer, check_broker, check_database
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """How long a single pass waits for the broker."""

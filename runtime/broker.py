@@ -18,8 +18,8 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
 from runtime.backoff import Backoff
+from runtime.properties import tolerate_undecodable_properties
 from runtime.sifting import SiftedConnection
-from runtime.tolerant_decoding import tolerate_undecodable_properties
 
 Channel: TypeAlias = AbstractChannel
 

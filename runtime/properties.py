@@ -5,6 +5,7 @@ are kept as the octets that they are, for whoever repeats them, and read as text
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from struct import Struct, error
 from typing import Any, Final
 
@@ -163,3 +164,38 @@ def _short(encoded: bytes, at: int) -> tuple[bytes, int]:
 
 def _optional_text(octets: bytes | None) -> str | None:
     return None if octets is None else short_text(octets)
+
+
+_LENGTH_BYTES: Final = 4
+_MOMENT_BYTES: Final = 8
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FAULTS: Final = (ValueError, OverflowError, OSError, RecursionError)
+
+
+def tolerate_undecodable_properties() -> None:
+    """Exchange pamqp's decoders of properties; doing it again changes nothing."""
+    decode.METHODS["shortstr"] = _short_text
+    decode.METHODS["timestamp"] = decode.TABLE_MAPPING[b"T"] = _moment
+    decode.METHODS["table"] = decode.TABLE_MAPPING[b"F"] = _table
+
+
+def _short_text(value: bytes) -> tuple[int, str]:
+    """Octets that are no UTF-8 are shown escaped, within a short string's bound."""
+    end = 1 + value[0]
+    return end, short_text(value[1:end])
+
+
+def _moment(value: bytes) -> tuple[int, Any]:
+    """A moment beyond all calendars is the epoch."""
+    try:
+        return decode.timestamp(value)
+    except _FAULTS:
+        return _MOMENT_BYTES, _EPOCH
+
+
+def _table(value: bytes) -> tuple[int, Any]:
+    """A table that cannot be read is empty."""
+    try:
+        return decode.field_table(value)
+    except _FAULTS:
+        return _LENGTH_BYTES + int.from_bytes(value[:_LENGTH_BYTES], "big"), {}

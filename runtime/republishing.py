@@ -9,8 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from contracts.messages import RECORDED_TYPE, encode_recorded
-from contracts.partitions import posting_partition
-from contracts.topology import partition_queue
+from contracts.topology import partition_queue, posting_partition
 from runtime.publisher import Outgoing
 
 IDS_PER_MESSAGE_MAX: Final = 256

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from runtime.listening import listen
+from runtime.database import Pool
+from runtime.queries import load_queries
+from runtime.settings import ConfigurationError
 
 CHECK_TIMEOUT_S: Final = 2.0
 
@@ -107,3 +109,73 @@ async def _read_metrics(_: web.Request) -> web.Response:
 
 async def _read_liveness(_: web.Request) -> web.Response:
     return web.Response(body=b'{"status":"live"}', content_type="application/json")
+
+
+BACKLOG_MAX: Final = 1024
+"""Connections that wait to be taken up: a crowd that comes at once is not turned away."""
+
+Listening = TypeVar("Listening")
+
+
+async def listen(runner: web.AppRunner, *, host: str, port: int) -> None:
+    """Serve a set-up runner on a port; raises ConfigurationError when the port cannot be had."""
+    await _listening(web.TCPSite(runner, host, port).start(), host=host, port=port)
+
+
+async def listen_shared(
+    make_protocol: Callable[[], asyncio.Protocol], *, host: str, port: int
+) -> asyncio.Server:
+    """Serve a port that several processes may share: the kernel spreads the connections.
+
+    Raises ConfigurationError when the port cannot be had.
+    """
+    server = asyncio.get_running_loop().create_server(
+        make_protocol, host, port, reuse_port=True, backlog=BACKLOG_MAX
+    )
+    return await _listening(server, host=host, port=port)
+
+
+async def _listening(start: Awaitable[Listening], *, host: str, port: int) -> Listening:
+    try:
+        return await start
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); "
+            "set ACKLEDGER_HTTP_PORT or ACKLEDGER_STATUS_PORT to another port"
+        ) from error
+
+
+CHECK_S: Final = 1.0
+
+
+def check_database(pool: Pool) -> Check:
+    """Return a check that asks PostgreSQL for its migrations."""
+    sql = load_queries("runtime")
+
+    async def check() -> DependencyState:
+        # Bounded at both ends: a connection that is never given back would be lost to the pool.
+        async with pool.acquire(timeout=CHECK_S) as connection:
+            is_migrated = await connection.fetchval(sql["has_schema_migrations"], timeout=CHECK_S)
+        return DependencyState.of(
+            is_up=bool(is_migrated), trouble="not migrated; run: ackledger migrate"
+        )
+
+    return check
+
+
+def check_broker(is_up: Callable[[], bool]) -> Check:
+    """Return a check of our own connections."""
+
+    async def check() -> DependencyState:
+        return DependencyState.of(is_up=is_up(), trouble="not connected")
+
+    return check
+
+
+def check_circuit(is_open: Callable[[], bool]) -> Check:
+    """Return a check of a circuit: open means that no work is taken."""
+
+    async def check() -> DependencyState:
+        return DependencyState.of(is_up=not is_open(), trouble="circuit open")
+
+    return check

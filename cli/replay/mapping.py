@@ -12,9 +12,9 @@ from uuid import UUID
 
 import orjson
 
-from contracts.currencies import EXPONENTS
-from contracts.errors import ContractError
 from contracts.json_text import decode_json
+from contracts.money import EXPONENTS
+from contracts.problems import ContractError
 from contracts.transactions import RequestedType, TransactionCommand, command_of
 
 ACCOUNT_MAX: Final = 255

@@ -9,7 +9,7 @@ from cli.failures import UsageError
 from cli.replay.mapping import ColumnMapping, Field
 from cli.replay.presets import PRESETS
 from cli.replay.reading import FileFormat
-from contracts.currencies import EXPONENTS
+from contracts.money import EXPONENTS
 from contracts.transactions import RequestedType
 
 

@@ -11,13 +11,12 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from contracts.errors import ContractError
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, ProblemCode
 from ingress.calls import Answer, names_of
 from ingress.http.fast_path.wire import write_answer
 from ingress.http.middleware import NAMES, problem_response, response_of
 from ingress.http.problems import problem_answer
-from runtime.malformed import note_malformed
+from runtime.logs import note_malformed
 
 HEAD_TIMEOUT_S: Final = 10.0
 """From a head's first byte to its last: they are a few kilobytes, sent at once by every client."""

@@ -9,11 +9,10 @@ from uuid import UUID
 
 from aiohttp import web
 
-from contracts.errors import ContractError
 from contracts.messages import DeadLetterReason
 from contracts.operations.dead_letters import ENDED_DEFAULT, ENDED_MAX
 from contracts.pages import DeadLetterFate, DeadLetterState
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, ProblemCode
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import BEFORE_ALL, DeadLetters
 from ingress.http.middleware import Call, json_response

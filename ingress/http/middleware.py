@@ -10,9 +10,8 @@ import orjson
 import structlog
 from aiohttp import web
 
-from contracts.errors import ContractError
 from contracts.operations import Operation
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, ProblemCode
 from ingress.authentication import ApiKeys, Client, token_of
 from ingress.calls import Answer, Measure, Names, json_of, names_of, wait_s_of
 from ingress.http.problems import RateLimitedError, problem_answer

@@ -8,14 +8,13 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
-from contracts.errors import ContractError
 from contracts.operations import BODY_BYTES_MAX
-from contracts.problems import PROBLEMS, ProblemCode
+from contracts.problems import PROBLEMS, ContractError, ProblemCode
 from ingress.calls import RETRY, Answer
 from ingress.submit.admission import backlog_full
 from runtime.database import UNREACHABLE
 from runtime.gathering import GatheringFullError
-from runtime.malformed import LineBound
+from runtime.logs import LineBound
 
 log = structlog.get_logger()
 

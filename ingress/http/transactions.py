@@ -11,9 +11,8 @@ import orjson
 from aiohttp import web
 
 from contracts.access import Scope
-from contracts.errors import ContractError, FieldError
 from contracts.identifiers import first_id_at, id_of_reference
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, FieldError, ProblemCode
 from contracts.recording import Submission
 from contracts.transactions import (
     BATCH_MAX,

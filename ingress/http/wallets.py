@@ -6,9 +6,8 @@ from uuid import UUID
 import asyncpg
 from aiohttp import web
 
-from contracts.errors import ContractError
 from contracts.money import exponent_of, format_minor
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, ProblemCode
 from contracts.transactions import TransactionType, checked_key
 from contracts.views import format_moment, render_wallet, render_wallet_entry
 from contracts.wallets import (

@@ -17,9 +17,8 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contracts.errors import ContractError
 from contracts.identifiers import first_id_at
-from contracts.problems import ProblemCode
+from contracts.problems import ContractError, ProblemCode
 from ingress.metrics import BACKLOG, REDIS_FAILURES
 from runtime.database import UNREACHABLE, Pool
 from runtime.periodic import one_of, repeat

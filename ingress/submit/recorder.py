@@ -13,8 +13,8 @@ from uuid import UUID
 
 import asyncpg
 
-from contracts.partitions import posting_partition
 from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.topology import posting_partition
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from ingress.submit.dispatcher import Confirmed, Dispatcher
 from runtime.database import Pool

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import structlog
 
-from contracts.event_bodies import PostedRow
 from contracts.recording import RecordedView
+from contracts.views import PostedRow
 from ledger.state import Posted
 
 RECENT_MAX: Final = 8_192

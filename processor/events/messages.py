@@ -14,11 +14,10 @@ from uuid import UUID
 import orjson
 import structlog
 
-from contracts.event_bodies import PostedRow, event_body, posted_event_body
 from contracts.identifiers import event_id
 from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER, DeadLetterReason
 from contracts.topology import EVENTS_EXCHANGE
-from contracts.views import Row, format_moment
+from contracts.views import PostedRow, Row, event_body, format_moment, posted_event_body
 from processor import metrics
 from processor.events.buffer import BufferedBatch
 from runtime.publisher import Outgoing

@@ -8,9 +8,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.event_bodies import event_body
 from contracts.identifiers import external_wallet_id
-from contracts.views import render_event, render_transaction
+from contracts.views import event_body, render_event, render_transaction
 
 _MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 _TEXT = st.text(max_size=30)

@@ -9,17 +9,15 @@ import orjson
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from contracts.currencies import EXPONENTS
-from contracts.errors import ContractError
-from contracts.event_bodies import event_body
 from contracts.identifiers import external_wallet_id
 from contracts.json_text import decode_json
-from contracts.money import AMOUNT_MINOR_MAX
+from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS
 from contracts.plain import plain_request
+from contracts.problems import ContractError
 from contracts.recording import RecordedRow, Submission
 from contracts.storable import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
 from contracts.transactions import Channel, TransactionCommand, command_of, judged_command
-from contracts.views import render_transaction
+from contracts.views import event_body, render_transaction
 from ingress.calls import pending_view
 from ledger.words import TransactionStatus
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from runtime.malformed import LINES_PER_S_MAX
+from runtime.logs import LINES_PER_S_MAX
 from runtime.settings import LogFormat
 
 _ROOT = Path(__file__).parents[2]

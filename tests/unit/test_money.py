@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.currencies import EXPONENTS
-from contracts.money import AmountError, decimal_of, format_minor, minor_units
+from contracts.money import EXPONENTS, AmountError, decimal_of, format_minor, minor_units
 from ledger.words import MINOR_MAX
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.replies import escaped, reply_queue, unescaped
+from contracts.messages import escaped, reply_queue, unescaped
 
 
 @pytest.mark.parametrize(

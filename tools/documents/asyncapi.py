@@ -5,8 +5,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from contracts import examples, messages
-from contracts.currencies import EXPONENTS
 from contracts.messages import RecordedMessage, RequestedBatchMessage, RequestedMessage
+from contracts.money import EXPONENTS
 from contracts.pages import TransactionResultMessage
 from contracts.topology import (
     DEAD_LETTERS,

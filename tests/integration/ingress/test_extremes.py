@@ -16,9 +16,8 @@ import aio_pika
 import orjson
 import pytest
 
-from contracts.currencies import EXPONENTS
 from contracts.messages import MESSAGE_BYTES_MAX
-from contracts.money import AMOUNT_MINOR_MAX, format_minor
+from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS, format_minor
 from contracts.operations import BODY_BYTES_MAX
 from contracts.storable import (
     DESCRIPTION_MAX,

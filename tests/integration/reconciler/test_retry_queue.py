@@ -7,8 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from contracts.messages import encode_recorded
-from contracts.partitions import partition_of_wallet
-from contracts.topology import partition_queue
+from contracts.topology import partition_of_wallet, partition_queue
 from reconciler.retry_queue import (
     FIRST_DELAY_S,
     QUEUE_DEPTH_MAX,

@@ -7,8 +7,7 @@ import asyncpg
 import orjson
 import pytest
 
-from contracts.event_bodies import event_body
-from contracts.views import render_transaction, render_wallet
+from contracts.views import event_body, render_transaction, render_wallet
 from runtime.database import Connection, connect
 from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.integration.upgrade.traffic import flowing

@@ -9,9 +9,8 @@ from processor.circuit import PROBE_TIMEOUT_S
 from processor.pipeline import LOOK_EVERY_S
 from runtime.broker import Channel
 from runtime.database import Connection, connect
-from runtime.health import check_circuit
 from runtime.publisher import Publisher
-from runtime.status import Readiness, render_readiness
+from runtime.status import Readiness, check_circuit, render_readiness
 from runtime.topology import check_queue
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.workshop import (
