@@ -13,9 +13,9 @@ import asyncpg
 
 from cli.dependencies import Connection
 from cli.failures import RefusedError, UsageError
-from contracts.access import Scope
-from contracts.views import format_moment
-from runtime.queries import load_queries
+from contracts.representations.transaction import format_moment
+from contracts.scopes import Scope
+from runtime.postgres.queries import load_queries
 
 KEY_PREFIX: Final = "ack_"
 KEY_BYTES: Final = 32

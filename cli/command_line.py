@@ -52,7 +52,7 @@ def run_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -
 
 
 def _sentence(failure: CommandError) -> str:
-    from runtime.redaction import redact
+    from runtime.service.redaction import redact
 
     # Line by line: what is hidden in one must not hide the next.
     return "\n".join(map(redact, f"ackledger: {failure}".split("\n"))) + "\n"
@@ -60,7 +60,7 @@ def _sentence(failure: CommandError) -> str:
 
 def _fault(error: Exception) -> str:
     """Return a fault of ours with its traceback, which the interpreter would print as it is."""
-    from runtime.logs import traceback_of
+    from runtime.service.logs import traceback_of
 
     return f"ackledger: a fault of its own; please report it\n{traceback_of(error)}\n"
 

@@ -11,11 +11,11 @@ from cli.dependencies import check_database, database_failures
 from cli.failures import RefusedError, UsageError
 from cli.migrating import MigrateSettings
 from contracts.messages import DeadLetterReason
-from contracts.pages import DeadLetterState
+from contracts.representations.pages import DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import DeadLetters
-from runtime.database import create_pool
-from runtime.publisher import Publisher
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import create_pool
 
 BROKER_PATIENCE_S: Final = 5.0
 """A replay waits so long for the broker; without it the reconciler does the posting later."""

@@ -8,8 +8,8 @@ import asyncpg
 from yarl import URL
 
 from cli.failures import UnreachableError, UsageError, reason_of
-from runtime import database
-from runtime.settings import ConfigurationError, DatabaseSettings
+from runtime.postgres import pool as database
+from runtime.service.settings import ConfigurationError, DatabaseSettings
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

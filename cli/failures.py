@@ -39,7 +39,7 @@ class UnreachableError(CommandError):
 
 def expected_failure(error: Exception) -> CommandError | None:
     """Return the failure to show for an error; None for one that is a fault of ours."""
-    from runtime.settings import ConfigurationError
+    from runtime.service.settings import ConfigurationError
 
     if isinstance(error, CommandError):
         return error

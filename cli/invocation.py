@@ -49,7 +49,7 @@ def settings_of(context: typer.Context, kind: "type[Settings]") -> "Settings":
 
     Raises ConfigurationError or UsageError naming the variable that is wrong or missing.
     """
-    from runtime.settings import load_settings
+    from runtime.service.settings import load_settings
 
     environment = completed(invocation_of(context))
     wanted = {str(field.validation_alias) for field in kind.model_fields.values()}

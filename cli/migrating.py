@@ -11,17 +11,17 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from cli.dependencies import Connection, database_connection, unreachable
 from cli.failures import RefusedError
 from contracts.topology import EXCHANGES, partition_queue, queues
-from runtime import broker
-from runtime.migrations import (
+from runtime.amqp import connection as broker
+from runtime.amqp.topology import QueueState, TopologyError, declare_topology, look_at_queue
+from runtime.postgres.migrate import (
     MigrationError,
     load_migrations,
     migrate,
     missing_migrations,
 )
-from runtime.partition_layout import read_partitions, write_partitions
-from runtime.queries import load_queries
-from runtime.settings import BrokerSettings, DatabaseSettings
-from runtime.topology import QueueState, TopologyError, declare_topology, look_at_queue
+from runtime.postgres.partition_layout import read_partitions, write_partitions
+from runtime.postgres.queries import load_queries
+from runtime.service.settings import BrokerSettings, DatabaseSettings
 
 # Some forty seconds with their pauses; a session that holds a table for longer will not let go.
 LOCK_TRIES: Final = 10

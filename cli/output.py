@@ -84,8 +84,8 @@ def console(*, is_error: bool = False) -> "Console":
 
 def quiet_logs() -> None:
     """Leave only errors of our logs, on standard error: a command speaks for itself."""
-    from runtime.logs import configure_logging
-    from runtime.settings import LogFormat, LogLevel, LogSettings
+    from runtime.service.logs import configure_logging
+    from runtime.service.settings import LogFormat, LogLevel, LogSettings
 
     settings = LogSettings(log_level=LogLevel.ERROR, log_format=LogFormat.CONSOLE)
     configure_logging(settings, service="command")

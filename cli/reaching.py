@@ -10,7 +10,7 @@ from cli.clients.http import Answer, ApiClient
 from cli.escaping import printable
 from cli.failures import CommandError, RefusedError, UsageError
 from cli.invocation import invocation_of
-from runtime.settings import PREFIX
+from runtime.service.settings import PREFIX
 
 GIVE_UP_AFTER_S: Final = 5.0
 """A person waits: long enough for a restart of the ingress, short enough to be told."""

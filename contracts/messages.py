@@ -16,9 +16,10 @@ import orjson
 from asyncpg.pgproto import pgproto
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.json_text import TooManyFieldsError, content_type_error, decode_json
+from contracts.json import TooManyFieldsError, content_type_error, decode_json
 from contracts.problems import ContractError, ProblemCode
-from contracts.transactions import (
+from contracts.representations.transaction import Json
+from contracts.requests.transaction import (
     BATCH_MAX,
     IdempotencyKey,
     TransactionCommand,
@@ -26,7 +27,6 @@ from contracts.transactions import (
     command_of,
     json_pointer,
 )
-from contracts.views import Json
 
 REQUESTED_TYPE: Final = "transaction.requested.v1"
 RECORDED_TYPE: Final = "transaction.recorded.v1"

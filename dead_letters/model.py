@@ -21,10 +21,10 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
-from contracts.pages import BodyEncoding, DeadLetterFate, DeadLetterState
+from contracts.representations.pages import BodyEncoding, DeadLetterFate, DeadLetterState
+from contracts.representations.transaction import format_moment
 from contracts.topology import DEAD_LETTERS, EVENTS_EXCHANGE
-from contracts.views import format_moment
-from runtime.properties import Properties
+from runtime.amqp.wire.properties import Properties
 
 DEATH_HEADER: Final = "x-death"
 _OUR_HEADERS: Final = frozenset(

@@ -12,9 +12,9 @@ import structlog
 
 from contracts.messages import RESULT_TYPE, result_body
 from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
-from contracts.pages import PAGE_LIMIT_MAX, DeadLetterFate
-from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
-from contracts.views import render_transaction
+from contracts.record import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.representations.pages import PAGE_LIMIT_MAX, DeadLetterFate
+from contracts.representations.transaction import render_transaction
 from dead_letters import metrics
 from dead_letters.model import (
     DeadLetter,
@@ -37,11 +37,11 @@ from dead_letters.replay import (
     posting_detail,
     recording_detail,
 )
-from runtime.database import Connection, Pool
-from runtime.pagination import Examined, Window, examine
-from runtime.publisher import NotConfirmedError, Outgoing, Publisher
-from runtime.queries import load_queries
-from runtime.republishing import RecordedTransaction, recorded_messages, recorded_transaction
+from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
+from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.pagination import Examined, Window, examine
 
 COUNTED_MAX: Final = 100_000
 """Rows that one count examines: under a second."""

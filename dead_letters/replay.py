@@ -21,7 +21,7 @@ from contracts.messages import (
     reply_queue,
     unescaped,
 )
-from contracts.recording import RecordedRow, Submission
+from contracts.record import RecordedRow, Submission
 from contracts.tracing import valid_traceparent
 from dead_letters.model import DeadLetter
 

@@ -23,13 +23,19 @@ from ingress.submit.admission import BacklogGauge, RateLimiter, check_redis, con
 from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
-from runtime.database import KEYED_SESSION, Pool, create_pool
-from runtime.fault_points import FaultPoints, fault_points_in
-from runtime.lifecycle import Service, run_process
-from runtime.partition_layout import PartitionLayoutCheck
-from runtime.publisher import Publisher
-from runtime.settings import IngressSettings
-from runtime.status import Readiness, StatusServer, check_broker, check_database, listen_shared
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.migrate import check_database
+from runtime.postgres.partition_layout import PartitionLayoutCheck
+from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
+from runtime.service.fault_points import FaultPoints, fault_points_in
+from runtime.service.lifecycle import Service, run_process
+from runtime.service.settings import IngressSettings
+from runtime.service.status_server import (
+    Readiness,
+    StatusServer,
+    check_broker,
+    listen_shared,
+)
 
 
 class HttpServer:

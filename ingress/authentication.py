@@ -9,11 +9,11 @@ from typing import Final
 
 import asyncpg
 
-from contracts.access import Scope
 from contracts.problems import ContractError, ProblemCode
-from runtime.database import Pool
-from runtime.gathering import Gatherer
-from runtime.queries import load_queries
+from contracts.scopes import Scope
+from runtime.postgres.pool import Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.batcher import Gatherer
 
 FRESH_S: Final = 1.0
 """A key is looked up again after this long: a revocation is felt within it."""

@@ -22,22 +22,22 @@ import orjson
 import structlog
 from prometheus_client import Counter
 
-from contracts.access import Scope
 from contracts.identifiers import external_wallet_id, reference_of
-from contracts.json_text import TooManyFieldsError, decode_json
+from contracts.json import TooManyFieldsError, decode_json
 from contracts.money import format_minor
 from contracts.operations import WAIT_S_MAX
 from contracts.problems import ContractError, FieldError, ProblemCode
-from contracts.recording import RecordedRow, Submission
-from contracts.tracing import trace_id_of, valid_request_id, valid_traceparent
-from contracts.transactions import (
+from contracts.record import RecordedRow, Submission
+from contracts.representations.transaction import Json, format_moment, render_transaction
+from contracts.requests.transaction import (
     FINAL_STATUSES,
     TransactionCommand,
     TransactionStatus,
     checked_key,
     command_of,
 )
-from contracts.views import Json, format_moment, render_transaction
+from contracts.scopes import Scope
+from contracts.tracing import trace_id_of, valid_request_id, valid_traceparent
 from ingress.authentication import ApiKeys, Client, identified, token_of
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of

@@ -12,9 +12,9 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from contracts.json_text import json_error
-from contracts.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
+from contracts.json import json_error
 from contracts.problems import ContractError, ProblemCode
+from contracts.representations.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 
 Word = TypeVar("Word", bound=StrEnum)
 

@@ -82,7 +82,7 @@ END
 $$;
 
 -- Walks transactions and wallets by their keys, so many rows a step, and replaces what is deeper
--- than clients may send (contracts/storable.py). One row is changed in one commit, so it never stands
+-- than clients may send (contracts/requests/validators.py). One row is changed in one commit, so it never stands
 -- in a batch's way for long and no two can deadlock. Safe to run again: what was replaced is not deep.
 CREATE PROCEDURE replace_all_deep_metadata(levels integer DEFAULT 16, step integer DEFAULT 5000)
 LANGUAGE plpgsql AS $$

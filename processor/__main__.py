@@ -14,13 +14,19 @@ from processor.events.relay import OutboxRelay
 from processor.pipeline import Pipeline
 from processor.poster import Poster, WalletCache
 from processor.replies import Forwarder, Replies
-from runtime.database import KEYED_SESSION, Pool, create_pool
-from runtime.fault_points import FaultPoints, fault_points_in
-from runtime.lifecycle import Service, run_process
-from runtime.partition_layout import PartitionLayoutCheck
-from runtime.publisher import Publisher
-from runtime.settings import ProcessorSettings
-from runtime.status import Readiness, StatusServer, check_broker, check_circuit, check_database
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.migrate import check_database
+from runtime.postgres.partition_layout import PartitionLayoutCheck
+from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
+from runtime.service.fault_points import FaultPoints, fault_points_in
+from runtime.service.lifecycle import Service, run_process
+from runtime.service.settings import ProcessorSettings
+from runtime.service.status_server import (
+    Readiness,
+    StatusServer,
+    check_broker,
+    check_circuit,
+)
 
 BATCHES_IN_HAND: Final = 4
 """Deliveries to hold, in batches of single messages: one is written, one read, others come."""

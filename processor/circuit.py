@@ -6,10 +6,10 @@ from typing import Final
 import structlog
 
 from processor import metrics
-from runtime.backoff import Backoff
-from runtime.database import Pool
-from runtime.queries import load_queries
+from runtime.postgres.pool import Pool
+from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import GivenBackError
+from runtime.service.backoff import Backoff
 
 PROBE_TIMEOUT_S: Final = 2.0
 PROBE_FIRST_S: Final = 0.1

@@ -13,15 +13,15 @@ from contracts.messages import (
     Requested,
     decode_message,
 )
-from contracts.recording import Submission
+from contracts.record import Submission
 from contracts.tracing import valid_request_id, valid_traceparent
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
 from processor.poster import Item
+from runtime.amqp.connection import user_of
 from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
 from runtime.amqp.watchdog import QUIET_MAX_S
-from runtime.broker import user_of
-from runtime.delivering import Arrival, DeliveringChannel
-from runtime.properties import Properties
+from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel
+from runtime.amqp.wire.properties import Properties
 
 _RECORDED: Final = RECORDED_TYPE.encode()
 # The body of a recorded message: what stands around its ids, and an id with quotes and comma.

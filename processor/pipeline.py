@@ -20,8 +20,8 @@ from processor.decoding import Delivery, PartitionConsumer, Poison
 from processor.poster import Item, Loaded, Poster
 from processor.replies import BatchReplies, Forwarder, Replies
 from processor.retry import FailedItem, ItemResult, RetryingPoster
-from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.resilience.error_classification import GivenBackError
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 LOOK_EVERY_S: Final = 5.0
 """While a batch is under way, the database is asked so often whether it is there at all. If it is

@@ -31,7 +31,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from contracts.recording import (
+from contracts.record import (
     RecordedRow,
     RecordedView,
     Submission,
@@ -39,19 +39,19 @@ from contracts.recording import (
     recorded_views,
     recording_arguments,
 )
+from contracts.requests.transaction import Channel
 from contracts.topology import posting_partition
 from contracts.tracing import trace_id_of
-from contracts.transactions import Channel
 from ledger.post import post
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.unannounced import UnannouncedReader
-from runtime.database import Connection, Pool
-from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.queries import load_queries
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""

@@ -36,20 +36,20 @@ from contracts.messages import (
     reply_queue,
     result_body,
 )
+from contracts.representations.transaction import render_transaction
 from contracts.topology import DEAD_LETTERS, partition_queue
-from contracts.views import render_transaction
 from ledger.words import FINAL_STATUSES
 from processor import metrics
 from processor.decoding import Delivery, PartitionConsumer, Poison
 from processor.poster import ACQUIRE_TIMEOUT_S, ItemOutcome, Poster
 from processor.retry import FailedItem, ItemResult, RetryingPoster
-from runtime.backoff import Backoff
-from runtime.database import Pool
-from runtime.periodic import repeat
-from runtime.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
-from runtime.queries import load_queries
-from runtime.republishing import grouped
+from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
+from runtime.amqp.republishing import grouped
+from runtime.postgres.pool import Pool
+from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import Fate, GivenBackError, classify, is_transient
+from runtime.service.backoff import Backoff
+from runtime.service.periodic import repeat
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 DETAIL_MAX: Final = 1000

@@ -12,8 +12,8 @@ import structlog
 from processor import metrics
 from processor.circuit import Circuit
 from processor.poster import BatchResult, Item, ItemOutcome, Loaded, Poster
-from runtime.backoff import Backoff
 from runtime.resilience.error_classification import Fate, GivenBackError, classify
+from runtime.service.backoff import Backoff
 
 TRIES_MAX: Final = 3
 """Failures in a row after which the database is asked whether it is there at all."""

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
-from contracts.recording import RecordedView
-from runtime.database import Connection
-from runtime.queries import load_queries
+from contracts.record import RecordedView
+from runtime.postgres.pool import Connection
+from runtime.postgres.queries import load_queries
 
 EARLIER_MAX: Final = 1_000
 """Unannounced transactions of one submitter that are read for one batch: as many as a batch has."""

@@ -15,13 +15,14 @@ from dead_letters.collector import DeadLetterCollector
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
-from runtime.database import Pool, create_pool
-from runtime.fault_points import FaultPoints, fault_points_in
-from runtime.lifecycle import Service, run_process
-from runtime.partition_layout import PartitionLayoutCheck
-from runtime.publisher import Publisher
-from runtime.settings import ReconcilerSettings
-from runtime.status import Readiness, StatusServer, check_broker, check_database
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.migrate import check_database
+from runtime.postgres.partition_layout import PartitionLayoutCheck
+from runtime.postgres.pool import Pool, create_pool
+from runtime.service.fault_points import FaultPoints, fault_points_in
+from runtime.service.lifecycle import Service, run_process
+from runtime.service.settings import ReconcilerSettings
+from runtime.service.status_server import Readiness, StatusServer, check_broker
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """How long a single pass waits for the broker."""

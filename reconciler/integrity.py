@@ -14,8 +14,8 @@ from uuid import UUID
 import structlog
 
 from reconciler import metrics
-from runtime.database import Connection, Pool
-from runtime.queries import load_queries
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.queries import load_queries
 from verification.checks import FINDINGS_HELD_MAX, Finding
 from verification.verify import check_transactions
 

@@ -18,13 +18,13 @@ import structlog
 from contracts.identifiers import first_id_at
 from contracts.topology import partition_queue
 from reconciler import metrics
-from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
-from runtime.database import Connection, Pool
-from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.publisher import NotConfirmedError, Publisher
-from runtime.queries import load_queries
-from runtime.republishing import RecordedTransaction, recorded_messages, recorded_transaction
-from runtime.topology import TopologyError, look_at_queue
+from runtime.amqp.connection import UNREACHABLE, BrokerLink, Channel, loss_as_error
+from runtime.amqp.publisher import NotConfirmedError, Publisher
+from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
+from runtime.amqp.topology import TopologyError, look_at_queue
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 ROWS_PER_STEP_MAX: Final = 20_000
 """Rows that one commit walks over: some tens of milliseconds."""

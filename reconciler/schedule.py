@@ -19,11 +19,11 @@ from prometheus_client import Counter
 from reconciler import metrics
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
-from runtime.backoff import Backoff
-from runtime.database import connect
-from runtime.periodic import Step, repeat
-from runtime.queries import load_queries
+from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
+from runtime.service.backoff import Backoff
+from runtime.service.periodic import Step, repeat
 
 # Any number, the same for every process of Ackledger: 'ackr' in ASCII.
 LOCK_KEY: Final = 0x61636B72

@@ -14,10 +14,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from runtime.database import connect
-from runtime.migrations import load_migrations, migrate
-from runtime.settings import load_settings
-from runtime.topology import declare_topology
+from runtime.amqp.topology import declare_topology
+from runtime.postgres.migrate import load_migrations, migrate
+from runtime.postgres.pool import connect
+from runtime.service.settings import load_settings
 from tests.support import Api, Upstream
 from tools.settings import StackSettings
 from tools.stack import Stack, StackOptions, add_upstream_user, add_vhost, remove_vhost, start_stack

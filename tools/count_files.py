@@ -31,8 +31,8 @@ import orjson
 
 from ingress.__main__ import serve as serve_ingress
 from processor.__main__ import serve as serve_processor
-from runtime.lifecycle import run_process
-from runtime.settings import IngressSettings, ProcessorSettings
+from runtime.service.lifecycle import run_process
+from runtime.service.settings import IngressSettings, ProcessorSettings
 from tools.stack import StackOptions, start_stack
 from tools.stack.ports import PortClaims
 from tools.system import Instance, Role, System

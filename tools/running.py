@@ -10,7 +10,7 @@ import psutil
 
 from cli.failures import CommandError, RefusedError, UnreachableError, UsageError
 from cli.running_state import RunningState
-from runtime.settings import IngressSettings, load_settings
+from runtime.service.settings import IngressSettings, load_settings
 from tools.children import Say
 from tools.settings import StackSettings
 from tools.stack import (

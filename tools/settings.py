@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cli.invocation import DIRECTORY_DEFAULT
-from runtime.settings import PREFIX, AmqpUrl, HttpUrl, PostgresUrl, RedisUrl
+from runtime.service.settings import PREFIX, AmqpUrl, HttpUrl, PostgresUrl, RedisUrl
 from tools.stack.options import PostgresBinaries, StackMode
 
 

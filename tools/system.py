@@ -18,7 +18,7 @@ from cli.dependencies import database_connection
 from cli.failures import UsageError
 from cli.migrating import Changes, MigrateSettings, bring_up_to_date
 from cli.output import say as say_on_terminal
-from runtime.settings import (
+from runtime.service.settings import (
     IngressSettings,
     ProcessorSettings,
     ReconcilerSettings,

@@ -23,8 +23,8 @@ from uuid import UUID
 import asyncpg
 
 from contracts.messages import EVENT_REASONS, DeadLetterReason
-from runtime.database import Connection
-from runtime.queries import load_queries
+from runtime.postgres.pool import Connection
+from runtime.postgres.queries import load_queries
 from verification.checks import (
     POSTED_STATUSES,
     RARE_STATUSES,
@@ -67,8 +67,8 @@ async def verify(
 ) -> VerificationReport:
     """Return what is wrong with the books, or that nothing is.
 
-    `connection` has no command timeout (runtime.database.connect). `progress` is called with the
-    rows done and the rows in all, an estimate until the last call.
+    `connection` has no command timeout (runtime.postgres.pool.connect). `progress` is called with
+    the rows done and the rows in all, an estimate until the last call.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         verification = _Verification(connection, pending_max_s, progress or _ignore)

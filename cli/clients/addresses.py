@@ -11,7 +11,7 @@ from cli.failures import UsageError
 from cli.invocation import Invocation
 from cli.reaching import ClientSettings
 from cli.running_state import RunningState
-from runtime.settings import load_settings
+from runtime.service.settings import load_settings
 
 
 def _amqp(secret: SecretStr) -> SecretStr:

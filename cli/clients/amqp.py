@@ -34,9 +34,9 @@ from cli.clients.errors import DoorRefusedError, DoorUnreachableError
 from cli.failures import reason_of
 from contracts.messages import CONTENT_TYPE, REQUESTED_TYPE
 from contracts.topology import TRANSACTIONS_EXCHANGE
-from runtime.backoff import Backoff
-from runtime.broker import UNREACHABLE, Channel, close, connect, open_channel
-from runtime.framing import PERSISTENT
+from runtime.amqp.connection import UNREACHABLE, Channel, close, connect, open_channel
+from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.service.backoff import Backoff
 
 CONFIRM_TIMEOUT_S: Final = 30.0
 """A quorum queue confirms in milliseconds; a broker in a memory alarm, when it is over."""

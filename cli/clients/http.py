@@ -13,7 +13,7 @@ import orjson
 from multidict import CIMultiDictProxy
 
 from cli.clients.errors import DoorRefusedError, DoorUnreachableError
-from runtime.backoff import Backoff
+from runtime.service.backoff import Backoff
 
 Json = dict[str, Any]
 

@@ -7,7 +7,7 @@ import typer
 from cli.failures import UsageError
 from cli.invocation import settings_of
 from cli.output import AsJson, print_json, print_line, print_table, say
-from contracts.access import Scope
+from contracts.scopes import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -116,7 +116,7 @@ def _on_database(
     import asyncio
 
     from cli.dependencies import database_connection
-    from runtime.settings import DatabaseSettings
+    from runtime.service.settings import DatabaseSettings
 
     settings = settings_of(context, DatabaseSettings)
 

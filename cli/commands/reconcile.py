@@ -10,7 +10,7 @@ from cli.output import AsJson, print_json, print_line, quiet_logs
 
 if TYPE_CHECKING:
     from reconciler.schedule import ReconcileCounts
-    from runtime.settings import ReconcilerSettings
+    from runtime.service.settings import ReconcilerSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def _reconcile(
     import asyncio
     from dataclasses import asdict
 
-    from runtime.settings import ReconcilerSettings
+    from runtime.service.settings import ReconcilerSettings
 
     if not once:
         raise UsageError("give --once; for good it runs as: ackledger serve reconciler")

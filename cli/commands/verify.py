@@ -11,7 +11,7 @@ from cli.output import AsJson, console, print_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runtime.settings import VerifySettings
+    from runtime.service.settings import VerifySettings
     from verification.checks import VerificationReport
     from verification.verify import Progress
 
@@ -25,7 +25,7 @@ def _verify(context: typer.Context, as_json: AsJson = False) -> None:
     """Prove the books from the tables alone; exit 1 with every finding when they do not balance."""
     import asyncio
 
-    from runtime.settings import VerifySettings
+    from runtime.service.settings import VerifySettings
 
     settings = settings_of(context, VerifySettings)
     report = asyncio.run(_report(settings))

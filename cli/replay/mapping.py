@@ -12,10 +12,10 @@ from uuid import UUID
 
 import orjson
 
-from contracts.json_text import decode_json
+from contracts.json import decode_json
 from contracts.money import EXPONENTS
 from contracts.problems import ContractError
-from contracts.transactions import RequestedType, TransactionCommand, command_of
+from contracts.requests.transaction import RequestedType, TransactionCommand, command_of
 
 ACCOUNT_MAX: Final = 255
 """Characters of an account's name: it becomes the wallet's owner_id."""

@@ -10,7 +10,7 @@ from cli.replay.mapping import ColumnMapping, Field
 from cli.replay.presets import PRESETS
 from cli.replay.reading import FileFormat
 from contracts.money import EXPONENTS
-from contracts.transactions import RequestedType
+from contracts.requests.transaction import RequestedType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from cli.replay.mapping import ColumnMapping, Field
-from contracts.transactions import RequestedType
+from contracts.requests.transaction import RequestedType
 
 PRESETS: Final = {
     # The table `trans` of the PKDD'99 Discovery Challenge ("Berka"): a Czech bank, anonymised.

@@ -16,7 +16,7 @@ from cli.failures import UsageError
 from cli.replay.csv_records import BadRecord, CsvRecord, CsvRecords
 from cli.replay.lines import Line, LineError, Lines
 from cli.replay.mapping import ColumnMapping, Field, Record
-from contracts.json_text import decode_json
+from contracts.json import decode_json
 
 STANDARD_INPUT: Final = "-"
 _GZIP_MAGIC: Final = b"\x1f\x8b"

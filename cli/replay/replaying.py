@@ -14,7 +14,7 @@ from cli.replay.ordering import Item
 from cli.replay.reading import BadRow
 from cli.replay.tally import Tally
 from cli.replay.wallets import AccountWallets
-from contracts.views import format_moment
+from contracts.representations.transaction import format_moment
 
 Wallets = Callable[[Sequence[Draft]], Awaitable[list[Item]]]
 

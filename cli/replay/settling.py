@@ -16,9 +16,9 @@ from cli.replay.conflicts import Conflicts
 from cli.replay.finality import SETTLED, await_final, check_patience
 from cli.replay.sent import SentRow, SentRows
 from cli.replay.tally import Tally, Trail
-from contracts.pages import PAGE_LIMIT_MAX
 from contracts.problems import ProblemCode
-from runtime.backoff import Backoff
+from contracts.representations.pages import PAGE_LIMIT_MAX
+from runtime.service.backoff import Backoff
 
 SETTLE_TIMEOUT_S: Final = 120.0
 """Without any wallet settling for so long, the processor is taken for stopped."""

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contracts import examples
-from contracts.access import Scope
 from contracts.messages import MESSAGE_BYTES_MAX, DeadLetterReason
 from contracts.operations import parameters
 from contracts.operations.shapes import (
@@ -15,7 +13,9 @@ from contracts.operations.shapes import (
     Response,
     Tag,
 )
-from contracts.pages import (
+from contracts.problems import ProblemCode
+from contracts.representations import examples
+from contracts.representations.pages import (
     DeadLetter,
     DeadLetterOutcome,
     DeadLetterOutcomes,
@@ -23,7 +23,7 @@ from contracts.pages import (
     DeadLetterState,
     DeadLetterSummary,
 )
-from contracts.problems import ProblemCode
+from contracts.scopes import Scope
 
 ENDED_MAX: Final = 1000
 """Dead letters that one call replays or discards: each is a commit of its own, and the client

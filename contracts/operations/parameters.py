@@ -4,8 +4,8 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from contracts.operations.shapes import WAIT_S_MAX, JsonSchema, Parameter
-from contracts.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
-from contracts.transactions import IDEMPOTENCY_KEY_MAX
+from contracts.representations.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
+from contracts.requests.transaction import IDEMPOTENCY_KEY_MAX
 from ledger.words import TransactionStatus, TransactionType
 
 UUID_SCHEMA: Final = {"type": "string", "format": "uuid"}

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from contracts import examples
 from contracts.operations import parameters
 from contracts.operations.shapes import HTML, Operation, Response, ResponseHeader, Tag
-from contracts.pages import Liveness, Readiness
+from contracts.representations import examples
+from contracts.representations.pages import Liveness, Readiness
 
 _CACHED: Final = (ResponseHeader.ETAG, ResponseHeader.CACHE_CONTROL)
 _UNCHANGED: Final = Response(304, "Your copy is current", headers=_CACHED)

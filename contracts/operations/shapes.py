@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from contracts.access import Scope
 from contracts.problems import ProblemCode
+from contracts.scopes import Scope
 
 BODY_BYTES_MAX: Final = 1024 * 1024
 """The largest request body: a thousand transactions with descriptions fit."""

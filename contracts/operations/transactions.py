@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from contracts import examples
-from contracts.access import Scope
 from contracts.operations import parameters
 from contracts.operations.shapes import (
     BODY_PROBLEMS,
@@ -16,10 +14,16 @@ from contracts.operations.shapes import (
     ResponseHeader,
     Tag,
 )
-from contracts.pages import TransactionBatchRequest, TransactionBatchResult, TransactionPage
 from contracts.problems import ProblemCode
-from contracts.transactions import BATCH_MAX, TransactionRequest
-from contracts.views import Transaction
+from contracts.representations import examples
+from contracts.representations.pages import (
+    TransactionBatchRequest,
+    TransactionBatchResult,
+    TransactionPage,
+)
+from contracts.representations.transaction import Transaction
+from contracts.requests.transaction import BATCH_MAX, TransactionRequest
+from contracts.scopes import Scope
 
 _SUBMIT: Final = Operation(
     operation_id="submit_transaction",

@@ -2,8 +2,6 @@
 
 from typing import Final
 
-from contracts import examples
-from contracts.access import Scope
 from contracts.operations import parameters
 from contracts.operations.shapes import (
     BODY_PROBLEMS,
@@ -15,10 +13,12 @@ from contracts.operations.shapes import (
     ResponseHeader,
     Tag,
 )
-from contracts.pages import WalletEntryPage, WalletPage
 from contracts.problems import ProblemCode
-from contracts.views import Balance, Wallet
-from contracts.wallets import OWNER_ID_MAX, WalletChange, WalletRequest
+from contracts.representations import examples
+from contracts.representations.pages import WalletEntryPage, WalletPage
+from contracts.representations.transaction import Balance, Wallet
+from contracts.requests.wallet import OWNER_ID_MAX, WalletChange, WalletRequest
+from contracts.scopes import Scope
 from ledger.words import WalletStatus
 
 _CREATE: Final = Operation(

@@ -10,7 +10,7 @@ from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
-from runtime.status import Readiness, render_readiness
+from runtime.service.status_server import Readiness, render_readiness
 
 
 def build_application(

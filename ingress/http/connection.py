@@ -16,7 +16,7 @@ from ingress.calls import Answer, names_of
 from ingress.http.fast_path.wire import write_answer
 from ingress.http.middleware import NAMES, problem_response, response_of
 from ingress.http.problems import problem_answer
-from runtime.logs import note_malformed
+from runtime.service.logs import note_malformed
 
 HEAD_TIMEOUT_S: Final = 10.0
 """From a head's first byte to its last: they are a few kilobytes, sent at once by every client."""

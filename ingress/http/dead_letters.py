@@ -11,8 +11,8 @@ from aiohttp import web
 
 from contracts.messages import DeadLetterReason
 from contracts.operations.dead_letters import ENDED_DEFAULT, ENDED_MAX
-from contracts.pages import DeadLetterFate, DeadLetterState
 from contracts.problems import ContractError, ProblemCode
+from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import BEFORE_ALL, DeadLetters
 from ingress.http.middleware import Call, json_response

@@ -12,9 +12,9 @@ from contracts.operations import BODY_BYTES_MAX
 from contracts.problems import PROBLEMS, ContractError, ProblemCode
 from ingress.calls import RETRY, Answer
 from ingress.submit.admission import backlog_full
-from runtime.database import UNREACHABLE
-from runtime.gathering import GatheringFullError
-from runtime.logs import LineBound
+from runtime.postgres.pool import UNREACHABLE
+from runtime.service.batcher import GatheringFullError
+from runtime.service.logs import LineBound
 
 log = structlog.get_logger()
 

@@ -10,11 +10,11 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
-from contracts.access import Scope
 from contracts.identifiers import first_id_at, id_of_reference
 from contracts.problems import ContractError, FieldError, ProblemCode
-from contracts.recording import Submission
-from contracts.transactions import (
+from contracts.record import Submission
+from contracts.representations.transaction import Json
+from contracts.requests.transaction import (
     BATCH_MAX,
     TransactionCommand,
     TransactionStatus,
@@ -23,7 +23,7 @@ from contracts.transactions import (
     command_of,
     refuse_unknown,
 )
-from contracts.views import Json
+from contracts.scopes import Scope
 from ingress.calls import (
     RETRY,
     Answer,
@@ -41,7 +41,7 @@ from ingress.parsing import ID_BYTES
 from ingress.reads.transactions import TransactionFilter
 from ingress.submit.admission import backlog_full
 from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
-from runtime.pagination import Window
+from runtime.service.pagination import Window
 
 TURN_S: Final = 0.005
 """A batch works on its items for so long at a time: a batch of a thousand invalid ones takes a

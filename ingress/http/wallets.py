@@ -8,9 +8,9 @@ from aiohttp import web
 
 from contracts.money import exponent_of, format_minor
 from contracts.problems import ContractError, ProblemCode
-from contracts.transactions import TransactionType, checked_key
-from contracts.views import format_moment, render_wallet, render_wallet_entry
-from contracts.wallets import (
+from contracts.representations.transaction import format_moment, render_wallet, render_wallet_entry
+from contracts.requests.transaction import TransactionType, checked_key
+from contracts.requests.wallet import (
     WalletChange,
     WalletKind,
     WalletStatus,

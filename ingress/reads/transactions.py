@@ -8,12 +8,12 @@ from uuid import UUID
 
 import asyncpg
 
-from contracts.transactions import TransactionStatus, TransactionType
-from contracts.views import Json, render_transaction
-from runtime.database import Pool
-from runtime.gathering import Gatherer
-from runtime.pagination import Examined, Window, examine
-from runtime.queries import load_queries
+from contracts.representations.transaction import Json, render_transaction
+from contracts.requests.transaction import TransactionStatus, TransactionType
+from runtime.postgres.pool import Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.batcher import Gatherer
+from runtime.service.pagination import Examined, Window, examine
 
 READ_MAX: Final = 200
 WAITING_MAX: Final = 20_000

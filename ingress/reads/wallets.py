@@ -9,13 +9,13 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from contracts.fingerprints import fingerprint_of_json
 from contracts.identifiers import external_wallet_id
-from contracts.transactions import TransactionType
-from contracts.wallets import ValidWalletRequest, WalletStatus
-from runtime.database import Connection, Pool
-from runtime.pagination import Examined, Window, examine
-from runtime.queries import load_queries
+from contracts.requests.fingerprint import fingerprint_of_json
+from contracts.requests.transaction import TransactionType
+from contracts.requests.wallet import ValidWalletRequest, WalletStatus
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.pagination import Examined, Window, examine
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 

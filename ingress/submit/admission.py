@@ -20,10 +20,10 @@ from redis.exceptions import RedisError
 from contracts.identifiers import first_id_at
 from contracts.problems import ContractError, ProblemCode
 from ingress.metrics import BACKLOG, REDIS_FAILURES
-from runtime.database import UNREACHABLE, Pool
-from runtime.periodic import one_of, repeat
-from runtime.queries import load_queries
-from runtime.status import Check, DependencyState
+from runtime.postgres.pool import UNREACHABLE, Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.periodic import one_of, repeat
+from runtime.service.status_server import Check, DependencyState
 
 ANSWER_TIMEOUT_S: Final = 0.1
 """A limiter must cost less than what it protects."""

@@ -13,9 +13,9 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from runtime.backoff import Backoff
-from runtime.database import UNREACHABLE, Pool, connect
-from runtime.queries import load_queries
+from runtime.postgres.pool import UNREACHABLE, Pool, connect
+from runtime.postgres.queries import load_queries
+from runtime.service.backoff import Backoff
 
 CHANNEL: Final = "ackledger_posted"
 LOOK_INTERVAL_S: Final = 0.25

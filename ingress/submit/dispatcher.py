@@ -14,12 +14,12 @@ from uuid import UUID
 import structlog
 
 from contracts.messages import RECORDED_TYPE, encode_recorded
+from contracts.requests.transaction import BATCH_MAX
 from contracts.topology import partition_queue
-from contracts.transactions import BATCH_MAX
 from ingress.metrics import ANNOUNCED, LEFT_TO_RECONCILER, UNANNOUNCED
-from runtime.backoff import Backoff
-from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.publisher import NotConfirmedError, Outgoing, Publisher
+from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
+from runtime.service.backoff import Backoff
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 LINE_MAX: Final = 100_000

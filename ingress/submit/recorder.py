@@ -13,14 +13,14 @@ from uuid import UUID
 
 import asyncpg
 
-from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.record import RecordedRow, Submission, recorded_rows, recording_arguments
 from contracts.topology import posting_partition
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from ingress.submit.dispatcher import Confirmed, Dispatcher
-from runtime.database import Pool
-from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.gathering import Gatherer, GatheringFullError
-from runtime.queries import load_queries
+from runtime.postgres.pool import Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.batcher import Gatherer, GatheringFullError
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 WAITING_MAX: Final = 20_000
 """Submissions that wait for their insert; more are refused with 503 backlog_full."""

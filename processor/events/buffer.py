@@ -12,8 +12,8 @@ from uuid import UUID
 
 import structlog
 
-from contracts.recording import RecordedView
-from contracts.views import PostedRow
+from contracts.record import RecordedView
+from contracts.representations.transaction import PostedRow
 from ledger.state import Posted
 
 RECENT_MAX: Final = 8_192

@@ -16,11 +16,17 @@ import structlog
 
 from contracts.identifiers import event_id
 from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER, DeadLetterReason
+from contracts.representations.transaction import (
+    PostedRow,
+    Row,
+    event_body,
+    format_moment,
+    posted_event_body,
+)
 from contracts.topology import EVENTS_EXCHANGE
-from contracts.views import PostedRow, Row, event_body, format_moment, posted_event_body
 from processor import metrics
 from processor.events.buffer import BufferedBatch
-from runtime.publisher import Outgoing
+from runtime.amqp.publisher import Outgoing
 
 DETAIL_MAX: Final = 500
 """Characters of an error: enough to recognize it."""

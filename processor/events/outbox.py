@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from contracts.views import Row, format_moment
+from contracts.representations.transaction import Row, format_moment
 from processor import metrics
 from processor.events.messages import Owed, SetAsideEvent, Settlement, owed_by
-from runtime.database import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
-from runtime.periodic import one_of, repeat
-from runtime.queries import load_queries
+from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
+from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import Fate, classify
+from runtime.service.periodic import one_of, repeat
 
 LEASE_S: Final = 5.0
 """How long a claim holds unless it is renewed: what a relay that died had claimed waits so long."""

@@ -40,12 +40,12 @@ from processor.events.messages import (
     tell_set_aside,
 )
 from processor.events.outbox import Outbox, Waiting
-from runtime.backoff import Backoff
-from runtime.broker import loss_as_error
-from runtime.database import UNREACHABLE, Pool
-from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.periodic import one_of, repeat
-from runtime.publisher import NotConfirmedError, Outgoing, Publisher, RefusedError
+from runtime.amqp.connection import loss_as_error
+from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, RefusedError
+from runtime.postgres.pool import UNREACHABLE, Pool
+from runtime.service.backoff import Backoff
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.periodic import one_of, repeat
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""

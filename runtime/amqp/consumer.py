@@ -13,17 +13,17 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 import structlog
 from pamqp.commands import Basic
 
-from runtime.amqp.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
-from runtime.broker import (
+from runtime.amqp.connection import (
     CONNECT_TIMEOUT_S,
     UNREACHABLE,
     BrokerLink,
     Channel,
     loss_as_error,
 )
-from runtime.delivering import Arrival, DeliveringChannel, open_delivering_channel
-from runtime.sifting import SiftedConnection
-from runtime.topology import TopologyError, check_queue
+from runtime.amqp.topology import TopologyError, check_queue
+from runtime.amqp.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
+from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, open_delivering_channel
+from runtime.amqp.wire.filtered_connection import SiftedConnection
 
 CONSUMER_TIMEOUT_S: Final = 15 * 60
 """After which the broker takes an unacked delivery back from us, where it heeds a consumer's own

@@ -8,9 +8,9 @@ from typing import Final
 
 import structlog
 
-from runtime.broker import UNREACHABLE, Channel, loss_as_error
-from runtime.periodic import one_of, repeat
-from runtime.topology import QueueState, TopologyError, look_at_queue
+from runtime.amqp.connection import UNREACHABLE, Channel, loss_as_error
+from runtime.amqp.topology import QueueState, TopologyError, look_at_queue
+from runtime.service.periodic import one_of, repeat
 
 WATCH_INTERVAL_S: Final = 5.0
 SECOND_LOOK_S: Final = 0.5

@@ -6,8 +6,9 @@ from typing import Final
 import asyncpg
 
 from contracts.messages import PoisonMessageError
-from runtime import broker, database
-from runtime.publisher import NotConfirmedError
+from runtime.amqp import connection as broker
+from runtime.amqp.publisher import NotConfirmedError
+from runtime.postgres import pool as database
 
 
 class InterruptedPostingError(Exception):

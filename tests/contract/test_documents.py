@@ -16,12 +16,13 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from contracts import examples, topology
+from contracts import topology
 from contracts.identifiers import event_id, external_wallet_id
 from contracts.messages import DeadLetterReason, decode_message
 from contracts.operations import OPERATIONS, ROUTING_PROBLEMS, Operation
 from contracts.problems import PROBLEMS, Problem, ProblemCode
-from contracts.views import (
+from contracts.representations import examples
+from contracts.representations.transaction import (
     render_event,
     render_transaction,
     render_wallet,

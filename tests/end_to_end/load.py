@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.support import Api, deposit, eventually, transfer
 from verification.verify import verify
 

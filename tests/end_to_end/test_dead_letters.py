@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from contracts.topology import DEAD_LETTERS
-from runtime.broker import close, connect, open_channel
-from runtime.topology import check_queue
+from runtime.amqp.connection import close, connect, open_channel
+from runtime.amqp.topology import check_queue
 from tests.end_to_end.conftest import Plant
 from tests.support import Answer, eventually
 

@@ -14,7 +14,7 @@ import pytest
 from yarl import URL
 
 from cli.launching import command_of, with_our_code
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.end_to_end.conftest import INSTANCES, Plant
 from tests.support import Api, deposit, eventually, requested
 from tools.system import Instance, Role, System

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from contracts.topology import EVENTS_EXCHANGE
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.end_to_end.conftest import Plant
 from tests.integration.processor.correspondents import Listener, listening
 from tests.support import deposit, eventually, requested

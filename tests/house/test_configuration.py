@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic_settings import BaseSettings
 
-from runtime import settings
+from runtime.service import settings
 from tests.house.source_tree import PACKAGES, ROOT, python_files, relative, strings_of, tree_of
 
 DOCUMENT: Final = ROOT / "docs" / "configuration.md"

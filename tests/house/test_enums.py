@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from contracts.transactions import Channel
+from contracts.requests.transaction import Channel
 from ledger.words import FailureCode, TransactionStatus, TransactionType, WalletKind, WalletStatus
 from tests.house.source_tree import ROOT
 

@@ -15,7 +15,7 @@ from tests.house.source_tree import (
 
 # File -> why it may read the environment although it is no program.
 READERS: Final = {
-    "runtime/settings.py": "turns the environment into checked settings",
+    "runtime/service/settings.py": "turns the environment into checked settings",
 }
 _NAMES: Final = frozenset({"environ", "environb", "getenv", "putenv"})
 

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from runtime.broker import Channel, close, connect, open_channel
-from runtime.publisher import Publisher
-from runtime.topology import declare_topology
+from runtime.amqp.connection import Channel, close, connect, open_channel
+from runtime.amqp.publisher import Publisher
+from runtime.amqp.topology import declare_topology
 from tests.integration.reconciler.serving import running
 from tools.stack import Stack, add_vhost, remove_vhost
 

@@ -10,8 +10,8 @@ from enum import Enum, auto
 from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
-from contracts.recording import Submission
-from contracts.transactions import TransactionCommand
+from contracts.record import Submission
+from contracts.requests.transaction import TransactionCommand
 from ledger.words import TransactionStatus, TransactionType, WalletStatus
 from tests.property.strategies import CURRENCIES
 

@@ -16,17 +16,17 @@ import pytest
 from contracts.identifiers import external_wallet_id
 from contracts.messages import REQUESTED_TYPE
 from contracts.money import format_minor
-from contracts.recording import RecordedRow, Submission, recorded_rows, recording_arguments
-from contracts.transactions import TransactionCommand
-from contracts.wallets import WalletStatus
+from contracts.record import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.requests.transaction import TransactionCommand
+from contracts.requests.wallet import WalletStatus
 from dead_letters.operations import DeadLetters
 from processor.poster import Item, ItemOutcome, Poster, WalletCache
 from reconciler.retry_queue import Sweep
-from runtime.database import Pool, connect
-from runtime.fault_points import FaultPoint, FaultPoints
-from runtime.publisher import Publisher
-from runtime.queries import load_queries
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Pool, connect
+from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import Fate, classify
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.dead_letters.letters import store
 from tests.integration.processor.books import open_pool
 from tests.property.model import Snapshot

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.identifiers import external_wallet_id
-from contracts.views import event_body, render_event, render_transaction
+from contracts.representations.transaction import event_body, render_event, render_transaction
 
 _MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 _TEXT = st.text(max_size=30)

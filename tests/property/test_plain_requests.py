@@ -10,14 +10,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from contracts.identifiers import external_wallet_id
-from contracts.json_text import decode_json
+from contracts.json import decode_json
 from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS
-from contracts.plain import plain_request
 from contracts.problems import ContractError
-from contracts.recording import RecordedRow, Submission
-from contracts.storable import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
-from contracts.transactions import Channel, TransactionCommand, command_of, judged_command
-from contracts.views import event_body, render_transaction
+from contracts.record import RecordedRow, Submission
+from contracts.representations.transaction import event_body, render_transaction
+from contracts.requests.fast_parser import plain_request
+from contracts.requests.transaction import Channel, TransactionCommand, command_of, judged_command
+from contracts.requests.validators import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
 from ingress.calls import pending_view
 from ledger.words import TransactionStatus
 

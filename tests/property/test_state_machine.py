@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 
 from contracts.identifiers import external_wallet_id
 from contracts.money import Money, format_minor
-from contracts.recording import Submission
-from contracts.transactions import TransactionCommand, command_of
+from contracts.record import Submission
+from contracts.requests.transaction import TransactionCommand, command_of
 from ledger.words import WalletStatus
 from processor.poster import Item
 from tests.property.model import PENDING, LetterState, Model, ModelLetter, ModelWallet

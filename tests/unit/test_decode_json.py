@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from contracts.json_text import (
+from contracts.json import (
     COLONS_PER_TRANSACTION_MAX,
     JSON_DEPTH_MAX,
     JSON_VALUES_MAX,

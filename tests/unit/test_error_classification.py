@@ -7,7 +7,7 @@ from asyncpg.exceptions import _base as asyncpg_own
 
 from contracts.messages import DeadLetterReason, PoisonMessageError
 from processor.poster import PostingMismatchError
-from runtime.publisher import NotConfirmedError, UnroutableError
+from runtime.amqp.publisher import NotConfirmedError, UnroutableError
 from runtime.resilience.error_classification import Fate, InterruptedPostingError, classify
 
 LOCKS = [

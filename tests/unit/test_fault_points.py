@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.fault_points import (
+from runtime.service.fault_points import (
     NO_FAULTS,
     Fault,
     FaultPoint,

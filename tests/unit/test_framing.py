@@ -11,7 +11,7 @@ from pamqp.body import ContentBody
 from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
 
-from runtime.framing import Outgoing, Route, publish_frames
+from runtime.amqp.wire.frame_encoder import Outgoing, Route, publish_frames
 
 _TEXT: Final = st.text(max_size=60)
 _OPTIONAL: Final = st.none() | _TEXT

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from runtime.gathering import Gatherer, GatheringFullError
+from runtime.service.batcher import Gatherer, GatheringFullError
 
 
 class Doubling:

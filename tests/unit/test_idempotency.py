@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from contracts.recording import RecordedRow
+from contracts.record import RecordedRow
 from ingress.submit.recorder import Standing, is_to_announce, standing_of
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from runtime.logs import LINES_PER_S_MAX
-from runtime.settings import LogFormat
+from runtime.service.logs import LINES_PER_S_MAX
+from runtime.service.settings import LogFormat
 
 _ROOT = Path(__file__).parents[2]
 _KEY = "ack_" + "Zk3-_q" * 7 + "x"
@@ -19,8 +19,8 @@ import logging, sys
 import structlog
 from aiohttp.http_exceptions import BadStatusLine, InvalidHeader
 from prometheus_client import REGISTRY
-from runtime.logs import configure_logging
-from runtime.settings import ProcessorSettings, load_settings
+from runtime.service.logs import configure_logging
+from runtime.service.settings import ProcessorSettings, load_settings
 
 key, password, form, level = sys.argv[1:]
 settings = load_settings(ProcessorSettings, {

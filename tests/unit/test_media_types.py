@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.json_text import content_type_error
+from contracts.json import content_type_error
 
 
 @pytest.mark.parametrize(

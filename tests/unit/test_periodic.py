@@ -6,9 +6,9 @@ from contextlib import suppress
 import pytest
 
 from reconciler.schedule import DOUBTED_S, while_leading
-from runtime.backoff import Backoff
-from runtime.periodic import Step, one_of, repeat
 from runtime.resilience.error_classification import is_transient
+from runtime.service.backoff import Backoff
+from runtime.service.periodic import Step, one_of, repeat
 
 BOUND_S = 5.0
 

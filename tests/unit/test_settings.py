@@ -9,9 +9,9 @@ from pydantic_settings import BaseSettings
 from cli.command_line import build_app
 from cli.dead_letters import ANY, filter_of
 from contracts.messages import DeadLetterReason
-from contracts.pages import DeadLetterState
-from contracts.transactions import RequestedType
-from runtime.settings import (
+from contracts.representations.pages import DeadLetterState
+from contracts.requests.transaction import RequestedType
+from runtime.service.settings import (
     ConfigurationError,
     IngressSettings,
     LogFormat,

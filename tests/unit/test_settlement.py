@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.events.messages import BuiltFlight, Owed, Place, Settlement, flights
-from runtime.publisher import Outgoing
+from runtime.amqp.publisher import Outgoing
 
 _MESSAGE = Outgoing("ackledger.events", "transaction.completed.deposit.USD", b"{}", "any.v1")
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from contracts.json_text import decode_json
-from contracts.storable import (
+from contracts.json import decode_json
+from contracts.requests.validators import (
     METADATA_BYTES_MAX,
     METADATA_DEPTH_MAX,
     METADATA_VALUES_MAX,

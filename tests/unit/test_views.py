@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from contracts.identifiers import external_wallet_id
-from contracts.views import render_transaction
+from contracts.representations.transaction import render_transaction
 
 _WALLET: Final = UUID("0199a1f2-6c1e-7d40-8001-5f2d9c7be311")
 # What the ingress knows of a transaction that it has just recorded.

@@ -5,9 +5,9 @@ from typing import cast
 
 import pytest
 
+from runtime.amqp.connection import Channel
+from runtime.amqp.topology import QueueState
 from runtime.amqp.watchdog import Consuming, Loss, judge
-from runtime.broker import Channel
-from runtime.topology import QueueState
 
 _IDLE = Consuming(cast(Channel, object()), "tag", arrived=7, in_hand=0)
 _REBUILT = replace(_IDLE, channel=cast(Channel, object()))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cli.dependencies import Connection
-from runtime.settings import VerifySettings
+from runtime.service.settings import VerifySettings
 from tools.bench.ground import PATIENT, Crew, Field, Ground, fresh_field, fresh_ground
 from tools.bench.laying import Kind, Pattern, Transfer, Wallets, make_wallets, plan_transfers
 from tools.bench.options import BenchOptions, Sizes

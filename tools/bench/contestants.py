@@ -12,9 +12,9 @@ from typing import Final
 import orjson
 
 from cli.dependencies import Connection
-from runtime import broker
-from runtime.publisher import Outgoing
-from runtime.queries import load_queries
+from runtime.amqp import connection as broker
+from runtime.amqp.publisher import Outgoing
+from runtime.postgres.queries import load_queries
 from tools.bench.bench import Bench
 from tools.bench.cases import names
 from tools.bench.cases.case import Measure

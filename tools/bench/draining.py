@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from cli.dependencies import Connection
 from contracts.identifiers import first_id_at
-from runtime.queries import load_queries
+from runtime.postgres.queries import load_queries
 from tools.bench.failing import BenchFailedError
 from tools.bench.ground import Field
 from tools.bench.laying import Kind, Transfer, lay

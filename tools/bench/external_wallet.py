@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import aiohttp
 
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tools.bench.draining import await_posted
 from tools.stack import StackMode, StackOptions, start_stack
 from tools.system import System

@@ -13,10 +13,10 @@ from yarl import URL
 from cli.dependencies import Connection
 from cli.migrating import MigrateSettings, bring_up_to_date
 from contracts.topology import partition_queue
-from runtime import broker
-from runtime.database import connect
-from runtime.queries import load_queries
-from runtime.settings import load_settings
+from runtime.amqp import connection as broker
+from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
+from runtime.service.settings import load_settings
 from tools.stack import Stack, add_upstream_user, add_vhost, remove_vhost
 from tools.system import CLIENT, Instance, Role, System
 

@@ -12,11 +12,11 @@ import orjson
 
 from cli.dependencies import Connection
 from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
-from contracts.recording import Submission, recorded_rows, recording_arguments
+from contracts.record import Submission, recorded_rows, recording_arguments
+from contracts.requests.transaction import command_of
 from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
-from contracts.transactions import command_of
-from runtime.publisher import Outgoing, Publisher
-from runtime.queries import load_queries
+from runtime.amqp.publisher import Outgoing, Publisher
+from runtime.postgres.queries import load_queries
 from tools.bench.cases import names
 from tools.bench.ground import Ground
 from tools.chaos.background import running

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import psutil
 
-from runtime.database import connect
-from runtime.queries import load_queries
+from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
 from tools.bench.bench import Bench
 from tools.bench.ground import PATIENT
 from tools.bench.usage import MB, busy_share

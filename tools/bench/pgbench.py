@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from runtime.database import connect
-from runtime.queries import load_queries
+from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
 from tools.bench.bench import Bench
 from tools.bench.cases import names
 from tools.bench.cases.case import Measure

@@ -16,8 +16,8 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from contracts.topology import EVENTS_EXCHANGE
-from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error
-from runtime.framing import PERSISTENT
+from runtime.amqp.connection import UNREACHABLE, BrokerLink, Channel, loss_as_error
+from runtime.amqp.wire.frame_encoder import PERSISTENT
 from tools.chaos.background import running
 
 QUEUE: Final = "ackledger.chaos.events"

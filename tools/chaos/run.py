@@ -14,7 +14,7 @@ import uvloop
 
 from cli.clients.amqp import quiet_libraries
 from cli.failures import CommandError, UsageError
-from runtime.settings import load_settings
+from runtime.service.settings import load_settings
 from tools.chaos import volume
 from tools.chaos.clock import ClockShift, find_faketime
 from tools.chaos.events import EventRecorder

@@ -25,9 +25,9 @@ import asyncpg
 from yarl import URL
 
 from cli.failures import CommandError
-from runtime.database import UNREACHABLE, connect
-from runtime.fault_points import Fault, FaultPoint
-from runtime.queries import load_queries
+from runtime.postgres.pool import UNREACHABLE, connect
+from runtime.postgres.queries import load_queries
+from runtime.service.fault_points import Fault, FaultPoint
 from tools.chaos.clock import ClockShift
 from tools.chaos.doors import Doors
 from tools.chaos.proxy import Proxy

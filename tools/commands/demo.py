@@ -110,7 +110,7 @@ def _clear(directory: Path) -> None:
 
 
 def _site(running: "Running", environment: "Mapping[str, str]") -> "Site":
-    from runtime.settings import DatabaseSettings, load_settings
+    from runtime.service.settings import DatabaseSettings, load_settings
     from tools.scenario.demonstration import Site
 
     # A broker given by URL has no user of ours: its own one is then the upstream system, too.

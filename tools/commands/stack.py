@@ -82,7 +82,7 @@ def _options(context: typer.Context) -> "StackOptions":
             f"this installation has no private servers ({error.name} is missing); "
             "run: pip install 'ackledger[stack]'"
         ) from error
-    from runtime.settings import load_settings
+    from runtime.service.settings import load_settings
 
     environment = invocation_of(context).environment
     return stack_options(load_settings(StackSettings, environment), environment)

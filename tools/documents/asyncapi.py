@@ -4,10 +4,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
-from contracts import examples, messages
+from contracts import messages
 from contracts.messages import RecordedMessage, RequestedBatchMessage, RequestedMessage
 from contracts.money import EXPONENTS
-from contracts.pages import TransactionResultMessage
+from contracts.representations import examples
+from contracts.representations.pages import TransactionResultMessage
+from contracts.representations.transaction import TransactionEvent
 from contracts.topology import (
     DEAD_LETTERS,
     EVENTS_EXCHANGE,
@@ -16,7 +18,6 @@ from contracts.topology import (
     partition_queue,
     queues,
 )
-from contracts.views import TransactionEvent
 from ledger.words import TransactionType
 from tools.documents.message_headers import (
     ANY_HEADERS,

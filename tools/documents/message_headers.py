@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from contracts import messages
-from contracts.examples import TRACEPARENT
+from contracts.representations.examples import TRACEPARENT
 
 Json = dict[str, Any]
 

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from contracts.examples import problem_example
 from contracts.operations import OPERATIONS, Operation, Parameter, Response, ResponseHeader
 from contracts.operations.parameters import REQUEST_ID
 from contracts.operations.shapes import HTML, JSON
 from contracts.problems import PROBLEMS, Problem, ProblemCode
+from contracts.representations.examples import problem_example
 from tools.documents.schemas import Mode, component_schemas, reference
 from tools.documents.texts import HEADERS, LICENCE, SUMMARY, TAGS, openapi_introduction
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from contracts.json_text import JSON_DEPTH_MAX, JSON_VALUES_MAX
+from contracts.json import JSON_DEPTH_MAX, JSON_VALUES_MAX
 from contracts.operations import ResponseHeader, Tag
 from contracts.problems import PROBLEMS
 

@@ -17,7 +17,7 @@ from cli.dependencies import Connection, database_connection
 from cli.replay.options import ReplayOptions
 from cli.replay.session import run_replay
 from cli.replay.tally import Tally
-from runtime.settings import DatabaseSettings
+from runtime.service.settings import DatabaseSettings
 from tools.scenario.driving import Driver, Observation, Show
 from tools.scenario.model import Expectation, expectation_of
 from tools.scenario.plan import Door, make_plan

@@ -19,7 +19,7 @@ from cli.replay.ordering import Item
 from cli.replay.tally import Tally
 from contracts.identifiers import external_wallet_id
 from contracts.money import decimal_of, format_minor, minor_units
-from runtime.queries import load_queries
+from runtime.postgres.queries import load_queries
 from tools.scenario.model import Expectation
 from tools.scenario.plan import NOWHERE, OUTSIDE, Plan, PlannedWallet, Round, Step
 from tools.scenario.plan import Door as DoorName

@@ -10,7 +10,7 @@ import orjson
 from cli.clients.amqp import UpstreamMessage
 from contracts.messages import DeadLetterReason
 from contracts.problems import PROBLEMS, ProblemCode
-from contracts.transactions import BATCH_MAX
+from contracts.requests.transaction import BATCH_MAX
 
 _WALLET: Final = str(UUID(int=7))
 _GOOD: Final[Mapping[str, Any]] = {

@@ -14,7 +14,7 @@ from signal import SIGINT
 import asyncpg
 import psutil
 
-from runtime.queries import load_queries
+from runtime.postgres.queries import load_queries
 from tools.stack import processes
 from tools.stack.guises import Guise, find_guise, give
 from tools.stack.options import PostgresBinaries, StackError, StackOptions, StackUnavailable

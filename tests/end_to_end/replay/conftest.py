@@ -13,7 +13,7 @@ from cli.clients.addresses import Addresses
 from cli.replay.options import ReplayOptions, mapping_of
 from cli.replay.session import run_replay
 from cli.replay.tally import Tally
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.conftest import Doors
 from verification.checks import VerificationReport
 from verification.verify import verify

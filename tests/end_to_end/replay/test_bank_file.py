@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cli.clients.addresses import Addresses
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.conftest import Connection, Doors
 from tests.end_to_end.replay.conftest import Verified, replay_file
 

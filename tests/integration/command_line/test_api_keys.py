@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from cli.actor import login_actor
-from contracts.access import Scope
-from runtime.database import connect
+from contracts.scopes import Scope
+from runtime.postgres.pool import connect
 from tests.integration.command_line.calling import Called, ackledger
 
 

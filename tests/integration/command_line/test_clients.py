@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.conftest import Doors
 from tests.integration.command_line.calling import Called, ackledger
 from tests.support import eventually

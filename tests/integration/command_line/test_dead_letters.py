@@ -12,7 +12,7 @@ import pytest
 
 from contracts.messages import DeadLetterReason
 from processor.events.messages import Owed, set_aside
-from runtime.database import Connection
+from runtime.postgres.pool import Connection
 from tests.integration.command_line.calling import Called, ackledger, environment_of
 from tests.integration.dead_letters.letters import audited, deposit, requested, store
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from contracts.topology import partition_queue
-from runtime import broker
-from runtime.database import connect
-from runtime.migrations import load_migrations, migrate
+from runtime.amqp import connection as broker
+from runtime.postgres.migrate import load_migrations, migrate
+from runtime.postgres.pool import connect
 from tests.integration.command_line.calling import Called, ackledger, ended, started
 
 VERSIONS = [migration.version for migration in load_migrations()]

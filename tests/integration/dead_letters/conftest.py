@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dead_letters.operations import DeadLetters
-from runtime.database import Pool, create_pool
-from runtime.publisher import Publisher
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Pool, create_pool
 
 PARTITIONS = 2
 

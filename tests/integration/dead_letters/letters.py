@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 import orjson
 
 from contracts.messages import REQUESTED_TYPE
-from contracts.recording import Submission, recording_arguments
-from contracts.transactions import command_of
-from runtime.database import Connection
-from runtime.queries import load_queries
+from contracts.record import Submission, recording_arguments
+from contracts.requests.transaction import command_of
+from runtime.postgres.pool import Connection
+from runtime.postgres.queries import load_queries
 
 _INSERT = """
 INSERT INTO dead_letters (

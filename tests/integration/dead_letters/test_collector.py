@@ -22,11 +22,11 @@ from contracts.messages import (
 from contracts.topology import DEAD_LETTERS, partition_queue
 from dead_letters.collector import IN_HAND_MAX, DeadLetterCollector
 from dead_letters.model import HEXADECIMAL
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Outgoing, Publisher
+from runtime.amqp.topology import check_queue, declare_topology
 from runtime.amqp.watchdog import WATCH_INTERVAL_S
-from runtime.broker import Channel
-from runtime.database import Connection, Pool, connect
-from runtime.publisher import Outgoing, Publisher
-from runtime.topology import check_queue, declare_topology
+from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.dead_letters.conftest import PARTITIONS
 from tests.integration.reconciler.serving import running
 from tests.support import eventually

@@ -7,11 +7,11 @@ import pytest
 
 from contracts.messages import REASON_HEADER
 from contracts.topology import DEAD_LETTERS
-from runtime.broker import Channel
-from runtime.database import Connection
-from runtime.fault_points import Fault, FaultPoint
-from runtime.publisher import Outgoing, Publisher
-from runtime.topology import check_queue
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Outgoing, Publisher
+from runtime.amqp.topology import check_queue
+from runtime.postgres.pool import Connection
+from runtime.service.fault_points import Fault, FaultPoint
 from tests.integration.dead_letters.conftest import PARTITIONS
 from tests.support import eventually
 from tools.stack import Stack

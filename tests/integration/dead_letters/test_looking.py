@@ -6,11 +6,11 @@ import orjson
 import pytest
 
 from contracts.operations.dead_letters import BODY_SHOWN_BYTES_MAX
-from contracts.pages import DeadLetter as DeadLetterModel
-from contracts.pages import DeadLetterFate, DeadLetterState
+from contracts.representations.pages import DeadLetter as DeadLetterModel
+from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError
 from dead_letters.operations import COUNTED_MAX, DeadLetters
-from runtime.database import Connection
+from runtime.postgres.pool import Connection
 from tests.integration.dead_letters.letters import store
 
 

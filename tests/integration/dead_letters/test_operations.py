@@ -6,13 +6,13 @@ from uuid import UUID
 import pytest
 
 from contracts.messages import RECORDED_TYPE, encode_recorded
-from contracts.pages import DeadLetterFate, DeadLetterState
+from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from contracts.topology import partition_queue
 from dead_letters.model import DeadLetterFilter
 from dead_letters.operations import DeadLetters
-from runtime.broker import Channel
-from runtime.database import Connection, Pool
-from runtime.publisher import Publisher
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Connection, Pool
 from tests.integration.dead_letters.conftest import PARTITIONS
 from tests.integration.dead_letters.letters import (
     audited,

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cli.api_keys import create_api_key
-from contracts.access import Scope
-from runtime.database import connect
-from runtime.topology import declare_topology
+from contracts.scopes import Scope
+from runtime.amqp.topology import declare_topology
+from runtime.postgres.pool import connect
 from tests.conftest import create_database, drop_database
 from tests.integration.ingress.document import CheckedApi
 from tests.support import Upstream

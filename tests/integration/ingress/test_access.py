@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 from cli.api_keys import revoke_api_key
-from contracts.access import Scope
-from runtime.database import connect
+from contracts.scopes import Scope
+from runtime.postgres.pool import connect
 from tests.integration.ingress.document import CheckedApi, check_problem
 from tests.integration.ingress.serving import CheckedDoors, MakeClient, new_api_key
 from tests.support import Answer, deposit, eventually

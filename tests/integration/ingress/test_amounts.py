@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from ledger.words import MINOR_MAX
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors
 from tests.support import Answer, deposit, withdrawal

@@ -5,12 +5,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from contracts.transactions import TransactionStatus, TransactionType
-from contracts.wallets import WalletStatus
+from contracts.requests.transaction import TransactionStatus, TransactionType
+from contracts.requests.wallet import WalletStatus
 from ingress.reads.transactions import TransactionFilter, TransactionStore
 from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
-from runtime.database import KEYED_SESSION, Pool, connect, create_pool
-from runtime.pagination import EXAMINED_MAX
+from runtime.postgres.pool import KEYED_SESSION, Pool, connect, create_pool
+from runtime.service.pagination import EXAMINED_MAX
 from tests.conftest import create_database, drop_database
 from tools.stack import Stack
 

@@ -8,7 +8,7 @@ import pytest
 
 from ingress.submit.completion import LOOK_INTERVAL_S, CompletionWatch, Ending
 from processor.poster import Poster
-from runtime.database import Connection, Pool
+from runtime.postgres.pool import Connection, Pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 from tests.integration.reconciler.serving import running
 from tests.support import eventually

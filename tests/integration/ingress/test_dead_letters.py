@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
-from runtime.database import Connection, connect
+from runtime.postgres.pool import Connection, connect
 from tests.integration.dead_letters.letters import audited, quarantined_deposit, requested, store
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors, MakeClient

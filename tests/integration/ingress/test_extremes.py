@@ -19,13 +19,13 @@ import pytest
 from contracts.messages import MESSAGE_BYTES_MAX
 from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS, format_minor
 from contracts.operations import BODY_BYTES_MAX
-from contracts.storable import (
+from contracts.requests.transaction import BATCH_MAX, IDEMPOTENCY_KEY_MAX
+from contracts.requests.validators import (
     DESCRIPTION_MAX,
     METADATA_BYTES_MAX,
     METADATA_DEPTH_MAX,
     METADATA_VALUES_MAX,
 )
-from contracts.transactions import BATCH_MAX, IDEMPOTENCY_KEY_MAX
 from tests.integration.command_line.calling import Called, ackledger
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors

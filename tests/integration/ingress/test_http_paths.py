@@ -8,7 +8,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from contracts.access import Scope
+from contracts.scopes import Scope
 from ingress.http.fast_path.wire import Request, read_request
 from tests.integration.ingress.serving import CheckedDoors, new_api_key
 from tests.integration.ingress.test_bad_bodies import BAD_FIELDS, NOT_JSON

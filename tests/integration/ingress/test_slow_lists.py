@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from runtime.database import ACQUIRE_TIMEOUT_S, Connection, connect
+from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Connection, connect
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors
 from tests.support import deposit, eventually

@@ -8,10 +8,10 @@ import asyncpg
 import orjson
 import pytest
 
-from contracts.access import Scope
 from contracts.identifiers import external_wallet_id
-from contracts.recording import Submission
-from contracts.transactions import command_of
+from contracts.record import Submission
+from contracts.requests.transaction import command_of
+from contracts.scopes import Scope
 from ingress.authentication import ApiKeys, Client
 from ingress.calls import Answer, Services, SubmitCall, names_of
 from ingress.reads.transactions import TransactionStore
@@ -19,8 +19,8 @@ from ingress.submit.admission import BacklogGauge
 from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Accepted, Recorder
-from runtime.database import Connection, Pool, create_pool
-from runtime.publisher import Publisher
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Connection, Pool, create_pool
 from tests.integration.reconciler.serving import running
 from tests.support import deposit
 

@@ -6,13 +6,13 @@ from uuid import UUID
 
 import asyncpg
 
-from contracts.fingerprints import fingerprint_of_json
 from contracts.identifiers import external_wallet_id
 from contracts.money import Money
-from contracts.recording import Submission, recording_arguments
-from contracts.transactions import TransactionCommand
+from contracts.record import Submission, recording_arguments
+from contracts.requests.fingerprint import fingerprint_of_json
+from contracts.requests.transaction import TransactionCommand
 from ledger.words import TransactionType
-from runtime.database import KEYED_SESSION, Connection, Pool, create_pool
+from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, create_pool
 
 
 def open_pool(url: str) -> Pool:

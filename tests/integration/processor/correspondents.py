@@ -9,7 +9,7 @@ import aio_pika
 import asyncpg
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.integration.ingress.document import CheckedApi
 from tests.support import eventually
 

@@ -11,9 +11,9 @@ import pytest
 from contracts.topology import EVENTS_EXCHANGE
 from processor.events.relay import OutboxRelay
 from processor.poster import Poster
-from runtime.database import Connection
-from runtime.publisher import Publisher
-from runtime.topology import declare_topology
+from runtime.amqp.publisher import Publisher
+from runtime.amqp.topology import declare_topology
+from runtime.postgres.pool import Connection
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.books import add_wallets, open_pool, record, transfer_command

@@ -3,7 +3,7 @@
 import asyncio
 
 from processor.poster import Poster
-from runtime.database import Connection
+from runtime.postgres.pool import Connection
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 
 _SCANNED = """

@@ -9,8 +9,8 @@ import aio_pika
 import orjson
 import pytest
 
-from runtime.broker import close, connect, open_channel
-from runtime.database import connect as connect_database
+from runtime.amqp.connection import close, connect, open_channel
+from runtime.postgres.pool import connect as connect_database
 from tests.integration.dead_letters.letters import store
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.processor.correspondents import (

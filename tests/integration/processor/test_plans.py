@@ -3,8 +3,8 @@
 from uuid import UUID, uuid4
 
 from processor.poster import Poster
-from runtime.database import Connection, Pool
-from runtime.queries import load_queries
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.queries import load_queries
 from tests.integration.processor.books import add_wallets, open_pool, record, transfer_command
 from tests.support import eventually
 

@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from contracts.recording import Submission, recorded_rows, recording_arguments
+from contracts.record import Submission, recorded_rows, recording_arguments
 from processor.poster import Poster
-from runtime.database import Connection
-from runtime.queries import load_queries
+from runtime.postgres.pool import Connection
+from runtime.postgres.queries import load_queries
 from tests.integration.processor.books import (
     add_wallets,
     balances_of,

@@ -7,15 +7,15 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from contracts.recording import RECORDED_COLUMNS, Submission
+from contracts.record import RECORDED_COLUMNS, Submission
 from ledger.state import Posting
 from processor.events.buffer import EventBuffer
 from processor.events.messages import event_message, owed_by, posted_message
 from processor.poster import BatchResult, Loaded, Poster, WalletCache
-from runtime.database import Connection, Pool
-from runtime.fault_points import FaultPoint, FaultPoints
-from runtime.publisher import Outgoing
-from runtime.queries import load_queries
+from runtime.amqp.publisher import Outgoing
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import (
     add_wallets,
     balances_of,

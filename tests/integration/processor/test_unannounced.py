@@ -5,10 +5,10 @@ from uuid import UUID
 
 import pytest
 
-from contracts.recording import Submission, recording_arguments
+from contracts.record import Submission, recording_arguments
 from processor.poster import Poster
 from processor.unannounced import EARLIER_MAX
-from runtime.database import Connection
+from runtime.postgres.pool import Connection
 from tests.integration.processor.books import (
     add_wallets,
     balances_of,

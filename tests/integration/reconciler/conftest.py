@@ -6,8 +6,8 @@ import pytest
 
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue
 from reconciler.schedule import LOOKUP_SESSION
-from runtime.database import Pool, create_pool
-from runtime.publisher import Publisher
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Pool, create_pool
 from tests.integration.reconciler.serving import running
 
 PARTITIONS = 2

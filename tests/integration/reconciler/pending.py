@@ -6,13 +6,13 @@ from uuid import UUID, uuid4
 
 from aiormq.abc import DeliveredMessage
 
-from contracts.fingerprints import fingerprint_of_json
 from contracts.identifiers import external_wallet_id
 from contracts.messages import RECORDED_TYPE, Recorded, decode_message
-from runtime.broker import Channel
-from runtime.database import Connection
-from runtime.framing import PERSISTENT
-from runtime.topology import check_queue
+from contracts.requests.fingerprint import fingerprint_of_json
+from runtime.amqp.connection import Channel
+from runtime.amqp.topology import check_queue
+from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.postgres.pool import Connection
 from tests.support import PATIENCE_S
 
 _RECORD = """

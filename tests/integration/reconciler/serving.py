@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from runtime.lifecycle import Loop
+from runtime.service.lifecycle import Loop
 
 
 @asynccontextmanager

@@ -20,9 +20,9 @@ from reconciler.retry_queue import (
     Sweep,
     last_call_pause_s,
 )
-from runtime.broker import Channel
-from runtime.database import Pool, connect
-from runtime.publisher import Publisher, UnroutableError
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher, UnroutableError
+from runtime.postgres.pool import Pool, connect
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 from tests.integration.reconciler.conftest import NEVER, PARTITIONS
 from tests.integration.reconciler.pending import record_pending

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from runtime.database import Connection
+from runtime.postgres.pool import Connection
 from tests.integration.reconciler.conftest import PARTITIONS
 from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually

@@ -17,7 +17,7 @@ from reconciler.integrity import (
 )
 from reconciler.retry_queue import REWIND, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, Reconciler
-from runtime.database import Pool, connect, create_pool
+from runtime.postgres.pool import Pool, connect, create_pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 from tests.integration.reconciler.serving import running
 from tests.integration.verification.books import corrupt, write_books

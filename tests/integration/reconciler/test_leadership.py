@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.retry_queue import Sweep
 from reconciler.schedule import LOCK_KEY, SILENCE_MAX_S, Leadership
-from runtime.database import Connection, Pool, connect
+from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually
 from tools.stack import Stack

@@ -14,10 +14,10 @@ from reconciler.__main__ import reconcile_once
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.schedule import Leadership, ReconcileCounts, Reconciler
-from runtime.broker import Channel
-from runtime.database import Connection, Pool
-from runtime.settings import ReconcilerSettings, load_settings
-from runtime.topology import check_queue
+from runtime.amqp.connection import Channel
+from runtime.amqp.topology import check_queue
+from runtime.postgres.pool import Connection, Pool
+from runtime.service.settings import ReconcilerSettings, load_settings
 from tests.integration.reconciler.conftest import PARTITIONS
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running

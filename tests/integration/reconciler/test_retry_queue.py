@@ -16,9 +16,9 @@ from reconciler.retry_queue import (
     RetryQueue,
     Sweep,
 )
-from runtime.broker import Channel
-from runtime.database import Connection, Pool
-from runtime.publisher import Publisher, UnroutableError
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher, UnroutableError
+from runtime.postgres.pool import Connection, Pool
 from tests.integration.reconciler.conftest import NEVER, PARTITIONS
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running

@@ -8,9 +8,9 @@ from contracts.topology import partition_queue
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import Leadership, Reconciler
-from runtime.broker import Channel
-from runtime.database import Connection, Pool
-from runtime.publisher import Publisher
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Connection, Pool
 from tests.integration.reconciler.conftest import NEVER, PARTITIONS
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running

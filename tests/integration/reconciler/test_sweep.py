@@ -7,7 +7,7 @@ from uuid import UUID
 from contracts.identifiers import first_id_at
 from reconciler import retry_queue
 from reconciler.retry_queue import Sweep, SweepCounts
-from runtime.database import Connection, Pool, connect
+from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
 
 

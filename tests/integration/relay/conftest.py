@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from runtime.database import Pool
+from runtime.postgres.pool import Pool
 from tests.conftest import private_stack
 from tests.integration.processor.books import open_pool
 from tools.stack import Stack

@@ -8,7 +8,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
 
 from contracts.topology import EVENTS_EXCHANGE
-from runtime.broker import Channel
+from runtime.amqp.connection import Channel
 from tests.support import eventually
 from tools.stack.rabbitmq import PrivateRabbitMQ
 

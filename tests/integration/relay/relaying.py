@@ -11,9 +11,9 @@ from aiormq.abc import DeliveredMessage
 
 from processor.events.relay import FLIGHT_MAX, REFUSED_KEPT_S, OutboxRelay
 from processor.poster import Poster
-from runtime.database import Connection, Pool
-from runtime.fault_points import NO_FAULTS, FaultPoints
-from runtime.publisher import Publisher
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Connection, Pool
+from runtime.service.fault_points import NO_FAULTS, FaultPoints
 from tests.integration.processor.books import add_wallets, random_transfers, record
 from verification.checks import Check
 from verification.verify import verify

@@ -8,9 +8,9 @@ from processor.events.messages import BuiltFlight, Settlement, flights
 from processor.events.outbox import LEASE_S, Outbox
 from processor.events.relay import FLIGHT_MAX, OWED_MAX
 from processor.poster import Poster
-from runtime.broker import Channel
-from runtime.database import Connection, Pool
-from runtime.publisher import Publisher
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Connection, Pool
 from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import bind_queue, emptied, memory_alarm

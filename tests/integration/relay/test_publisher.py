@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from contracts.topology import EVENTS_EXCHANGE
-from runtime.broker import Channel
-from runtime.publisher import (
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import (
     NotConfirmedError,
     Outgoing,
     Publisher,

@@ -10,9 +10,9 @@ import pytest
 from dead_letters.model import DeadLetterFilter
 from dead_letters.operations import DeadLetters
 from processor.events.relay import LEFT_BEHIND_S
-from runtime.broker import Channel
-from runtime.database import Connection, Pool
-from runtime.publisher import Publisher
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Connection, Pool
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import bind_queue, depth, emptied
 from tests.integration.relay.relaying import (

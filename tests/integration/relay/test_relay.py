@@ -8,11 +8,11 @@ import pytest
 
 from contracts.topology import EVENTS_EXCHANGE
 from processor.events.relay import FLIGHT_MAX, FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX
-from runtime.broker import Channel, close, connect, open_channel
-from runtime.database import Connection, Pool
-from runtime.fault_points import Fault, FaultPoint, OrderedFaultPoints
-from runtime.publisher import NotConfirmedError, Outgoing, Publisher
-from runtime.topology import declare_topology
+from runtime.amqp.connection import Channel, close, connect, open_channel
+from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
+from runtime.amqp.topology import declare_topology
+from runtime.postgres.pool import Connection, Pool
+from runtime.service.fault_points import Fault, FaultPoint, OrderedFaultPoints
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import at_least, bind_queue, emptied
 from tests.integration.relay.relaying import (

@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from dead_letters.operations import DeadLetters
-from runtime.broker import Channel
-from runtime.database import Connection, Pool
-from runtime.publisher import Publisher
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Connection, Pool
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import at_least, bind_queue, emptied
 from tests.integration.relay.relaying import (

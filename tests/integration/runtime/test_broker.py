@@ -10,8 +10,8 @@ import pytest
 import uvloop
 from yarl import URL
 
-from runtime.broker import UNREACHABLE, close, connect
-from runtime.sifting import SiftedConnection
+from runtime.amqp.connection import UNREACHABLE, close, connect
+from runtime.amqp.wire.filtered_connection import SiftedConnection
 
 _TRIES = 100
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from runtime.database import ACQUIRE_TIMEOUT_S, UNREACHABLE, Pool, create_pool
+from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, UNREACHABLE, Pool, create_pool
 
 _USES: Final[dict[str, Callable[[Pool], Awaitable[object]]]] = {
     "fetch": lambda pool: pool.fetch("SELECT 1"),

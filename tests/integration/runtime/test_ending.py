@@ -12,8 +12,8 @@ _BOUND_S: Final = 60.0
 # It asks itself to stop before its loops run, or when Python gives back what it holds at its end.
 _PROCESS: Final = """
 import os, signal, sys
-from runtime.lifecycle import Service, run_process
-from runtime.settings import ServiceSettings
+from runtime.service.lifecycle import Service, run_process
+from runtime.service.settings import ServiceSettings
 
 class AsksWhenItGoes:
     def __del__(self, kill=os.kill, me=os.getpid(), number=signal.SIGTERM):

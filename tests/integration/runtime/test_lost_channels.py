@@ -7,7 +7,7 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
-from runtime.broker import (
+from runtime.amqp.connection import (
     UNREACHABLE,
     BrokerLink,
     Channel,

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.database import connect
-from runtime.migrations import MigrationError, load_migrations, migrate, missing_migrations
+from runtime.postgres.migrate import MigrationError, load_migrations, migrate, missing_migrations
+from runtime.postgres.pool import connect
 
 
 async def test_the_second_run_finds_nothing_to_do(empty_database_url: str) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from contracts.wallets import ValidWalletRequest
+from contracts.requests.wallet import ValidWalletRequest
 from ingress.reads.wallets import WalletStore
 from reconciler.retry_queue import Sweep
-from runtime.database import Pool, connect
-from runtime.migrations import load_migrations, migrate, missing_migrations
-from runtime.queries import load_queries
+from runtime.postgres.migrate import load_migrations, migrate, missing_migrations
+from runtime.postgres.pool import Pool, connect
+from runtime.postgres.queries import load_queries
 from tests.integration.processor.books import open_pool
 from tests.integration.upgrade.traffic import flowing
 

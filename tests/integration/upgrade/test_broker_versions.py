@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from contracts.topology import EXCHANGES, queues
-from runtime.broker import close, connect, open_channel
-from runtime.topology import declare_topology
+from runtime.amqp.connection import close, connect, open_channel
+from runtime.amqp.topology import declare_topology
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.reconciler.conftest import PARTITIONS
 from tests.support import deposit, eventually

@@ -11,8 +11,8 @@ import pytest
 
 from contracts.messages import DeadLetterReason
 from dead_letters.operations import DeadLetters
-from runtime.database import Pool, connect, create_pool
-from runtime.publisher import Publisher
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Pool, connect, create_pool
 from tests.integration.dead_letters.letters import store
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.reconciler.serving import running

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from runtime.database import connect
-from runtime.migrations import MigrationError, load_migrations, migrate
+from runtime.postgres.migrate import MigrationError, load_migrations, migrate
+from runtime.postgres.pool import connect
 from tests.integration.upgrade.traffic import flowing
 from tests.support import eventually
 

@@ -9,15 +9,15 @@ from uuid import UUID
 
 import asyncpg
 
-from contracts.fingerprints import fingerprint_of_json
 from contracts.money import Money
-from contracts.recording import Submission
-from contracts.transactions import TransactionCommand, TransactionType
+from contracts.record import Submission
+from contracts.requests.fingerprint import fingerprint_of_json
+from contracts.requests.transaction import TransactionCommand, TransactionType
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Accepted, Recorder
 from processor.poster import Poster
-from runtime.database import Pool, connect
-from runtime.publisher import Publisher
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Pool, connect
 from tests.integration.processor.books import add_wallets, open_pool
 from tests.integration.reconciler.serving import running
 from tests.support import eventually

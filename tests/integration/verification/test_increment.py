@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from reconciler.schedule import LOOKUP_SESSION
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.integration.verification.books import corrupt, write_books
 from verification.checks import Check
 from verification.verify import WRONG_ROWS_MAX, check_transactions

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 import pytest
 
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.integration.verification.books import corrupt, write_books
 from verification.checks import Check
 from verification.verify import verify

@@ -1,7 +1,7 @@
 """The history that growth is measured on is one that posting could have made."""
 
 from contracts.identifiers import external_wallet_id
-from runtime.queries import load_queries
+from runtime.postgres.queries import load_queries
 from tests.conftest import Connection
 from tools.bench.cases.growth import shift_of
 from tools.bench.laying import make_wallets

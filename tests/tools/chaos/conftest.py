@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runtime.database import connect
+from runtime.postgres.pool import connect
 from tests.conftest import Connection, create_database, drop_database
 from tests.integration.ingress.serving import open_doors
 from tests.tools.chaos.attacked import (

@@ -7,7 +7,7 @@ from pathlib import Path
 from yarl import URL
 
 from contracts.topology import partition_queue
-from runtime.broker import close, connect, open_channel
+from runtime.amqp.connection import close, connect, open_channel
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.tools.chaos.attacked import INSTANCES, Run, answered, chaos_doors, run_load
 from tools.chaos.events import QUEUE

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from yarl import URL
 
-from runtime.database import UNREACHABLE, connect
+from runtime.postgres.pool import UNREACHABLE, connect
 from tests.conftest import Connection
 from tests.support import eventually
 from tools.chaos.proxy import Proxy

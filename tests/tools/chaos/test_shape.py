@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.settings import IngressSettings, ProcessorSettings, load_settings
+from runtime.service.settings import IngressSettings, ProcessorSettings, load_settings
 from tools.chaos.shape import BATCH_SIZE_LEAST, BATCH_SIZE_MOST, Given, HttpPath, draw_shape
 
 _URLS = {

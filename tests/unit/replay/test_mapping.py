@@ -11,7 +11,7 @@ from cli.replay.doors import encoded
 from cli.replay.mapping import ColumnMapping, Draft, Field, Record, RowError, draft_of
 from cli.replay.presets import PRESETS
 from cli.replay.wallets import wallet_key
-from contracts.transactions import RequestedType
+from contracts.requests.transaction import RequestedType
 
 WALLET = "0199a1f2-6c1e-7d40-8001-5f2d9c7be311"
 OTHER = "0199a1f2-7a90-72c8-8001-c84e10d7f0aa"

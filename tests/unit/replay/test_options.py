@@ -5,7 +5,7 @@ import pytest
 from cli.failures import UsageError
 from cli.replay.mapping import Field
 from cli.replay.options import mapping_of
-from contracts.transactions import RequestedType
+from contracts.requests.transaction import RequestedType
 
 
 def test_options_win_over_the_preset_and_leave_the_rest() -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cli.dependencies import Connection
-from runtime.queries import load_queries
+from runtime.postgres.queries import load_queries
 from tools.bench.bench import Bench
 from tools.bench.cases import names
 from tools.bench.draining import drain

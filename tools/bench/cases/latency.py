@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from yarl import URL
 
-from runtime.queries import load_queries
+from runtime.postgres.queries import load_queries
 from tools.bench.bench import Bench
 from tools.bench.cases import names
 from tools.bench.cases.case import Arm, Interleaved, Measure

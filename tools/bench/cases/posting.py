@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from cli.dependencies import Connection
-from runtime.queries import load_queries
+from runtime.postgres.queries import load_queries
 from tools.bench import wrk
 from tools.bench.bench import Bench
 from tools.bench.cases import names

@@ -8,8 +8,8 @@ import runpy
 from typing import Any, TypeVar
 
 from ingress.reads import transactions
-from runtime.gathering import Gatherer
-from runtime.settings import IngressSettings
+from runtime.service.batcher import Gatherer
+from runtime.service.settings import IngressSettings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

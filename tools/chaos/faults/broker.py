@@ -8,8 +8,8 @@ from typing import Final
 from urllib.parse import quote
 
 from contracts.topology import DEAD_LETTERS, TRANSACTIONS_EXCHANGE, partition_queue
+from runtime.amqp.topology import declare_topology
 from runtime.amqp.watchdog import QUIET_MAX_S
-from runtime.topology import declare_topology
 from tools.chaos.faults.fault import BROKER_BACK_S, SceneFault, Strike
 from tools.chaos.faults.messages import await_all_before_now, publish_poison
 from tools.chaos.proxy import Proxy

@@ -7,8 +7,8 @@ from typing import Final
 
 import asyncpg
 
-from runtime.database import UNREACHABLE
-from runtime.queries import load_queries
+from runtime.postgres.pool import UNREACHABLE
+from runtime.postgres.queries import load_queries
 from tools.chaos import volume
 from tools.chaos.faults.fault import POSTGRES_BACK_S, SceneFault
 from tools.chaos.faults.messages import await_row

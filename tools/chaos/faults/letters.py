@@ -10,8 +10,8 @@ import orjson
 from cli.clients.http import CREATED, ApiClient
 from cli.migrating import MigrateSettings
 from contracts.topology import DEAD_LETTERS, TRANSACTIONS_EXCHANGE
-from runtime.broker import close, connect, open_channel, user_of
-from runtime.settings import load_settings
+from runtime.amqp.connection import close, connect, open_channel, user_of
+from runtime.service.settings import load_settings
 from tools.chaos.faults.fault import ClaimBrokenError, SceneFault
 from tools.chaos.faults.messages import await_row, publish
 from tools.chaos.scene import NotStruckError, Scene

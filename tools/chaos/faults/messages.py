@@ -11,9 +11,9 @@ from pamqp.commands import Basic
 from cli.clients.amqp import UpstreamPublisher
 from contracts.messages import REQUESTED_TYPE
 from contracts.topology import partition_queue
-from runtime.broker import Channel, close, connect, open_channel, user_of
-from runtime.framing import PERSISTENT
-from runtime.queries import load_queries
+from runtime.amqp.connection import Channel, close, connect, open_channel, user_of
+from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.postgres.queries import load_queries
 from tools.chaos.load.poison import poison
 from tools.chaos.scene import LOOK_INTERVAL_S, NotStruckError, Scene
 

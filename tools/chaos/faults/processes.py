@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from runtime.fault_points import Fault, FaultPoint
+from runtime.service.fault_points import Fault, FaultPoint
 from tools.chaos.faults.fault import STARTED_S, SceneFault, Strike
 from tools.chaos.scene import (
     INGRESSES,

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
-from runtime.database import connect
-from runtime.queries import load_queries
+from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
 from tools.chaos.doors import Doors
 from tools.chaos.events import EventRecorder
 from tools.chaos.invariants.verdict import Breach, Verdict

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import asyncpg
 
-from runtime.backoff import Backoff
-from runtime.database import CONNECT_TIMEOUT_S, connect
-from runtime.queries import load_queries
+from runtime.postgres.pool import CONNECT_TIMEOUT_S, connect
+from runtime.postgres.queries import load_queries
+from runtime.service.backoff import Backoff
 from tools.chaos.doors import Doors
 from tools.chaos.journal import Act, Journal, Outcome
 

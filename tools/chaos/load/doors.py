@@ -17,7 +17,7 @@ from cli.clients.amqp import UpstreamMessage, properties_of
 from cli.clients.errors import DoorUnreachableError
 from cli.clients.http import ACCEPTED, OK, ApiClient
 from contracts.topology import TRANSACTIONS_EXCHANGE
-from runtime.broker import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
+from runtime.amqp.connection import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
 from tools.chaos.background import running
 from tools.chaos.doors import Doors
 from tools.chaos.journal import Outcome

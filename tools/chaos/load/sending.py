@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cli.clients.amqp import UpstreamMessage
-from runtime.backoff import Backoff
+from runtime.service.backoff import Backoff
 from tools.chaos.journal import Act, Command, Door, Journal, Outcome, Promise
 from tools.chaos.load.doors import AmqpDoor, Attempts, HttpDoor, Reply
 from tools.chaos.load.plan import Item

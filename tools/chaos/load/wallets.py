@@ -8,8 +8,8 @@ from uuid import UUID, uuid5
 
 from cli.clients.http import CREATED, OK, ApiClient
 from contracts.money import format_minor
-from runtime.database import connect
-from runtime.queries import load_queries
+from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
 
 HOME_CURRENCY: Final = "USD"
 FOREIGN_CURRENCY: Final = "KWD"

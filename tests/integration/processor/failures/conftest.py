@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 from yarl import URL
 
-from runtime.broker import Channel, close, connect, open_channel
-from runtime.publisher import Publisher
+from runtime.amqp.connection import Channel, close, connect, open_channel
+from runtime.amqp.publisher import Publisher
 from tests.integration.processor.failures.line import Line, line_to
 from tests.integration.processor.failures.workshop import SHOP
 from tools.stack import Stack, add_upstream_user

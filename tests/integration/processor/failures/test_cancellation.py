@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from processor.poster import GENERATION_MAX, Poster, WalletCache
-from runtime.database import Connection, Pool, connect
-from runtime.fault_points import Fault, FaultPoint, FaultPoints, OrderedFaultPoints
+from runtime.postgres.pool import Connection, Pool, connect
 from runtime.resilience.error_classification import Fate, InterruptedPostingError, classify
+from runtime.service.fault_points import Fault, FaultPoint, FaultPoints, OrderedFaultPoints
 from tests.integration.processor.books import open_pool
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.workshop import (

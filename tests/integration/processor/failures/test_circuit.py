@@ -7,11 +7,11 @@ from aiormq.abc import DeliveredMessage
 
 from processor.circuit import PROBE_TIMEOUT_S
 from processor.pipeline import LOOK_EVERY_S
-from runtime.broker import Channel
-from runtime.database import Connection, connect
-from runtime.publisher import Publisher
-from runtime.status import Readiness, check_circuit, render_readiness
-from runtime.topology import check_queue
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
+from runtime.amqp.topology import check_queue
+from runtime.postgres.pool import Connection, connect
+from runtime.service.status_server import Readiness, check_circuit, render_readiness
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.workshop import (
     QUEUE,

@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 
 from contracts.topology import DEAD_LETTERS
 from processor.decoding import partition_consumer
-from runtime.broker import Channel
-from runtime.database import Connection, connect
-from runtime.fault_points import FaultPoint, FaultPoints
-from runtime.topology import check_queue, declare_topology
+from runtime.amqp.connection import Channel
+from runtime.amqp.topology import check_queue, declare_topology
+from runtime.postgres.pool import Connection, connect
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.workshop import (
     BATCH_SIZE,

@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from processor.decoding import partition_consumer
-from runtime.database import Connection
-from runtime.topology import declare_topology, look_at_queue
+from runtime.amqp.topology import declare_topology, look_at_queue
+from runtime.postgres.pool import Connection
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.workshop import (
     PREFETCH,

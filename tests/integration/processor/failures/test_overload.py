@@ -2,8 +2,8 @@
 
 import asyncio
 
-from runtime.database import Connection
-from runtime.fault_points import FaultPoint
+from runtime.postgres.pool import Connection
+from runtime.service.fault_points import FaultPoint
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.workshop import (
     Signalling,

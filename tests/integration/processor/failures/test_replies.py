@@ -9,9 +9,9 @@ from uuid import uuid4
 import orjson
 
 from processor.decoding import PartitionConsumer
-from runtime.broker import Channel
-from runtime.database import Connection
-from runtime.fault_points import FaultPoint, FaultPoints
+from runtime.amqp.connection import Channel
+from runtime.postgres.pool import Connection
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import add_wallets
 from tests.integration.processor.correspondents import Listener, listening
 from tests.integration.processor.failures.conftest import Site

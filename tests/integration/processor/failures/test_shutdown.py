@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from contracts.topology import partition_queue
-from runtime.database import Connection
-from runtime.topology import look_at_queue
+from runtime.amqp.topology import look_at_queue
+from runtime.postgres.pool import Connection
 from tests.integration.processor.failures.conftest import Site
 from tests.integration.processor.failures.line import Line
 from tests.integration.processor.failures.workshop import (

@@ -3,10 +3,10 @@
 import asyncio
 from contextlib import suppress
 
-from runtime.broker import Channel
-from runtime.database import Connection
-from runtime.publisher import Publisher
-from runtime.topology import check_queue
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
+from runtime.amqp.topology import check_queue
+from runtime.postgres.pool import Connection
 from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.integration.processor.failures.workshop import (
     PREFETCH,

@@ -1,8 +1,8 @@
 """What is committed is told at level debug; that it cannot be told costs the batch nothing."""
 
 from processor.poster import Poster, WalletCache
-from runtime.database import Connection
-from runtime.fault_points import FaultPoint, FaultPoints
+from runtime.postgres.pool import Connection
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import open_pool
 from tests.integration.processor.failures.workshop import assert_posted_once, recorded_transfers
 

@@ -2,9 +2,9 @@
 
 from uuid import uuid4
 
-from runtime.broker import Channel
-from runtime.database import Connection
-from runtime.publisher import Publisher
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Connection
 from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.integration.processor.failures.workshop import (
     all_completed,

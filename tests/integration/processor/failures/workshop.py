@@ -18,12 +18,12 @@ from processor.decoding import PartitionConsumer, partition_consumer
 from processor.pipeline import HELD_MAX_S, Pipeline
 from processor.poster import Poster, WalletCache
 from processor.replies import Forwarder, Replies
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Outgoing, Publisher
+from runtime.amqp.topology import check_queue
 from runtime.amqp.watchdog import QUIET_MAX_S
-from runtime.broker import Channel
-from runtime.database import KEYED_SESSION, Connection, create_pool
-from runtime.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.publisher import Outgoing, Publisher
-from runtime.topology import check_queue
+from runtime.postgres.pool import KEYED_SESSION, Connection, create_pool
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.integration.reconciler.serving import running
 from tests.support import eventually, requested, transfer

@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJ
 
 from contracts.money import EXPONENTS, AmountError, amount_minor
 from contracts.problems import ContractError, FieldError
-from contracts.storable import storable_text
-from contracts.transactions import (
+from contracts.requests.transaction import (
     CurrencyCode,
     Metadata,
     amount_schema,
     decimal_amount,
     validated,
 )
+from contracts.requests.validators import storable_text
 from ledger.words import WalletKind, WalletStatus
 
 # The ledger's words that requests and answers speak of, too.

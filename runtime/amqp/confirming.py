@@ -21,10 +21,10 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelInvalidStateError
 from pamqp.commands import Basic
 
-from runtime.framing import Outgoing, Route, publish_frames
-from runtime.properties import Properties
-from runtime.sieve import ACK, NACK, RETURN
-from runtime.sifting import SiftedConnection
+from runtime.amqp.wire.filtered_connection import SiftedConnection
+from runtime.amqp.wire.frame_encoder import Outgoing, Route, publish_frames
+from runtime.amqp.wire.frame_filter import ACK, NACK, RETURN
+from runtime.amqp.wire.properties import Properties
 
 UNCONFIRMED_MAX: Final = 20_000
 """Messages without a confirm on one channel; a broker that owes more is not given another."""

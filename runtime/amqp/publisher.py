@@ -3,7 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 
-from runtime.broker import (
+from runtime.amqp.confirming import (
+    ConfirmChannel,
+    NotConfirmedError,
+    RefusedError,
+    UnroutableError,
+    open_confirm_channel,
+)
+from runtime.amqp.connection import (
     CONNECT_TIMEOUT_S,
     UNREACHABLE,
     BrokerLink,
@@ -11,15 +18,8 @@ from runtime.broker import (
     loss_as_error,
     user_of,
 )
-from runtime.confirming import (
-    ConfirmChannel,
-    NotConfirmedError,
-    RefusedError,
-    UnroutableError,
-    open_confirm_channel,
-)
-from runtime.framing import Outgoing
-from runtime.sifting import SiftedConnection
+from runtime.amqp.wire.filtered_connection import SiftedConnection
+from runtime.amqp.wire.frame_encoder import Outgoing
 
 __all__ = ["NotConfirmedError", "Outgoing", "Publisher", "RefusedError", "UnroutableError"]
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
-from contracts.transactions import Channel, TransactionCommand
+from contracts.requests.transaction import Channel, TransactionCommand
 
 
 class Submission(NamedTuple):

@@ -9,10 +9,10 @@ from typing import Final
 import asyncpg
 import structlog
 
-from runtime.database import ACQUIRE_TIMEOUT_S, UNREACHABLE, Connection, Pool
-from runtime.periodic import one_of, repeat
-from runtime.queries import load_queries
-from runtime.settings import ConfigurationError
+from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, UNREACHABLE, Connection, Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.periodic import one_of, repeat
+from runtime.service.settings import ConfigurationError
 
 CHECK_INTERVAL_S: Final = 10.0
 """How long a process may go on after the queues were laid out anew: they are drained then."""
@@ -25,14 +25,14 @@ log = structlog.get_logger()
 async def read_partitions(connection: Connection) -> int | None:
     """Return for how many partitions the queues are laid out; None before the first `migrate`."""
     partitions: int | None = await connection.fetchval(
-        load_queries("runtime")["read_partition_layout"]
+        load_queries("runtime.postgres")["read_partition_layout"]
     )
     return partitions
 
 
 async def write_partitions(connection: Connection, partitions: int) -> None:
     """Note for how many partitions the queues are laid out now."""
-    await connection.execute(load_queries("runtime")["write_partition_layout"], partitions)
+    await connection.execute(load_queries("runtime.postgres")["write_partition_layout"], partitions)
 
 
 class PartitionLayoutCheck:

@@ -19,8 +19,10 @@ from typing import Final
 
 import asyncpg
 
-from runtime.backoff import Backoff
-from runtime.queries import load_queries
+from runtime.postgres.pool import Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.backoff import Backoff
+from runtime.service.status_server import Check, DependencyState
 
 # Any number, the same for every process of Ackledger: 'ackl' in ASCII.
 LOCK_KEY: Final = 0x61636B6C
@@ -30,6 +32,8 @@ HOLD_MAX_S: Final = 1.0
 """How long one try may take in all: the longest that traffic stands still."""
 OTHER_MIGRATOR_MAX_S: Final = 600.0
 """How long to wait for another process that migrates: as long as a large index takes to build."""
+CHECK_S: Final = 1.0
+"""For a process's readiness to be looked up."""
 _NO_LOCK: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 _HEADER: Final = re.compile(r"\A-- migrate:up(?P<alone> transaction:false)?\n")
 
@@ -86,7 +90,7 @@ async def migrate(
     Raises MigrationError when an applied file was changed since, and when one could not have its
     locks in so many tries; those before it stay applied.
     """
-    sql = load_queries("runtime")
+    sql = load_queries("runtime.postgres")
     applying = _Applying(connection, sql, tries, say or _say_nothing)
     await applying.take_turn()
     try:
@@ -106,7 +110,7 @@ async def missing_migrations(
     connection: "asyncpg.Connection[asyncpg.Record]", migrations: Sequence[Migration]
 ) -> list[Migration]:
     """Return what `migrate` would apply, changing nothing."""
-    sql = load_queries("runtime")
+    sql = load_queries("runtime.postgres")
     if not await connection.fetchval(sql["has_schema_migrations"]):
         return list(migrations)
     return _pending(await _applied(connection, sql), migrations)
@@ -229,3 +233,18 @@ def _holder(row: asyncpg.Record) -> str:
     tables = ", ".join(row["tables"])
     name = row["application_name"] or row["backend_type"] or row["role"]
     return f"process {row['pid']} ({name}, {row['state'] or 'hidden'}) {age} on {tables}"
+
+
+def check_database(pool: Pool) -> Check:
+    """Return a check that asks PostgreSQL for its migrations."""
+    sql = load_queries("runtime.postgres")
+
+    async def check() -> DependencyState:
+        # Bounded at both ends: a connection that is never given back would be lost to the pool.
+        async with pool.acquire(timeout=CHECK_S) as connection:
+            is_migrated = await connection.fetchval(sql["has_schema_migrations"], timeout=CHECK_S)
+        return DependencyState.of(
+            is_up=bool(is_migrated), trouble="not migrated; run: ackledger migrate"
+        )
+
+    return check

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 from pydantic_core import PydanticCustomError
 
-from contracts.json_text import measured
+from contracts.json import measured
 
 DESCRIPTION_MAX: Final = 500
 METADATA_BYTES_MAX: Final = 4096

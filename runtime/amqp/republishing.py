@@ -10,7 +10,7 @@ import asyncpg
 
 from contracts.messages import RECORDED_TYPE, encode_recorded
 from contracts.topology import partition_queue, posting_partition
-from runtime.publisher import Outgoing
+from runtime.amqp.publisher import Outgoing
 
 IDS_PER_MESSAGE_MAX: Final = 256
 """As many as a group of the ingress holds: one message is at most half a batch of the processor."""

@@ -12,7 +12,7 @@ from asyncpg.pgproto import pgproto
 from pydantic_core import PydanticCustomError
 
 from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS
-from contracts.storable import METADATA_VALUES_MAX, storable_text, written_metadata
+from contracts.requests.validators import METADATA_VALUES_MAX, storable_text, written_metadata
 
 
 class PlainRequest(NamedTuple):

@@ -15,7 +15,7 @@ from pamqp import frame
 from pamqp.heartbeat import Heartbeat
 from yarl import URL
 
-from runtime.sieve import Sieve
+from runtime.amqp.wire.frame_filter import Sieve
 
 _HEARTBEAT: Final = frame.marshal(Heartbeat(), 0)
 ALIVE_EVERY_S: Final = 1.0

@@ -19,8 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from contracts.fingerprints import fingerprint_of
-from contracts.json_text import shown_name
+from contracts.json import shown_name
 from contracts.money import (
     AMOUNT_MINOR_MAX,
     EXPONENTS,
@@ -29,9 +28,10 @@ from contracts.money import (
     amount_minor,
     decimal_of,
 )
-from contracts.plain import PlainRequest, plain_request
 from contracts.problems import ERRORS_MAX, ContractError, FieldError, ProblemCode
-from contracts.storable import (
+from contracts.requests.fast_parser import PlainRequest, plain_request
+from contracts.requests.fingerprint import fingerprint_of
+from contracts.requests.validators import (
     DESCRIPTION_MAX,
     METADATA_BYTES_MAX,
     METADATA_DEPTH_MAX,

@@ -10,9 +10,7 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from runtime.database import Pool
-from runtime.queries import load_queries
-from runtime.settings import ConfigurationError
+from runtime.service.settings import ConfigurationError
 
 CHECK_TIMEOUT_S: Final = 2.0
 
@@ -143,24 +141,6 @@ async def _listening(start: Awaitable[Listening], *, host: str, port: int) -> Li
             f"cannot listen on {host}:{port} ({error.strerror or error}); "
             "set ACKLEDGER_HTTP_PORT or ACKLEDGER_STATUS_PORT to another port"
         ) from error
-
-
-CHECK_S: Final = 1.0
-
-
-def check_database(pool: Pool) -> Check:
-    """Return a check that asks PostgreSQL for its migrations."""
-    sql = load_queries("runtime")
-
-    async def check() -> DependencyState:
-        # Bounded at both ends: a connection that is never given back would be lost to the pool.
-        async with pool.acquire(timeout=CHECK_S) as connection:
-            is_migrated = await connection.fetchval(sql["has_schema_migrations"], timeout=CHECK_S)
-        return DependencyState.of(
-            is_up=bool(is_migrated), trouble="not migrated; run: ackledger migrate"
-        )
-
-    return check
 
 
 def check_broker(is_up: Callable[[], bool]) -> Check:

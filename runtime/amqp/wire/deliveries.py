@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 from aiormq.abc import AbstractConnection as Transport
 from aiormq.channel import Channel
 
-from runtime.properties import Properties
-from runtime.sieve import DELIVER
-from runtime.sifting import SiftedConnection
+from runtime.amqp.wire.filtered_connection import SiftedConnection
+from runtime.amqp.wire.frame_filter import DELIVER
+from runtime.amqp.wire.properties import Properties
 
 _TAG: Final = Struct(">Q").unpack_from
 

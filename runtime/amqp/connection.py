@@ -17,9 +17,9 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
-from runtime.backoff import Backoff
-from runtime.properties import tolerate_undecodable_properties
-from runtime.sifting import SiftedConnection
+from runtime.amqp.wire.filtered_connection import SiftedConnection
+from runtime.amqp.wire.properties import tolerate_undecodable_properties
+from runtime.service.backoff import Backoff
 
 Channel: TypeAlias = AbstractChannel
 

@@ -8,7 +8,7 @@ import orjson
 
 from contracts.identifiers import event_id, external_wallet_id, reference_of
 from contracts.problems import PROBLEMS, ProblemCode
-from contracts.views import (
+from contracts.representations.transaction import (
     Json,
     format_moment,
     render_event,

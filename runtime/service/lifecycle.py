@@ -11,9 +11,9 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 import structlog
 import uvloop
 
-from runtime.logs import configure_logging
-from runtime.redaction import redact
-from runtime.settings import ConfigurationError, ServiceSettings, load_settings
+from runtime.service.logs import configure_logging
+from runtime.service.redaction import redact
+from runtime.service.settings import ConfigurationError, ServiceSettings, load_settings
 
 CANCELLATION_S: Final = 1.0
 CANCELLATIONS_MAX: Final = 5

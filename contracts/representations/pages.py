@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.messages import DeadLetterReason, RequestedTransaction
 from contracts.problems import Problem
-from contracts.transactions import BATCH_MAX
-from contracts.views import Timestamp, Transaction, Wallet, WalletEntry
+from contracts.representations.transaction import Timestamp, Transaction, Wallet, WalletEntry
+from contracts.requests.transaction import BATCH_MAX
 
 PAGE_LIMIT_DEFAULT: Final = 50
 PAGE_LIMIT_MAX: Final = 200

@@ -1,6 +1,6 @@
 """Logs: structured events on standard error, JSON for machines, columns for people.
 
-Every event, a library's too, passes the redactor: see runtime/redaction.py. A traceback holds
+Every event, a library's too, passes the redactor (runtime/service/redaction.py). A traceback holds
 places in the code and no values.
 """
 
@@ -16,8 +16,8 @@ from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from aiohttp.web import RequestPayloadError
 from prometheus_client import Counter
 
-from runtime.redaction import Redactor, passwords_of
-from runtime.settings import LogFormat, LogSettings
+from runtime.service.redaction import Redactor, passwords_of
+from runtime.service.settings import LogFormat, LogSettings
 
 TRACEBACK_FRAMES_MAX: Final = 30
 """The outermost and the innermost halves: aiohttp, a call of ours and asyncpg are twenty."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from runtime.backoff import Backoff
+from runtime.service.backoff import Backoff
 
 Step = Callable[[], Awaitable[float | None]]
 """Does a bounded piece of work, and returns the seconds to rest after it; None for the usual."""

@@ -18,7 +18,7 @@ from contracts.topology import (
     Queue,
     queues,
 )
-from runtime.broker import CONNECT_TIMEOUT_S, Channel, close, connect, open_channel
+from runtime.amqp.connection import CONNECT_TIMEOUT_S, Channel, close, connect, open_channel
 
 
 class TopologyError(Exception):

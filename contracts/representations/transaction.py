@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from contracts.identifiers import external_wallet_id, reference_of
 from contracts.money import format_minor
-from contracts.transactions import Channel
+from contracts.requests.transaction import Channel
 from ledger.words import FailureCode, TransactionStatus, TransactionType, WalletStatus
 
 

@@ -1,0 +1,1 @@
+"""Representations: what clients, events and results show of what is stored; pure."""

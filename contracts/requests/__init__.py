@@ -1,0 +1,1 @@
+"""Requests: what clients and upstream systems ask for, as it is checked; pure."""

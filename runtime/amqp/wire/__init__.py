@@ -1,0 +1,1 @@
+"""AMQP's frames, where the libraries' way costs too much."""
