@@ -52,7 +52,7 @@ def run_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -
 
 
 def _sentence(failure: CommandError) -> str:
-    from runtime.service.redaction import redact
+    from runtime.service.logs import redact
 
     # Line by line: what is hidden in one must not hide the next.
     return "\n".join(map(redact, f"ackledger: {failure}".split("\n"))) + "\n"

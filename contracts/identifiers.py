@@ -1,4 +1,4 @@
-"""Identifiers: time bounds in UUIDv7 (RFC 9562), references, and the external wallets' ids.
+"""Identifiers: time bounds in UUIDv7 (RFC 9562), references, external wallets, requests and traces.
 
 Transaction ids are made by the database (function `uuid_v7`), so that one clock orders them all.
 Their first 48 bits are milliseconds since 1970, the next 12 the fraction of the millisecond.
@@ -8,6 +8,7 @@ import base64
 import binascii
 import functools
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid5
@@ -82,3 +83,27 @@ def event_id(outbox_id: UUID, transaction_id: UUID) -> str:
         f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANTS[digest[16]]}{digest[17:20]}"
         f"-{digest[20:32]}"
     )
+
+
+_TRACEPARENT: Final = re.compile(r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def valid_traceparent(value: object) -> str | None:
+    """Return a traceparent header if it is one, else None."""
+    if not isinstance(value, str):
+        return None
+    match = _TRACEPARENT.fullmatch(value)
+    if match is None or not int(match["trace"], 16) or not int(match["span"], 16):
+        return None
+    return value
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Return the 32 hex digits that name the trace of a valid traceparent."""
+    return traceparent[3:35]
+
+
+def valid_request_id(value: object) -> str | None:
+    """Return a client's own request id if it is sane, else None."""
+    return value if isinstance(value, str) and _REQUEST_ID.fullmatch(value) else None

@@ -3,6 +3,8 @@
 Two kinds of message come in on a partition's queue:
 - `transaction.requested.v1`, from an upstream system: one transaction, or up to BATCH_MAX of them;
 - `transaction.recorded.v1`, from the ingress and the reconciler: ids of PENDING rows to post.
+
+Results go to direct reply-to, or to a queue that the sender may read.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,7 @@
-"""Every problem that a client can meet over HTTP: code, status and title (RFC 9457)."""
+"""Every problem that a client can meet over HTTP: code, status and title (RFC 9457).
+
+`ContractError` is how bad input is told, once, at the edge.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

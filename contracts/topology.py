@@ -1,6 +1,6 @@
-"""The broker's topology: exchanges, queues and bindings, as values that `migrate` declares.
+"""The broker's topology: exchanges, queues and bindings, and which partition posts a transaction.
 
-Every argument here works on RabbitMQ 3.10 and on 4.x.
+`migrate` declares them. Every argument here works on RabbitMQ 3.10 and on 4.x.
 """
 
 import zlib

@@ -24,7 +24,7 @@ from contracts.messages import (
 from contracts.representations.pages import BodyEncoding, DeadLetterFate, DeadLetterState
 from contracts.representations.transaction import format_moment
 from contracts.topology import DEAD_LETTERS, EVENTS_EXCHANGE
-from runtime.amqp.wire.properties import Properties
+from runtime.amqp.wire.deliveries import Properties
 
 DEATH_HEADER: Final = "x-death"
 _OUR_HEADERS: Final = frozenset(

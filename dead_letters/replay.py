@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from contracts.identifiers import valid_traceparent
 from contracts.messages import (
     CORRELATION_HEADER,
     MESSAGE_BYTES_MAX,
@@ -22,7 +23,6 @@ from contracts.messages import (
     unescaped,
 )
 from contracts.record import RecordedRow, Submission
-from contracts.tracing import valid_traceparent
 from dead_letters.model import DeadLetter
 
 DETAIL_MAX: Final = 500

@@ -22,7 +22,13 @@ import orjson
 import structlog
 from prometheus_client import Counter
 
-from contracts.identifiers import external_wallet_id, reference_of
+from contracts.identifiers import (
+    external_wallet_id,
+    reference_of,
+    trace_id_of,
+    valid_request_id,
+    valid_traceparent,
+)
 from contracts.json import TooManyFieldsError, decode_json
 from contracts.money import format_minor
 from contracts.operations import WAIT_S_MAX
@@ -37,7 +43,6 @@ from contracts.requests.transaction import (
     command_of,
 )
 from contracts.scopes import Scope
-from contracts.tracing import trace_id_of, valid_request_id, valid_traceparent
 from ingress.authentication import ApiKeys, Client, identified, token_of
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of

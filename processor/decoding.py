@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
+from contracts.identifiers import valid_request_id, valid_traceparent
 from contracts.messages import (
     RECORDED_TYPE,
     REQUEST_ID_HEADER,
@@ -14,14 +15,12 @@ from contracts.messages import (
     decode_message,
 )
 from contracts.record import Submission
-from contracts.tracing import valid_request_id, valid_traceparent
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
 from processor.poster import Item
 from runtime.amqp.connection import user_of
 from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
 from runtime.amqp.watchdog import QUIET_MAX_S
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel
-from runtime.amqp.wire.properties import Properties
+from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, Properties
 
 _RECORDED: Final = RECORDED_TYPE.encode()
 # The body of a recorded message: what stands around its ids, and an id with quotes and comma.

@@ -31,6 +31,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from contracts.identifiers import trace_id_of
 from contracts.record import (
     RecordedRow,
     RecordedView,
@@ -41,7 +42,6 @@ from contracts.record import (
 )
 from contracts.requests.transaction import Channel
 from contracts.topology import posting_partition
-from contracts.tracing import trace_id_of
 from ledger.post import post
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import LedgerWallet, Movement, Posted, Posting

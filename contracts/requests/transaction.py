@@ -1,5 +1,10 @@
-"""Transactions: the words for them, and what a client may ask for."""
+"""Transactions as clients ask for them, over HTTP and AMQP; pure.
 
+The model, a parser that reads plain bodies without it, and the fingerprint: what "the same content"
+under one idempotency key means. A property test holds the parser against the model.
+"""
+
+import hashlib
 import re
 from collections.abc import Container
 from decimal import Decimal
@@ -7,6 +12,8 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
+import orjson
+from asyncpg.pgproto import pgproto
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -29,8 +36,6 @@ from contracts.money import (
     decimal_of,
 )
 from contracts.problems import ERRORS_MAX, ContractError, FieldError, ProblemCode
-from contracts.requests.fast_parser import PlainRequest, plain_request
-from contracts.requests.fingerprint import fingerprint_of
 from contracts.requests.validators import (
     DESCRIPTION_MAX,
     METADATA_BYTES_MAX,
@@ -38,8 +43,44 @@ from contracts.requests.validators import (
     METADATA_VALUES_MAX,
     canonical_metadata,
     storable_text,
+    written_metadata,
 )
 from ledger.words import FINAL_STATUSES, TransactionStatus, TransactionType
+
+
+def fingerprint_of(
+    *,
+    kind: str,
+    source_wallet_id: UUID | None,
+    destination_wallet_id: UUID | None,
+    minor: int,
+    currency: str,
+    description: str | None,
+    metadata: bytes,
+) -> bytes:
+    """Return 32 bytes (SHA-256) that are equal exactly when the content of two requests is.
+
+    `metadata` is canonical JSON (sorted keys). The amount enters in minor units, so '1', '1.0' and
+    '1.00' are the same content; the door it came through does not enter.
+    """
+    content = orjson.dumps(
+        [
+            kind,
+            str(source_wallet_id),
+            str(destination_wallet_id),
+            minor,
+            currency,
+            description,
+            metadata.decode(),
+        ]
+    )
+    return hashlib.sha256(content).digest()
+
+
+def fingerprint_of_json(value: object) -> bytes:
+    """Return 32 bytes (SHA-256) of any JSON value, the order of its keys apart."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
+
 
 # The ledger's words that requests and answers speak of, too.
 __all__ = ["FINAL_STATUSES", "TransactionStatus", "TransactionType"]
@@ -197,6 +238,19 @@ def command_of(body: object, *, header_key: str | None = None) -> TransactionCom
     return _command(plain, checked_key(_one_key(header_key, plain.idempotency_key)))
 
 
+class PlainRequest(NamedTuple):
+    """A valid request, but for its key, which stands here as it was sent."""
+
+    type: str
+    source_wallet_id: UUID | None
+    destination_wallet_id: UUID | None
+    minor: int
+    currency: str
+    description: str | None
+    metadata: bytes
+    idempotency_key: str | None
+
+
 def judged_command(body: object, *, header_key: str | None = None) -> TransactionCommand:
     """Return what `command_of` returns, by the model alone; raises what it raises."""
     request = validated(TransactionRequest, body)
@@ -331,3 +385,92 @@ def _positive_minor(request: TransactionRequest) -> int:
     if minor == 0:
         raise AmountError("an amount is more than zero")
     return minor
+
+
+_FIELDS: Final = frozenset(
+    {
+        "type",
+        "source_wallet_id",
+        "destination_wallet_id",
+        "amount",
+        "currency",
+        "description",
+        "metadata",
+        "idempotency_key",
+    }
+)
+# Which wallets a type names: (source, destination).
+_PLAIN_LEGS: Final = {
+    "deposit": (False, True),
+    "withdrawal": (True, False),
+    "transfer": (True, True),
+}
+# So few digits that no currency's minor units leave 64 bits.
+_AMOUNT: Final = re.compile(r"([0-9]{1,14})(?:\.([0-9]{1,4}))?", re.ASCII)
+_SCALARS: Final = frozenset({str, int, bool, type(None)})
+
+
+def plain_request(body: object) -> PlainRequest | None:
+    """Return what a decoded body asks for if it is plain and valid, else None."""
+    if type(body) is not dict or not body.keys() <= _FIELDS:
+        return None
+    get = body.get
+    kind, amount, currency, key = (
+        get("type"),
+        get("amount"),
+        get("currency"),
+        get("idempotency_key"),
+    )
+    # Exactly texts: only then may they be looked up in tables.
+    if not (
+        type(kind) is type(amount) is type(currency) is str and (key is None or type(key) is str)
+    ):
+        return None
+    legs = _PLAIN_LEGS.get(kind)
+    minor = _minor_of(amount, currency)
+    if legs is None or not minor or minor > AMOUNT_MINOR_MAX:
+        return None
+    try:
+        source = _wallet_id(get("source_wallet_id"), is_wanted=legs[0])
+        destination = _wallet_id(get("destination_wallet_id"), is_wanted=legs[1])
+        description = get("description")
+        if description is not None:
+            storable_text(description)
+        metadata = _metadata(body["metadata"]) if "metadata" in body else b"{}"
+    except (ValueError, PydanticCustomError):
+        return None
+    return PlainRequest(kind, source, destination, minor, currency, description, metadata, key)
+
+
+def _minor_of(amount: str, currency: str) -> int | None:
+    """Minor units of digits with at most as many decimals as the currency has, else None."""
+    exponent = EXPONENTS.get(currency)
+    match = _AMOUNT.fullmatch(amount)
+    if match is None or exponent is None:
+        return None
+    whole, fraction = match.groups("")
+    if len(fraction) > exponent:
+        return None
+    return int(whole + fraction.ljust(exponent, "0"))
+
+
+def _wallet_id(text: object, *, is_wanted: bool) -> UUID | None:
+    """A UUID in its canonical form where one is wanted; raises ValueError for anything else."""
+    if not is_wanted and text is None:
+        return None
+    if not is_wanted or type(text) is not str:
+        raise ValueError
+    # asyncpg's UUID is the standard one in every respect, and ten times as quick to read and write.
+    wallet_id: UUID = pgproto.UUID(text)
+    if str(wallet_id) != text:
+        raise ValueError
+    return wallet_id
+
+
+def _metadata(value: Any) -> bytes:
+    """Metadata whose values are texts, whole numbers, booleans and nulls; raises otherwise."""
+    if type(value) is not dict or len(value) > METADATA_VALUES_MAX:
+        raise ValueError
+    if not _SCALARS.issuperset(map(type, value.values())):
+        raise ValueError
+    return written_metadata(value)

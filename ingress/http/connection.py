@@ -13,7 +13,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from contracts.problems import ContractError, ProblemCode
 from ingress.calls import Answer, names_of
-from ingress.http.fast_path.wire import write_answer
+from ingress.http.fast_path.connection import write_answer
 from ingress.http.middleware import NAMES, problem_response, response_of
 from ingress.http.problems import problem_answer
 from runtime.service.logs import note_malformed

@@ -10,8 +10,7 @@ import asyncpg
 import orjson
 
 from contracts.identifiers import external_wallet_id
-from contracts.requests.fingerprint import fingerprint_of_json
-from contracts.requests.transaction import TransactionType
+from contracts.requests.transaction import TransactionType, fingerprint_of_json
 from contracts.requests.wallet import ValidWalletRequest, WalletStatus
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries

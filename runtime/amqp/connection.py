@@ -17,8 +17,8 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
-from runtime.amqp.wire.filtered_connection import SiftedConnection
-from runtime.amqp.wire.properties import tolerate_undecodable_properties
+from runtime.amqp.wire.deliveries import tolerate_undecodable_properties
+from runtime.amqp.wire.frame_filter import SiftedConnection
 from runtime.service.backoff import Backoff
 
 Channel: TypeAlias = AbstractChannel

@@ -23,7 +23,7 @@ from runtime.amqp.connection import (
 from runtime.amqp.topology import TopologyError, check_queue
 from runtime.amqp.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
 from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, open_delivering_channel
-from runtime.amqp.wire.filtered_connection import SiftedConnection
+from runtime.amqp.wire.frame_filter import SiftedConnection
 
 CONSUMER_TIMEOUT_S: Final = 15 * 60
 """After which the broker takes an unacked delivery back from us, where it heeds a consumer's own

@@ -11,8 +11,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 import structlog
 import uvloop
 
-from runtime.service.logs import configure_logging
-from runtime.service.redaction import redact
+from runtime.service.logs import configure_logging, redact
 from runtime.service.settings import ConfigurationError, ServiceSettings, load_settings
 
 CANCELLATION_S: Final = 1.0

@@ -15,8 +15,13 @@ from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS
 from contracts.problems import ContractError
 from contracts.record import RecordedRow, Submission
 from contracts.representations.transaction import event_body, render_transaction
-from contracts.requests.fast_parser import plain_request
-from contracts.requests.transaction import Channel, TransactionCommand, command_of, judged_command
+from contracts.requests.transaction import (
+    Channel,
+    TransactionCommand,
+    command_of,
+    judged_command,
+    plain_request,
+)
 from contracts.requests.validators import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
 from ingress.calls import pending_view
 from ledger.words import TransactionStatus

@@ -6,7 +6,7 @@ from base64 import b64encode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.service.redaction import Redactor
+from runtime.service.logs import Redactor
 
 _VISIBLE = string.ascii_letters + string.digits + "!#$%&()*+,-./:;<=>?@[]^_`{|}~"
 _URL_SAFE = string.ascii_letters + string.digits + "-_"

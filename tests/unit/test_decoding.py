@@ -12,8 +12,7 @@ from pamqp.header import ContentHeader
 
 from contracts.messages import DeadLetterReason, Recorded, Requested, encode_recorded
 from processor.decoding import Poison, decoded, estimated_transactions
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel
-from runtime.amqp.wire.properties import Properties
+from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, Properties
 from tests.support import deposit, requested
 
 _AT = 12  # of a content header: class, weight and the body's size come first

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runtime.service.redaction import (
+from runtime.service.logs import (
     CUT,
     EVENT_CHARS_MAX,
     REDACTED,

@@ -8,8 +8,7 @@ from pamqp import frame
 from pamqp.commands import Basic
 from pamqp.heartbeat import Heartbeat
 
-from runtime.amqp.wire.filtered_connection import SiftedReader
-from runtime.amqp.wire.frame_filter import ACK, Sieve
+from runtime.amqp.wire.frame_filter import ACK, Sieve, SiftedReader
 
 _ACK = frame.marshal(Basic.Ack(1), 1)
 _HEARTBEAT = frame.marshal(Heartbeat(), 0)

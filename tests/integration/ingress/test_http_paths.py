@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from contracts.scopes import Scope
-from ingress.http.fast_path.wire import Request, read_request
+from ingress.http.fast_path.connection import Request, read_request
 from tests.integration.ingress.serving import CheckedDoors, new_api_key
 from tests.integration.ingress.test_bad_bodies import BAD_FIELDS, NOT_JSON
 from tests.integration.ingress.wire import wire_to

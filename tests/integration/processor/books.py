@@ -9,8 +9,7 @@ import asyncpg
 from contracts.identifiers import external_wallet_id
 from contracts.money import Money
 from contracts.record import Submission, recording_arguments
-from contracts.requests.fingerprint import fingerprint_of_json
-from contracts.requests.transaction import TransactionCommand
+from contracts.requests.transaction import TransactionCommand, fingerprint_of_json
 from ledger.words import TransactionType
 from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, create_pool
 

@@ -8,7 +8,7 @@ from aiormq.abc import DeliveredMessage
 
 from contracts.identifiers import external_wallet_id
 from contracts.messages import RECORDED_TYPE, Recorded, decode_message
-from contracts.requests.fingerprint import fingerprint_of_json
+from contracts.requests.transaction import fingerprint_of_json
 from runtime.amqp.connection import Channel
 from runtime.amqp.topology import check_queue
 from runtime.amqp.wire.frame_encoder import PERSISTENT

@@ -11,7 +11,7 @@ import uvloop
 from yarl import URL
 
 from runtime.amqp.connection import UNREACHABLE, close, connect
-from runtime.amqp.wire.filtered_connection import SiftedConnection
+from runtime.amqp.wire.frame_filter import SiftedConnection
 
 _TRIES = 100
 

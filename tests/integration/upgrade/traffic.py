@@ -11,8 +11,7 @@ import asyncpg
 
 from contracts.money import Money
 from contracts.record import Submission
-from contracts.requests.fingerprint import fingerprint_of_json
-from contracts.requests.transaction import TransactionCommand, TransactionType
+from contracts.requests.transaction import TransactionCommand, TransactionType, fingerprint_of_json
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Accepted, Recorder
 from processor.poster import Poster

@@ -10,8 +10,7 @@ import pytest
 from aiohttp import web
 
 from ingress.http.connection import HttpConnection
-from ingress.http.fast_path.connection import Caller, FastPath
-from ingress.http.fast_path.wire import Request
+from ingress.http.fast_path.connection import Caller, FastPath, Request
 from tests.support import eventually
 
 _BODY: Final = b'{"n": 1}'

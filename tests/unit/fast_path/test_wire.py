@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingress.calls import Answer
-from ingress.http.fast_path.wire import (
+from ingress.http.fast_path.connection import (
     BODY_BYTES_MAX,
     HEAD_BYTES_MAX,
     Request,
