@@ -13,7 +13,7 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.scopes import Scope
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
-from runtime.service.batcher import Gatherer
+from runtime.service.batcher import MicroBatcher
 
 FRESH_S: Final = 1.0
 """A key is looked up again after this long: a revocation is felt within it."""
@@ -64,7 +64,7 @@ class ApiKeys:
         self._pool = pool
         self._sql = load_queries("ingress")
         self._remembered: dict[str, tuple[float, Client | None]] = {}
-        self._lookups: Gatherer[str, Client | None] = Gatherer(
+        self._lookups: MicroBatcher[str, Client | None] = MicroBatcher(
             self._look_up, group_max=LOOKUP_MAX, waiting_max=WAITING_MAX, workers=1
         )
         self._under_way: dict[str, asyncio.Future[Sequence[Client | None]]] = {}
@@ -85,7 +85,7 @@ class ApiKeys:
         """Return what will hold the caller; what is known is not asked again.
 
         However many requests of this instant carry the token, the database is asked once: the
-        future is shared, so await it shielded. Raises GatheringFullError.
+        future is shared, so await it shielded. Raises BatcherFullError.
         """
         is_known, client = self._fresh(token)
         if is_known or token is None:

@@ -47,7 +47,12 @@ from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, Unrou
 from runtime.amqp.republishing import grouped
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
-from runtime.resilience.error_classification import Fate, GivenBackError, classify, is_transient
+from runtime.resilience.error_classification import (
+    ErrorClass,
+    GivenBackError,
+    classify,
+    is_transient,
+)
 from runtime.service.backoff import Backoff
 from runtime.service.periodic import repeat
 
@@ -214,7 +219,7 @@ class Replies:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
                 rows = await connection.fetch(self._sql["read_transactions"], ids)
         except Exception as error:
-            if classify(error) is Fate.TRANSIENT:
+            if classify(error) is ErrorClass.TRANSIENT:
                 raise
             if len(replies) == 1:
                 return {}, [FailedReply(replies[0], error)]

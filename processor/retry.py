@@ -12,7 +12,7 @@ import structlog
 from processor import metrics
 from processor.circuit import Circuit
 from processor.poster import BatchResult, Item, ItemOutcome, Loaded, Poster
-from runtime.resilience.error_classification import Fate, GivenBackError, classify
+from runtime.resilience.error_classification import ErrorClass, GivenBackError, classify
 from runtime.service.backoff import Backoff
 
 TRIES_MAX: Final = 3
@@ -159,9 +159,9 @@ class RetryingPoster:
     async def _bear(self, error: Exception, *, tries: int, backoff: Backoff) -> None:
         """Return, after a pause, if the same call may be made again; raises otherwise."""
         match classify(error):
-            case Fate.UNKNOWN | Fate.POISON:
+            case ErrorClass.UNKNOWN | ErrorClass.POISON:
                 raise error
-            case Fate.TRANSIENT:
+            case ErrorClass.TRANSIENT:
                 metrics.RETRIES.inc()
                 log.warning("batch_retried", tries=tries, error=repr(error))
             case other:

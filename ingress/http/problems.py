@@ -13,7 +13,7 @@ from contracts.problems import PROBLEMS, ContractError, ProblemCode
 from ingress.calls import RETRY, Answer
 from ingress.submit.admission import backlog_full
 from runtime.postgres.pool import UNREACHABLE
-from runtime.service.batcher import GatheringFullError
+from runtime.service.batcher import BatcherFullError
 from runtime.service.logs import LineBound
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ def problem_of(error: Exception) -> ContractError:
     """Return an error as one with a code."""
     if isinstance(error, ContractError):
         return error
-    if isinstance(error, GatheringFullError):
+    if isinstance(error, BatcherFullError):
         return backlog_full()
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return ContractError(

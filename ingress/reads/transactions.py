@@ -12,7 +12,7 @@ from contracts.representations.transaction import Json, render_transaction
 from contracts.requests.transaction import TransactionStatus, TransactionType
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
-from runtime.service.batcher import Gatherer
+from runtime.service.batcher import MicroBatcher
 from runtime.service.pagination import Examined, Window, examine
 
 READ_MAX: Final = 200
@@ -41,7 +41,7 @@ class TransactionStore:
         self._pool = pool
         self._lists = lists
         self._sql = load_queries("ingress")
-        self._reads: Gatherer[UUID, asyncpg.Record | None] = Gatherer(
+        self._reads: MicroBatcher[UUID, asyncpg.Record | None] = MicroBatcher(
             self._read_group, group_max=READ_MAX, waiting_max=WAITING_MAX, workers=2
         )
 

@@ -19,7 +19,7 @@ from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from ingress.submit.dispatcher import Confirmed, Dispatcher
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
-from runtime.service.batcher import Gatherer, GatheringFullError
+from runtime.service.batcher import BatcherFullError, MicroBatcher
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 WAITING_MAX: Final = 20_000
@@ -114,24 +114,24 @@ class Recorder:
         self._confirm_timeout_s = confirm_timeout_s
         self._fault_points = fault_points
         self._sql = load_queries("ingress")
-        self._gatherer: Gatherer[Submission, Outcome] = Gatherer(
+        self._batcher: MicroBatcher[Submission, Outcome] = MicroBatcher(
             self._accept_group, group_max=group_size, waiting_max=WAITING_MAX, workers=flushers
         )
-        self._marker: Gatherer[_Mark, None] = Gatherer(
+        self._marker: MicroBatcher[_Mark, None] = MicroBatcher(
             self._write_marks, group_max=MARKS_MAX, waiting_max=WAITING_MAX, workers=1
         )
 
     async def run(self) -> None:
         """Accept until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._gatherer.run())
+            group.create_task(self._batcher.run())
             group.create_task(self._marker.run())
 
     async def accept(self, submissions: Sequence[Submission]) -> Sequence[Outcome]:
         """Return how each submission was recorded, in their order, once it is announced too.
 
         One that was recorded, and could be neither announced nor marked, has the error for its
-        answer: its client sends it again. Raises GatheringFullError when too many wait; then
+        answer: its client sends it again. Raises BatcherFullError when too many wait; then
         nothing was recorded.
         """
         recording = self.record_soon(submissions)
@@ -151,9 +151,9 @@ class Recorder:
     def record_soon(self, submissions: Sequence[Submission]) -> "asyncio.Future[Sequence[Outcome]]":
         """Return what will hold how each submission was recorded, or what went wrong for all.
 
-        Raises GatheringFullError when too many wait; then nothing was recorded.
+        Raises BatcherFullError when too many wait; then nothing was recorded.
         """
-        return self._gatherer.submit(submissions)
+        return self._batcher.submit(submissions)
 
     async def _accept_group(self, group: list[Submission]) -> Sequence[Outcome]:
         """Record a group and put what is new in line; the next group need not wait for it."""
@@ -206,7 +206,7 @@ class Recorder:
         """Mark what is not confirmed; `announced` is done with that, or fails like it."""
         try:
             marked = self._marker.submit(tuple(marks))
-        except GatheringFullError as error:
+        except BatcherFullError as error:
             announced.set_exception(error)
             return
 

@@ -17,7 +17,7 @@ from processor import metrics
 from processor.events.messages import Owed, SetAsideEvent, Settlement, owed_by
 from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
-from runtime.resilience.error_classification import Fate, classify
+from runtime.resilience.error_classification import ErrorClass, classify
 from runtime.service.periodic import one_of, repeat
 
 LEASE_S: Final = 5.0
@@ -108,7 +108,7 @@ class Outbox:
             try:
                 return await self._fetch(connection, transaction_ids)
             except Exception as error:
-                if classify(error) is not Fate.UNKNOWN:
+                if classify(error) is not ErrorClass.UNKNOWN:
                     raise
                 return await self._read_each(connection, transaction_ids)
 
@@ -181,7 +181,7 @@ class Outbox:
             try:
                 found |= await self._fetch(connection, [one])
             except Exception as error:
-                if classify(error) is not Fate.UNKNOWN:
+                if classify(error) is not ErrorClass.UNKNOWN:
                     raise
                 log.warning("transaction_unreadable", transaction_id=str(one), error=repr(error))
         return found

@@ -18,7 +18,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
 from runtime.amqp.wire.deliveries import tolerate_undecodable_properties
-from runtime.amqp.wire.frame_filter import SiftedConnection
+from runtime.amqp.wire.frame_filter import FilteredConnection
 from runtime.service.backoff import Backoff
 
 Channel: TypeAlias = AbstractChannel
@@ -69,7 +69,7 @@ class BrokerLink:
         name: str,
         opened: Callable[[Channel], Awaitable[None]],
         lost: Callable[[], None],
-        opening: Callable[[SiftedConnection], Awaitable[Channel]] | None = None,
+        opening: Callable[[FilteredConnection], Awaitable[Channel]] | None = None,
     ) -> None:
         """`name` shows in the broker's list of connections; `lost` runs when the channel ends.
 
@@ -147,7 +147,7 @@ def user_of(url: str) -> str:
     return URL(url).user or "guest"
 
 
-async def connect(url: str, *, name: str) -> SiftedConnection:
+async def connect(url: str, *, name: str) -> FilteredConnection:
     """Return a plain connection; raises one of UNREACHABLE within CONNECT_TIMEOUT_S."""
     tolerate_undecodable_properties()
     try:
@@ -156,7 +156,7 @@ async def connect(url: str, *, name: str) -> SiftedConnection:
                 url,
                 timeout=CONNECT_TIMEOUT_S,
                 client_properties={"connection_name": f"ackledger-{name}"},
-                connection_class=SiftedConnection,
+                connection_class=FilteredConnection,
             )
     except StopAsyncIteration as error:
         # The library's word for an address that closes in the middle of the handshake, as a load

@@ -23,7 +23,7 @@ from runtime.amqp.connection import (
 from runtime.amqp.topology import TopologyError, check_queue
 from runtime.amqp.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
 from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, open_delivering_channel
-from runtime.amqp.wire.frame_filter import SiftedConnection
+from runtime.amqp.wire.frame_filter import FilteredConnection
 
 CONSUMER_TIMEOUT_S: Final = 15 * 60
 """After which the broker takes an unacked delivery back from us, where it heeds a consumer's own
@@ -294,7 +294,7 @@ class Consumer(Generic[Decoded]):
         if self._channel is not None:
             self._read(self._channel)
 
-    async def _open(self, connection: SiftedConnection) -> Channel:
+    async def _open(self, connection: FilteredConnection) -> Channel:
         return await open_delivering_channel(
             connection, arrived=self._enqueue, timeout_s=CONNECT_TIMEOUT_S
         )

@@ -27,7 +27,7 @@ from runtime.amqp.connection import (
 )
 from runtime.amqp.wire.deliveries import Properties
 from runtime.amqp.wire.frame_encoder import Outgoing, Route, publish_frames
-from runtime.amqp.wire.frame_filter import ACK, NACK, RETURN, SiftedConnection
+from runtime.amqp.wire.frame_filter import ACK, NACK, RETURN, FilteredConnection
 
 UNCONFIRMED_MAX: Final = 20_000
 """Messages without a confirm on one channel; a broker that owes more is not given another."""
@@ -181,7 +181,7 @@ class ConfirmChannel(ClientChannel):
 
 
 async def open_confirm_channel(
-    connection: SiftedConnection, *, user: str, timeout_s: float
+    connection: FilteredConnection, *, user: str, timeout_s: float
 ) -> ConfirmChannel:
     """Return the one channel of a connection that has no other."""
     if connection.transport is None:
@@ -189,7 +189,7 @@ async def open_confirm_channel(
     transport = connection.transport.connection
     channel = ConfirmChannel(transport, 1, user=user)
     transport.channels[channel.number] = channel
-    connection.sieve.take(
+    connection.frame_filter.route(
         channel.number, {ACK: channel.on_ack, NACK: channel.on_nack, RETURN: channel.on_return}
     )
     await channel.open(timeout=timeout_s)
@@ -252,7 +252,7 @@ class Publisher:
             raise NotConfirmedError(repr(error)) from error
         flight.check()
 
-    async def _open(self, connection: SiftedConnection) -> Channel:
+    async def _open(self, connection: FilteredConnection) -> Channel:
         channel = await open_confirm_channel(
             connection, user=self._user, timeout_s=CONNECT_TIMEOUT_S
         )

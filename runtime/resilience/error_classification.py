@@ -19,7 +19,7 @@ class GivenBackError(Exception):
     """The deliveries in hand are the broker's again, or will be: they come a second time."""
 
 
-class Fate(StrEnum):
+class ErrorClass(StrEnum):
     """What becomes of a batch whose posting raised."""
 
     POISON = "poison"
@@ -58,22 +58,22 @@ _PASSING: Final[tuple[type[BaseException], ...]] = (
 )
 
 
-def classify(error: BaseException) -> Fate:
+def classify(error: BaseException) -> ErrorClass:
     """Return the fate of the batch in which `error` was raised.
 
     A timeout or a lost connection leaves open whether the commit happened. That is transient too:
     running again is safe, since only PENDING rows are posted.
     """
     if isinstance(error, PoisonMessageError):
-        return Fate.POISON
+        return ErrorClass.POISON
     if isinstance(error, _PASSING) and not _is_bad_argument(error):
-        return Fate.TRANSIENT
-    return Fate.UNKNOWN
+        return ErrorClass.TRANSIENT
+    return ErrorClass.UNKNOWN
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may be done again after a pause."""
-    return classify(error) is Fate.TRANSIENT
+    return classify(error) is ErrorClass.TRANSIENT
 
 
 def _is_bad_argument(error: BaseException) -> bool:

@@ -12,11 +12,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class GatheringFullError(Exception):
+class BatcherFullError(Exception):
     """As many items wait as may wait; try again later."""
 
 
-class Gatherer(Generic[Item, Result]):
+class MicroBatcher(Generic[Item, Result]):
     """Turns submissions into groups; each gets its own items' results or the group's exception."""
 
     def __init__(
@@ -46,12 +46,12 @@ class Gatherer(Generic[Item, Result]):
         return self._length
 
     def submit(self, items: Sequence[Item]) -> "asyncio.Future[Sequence[Result]]":
-        """Queue items in their order; raises GatheringFullError, then none of them is queued.
+        """Queue items in their order; raises BatcherFullError, then none of them is queued.
 
         What is submitted together stays together: two groups at work may end in any order.
         """
         if self._closing or self._length + len(items) > self._waiting_max:
-            raise GatheringFullError
+            raise BatcherFullError
         if not items:
             return self.answered([])
         future = self._new_future()

@@ -1,4 +1,4 @@
-"""The status port that each process has (/metrics, /healthz and /readyz), and listening on ports."""
+"""The status port of each process (/metrics, /healthz, /readyz), and listening on ports."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping

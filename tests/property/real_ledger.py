@@ -25,7 +25,7 @@ from reconciler.retry_queue import Sweep
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool, connect
 from runtime.postgres.queries import load_queries
-from runtime.resilience.error_classification import Fate, classify
+from runtime.resilience.error_classification import ErrorClass, classify
 from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.dead_letters.letters import store
 from tests.integration.processor.books import open_pool
@@ -177,7 +177,7 @@ class RealLedger:
         self._parts.crashes.next = crash
         with pytest.raises(Exception) as raised:  # noqa: PT011  # its fate is what counts
             self.post(items)
-        assert classify(raised.value) is Fate.TRANSIENT, repr(raised.value)
+        assert classify(raised.value) is ErrorClass.TRANSIENT, repr(raised.value)
 
     def post_in_a_row(
         self, first: Sequence[Item], second: Sequence[Item], crash: Crash | None
@@ -199,7 +199,7 @@ class RealLedger:
                     poster.decide_ahead(behind)
             if (error := posting.exception()) is not None:
                 assert isinstance(error, Exception)
-                assert classify(error) is Fate.TRANSIENT, repr(error)
+                assert classify(error) is ErrorClass.TRANSIENT, repr(error)
                 await poster.post(first, loaded=ahead)
             await poster.post(second, loaded=behind)
 

@@ -8,7 +8,7 @@ from asyncpg.exceptions import _base as asyncpg_own
 from contracts.messages import DeadLetterReason, PoisonMessageError
 from processor.poster import PostingMismatchError
 from runtime.amqp.publisher import NotConfirmedError, UnroutableError
-from runtime.resilience.error_classification import Fate, InterruptedPostingError, classify
+from runtime.resilience.error_classification import ErrorClass, InterruptedPostingError, classify
 
 LOCKS = [
     asyncpg.DeadlockDetectedError(),
@@ -91,14 +91,14 @@ BLAMED_ON_ITS_CONTENT = [
 
 @pytest.mark.parametrize("error", [*LOCKS, *SERVER, *CONNECTION, *INSTALLATION, *BROKER], ids=repr)
 def test_what_passes_by_itself_is_waited_for(error: Exception) -> None:
-    assert classify(error) is Fate.TRANSIENT
+    assert classify(error) is ErrorClass.TRANSIENT
 
 
 @pytest.mark.parametrize("error", BLAMED_ON_ITS_CONTENT, ids=repr)
 def test_what_may_sit_in_one_transaction_is_looked_for(error: Exception) -> None:
-    assert classify(error) is Fate.UNKNOWN
+    assert classify(error) is ErrorClass.UNKNOWN
 
 
 @pytest.mark.parametrize("reason", list(DeadLetterReason))
 def test_a_message_that_nobody_can_process_is_poison(reason: DeadLetterReason) -> None:
-    assert classify(PoisonMessageError(reason, "…")) is Fate.POISON
+    assert classify(PoisonMessageError(reason, "…")) is ErrorClass.POISON

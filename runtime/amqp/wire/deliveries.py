@@ -19,7 +19,7 @@ from aiormq.abc import AbstractConnection as Transport
 from aiormq.channel import Channel
 from pamqp import commands, decode
 
-from runtime.amqp.wire.frame_filter import DELIVER, SiftedConnection
+from runtime.amqp.wire.frame_filter import DELIVER, FilteredConnection
 
 SHORT_TEXT_BYTES_MAX: Final = 255
 """What AMQP's short strings hold, and so the most that may be made of one."""
@@ -232,7 +232,7 @@ class DeliveringChannel(Channel):
     def __init__(
         self,
         transport: Transport,
-        connection: SiftedConnection,
+        connection: FilteredConnection,
         number: int,
         *,
         arrived: Callable[[Arrival], None],
@@ -258,13 +258,13 @@ class DeliveringChannel(Channel):
         self._connection.release()
 
     def on_delivery(self, arguments: bytes, properties: bytes, body: bytes) -> None:
-        """Take a delivery from the sieve; its tag stands behind the consumer's name."""
+        """Take a delivery from the frame filter; its tag stands behind the consumer's name."""
         (tag,) = _TAG(arguments, 1 + arguments[0])
         self._arrived(Arrival(self, tag, Properties(properties), body))
 
 
 async def open_delivering_channel(
-    connection: SiftedConnection, *, arrived: Callable[[Arrival], None], timeout_s: float
+    connection: FilteredConnection, *, arrived: Callable[[Arrival], None], timeout_s: float
 ) -> DeliveringChannel:
     """Return the one channel of a connection that has no other."""
     if connection.transport is None or connection.transport.connection.is_closed:
@@ -272,6 +272,6 @@ async def open_delivering_channel(
     transport = connection.transport.connection
     channel = DeliveringChannel(transport, connection, 1, arrived=arrived)
     transport.channels[channel.number] = channel
-    connection.sieve.take(channel.number, {DELIVER: channel.on_delivery})
+    connection.frame_filter.route(channel.number, {DELIVER: channel.on_delivery})
     await channel.open(timeout=timeout_s)
     return channel

@@ -45,7 +45,7 @@ Handler: TypeAlias = Callable[[bytes, bytes, bytes], None]
 """Gets a method's arguments and, where it has a content, the properties and the body."""
 
 
-class Sieve:
+class FrameFilter:
     """Takes some methods of one channel, with their contents, out of what the broker sends."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Sieve:
         self._parts: list[bytes] = []
         self._left = 0
 
-    def take(self, channel: int, handlers: Mapping[bytes, Handler]) -> None:
+    def route(self, channel: int, handlers: Mapping[bytes, Handler]) -> None:
         """Hand these methods of a channel to handlers from now on, in the order they come."""
         self._channel, self._handlers = channel, handlers
 
@@ -133,13 +133,13 @@ SIP_EVERY_S: Final = 8.0
 a minute or longer, and everything that is in hand would come again."""
 
 
-class SiftedConnection(Connection):
-    """Ordinary in all respects; what its `sieve` is told to take never reaches aiormq."""
+class FilteredConnection(Connection):
+    """Ordinary in all respects; what its filter routes never reaches aiormq."""
 
     def __init__(self, url: URL, **settings: Any) -> None:
         super().__init__(url, **settings)
-        self.sieve = Sieve()
-        self._stream = _SiftedTransport(self.sieve)
+        self.frame_filter = FrameFilter()
+        self._stream = _FilteredTransport(self.frame_filter)
         self.kwargs["transport_factory"] = self._stream
 
     def hold(self, *, may_sip: bool) -> None:
@@ -161,12 +161,12 @@ class SiftedConnection(Connection):
             raise
 
 
-class _SiftedTransport(TransportFactory):
+class _FilteredTransport(TransportFactory):
     """What aiormq's own factories do, with a reader of ours."""
 
-    def __init__(self, sieve: Sieve) -> None:
-        self._sieve = sieve
-        self.reader: SiftedReader | None = None
+    def __init__(self, frame_filter: FrameFilter) -> None:
+        self._frame_filter = frame_filter
+        self.reader: FilteredReader | None = None
 
     async def create(
         self, url: URL, **settings: Any
@@ -175,7 +175,7 @@ class _SiftedTransport(TransportFactory):
         provider: SSLContextProvider = settings.pop("ssl_context_provider")
         tls = await provider.get_context() if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
-        reader = self.reader = SiftedReader(self._sieve)
+        reader = self.reader = FilteredReader(self._frame_filter)
         protocol = asyncio.StreamReaderProtocol(reader)
         try:
             transport, _ = await loop.create_connection(
@@ -186,18 +186,18 @@ class _SiftedTransport(TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
-class SiftedReader(asyncio.StreamReader):
+class FilteredReader(asyncio.StreamReader):
     """Sifts what the socket brings, as it comes: no task, no queue, nothing to wait for."""
 
     def __init__(
         self,
-        sieve: Sieve,
+        frame_filter: FrameFilter,
         *,
         alive_every_s: float = ALIVE_EVERY_S,
         sip_every_s: float = SIP_EVERY_S,
     ) -> None:
         super().__init__()
-        self._sieve = sieve
+        self._frame_filter = frame_filter
         self._alive_every_s = alive_every_s
         self._sip_every_s = sip_every_s
         self._clock = asyncio.get_running_loop().time
@@ -247,8 +247,8 @@ class SiftedReader(asyncio.StreamReader):
                 self._socket.resume_reading()
 
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
-        """Take what the sieve takes, and let aiormq read the rest."""
-        left = self._sieve.feed(bytes(data))
+        """Take what the frame filter takes, and let aiormq read the rest."""
+        left = self._frame_filter.feed(bytes(data))
         now = self._clock()
         if not left and now - self._told_at >= self._alive_every_s:
             # A broker that sends anything else sends no heartbeats, and aiormq gives up a
@@ -262,6 +262,6 @@ class SiftedReader(asyncio.StreamReader):
         """Let aiormq see that the stream broke off within a frame."""
         if self._pretending is not None:
             self._pretending.cancel()
-        if rest := self._sieve.end():
+        if rest := self._frame_filter.end():
             super().feed_data(rest)
         super().feed_eof()

@@ -11,7 +11,7 @@ import uvloop
 from yarl import URL
 
 from runtime.amqp.connection import UNREACHABLE, close, connect
-from runtime.amqp.wire.frame_filter import SiftedConnection
+from runtime.amqp.wire.frame_filter import FilteredConnection
 
 _TRIES = 100
 
@@ -61,7 +61,7 @@ async def test_an_address_that_hangs_up_at_once_is_an_unreachable_broker(hanging
 async def test_a_connection_that_failed_is_closed_and_leaves_nothing_to_its_collection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         nobody = URL(f"amqp://guest:guest@127.0.0.1:{listener.getsockname()[1]}/")
-    connection = SiftedConnection(nobody)
+    connection = FilteredConnection(nobody)
 
     with pytest.raises(UNREACHABLE):
         await connection.connect()

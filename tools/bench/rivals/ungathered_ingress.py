@@ -8,7 +8,7 @@ import runpy
 from typing import Any, TypeVar
 
 from ingress.reads import transactions
-from runtime.service.batcher import Gatherer
+from runtime.service.batcher import MicroBatcher
 from runtime.service.settings import IngressSettings
 
 Item = TypeVar("Item")
@@ -18,7 +18,7 @@ CONNECTIONS = IngressSettings.model_fields["ingress_database_connections"].defau
 """As many queries at once as there are connections to the database."""
 
 
-class OneByOne(Gatherer[Item, Result]):
+class OneByOne(MicroBatcher[Item, Result]):
     """Gathers nothing: every item is a group of its own."""
 
     def __init__(self, work: Any, **settings: Any) -> None:
@@ -26,5 +26,5 @@ class OneByOne(Gatherer[Item, Result]):
 
 
 if __name__ == "__main__":
-    setattr(transactions, "Gatherer", OneByOne)  # noqa: B010  # a name of the module's own
+    setattr(transactions, "MicroBatcher", OneByOne)  # noqa: B010  # a name of the module's own
     runpy.run_module("ingress", run_name="__main__")

@@ -10,7 +10,7 @@ import pytest
 
 from processor.poster import GENERATION_MAX, Poster, WalletCache
 from runtime.postgres.pool import Connection, Pool, connect
-from runtime.resilience.error_classification import Fate, InterruptedPostingError, classify
+from runtime.resilience.error_classification import ErrorClass, InterruptedPostingError, classify
 from runtime.service.fault_points import Fault, FaultPoint, FaultPoints, OrderedFaultPoints
 from tests.integration.processor.books import open_pool
 from tests.integration.processor.failures.conftest import Site
@@ -105,7 +105,7 @@ async def _poster(
     return Poster(pool, wallet_cache=wallet_cache, fault_points=fault_points)
 
 
-async def _interrupted(poster: Poster, ids: Sequence[UUID]) -> Fate:
+async def _interrupted(poster: Poster, ids: Sequence[UUID]) -> ErrorClass:
     with pytest.raises(InterruptedPostingError) as raised:
         await poster.post(ids)
     return classify(raised.value)
@@ -121,7 +121,7 @@ async def test_a_posting_cancelled_before_its_commit_is_undone_and_done_again(
         before = await completed(database, transfers.ids)
         await Poster(pool).post(transfers.ids)
 
-    assert (fate, before) == (Fate.TRANSIENT, 1)
+    assert (fate, before) == (ErrorClass.TRANSIENT, 1)
     await assert_posted_once(database, transfers)
 
 
@@ -134,7 +134,7 @@ async def test_a_posting_cancelled_as_its_commit_leaves_is_not_done_twice(
         fate = await _interrupted(poster, transfers.ids)
         await Poster(pool).post(transfers.ids)
 
-    assert fate is Fate.TRANSIENT
+    assert fate is ErrorClass.TRANSIENT
     await assert_posted_once(database, transfers)
 
 

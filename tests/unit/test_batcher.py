@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from runtime.service.batcher import Gatherer, GatheringFullError
+from runtime.service.batcher import BatcherFullError, MicroBatcher
 
 
 class Doubling:
@@ -28,8 +28,8 @@ class Doubling:
 @asynccontextmanager
 async def _gathering(
     work: Doubling, *, group_max: int = 3, waiting_max: int = 6
-) -> AsyncIterator[Gatherer[int, int]]:
-    gatherer = Gatherer(work, group_max=group_max, waiting_max=waiting_max, workers=1)
+) -> AsyncIterator[MicroBatcher[int, int]]:
+    gatherer = MicroBatcher(work, group_max=group_max, waiting_max=waiting_max, workers=1)
     running = asyncio.create_task(gatherer.run())
     try:
         yield gatherer
@@ -76,7 +76,7 @@ async def test_more_than_may_wait_is_refused_whole() -> None:
     work.may_work.clear()
     async with _gathering(work) as gatherer:
         accepted = gatherer.submit([1, 2, 3, 4])
-        with pytest.raises(GatheringFullError):
+        with pytest.raises(BatcherFullError):
             gatherer.submit([5, 6, 7])
         last = gatherer.submit([5, 6])
         work.may_work.set()
@@ -90,7 +90,7 @@ async def test_what_waits_at_a_close_is_finished_and_nothing_more_is_taken() -> 
     async with _gathering(work) as gatherer:
         waiting = gatherer.submit([1])
         gatherer.close()
-        with pytest.raises(GatheringFullError):
+        with pytest.raises(BatcherFullError):
             gatherer.submit([2])
 
         assert await waiting == [2]

@@ -8,16 +8,16 @@ from pamqp import frame
 from pamqp.commands import Basic
 from pamqp.heartbeat import Heartbeat
 
-from runtime.amqp.wire.frame_filter import ACK, Sieve, SiftedReader
+from runtime.amqp.wire.frame_filter import ACK, FilteredReader, FrameFilter
 
 _ACK = frame.marshal(Basic.Ack(1), 1)
 _HEARTBEAT = frame.marshal(Heartbeat(), 0)
 
 
-def _reader(*, alive_every_s: float) -> SiftedReader:
-    sieve = Sieve()
-    sieve.take(1, {ACK: lambda *_: None})
-    return SiftedReader(sieve, alive_every_s=alive_every_s)
+def _reader(*, alive_every_s: float) -> FilteredReader:
+    frame_filter = FrameFilter()
+    frame_filter.route(1, {ACK: lambda *_: None})
+    return FilteredReader(frame_filter, alive_every_s=alive_every_s)
 
 
 async def test_data_that_is_all_taken_is_shown_as_a_heartbeat() -> None:
@@ -52,7 +52,7 @@ async def test_a_stream_that_breaks_off_shows_what_had_come() -> None:
 
 @asynccontextmanager
 async def _connected(
-    reader: SiftedReader,
+    reader: FilteredReader,
 ) -> AsyncIterator[asyncio.StreamWriter]:
     """Let the reader read a real socket; gives what writes to it."""
     peers: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
@@ -73,7 +73,7 @@ async def _connected(
 
 def _held_reader(
     taken: "asyncio.Queue[int]", *, may_sip: bool, sip_every_s: float = 0.05
-) -> SiftedReader:
+) -> FilteredReader:
     """A reader that is told to hold by each confirm that it takes."""
     holds: list[Callable[[], None]] = []
 
@@ -81,9 +81,9 @@ def _held_reader(
         taken.put_nowait(int.from_bytes(arguments[:8], "big"))
         holds[0]()
 
-    sieve = Sieve()
-    sieve.take(1, {ACK: take})
-    reader = SiftedReader(sieve, alive_every_s=0.01, sip_every_s=sip_every_s)
+    frame_filter = FrameFilter()
+    frame_filter.route(1, {ACK: take})
+    reader = FilteredReader(frame_filter, alive_every_s=0.01, sip_every_s=sip_every_s)
     holds.append(lambda: reader.hold(may_sip=may_sip))
     return reader
 

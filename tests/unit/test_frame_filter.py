@@ -1,4 +1,4 @@
-"""The sieve: cuts whole frames out of any pieces of a stream, and loses none of the others."""
+"""The frame filter: cuts whole frames out of any pieces of a stream, and loses none of the others."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,7 +13,7 @@ from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from runtime.amqp.wire.frame_filter import ACK, DELIVER, RETURN, Sieve
+from runtime.amqp.wire.frame_filter import ACK, DELIVER, RETURN, FrameFilter
 
 _OWN: Final = 1
 _Taken = list[tuple[bytes, bytes, bytes, bytes]]
@@ -86,20 +86,20 @@ def _streams(draw: st.DrawFn) -> tuple[bytes, _Taken, bytes]:
     return stream, taken, others
 
 
-def _sieve(taken: _Taken) -> Sieve:
-    sieve = Sieve()
+def _frame_filter(taken: _Taken) -> FrameFilter:
+    frame_filter = FrameFilter()
 
     def keep(method: bytes, *parts: bytes) -> None:
         taken.append((method, *parts))  # type: ignore[arg-type]
 
-    sieve.take(
+    frame_filter.route(
         _OWN,
         {
             DELIVER: lambda *parts: keep(DELIVER, *parts),
             ACK: lambda *parts: keep(ACK, *parts),
         },
     )
-    return sieve
+    return frame_filter
 
 
 def _pieces(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -113,40 +113,40 @@ def test_however_the_stream_is_cut_what_is_taken_and_what_goes_on_are_the_same(
 ) -> None:
     stream, wanted, others = case
     taken = _Taken()
-    sieve = _sieve(taken)
+    frame_filter = _frame_filter(taken)
 
-    passed = [sieve.feed(piece) for piece in _pieces(stream, cuts)]
+    passed = [frame_filter.feed(piece) for piece in _pieces(stream, cuts)]
 
     assert taken == wanted
-    assert b"".join(passed) + sieve.end() == others
+    assert b"".join(passed) + frame_filter.end() == others
 
 
 def test_what_goes_on_goes_in_whole_frames() -> None:
-    sieve = Sieve()
+    frame_filter = FrameFilter()
     heartbeat = frame.marshal(Heartbeat(), 0)
 
-    assert sieve.feed(heartbeat + heartbeat[:3]) == heartbeat
-    assert sieve.feed(heartbeat[3:]) == heartbeat
+    assert frame_filter.feed(heartbeat + heartbeat[:3]) == heartbeat
+    assert frame_filter.feed(heartbeat[3:]) == heartbeat
 
 
 def test_a_frame_that_breaks_off_is_shown_at_the_end() -> None:
-    sieve = _sieve([])
+    frame_filter = _frame_filter([])
 
-    assert sieve.feed(b"\1\0\1\0\0\0\5abc") == b""
-    assert sieve.end() == b"\1\0\1\0\0\0\5abc"
+    assert frame_filter.feed(b"\1\0\1\0\0\0\5abc") == b""
+    assert frame_filter.end() == b"\1\0\1\0\0\0\5abc"
 
 
 @pytest.mark.parametrize("answer", [b"AMQP\0\0\x09\1", b"HTTP/1.1 400 Bad Request\r\n"])
 def test_what_is_no_frame_goes_on_at_once(answer: bytes) -> None:
-    sieve = _sieve([])
+    frame_filter = _frame_filter([])
 
-    assert sieve.feed(answer) + sieve.feed(b"more") == answer + b"more"
+    assert frame_filter.feed(answer) + frame_filter.feed(b"more") == answer + b"more"
 
 
 def test_a_returned_message_comes_before_its_confirm() -> None:
     order: list[str] = []
-    sieve = Sieve()
-    sieve.take(
+    frame_filter = FrameFilter()
+    frame_filter.route(
         _OWN,
         {
             RETURN: lambda *parts: order.append(f"return {parts[2].decode()}"),
@@ -155,5 +155,5 @@ def test_a_returned_message_comes_before_its_confirm() -> None:
     )
     returned = _content(Basic.Return(312, "NO_ROUTE", "", "key"), b"back", cut=2, channel=_OWN)
 
-    assert sieve.feed(b"".join(returned) + frame.marshal(Basic.Ack(1), _OWN)) == b""
+    assert frame_filter.feed(b"".join(returned) + frame.marshal(Basic.Ack(1), _OWN)) == b""
     assert order == ["return back", "ack"]
