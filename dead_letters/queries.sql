@@ -90,7 +90,21 @@ FOR UPDATE;
 -- name: record_requested
 -- A replayed request of upstream becomes PENDING rows, by the same function as a new one.
 SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
-FROM record_transactions('amqp', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+FROM record_transactions(
+    new_channel => 'amqp',
+    submitters => $1,
+    keys => $2,
+    fingerprints => $3,
+    types => $4,
+    sources => $5,
+    destinations => $6,
+    amounts => $7,
+    currencies => $8,
+    descriptions => $9,
+    metadatas => $10,
+    request_ids => $11,
+    traceparents => $12
+);
 
 -- name: read_transactions
 -- Whole transactions, for a result.

@@ -1,7 +1,21 @@
 -- name: record_transactions
 -- A group of submissions becomes PENDING rows, all or none, in one statement.
 SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
-FROM record_transactions('http', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+FROM record_transactions(
+    new_channel => 'http',
+    submitters => $1,
+    keys => $2,
+    fingerprints => $3,
+    types => $4,
+    sources => $5,
+    destinations => $6,
+    amounts => $7,
+    currencies => $8,
+    descriptions => $9,
+    metadatas => $10,
+    request_ids => $11,
+    traceparents => $12
+);
 
 -- name: mark_unannounced
 -- Remembers, where posting looks, what is accepted without the broker's confirm. What is posted
