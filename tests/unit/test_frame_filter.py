@@ -1,4 +1,4 @@
-"""The frame filter cuts whole frames out of any pieces of a stream, and loses none of the others."""
+"""The frame filter cuts whole frames out of any pieces of a stream, and loses none of the rest."""
 
 from collections.abc import Sequence
 from typing import Final
