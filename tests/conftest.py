@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from runtime.amqp.topology import declare_topology
 from runtime.postgres.migrate import load_migrations, migrate
@@ -25,6 +26,10 @@ from tools.stack.erlang import find_any
 from tools.stack.management import Management
 from tools.stack.probes import run_apart
 from tools.system import System
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 _ROOT = Path(__file__).parent.parent
 _TEMPLATE = "ackledger_template"

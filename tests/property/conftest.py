@@ -2,4 +2,4 @@
 
 from hypothesis import settings
 
-settings.register_profile("long", max_examples=1_600, print_blob=True)
+settings.register_profile("long", max_examples=1_600, deadline=None, print_blob=True)

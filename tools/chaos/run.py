@@ -33,7 +33,7 @@ from tools.chaos.load import Load, WalletPlan
 from tools.chaos.options import ChaosOptions
 from tools.chaos.recovery import RecoveryMeter
 from tools.chaos.result import ChaosResult, StruckFault
-from tools.chaos.scene import STALE_AFTER_S, NotStruckError, Scene
+from tools.chaos.scene import NotStruckError, Scene
 from tools.chaos.schedule import PAUSE_LEAST_S, Duration, PlannedFault, plan_faults
 from tools.children import Say, end_leftovers
 from tools.running import stack_failure, stack_options
@@ -223,7 +223,6 @@ class _Run:
         partitions = self._options.shape.partitions
         struck = [self._faults[planned.name] for planned in self._result.plan]
         return OrderTerms(
-            stale_after_s=STALE_AFTER_S,
             partitions=partitions,
             is_confirmed_order_kept=partitions == 1
             or not any(fault.moves_bindings for fault in struck),

@@ -53,7 +53,7 @@ class Run:
 
     async def verdict(self) -> Verdict:
         """Compare; for a run that is over."""
-        terms = OrderTerms(stale_after_s=STALE_AFTER_S, losses=self.lost)
+        terms = OrderTerms(losses=self.lost)
         return await check(
             self.doors, self.journal, self.events, terms=terms, batch_size=BATCH_SIZE
         )

@@ -76,7 +76,7 @@ async def _pair(run: Run, books: Connection, fits: Callable[[Pair], bool]) -> Pa
 
 
 async def _verdict(run: Run, **changes: object) -> Verdict:
-    terms = OrderTerms(stale_after_s=STALE_AFTER_S)
+    terms = OrderTerms()
     return await check(
         run.doors,
         run.journal,

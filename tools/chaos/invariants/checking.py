@@ -39,10 +39,9 @@ class OrderTerms:
     the broker confirmed keeps its place before all that was sent later over AMQP, except
     (`is_confirmed_order_kept` False) where the hash exchange was made to lead wallets elsewhere.
     `losses`: spans (monotonic) in which an operator deleted a queue: what was announced in it may
-    be late by `stale_after_s`, the reconciler's threshold, or more.
+    be posted late.
     """
 
-    stale_after_s: float
     partitions: int = 1
     is_confirmed_order_kept: bool = True
     losses: Sequence[tuple[float, float]] = ()
@@ -152,7 +151,6 @@ class _Comparison:
             LISTED_MAX,
             terms.partitions,
             terms.is_confirmed_order_kept,
-            terms.stale_after_s,
         )
         self._take("O", query, [row for row in rows if not row["is_lost"]])
         # They are sorted behind the breaches: with very many of those, none of them is counted.

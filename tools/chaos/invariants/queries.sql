@@ -361,7 +361,8 @@ LIMIT $1;
 -- O: transactions that were accepted before their submitter sent another one of the same wallet, to
 -- whichever process, which was posted before them. $2: through how many partitions. $3: whether
 -- what the broker confirmed keeps its order among its like. `is_lost`: an operator deleted a queue
--- with the announcement in it, and the reconciler finished it after $4 seconds or more.
+-- with the announcement in it, and it was posted after that: by the reconciler, or when its key was
+-- sent again.
 SELECT
     format('key %s', o.key) AS subject,
     format(
@@ -379,8 +380,12 @@ FROM (
     FROM (
         SELECT
             j.*, a.how, a.taken_s, a.before_s, a.is_amqp,
-            j.completed_at - j.created_at >= $4 * interval '1 second' AND EXISTS (
-                SELECT FROM losses AS l WHERE a.taken_s BETWEEN l.began_s AND l.ended_s + 1
+            EXISTS (
+                SELECT FROM losses AS l
+                WHERE
+                    a.taken_s BETWEEN l.began_s AND l.ended_s + 1
+                    AND a.taken_s + extract(EPOCH FROM j.completed_at - j.created_at)
+                    >= l.ended_s - 1
             ) AS is_lost
         FROM (
             SELECT
