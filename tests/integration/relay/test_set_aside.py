@@ -146,7 +146,11 @@ async def test_an_event_that_cannot_be_written_is_set_aside_and_its_row_leaves(
 
 @asynccontextmanager
 async def _messages_of_at_most(broker: PrivateRabbitMQ, size: int) -> AsyncIterator[None]:
-    setting = "application:set_env(rabbit, max_message_size, {})."
+    # 3.12 and later read the setting once, at their start, into a term of their own.
+    setting = (
+        "application:set_env(rabbit, max_message_size, {0}), "
+        "persistent_term:put(max_message_size, {0})."
+    )
     await asyncio.to_thread(broker.control, "eval", setting.format(size))
     try:
         yield
