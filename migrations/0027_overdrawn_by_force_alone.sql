@@ -1,0 +1,3 @@
+-- migrate:up
+
+ALTER TABLE wallets DROP CONSTRAINT wallets_available_not_negative;
