@@ -60,6 +60,7 @@ RECORDED_COLUMNS: Final = (
     "traceparent",
     "reverses",
     "created_at",
+    "has_terms",
 )
 
 
@@ -119,7 +120,7 @@ def recorded_views(
         ) = values  # fmt: skip
         columns = (
             row.id, kind, source, destination, minor, currency, key, submitter, channel,
-            description, metadata, request_id, traceparent, None, row.created_at,
+            description, metadata, request_id, traceparent, None, row.created_at, None,
         )  # fmt: skip
         views[row.id] = dict(zip(RECORDED_COLUMNS, columns, strict=True))
     return views

@@ -4,12 +4,30 @@ Transactions are decided in their order, each against the balances that the ones
 batch is therefore the same as its transactions one by one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import groupby
 from uuid import UUID
 
-from ledger.rules import refusal_of
-from ledger.state import LedgerWallet, Movement, Posted, Posting, Refused
-from ledger.words import FailureCode
+from ledger.book import Book
+from ledger.plans import Plan, plan_of
+from ledger.rules import is_late, refusal_after, refusal_before, refusal_of
+from ledger.state import (
+    BookPosting,
+    Hold,
+    Instruction,
+    LedgerWallet,
+    Leg,
+    Movement,
+    Original,
+    Posted,
+    Posting,
+    Refused,
+    Settled,
+    WalletState,
+)
+from ledger.words import FailureCode, HoldStatus, TransactionStatus, WalletKind
 
 
 def post(wallets: Iterable[LedgerWallet], movements: Sequence[Movement]) -> Posting:
@@ -73,3 +91,115 @@ def _move(movement: Movement, source: LedgerWallet, destination: LedgerWallet) -
         source.balance,
         destination.balance,
     )
+
+
+def post_book(
+    wallets: Iterable[LedgerWallet],
+    holds: Iterable[Hold],
+    originals: Iterable[Original],
+    instructions: Sequence[Instruction],
+    *,
+    moment: datetime,
+) -> BookPosting:
+    """Return what posting transactions of any type, in this order and at a moment, comes to.
+
+    `wallets`, `holds` and `originals` are all that exist of those named, and of these wallets the
+    open holds that have expired by `moment`: those expire first. Members of an atomic batch stand
+    side by side. What is handed in is left as it is.
+    """
+    book = Book.of(wallets, holds, originals)
+    expired = list(_expire(book, moment))
+    posted: list[Settled] = []
+    refused: list[Refused] = []
+    for _, unit in groupby(instructions, key=lambda one: one.terms.batch_id or one.id):
+        for one in _settle_unit(book, list(unit), moment):
+            if isinstance(one, Settled):
+                posted.append(one)
+            else:
+                refused.append(one)
+    return BookPosting(
+        moment=moment,
+        posted=posted,
+        refused=refused,
+        wallets=list(book.wallets.maps[0].values()),
+        holds=list(book.holds.maps[0].values()),
+        expired=expired,
+        reversed=[
+            one.id
+            for one in book.originals.maps[0].values()
+            if one.status is TransactionStatus.REVERSED
+        ],
+    )
+
+
+def _expire(book: Book, moment: datetime) -> Iterator[tuple[Hold, WalletState]]:
+    """Free what expired holds held."""
+    for hold in list(book.holds.values()):
+        if hold.status is HoldStatus.OPEN and hold.expires_at <= moment:
+            book.apply(hold.id, [Leg(hold.wallet_id, 0, hold.currency, held=-hold.remaining)])
+            gone = replace(hold, remaining=0, status=HoldStatus.EXPIRED)
+            book.holds[hold.id] = gone
+            yield gone, book.state_of(hold.wallet_id)
+
+
+def _settle_unit(
+    book: Book, unit: Sequence[Instruction], moment: datetime
+) -> Sequence[Settled | Refused]:
+    """Post transactions that succeed or fail together: all of them, or none."""
+    draft = book.draft()
+    settled: list[Settled] = []
+    for instruction in unit:
+        outcome = _settle(draft, instruction, moment)
+        if isinstance(outcome, FailureCode):
+            return [
+                Refused(one.id, outcome if one is instruction else FailureCode.BATCH_FAILED)
+                for one in unit
+            ]
+        settled.append(outcome)
+    book.keep(draft)
+    return settled
+
+
+def _settle(book: Book, instruction: Instruction, moment: datetime) -> Settled | FailureCode:
+    """Post one transaction, or return why it is refused; then the book is as it was."""
+    if is_late(instruction, moment):
+        return FailureCode.EXPIRED
+    plan = plan_of(instruction, book, moment)
+    if isinstance(plan, FailureCode):
+        return plan
+    code = refusal_before(instruction, plan.legs, book)
+    if code is not None:
+        return code
+    draft = book.draft()
+    entries = draft.apply(instruction.id, plan.legs)
+    code = refusal_after(instruction, plan.legs, book, draft)
+    if code is not None:
+        return code
+    _bound_forced(draft, is_forced=instruction.terms.is_forced)
+    _note(draft, instruction, plan)
+    book.keep(draft)
+    states = book.states_of(plan.legs)
+    return Settled(instruction, plan.amount, plan.legs, tuple(entries), states)
+
+
+def _bound_forced(draft: Book, *, is_forced: bool) -> None:
+    """Note how far a forced reversal has overdrawn wallets, or how much of that is left."""
+    for wallet in draft.wallets.maps[0].values():
+        shortfall = max(0, -wallet.available) if wallet.kind is WalletKind.CUSTOMER else 0
+        wallet.forced_overdraft = (
+            shortfall if is_forced else min(wallet.forced_overdraft, shortfall)
+        )
+
+
+def _note(draft: Book, instruction: Instruction, plan: Plan) -> None:
+    """Remember what the transaction has made of a hold or an original, and that it is posted."""
+    if plan.hold is not None:
+        draft.holds[plan.hold.id] = plan.hold
+    if plan.original is not None:
+        draft.originals[plan.original.id] = plan.original
+    itself = draft.originals.get(instruction.id)
+    if itself is not None:
+        legs = tuple(leg._replace(held=0) for leg in plan.legs if leg.amount)
+        draft.originals[instruction.id] = replace(
+            itself, status=TransactionStatus.COMPLETED, legs=legs, amount=plan.amount
+        )

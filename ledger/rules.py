@@ -4,10 +4,12 @@ A refusal is a business 'no': a value, never an exception. To add one, add its c
 `ledger.words`, its line to the ladder, and its text to REFUSAL_DETAILS.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
-from ledger.state import LedgerWallet, Movement
+from ledger.book import Book
+from ledger.state import Condition, Instruction, LedgerWallet, Leg, Movement
 from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, WalletStatus
 
 REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
@@ -19,6 +21,17 @@ REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
     FailureCode.WALLET_FROZEN: "a wallet of the transaction is frozen",
     FailureCode.LIMIT_EXCEEDED: "a balance would leave 64 bits of minor units",
     FailureCode.INSUFFICIENT_FUNDS: "the source wallet's available balance is less than the amount",
+    FailureCode.EXPIRED: "it was not posted until `valid_until`",
+    FailureCode.TRANSACTION_NOT_FOUND: "the transaction to be reversed does not exist",
+    FailureCode.ALREADY_REVERSED: "the transaction is reversed as a whole already",
+    FailureCode.NOT_REVERSIBLE: "the transaction cannot be reversed, or not in part",
+    FailureCode.AMOUNT_EXCEEDS_REVERSIBLE: "the amount is more than is left to be reversed",
+    FailureCode.HOLD_NOT_FOUND: "the hold does not exist",
+    FailureCode.HOLD_EXPIRED: "the hold has expired",
+    FailureCode.HOLD_CLOSED: "the hold was captured or released already",
+    FailureCode.AMOUNT_EXCEEDS_HOLD: "the amount is more than the hold has left",
+    FailureCode.CONDITION_FAILED: "a condition of the transaction is not met",
+    FailureCode.BATCH_FAILED: "another transaction of the atomic batch was refused",
 }
 """What a client reads beside the code: the reason, and no balance."""
 
@@ -131,3 +144,84 @@ def _is_either(
 
 def _is_within_limits(amount: int, source: LedgerWallet, destination: LedgerWallet) -> bool:
     return destination.balance + amount <= MINOR_MAX and source.balance - amount >= -MINOR_MAX
+
+
+# The same ladder for transactions of every type: what the plan refuses (`ledger.plans`) stands
+# between the first line and these.
+
+
+def refusal_before(instruction: Instruction, legs: Sequence[Leg], book: Book) -> FailureCode | None:
+    """Return why these wallets may not be changed at all, if so: the lines that need no amounts."""
+    if _is_same_wallet(instruction):
+        return FailureCode.SAME_WALLET
+    wallets = [(leg, book.wallets.get(leg.wallet_id)) for leg in legs]
+    if any(wallet is None and not leg.is_external for leg, wallet in wallets):
+        return FailureCode.WALLET_NOT_FOUND
+    known = [(leg, wallet) for leg, wallet in wallets if wallet is not None]
+    if any(wallet.kind is _EXTERNAL and not leg.is_external for leg, wallet in known):
+        return FailureCode.NOT_PERMITTED
+    if any(wallet.currency != leg.currency for leg, wallet in known):
+        return FailureCode.CURRENCY_MISMATCH
+    if any(wallet.status is _CLOSED for _, wallet in known):
+        return FailureCode.WALLET_CLOSED
+    if any(wallet.status is _FROZEN and _is_change(leg) for leg, wallet in known):
+        return FailureCode.WALLET_FROZEN
+    if len(known) < len(legs):  # the external wallet, which no client names
+        return FailureCode.WALLET_NOT_FOUND
+    return None
+
+
+def refusal_after(
+    instruction: Instruction, legs: Sequence[Leg], before: Book, after: Book
+) -> FailureCode | None:
+    """Return why wallets may not become what legs made of them, if so: after all of the legs."""
+    changed = [after.wallets[one] for one in dict.fromkeys(leg.wallet_id for leg in legs)]
+    if not all(_is_storable(wallet) for wallet in changed):
+        return FailureCode.LIMIT_EXCEEDED
+    is_forced = instruction.terms.is_forced
+    if not is_forced and any(_is_short(before.wallets[one.id], one) for one in changed):
+        return FailureCode.INSUFFICIENT_FUNDS
+    if not _are_met(instruction.terms.conditions, before, after):
+        return FailureCode.CONDITION_FAILED
+    return None
+
+
+def is_late(instruction: Instruction, moment: datetime) -> bool:
+    """Whether a transaction's time is over: the first line of the ladder."""
+    valid_until = instruction.terms.valid_until
+    return valid_until is not None and valid_until < moment
+
+
+def _is_same_wallet(instruction: Instruction) -> bool:
+    source, destination = instruction.source_wallet_id, instruction.destination_wallet_id
+    return source is not None and source == destination and not instruction.terms.legs
+
+
+def _is_change(leg: Leg) -> bool:
+    """Whether a leg takes, gives or holds money; to free what is held is always allowed."""
+    return leg.amount != 0 or leg.held > 0
+
+
+def _is_storable(wallet: LedgerWallet) -> bool:
+    return -MINOR_MAX <= wallet.balance <= MINOR_MAX and wallet.held <= MINOR_MAX
+
+
+def _is_short(before: LedgerWallet, after: LedgerWallet) -> bool:
+    """Whether a customer's wallet has less than before, and less than nothing."""
+    return after.kind is _CUSTOMER and after.available < min(0, before.available)
+
+
+def _are_met(conditions: Iterable[Condition], before: Book, after: Book) -> bool:
+    return all(_is_met(condition, before, after) for condition in conditions)
+
+
+def _is_met(condition: Condition, before: Book, after: Book) -> bool:
+    was, now = before.wallets.get(condition.wallet_id), after.wallets.get(condition.wallet_id)
+    if was is None or now is None:
+        return False
+    if condition.version is not None and was.version != condition.version:
+        return False
+    at_least, at_most = condition.available_at_least, condition.balance_at_most
+    if at_least is not None and now.available < at_least:
+        return False
+    return at_most is None or now.balance <= at_most

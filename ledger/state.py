@@ -1,10 +1,18 @@
 """What the ledger decides on, and what it decides: wallets, movements, entries."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from ledger.words import FailureCode, TransactionType, WalletKind, WalletStatus
+from ledger.words import (
+    FailureCode,
+    HoldStatus,
+    TransactionStatus,
+    TransactionType,
+    WalletKind,
+    WalletStatus,
+)
 
 
 @dataclass(slots=True)
@@ -19,6 +27,8 @@ class LedgerWallet:
     held: int
     overdraft_limit: int
     version: int
+    forced_overdraft: int = 0
+    """How far below its limit a forced reversal may have left it; an upper bound."""
 
     @property
     def available(self) -> int:
@@ -35,6 +45,96 @@ class Movement(NamedTuple):
     destination_wallet_id: UUID
     amount: int
     currency: str
+
+
+class Leg(NamedTuple):
+    """The only way in which a wallet changes; signed minor units.
+
+    `is_external`: the currency's external wallet, where the transaction means the world outside.
+    """
+
+    wallet_id: UUID
+    amount: int
+    currency: str
+    is_external: bool = False
+    held: int = 0
+
+
+class Condition(NamedTuple):
+    """What has to be true of a wallet: its version before, its amounts (minor units) after."""
+
+    wallet_id: UUID
+    version: int | None = None
+    available_at_least: int | None = None
+    balance_at_most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a transaction asks for beyond moving an amount from one wallet to another."""
+
+    hold_id: UUID | None = None
+    """The hold that is captured or released."""
+    reverses: UUID | None = None
+    """The transaction that is reversed."""
+    expires_in_s: int | None = None
+    """How long a hold is open."""
+    is_final: bool = True
+    """Whether a capture frees what it does not take."""
+    is_forced: bool = False
+    """Whether a reversal may overdraw."""
+    legs: tuple[Leg, ...] = ()
+    """A journal's."""
+    valid_until: datetime | None = None
+    """It is not posted after this moment."""
+    batch_id: UUID | None = None
+    """The atomic batch that it is a member of."""
+    conditions: tuple[Condition, ...] = ()
+
+
+NO_TERMS = Terms()
+
+
+class Instruction(NamedTuple):
+    """A transaction of any type to decide, as it was recorded; None: not known, or not applying."""
+
+    id: UUID
+    type: TransactionType
+    source_wallet_id: UUID | None
+    destination_wallet_id: UUID | None
+    amount: int | None
+    currency: str | None
+    terms: Terms = NO_TERMS
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A posted hold, by the id of its transaction; minor units."""
+
+    id: UUID
+    wallet_id: UUID
+    destination_wallet_id: UUID | None
+    currency: str
+    amount: int
+    captured: int
+    remaining: int
+    status: HoldStatus
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A transaction that may be reversed, with the legs that it was, or is to be, posted as."""
+
+    id: UUID
+    type: TransactionType
+    status: TransactionStatus
+    legs: tuple[Leg, ...]
+    amount: int | None
+    """None for a journal, and before the amount is known."""
+    reversed_amount: int = 0
+    is_whole_only: bool = False
+    """Whether it may not be reversed in part: a journal, or a member of an atomic batch."""
 
 
 class Entry(NamedTuple):
@@ -99,3 +199,52 @@ class Posting:
     def entries(self) -> list[Entry]:
         """Both legs of everything posted, in order."""
         return [entry for one in self.posted for entry in one.entries]
+
+
+class WalletState(NamedTuple):
+    """A customer's or internal wallet as one transaction left it, in minor units."""
+
+    wallet_id: UUID
+    version: int
+    balance: int
+    held: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A transaction that the book took: its amount, its entries, one a leg that moves money."""
+
+    instruction: Instruction
+    amount: int | None
+    legs: tuple[Leg, ...]
+    entries: tuple[Entry, ...]
+    wallets: tuple[WalletState, ...]
+    """Those that it touched, as it left them."""
+
+    @property
+    def transaction_id(self) -> UUID:
+        """The transaction's id."""
+        return self.instruction.id
+
+    @property
+    def is_on_legs(self) -> bool:
+        """Whether it has no one amount: a journal, or the reversal of one."""
+        return self.amount is None
+
+
+@dataclass(frozen=True, slots=True)
+class BookPosting:
+    """What a batch of instructions comes to: everything that has to be written."""
+
+    moment: datetime
+    posted: list[Settled]
+    refused: list[Refused]
+    wallets: list[LedgerWallet]
+    """Those that changed, as the batch leaves them."""
+    holds: list[Hold]
+    """Those that are new or changed."""
+    expired: list[tuple[Hold, WalletState]]
+    """Those whose time was over before the batch, each with its wallet without it."""
+    reversed: list[UUID]
+    """Transactions of which the whole is reversed now."""

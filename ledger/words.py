@@ -14,11 +14,22 @@ class TransactionType(StrEnum):
     WITHDRAWAL = "withdrawal"
     TRANSFER = "transfer"
     REVERSAL = "reversal"
+    HOLD = "hold"
+    CAPTURE = "capture"
+    RELEASE = "release"
+    JOURNAL = "journal"
+
+
+PLAIN_TYPES: Final = frozenset(
+    {TransactionType.DEPOSIT, TransactionType.WITHDRAWAL, TransactionType.TRANSFER}
+)
+"""What moves an amount from one wallet to another and, where it has no terms, nothing else."""
 
 
 class TransactionStatus(StrEnum):
     """Where a transaction stands. COMPLETED, FAILED and REVERSED never go back."""
 
+    SCHEDULED = "SCHEDULED"
     PENDING = "PENDING"
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -44,6 +55,27 @@ class FailureCode(StrEnum):
     LIMIT_EXCEEDED = "limit_exceeded"
     DISCARDED = "discarded"
     EXPIRED = "expired"
+    CONDITION_FAILED = "condition_failed"
+    CANCELLED = "cancelled"
+    BATCH_FAILED = "batch_failed"
+    TRANSACTION_NOT_FOUND = "transaction_not_found"
+    NOT_REVERSIBLE = "not_reversible"
+    ALREADY_REVERSED = "already_reversed"
+    AMOUNT_EXCEEDS_REVERSIBLE = "amount_exceeds_reversible"
+    HOLD_NOT_FOUND = "hold_not_found"
+    HOLD_CLOSED = "hold_closed"
+    HOLD_EXPIRED = "hold_expired"
+    AMOUNT_EXCEEDS_HOLD = "amount_exceeds_hold"
+    RULE_REFUSED = "rule_refused"
+
+
+class HoldStatus(StrEnum):
+    """Where a posted hold stands; only an OPEN one holds money, and only until it expires."""
+
+    OPEN = "OPEN"
+    CAPTURED = "CAPTURED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
 
 
 class WalletStatus(StrEnum):

@@ -259,7 +259,8 @@ CREATE FUNCTION write_book(
     refused_ids uuid[],
     codes text[],
     details text[],
-    states json
+    states json,
+    reversal_states json
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -338,7 +339,7 @@ BEGIN
         PERFORM write_refusals(moment, refused_ids, codes, details);
     END IF;
     IF cardinality(reversed_ids) > 0 THEN
-        PERFORM reverse_transactions(moment, reversed_ids, states);
+        PERFORM reverse_transactions(moment, reversed_ids, reversal_states);
     END IF;
 
     PERFORM pg_notify('ackledger_posted', nudge_of(coalesce(completed_ids, '{}') || refused_ids));

@@ -12,8 +12,9 @@ from processor.decoding import PartitionConsumer, partition_consumer
 from processor.events.buffer import EventBuffer
 from processor.events.relay import OutboxRelay
 from processor.pipeline import Pipeline
-from processor.poster import Poster, WalletCache
+from processor.poster import Poster
 from processor.replies import Forwarder, Replies
+from processor.wallet_cache import WalletCache
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck

@@ -23,12 +23,14 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import orjson
 import structlog
 
 from contracts.identifiers import trace_id_of
@@ -44,10 +46,12 @@ from contracts.requests.transaction import Channel
 from contracts.topology import posting_partition
 from ledger.post import post
 from ledger.rules import REFUSAL_DETAILS
-from ledger.state import LedgerWallet, Movement, Posted, Posting
+from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
+from processor.book import LONG_AGO, BookPoster, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.unannounced import UnannouncedReader
+from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
@@ -55,24 +59,12 @@ from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
-GENERATION_MAX: Final = 16_384
-"""Wallets in a generation; two are kept, some 10 MB in all."""
-
-_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
 # A dictionary answers ten times faster than an enumeration's call.
 _TYPES: Final = {one.value: one for one in TransactionType}
 _KINDS: Final = {one.value: one for one in WalletKind}
 _STATUSES: Final = {one.value: one for one in WalletStatus}
 
-_MISMATCH: Final = "AL001"
-"""What `write_posting` raises where the rows are not those that were read."""
-
 log = structlog.get_logger()
-
-
-class PostingMismatchError(Exception):
-    """The database changed other rows than were read; the batch was undone."""
 
 
 class ItemOutcome(NamedTuple):
@@ -86,74 +78,6 @@ class ItemOutcome(NamedTuple):
 
 Item: TypeAlias = UUID | Submission
 """What is to be posted: a recorded row by its id, or a submission that is not recorded yet."""
-
-
-class Writing:
-    """What writes rows of wallets: a batch, from its decision on, or whoever did so before."""
-
-    __slots__ = ("row_version",)
-
-    def __init__(self, row_version: int | None = None) -> None:
-        """`row_version` is None until it is committed."""
-        self.row_version = row_version
-
-
-class VersionedWallet(NamedTuple):
-    """A wallet, and what writes its row."""
-
-    wallet: LedgerWallet
-    writing: Writing
-
-
-class WalletCache:
-    """The wallets that were decided last: at least one generation of them, at most two."""
-
-    def __init__(self, *, generation_max: int = GENERATION_MAX) -> None:
-        """`generation_max` 0 keeps none."""
-        self._generation_max = generation_max
-        self._young: dict[UUID, VersionedWallet] = {}
-        self._old: dict[UUID, VersionedWallet] = {}
-        self._latest = Writing(0)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether it keeps any."""
-        return self._generation_max > 0
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether the last batch that was kept is decided, and not committed yet."""
-        return self._latest.row_version is None
-
-    def find(self, wallet_ids: Iterable[UUID]) -> tuple[dict[UUID, VersionedWallet], list[UUID]]:
-        """Return those that are here, and the ids of the others."""
-        young, old = self._young, self._old
-        found: dict[UUID, VersionedWallet] = {}
-        missing: list[UUID] = []
-        for wallet_id in wallet_ids:
-            cached = young.get(wallet_id) or old.get(wallet_id)
-            if cached is None:
-                missing.append(wallet_id)
-            else:
-                found[wallet_id] = cached
-        return found, missing
-
-    def keep(self, wallets: Iterable[LedgerWallet], writing: Writing) -> None:
-        """Remember wallets as a batch will leave them."""
-        if not self.is_on:
-            return
-        kept = {wallet.id: VersionedWallet(wallet, writing) for wallet in wallets}
-        if not kept:
-            return
-        self._young.update(kept)
-        self._latest = writing
-        if len(self._young) >= self._generation_max:
-            self._old, self._young = self._young, {}
-
-    def clear(self) -> None:
-        """Forget all: a batch was not written, or somebody else wrote a wallet, perhaps more."""
-        self._young, self._old = {}, {}
-        self._latest = Writing(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +108,13 @@ class Loaded:
     """Those of what is PENDING that are no item: they were accepted earlier, without a confirm."""
     is_partial: bool = False
     """Whether items have to wait for more of such ones."""
+    has_terms: bool = False
+    """Whether any of what is PENDING has terms: then it takes locks to decide the batch."""
+
+    @property
+    def in_order(self) -> list[RecordedView]:
+        """The rows of what is PENDING."""
+        return [self.rows[one.id] for one in self.pending]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +122,7 @@ class BatchResult:
     """A committed batch: an outcome for each item, in their order, and what was decided."""
 
     outcomes: list[ItemOutcome]
-    posting: Posting
+    posting: Posting | BookPosting
     is_partial: bool = False
     """Whether some items are still to be posted: other transactions went first. Post again."""
 
@@ -224,8 +155,9 @@ class Poster:
         self._event_buffer = event_buffer
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
+        self._book = BookPoster(partition)
         self._sql = load_queries("processor")
-        self._changed_at = _LONG_AGO
+        self._changed_at = LONG_AGO
         self._under_way: set[asyncio.Task[BatchResult]] = set()
 
     async def load(self, items: Sequence[Item], *, behind: Loaded | None = None) -> Loaded:
@@ -240,7 +172,7 @@ class Poster:
             if loaded.earlier and self._to_forget:
                 await self._unannounced.forget(connection, self._to_forget)
                 self._to_forget.clear()
-            if self._wallet_cache.is_on:
+            if self._wallet_cache.is_on and not loaded.has_terms:
                 _, unknown = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
                 loaded.wallets = await self._wallets(connection, unknown, query="read_wallets")
             return loaded
@@ -325,12 +257,23 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, is_locked=is_locked)
-            known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
-            known |= await self._wallets(connection, missing, query="lock_wallets")
-            decided = self._decide_on(known, loaded)
-            written = await self._write(connection, decided)
+            known = {} if loaded.has_terms else await self._locked_wallets(connection, loaded)
+            committed: Callable[[], Awaitable[BatchResult]]
+            if loaded.has_terms or any(one.wallet.held for one in known.values()):
+                on_book = await self._book.post(connection, loaded.in_order, self._changed_at)
+                committed = partial(self._committed_on_book, loaded, on_book)
+            else:
+                decided = self._decide_on(known, loaded)
+                written = await self._write(connection, decided)
+                committed = partial(self._committed, loaded, decided, written)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
-        return await self._committed(loaded, decided, written)
+        return await committed()
+
+    async def _locked_wallets(
+        self, connection: Connection, loaded: Loaded
+    ) -> dict[UUID, VersionedWallet]:
+        known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
+        return known | await self._wallets(connection, missing, query="lock_wallets")
 
     async def _load(
         self,
@@ -361,9 +304,12 @@ class Poster:
             )
             pending = [_movement(row) for row in put.rows]
             by_id.update((row["id"], row) for row in put.rows)
-            return Loaded(outcomes, by_id, pending, {}, None, put.earlier, put.is_partial)
+            has_terms = any(map(_has_terms, put.rows))
+            return Loaded(
+                outcomes, by_id, pending, {}, None, put.earlier, put.is_partial, has_terms
+            )
         pending = [_movement(by_id[one]) for one in order if one in by_id]
-        return Loaded(outcomes, by_id, pending, wallets={})
+        return Loaded(outcomes, by_id, pending, wallets={}, has_terms=any(map(_has_terms, rows)))
 
     async def _record(
         self, connection: Connection, items: Sequence[Item]
@@ -414,17 +360,18 @@ class Poster:
         return found
 
     def _decide(self, loaded: Loaded) -> Decided | None:
-        """Decide without locks; None where a wallet is not known, or there is nothing to do.
+        """Decide without locks; None where that cannot be done, or there is nothing to do.
 
+        Terms are decided under locks, and so is what holds are open on: they may have expired.
         A wallet that was not there when it was looked for may have come since, and a refusal could
         not name the row that it rests on: with a lock it is looked for again.
         """
-        if not loaded.pending:
+        if not loaded.pending or loaded.has_terms:
             return None
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
         # What a batch before has left since is newer than what was read.
         read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
-        if len(read) < len(missing):
+        if len(read) < len(missing) or any(one.wallet.held for one in read.values()):
             return None
         return self._decide_on(known | read, loaded)
 
@@ -438,26 +385,29 @@ class Poster:
         if not decided.posting.posted and not decided.posting.refused:
             return None
         arguments = _writing_arguments(decided)
-        try:
-            return await connection.fetchrow(
-                self._sql["write_posting"], self._changed_at, *arguments
-            )
-        except asyncpg.PostgresError as error:
-            if error.sqlstate == _MISMATCH:
-                raise PostingMismatchError(str(error)) from error
-            raise
+        with mismatches_told():
+            return await connection.fetchrow(self._sql["write_moves"], self._changed_at, *arguments)
+
+    async def _committed_on_book(self, loaded: Loaded, posting: BookPosting) -> BatchResult:
+        """Forget what others may remember of these wallets, and tell as of any batch."""
+        self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
+        self._changed_at = max(self._changed_at, posting.moment)
+        return await self._told(loaded, posting)
 
     async def _committed(
         self, loaded: Loaded, decided: Decided, written: asyncpg.Record | None
     ) -> BatchResult:
         if written is not None:
             self._remember(loaded, decided, written)
+        return await self._told(loaded, decided.posting)
+
+    async def _told(self, loaded: Loaded, posting: Posting | BookPosting) -> BatchResult:
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
         if loaded.earlier:
             # Only the last batch's: the reconciler takes the marks that are left.
             self._to_forget = list(loaded.earlier)
-        return BatchResult(loaded.outcomes, decided.posting, loaded.is_partial)
+        return BatchResult(loaded.outcomes, posting, loaded.is_partial)
 
     def _remember(self, loaded: Loaded, decided: Decided, written: asyncpg.Record) -> None:
         """Keep what a commit has left for the next batch and for the relay."""
@@ -515,6 +465,10 @@ class Poster:
                 yield connection
 
 
+def _has_terms(row: RecordedView) -> bool:
+    return row["has_terms"] is True
+
+
 def _wallet_ids_of(pending: Iterable[Movement]) -> set[UUID]:
     """Return the ids of the wallets that transactions name."""
     ids: set[UUID] = set()
@@ -537,7 +491,7 @@ def _decide_batch(known: Mapping[UUID, VersionedWallet], pending: Sequence[Movem
 
 
 def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
-    """Return the arrays of the query `write_posting`, which stand behind its first argument.
+    """Return the arrays of the query `write_moves`, which stand behind its first argument.
 
     A row of a batch that was not committed has no version: no row has that, so nothing is written.
     """
@@ -552,9 +506,20 @@ def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
         [refusal.transaction_id for refusal in refused],
         [refusal.code.value for refusal in refused],
         [REFUSAL_DETAILS[refusal.code] for refusal in refused],
+        _limits(changed),
         list(decided.seen),
         [writing.row_version for writing in decided.seen.values()],
     )
+
+
+def _limits(changed: Sequence[LedgerWallet]) -> str | None:
+    """Return what of these wallets no move changes, and their events tell: see `outbox.wallets`."""
+    limits = {
+        str(wallet.id): [wallet.held, wallet.overdraft_limit]
+        for wallet in changed
+        if wallet.overdraft_limit or wallet.held
+    }
+    return orjson.dumps({"limits": limits}).decode() if limits else None
 
 
 @contextmanager

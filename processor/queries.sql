@@ -26,7 +26,7 @@ FROM record_transactions(
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
     t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
-    t.traceparent, t.reverses, t.created_at,
+    t.traceparent, t.reverses, t.created_at, t.has_terms,
     EXISTS (SELECT FROM unannounced_transactions WHERE partition = $2) AS is_any_unannounced
 FROM unnest($1::uuid[]) AS wanted (id)
 CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
@@ -38,7 +38,7 @@ WHERE t.status = 'PENDING';
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
     t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
-    t.traceparent, t.reverses, t.created_at,
+    t.traceparent, t.reverses, t.created_at, t.has_terms,
     EXISTS (SELECT FROM unannounced_transactions WHERE partition = $2) AS is_any_unannounced
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN transactions AS t ON t.id = wanted.id
@@ -52,7 +52,7 @@ FOR NO KEY UPDATE OF t;
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
     t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
-    t.traceparent, t.reverses, t.created_at, true AS is_any_unannounced
+    t.traceparent, t.reverses, t.created_at, t.has_terms, true AS is_any_unannounced
 FROM unnest($2::text[], $3::uuid[]) AS before (submitter, id)
 CROSS JOIN LATERAL (
     SELECT one.*
@@ -143,7 +143,7 @@ chain AS (
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
     t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
-    t.traceparent, t.reverses, t.created_at, true AS is_any_unannounced
+    t.traceparent, t.reverses, t.created_at, t.has_terms, true AS is_any_unannounced
 FROM (
     SELECT found.id FROM (SELECT chain.id FROM chain LIMIT $5) AS found
     WHERE found.id <> ALL ($1::uuid[])
@@ -183,11 +183,11 @@ INNER JOIN wallets AS w ON w.id = wanted.id
 ORDER BY w.id
 FOR NO KEY UPDATE OF w;
 
--- name: write_posting
--- A batch in one statement; see migrations/0009 to 0011 and 0016.
+-- name: write_moves
+-- A batch of plain moves in one statement; see migrations/0029.
 SELECT p.moment, p.row_version, p.completed_outbox_id
 FROM
-    write_posting(
+    write_moves(
         latest_change => $1,
         wallet_ids => $2,
         balances => $3,
@@ -203,9 +203,59 @@ FROM
         destination_balances => $13,
         refused_ids => $14,
         codes => $15,
-        details => $16
+        details => $16,
+        limits => $17::text::json
     ) AS p,
-    expect_wallets(wallet_ids => $17, row_versions => $18);
+    expect_wallets(wallet_ids => $18, row_versions => $19);
+
+-- name: read_terms
+-- What transactions ask for beyond moving an amount.
+SELECT * FROM book_terms(ids => $1);
+
+-- name: read_batch_members
+-- All members of atomic batches.
+SELECT * FROM book_batch_members(batch_ids => $1);
+
+-- name: read_holds
+-- These holds, and those of these wallets that are open and have expired.
+SELECT * FROM book_holds(ids => $1, wallet_ids => $2, moment => $3);
+
+-- name: read_originals
+-- Transactions that are to be reversed.
+SELECT * FROM book_originals(ids => $1);
+
+-- name: lock_book_wallets
+-- Wallets, locked in id order as every batch does.
+SELECT
+    w.id, w.kind::text, w.currency, w.status::text, w.balance, w.held, w.overdraft_limit,
+    w.version, w.forced_overdraft, w.updated_at
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN wallets AS w ON w.id = wanted.id
+ORDER BY w.id
+FOR NO KEY UPDATE OF w;
+
+-- name: read_moment
+-- The database's clock, with all locks taken.
+SELECT clock_timestamp();
+
+-- name: write_book
+-- A batch of transactions of every type; see migrations/0028.
+SELECT
+    write_book(
+        moment => $1,
+        wallets => $2,
+        entries => $3,
+        completed => $4,
+        legs => $5,
+        holds => $6,
+        expired_ids => $7,
+        reversed_ids => $8,
+        refused_ids => $9,
+        codes => $10,
+        details => $11,
+        states => $12::text::json,
+        reversal_states => $13::text::json
+    );
 
 -- name: quarantine
 -- Sets one PENDING transaction aside for an operator, and owes the event. No row if it is not

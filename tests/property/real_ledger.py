@@ -20,7 +20,8 @@ from contracts.record import RecordedRow, Submission, recorded_rows, recording_a
 from contracts.requests.transaction import TransactionCommand
 from contracts.requests.wallet import WalletStatus
 from dead_letters.operations import DeadLetters
-from processor.poster import Item, ItemOutcome, Poster, WalletCache
+from processor.poster import Item, ItemOutcome, Poster
+from processor.wallet_cache import WalletCache
 from reconciler.retry_queue import Sweep
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool, connect

@@ -11,7 +11,8 @@ from contracts.record import RECORDED_COLUMNS, Submission
 from ledger.state import Posting
 from processor.events.buffer import EventBuffer
 from processor.events.messages import event_message, owed_by, posted_message
-from processor.poster import BatchResult, Loaded, Poster, WalletCache
+from processor.poster import BatchResult, Loaded, Poster
+from processor.wallet_cache import WalletCache
 from runtime.amqp.publisher import Outgoing
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
@@ -30,7 +31,9 @@ async def _post(
 ) -> Posting:
     command = transfer_command(key, source, destination, amount)
     [transaction_id] = await record(database, [command])
-    return (await poster.post([transaction_id])).posting
+    posting = (await poster.post([transaction_id])).posting
+    assert isinstance(posting, Posting)
+    return posting
 
 
 async def test_wallets_of_the_last_batch_are_written_without_being_read(

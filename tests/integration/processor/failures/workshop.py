@@ -16,8 +16,9 @@ from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
 from processor.circuit import Circuit
 from processor.decoding import PartitionConsumer, partition_consumer
 from processor.pipeline import HELD_MAX_S, Pipeline
-from processor.poster import Poster, WalletCache
+from processor.poster import Poster
 from processor.replies import Forwarder, Replies
+from processor.wallet_cache import WalletCache
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Outgoing, Publisher
 from runtime.amqp.topology import check_queue

@@ -1,0 +1,169 @@
+"""The book as the database has it, for the ledger to decide on: rows in, its words out; pure.
+
+Shared by posting and previews. The rows are those of the functions `book_…` (migrations/0028).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from contracts.identifiers import external_wallet_id
+from contracts.money import exponent_of
+from contracts.representations.transaction import Row
+from ledger.state import (
+    NO_TERMS,
+    Condition,
+    Hold,
+    Instruction,
+    LedgerWallet,
+    Leg,
+    Original,
+    Terms,
+)
+from ledger.words import (
+    HoldStatus,
+    TransactionStatus,
+    TransactionType,
+    WalletKind,
+    WalletStatus,
+)
+
+_DIGITS: Final = 80
+"""More than any amount and exponent have together."""
+_UP: Final = Context(prec=_DIGITS, rounding=ROUND_CEILING)
+_DOWN: Final = Context(prec=_DIGITS, rounding=ROUND_FLOOR)
+
+
+def wallet_of(row: Row) -> LedgerWallet:
+    """Return a wallet; `held` may count holds that have expired."""
+    return LedgerWallet(
+        row["id"],
+        WalletKind(row["kind"]),
+        row["currency"],
+        WalletStatus(row["status"]),
+        row["balance"],
+        row["held"],
+        row["overdraft_limit"],
+        row["version"],
+        row["forced_overdraft"],
+    )
+
+
+def hold_of(row: Row) -> Hold:
+    """Return a row of `holds`."""
+    return Hold(
+        row["transaction_id"],
+        row["wallet_id"],
+        row["destination_wallet_id"],
+        row["currency"],
+        row["amount"],
+        row["captured"],
+        row["remaining"],
+        HoldStatus(row["status"]),
+        row["expires_at"],
+    )
+
+
+def original_of(row: Row) -> Original:
+    """Return a transaction that is to be reversed; its legs are none until its amount is known."""
+    legs = _legs(row["legs"])
+    source, destination = row["source_wallet_id"], row["destination_wallet_id"]
+    amount, currency = row["amount"], row["currency"]
+    if not legs and source and destination and amount:
+        external = external_wallet_id(currency)
+        legs = (
+            Leg(source, -amount, currency, is_external=source == external),
+            Leg(destination, amount, currency, is_external=destination == external),
+        )
+    return Original(
+        row["id"],
+        TransactionType(row["type"]),
+        TransactionStatus(row["status"]),
+        legs,
+        amount,
+        row["reversed_amount"],
+        is_whole_only=row["is_in_batch"] or amount is None,
+    )
+
+
+def instruction_of(row: Row, terms: Terms = NO_TERMS) -> Instruction:
+    """Return a transaction to decide, of a row whose first columns are RECORDED_COLUMNS."""
+    return Instruction(
+        row["id"],
+        TransactionType(row["type"]),
+        row["source_wallet_id"],
+        row["destination_wallet_id"],
+        row["amount"],
+        row["currency"],
+        terms,
+    )
+
+
+def terms_of(row: Row, wallets: Mapping[UUID, LedgerWallet]) -> Terms:
+    """Return a row of `book_terms`; a condition's amounts are in major units of its wallet.
+
+    Of a wallet that does not exist no condition is met, whatever its amounts are.
+    """
+    return Terms(
+        hold_id=row["hold_id"],
+        reverses=row["reverses"],
+        expires_in_s=row["expires_in_s"],
+        is_final=row["is_final"] is not False,
+        is_forced=bool(row["is_forced"]),
+        legs=_legs(row["legs"]),
+        valid_until=row["valid_until"],
+        batch_id=row["batch_id"],
+        conditions=tuple(_condition(one, wallets) for one in _json(row["conditions"])),
+    )
+
+
+def wallet_ids_of(
+    instructions: Iterable[Instruction], holds: Iterable[Hold], originals: Iterable[Original]
+) -> set[UUID]:
+    """Return the ids of every wallet that a decision on these may look at."""
+    ids: set[UUID | None] = set()
+    for one in instructions:
+        ids |= {one.source_wallet_id, one.destination_wallet_id}
+        ids |= {leg.wallet_id for leg in one.terms.legs}
+        ids |= {condition.wallet_id for condition in one.terms.conditions}
+    for hold in holds:
+        ids |= {hold.wallet_id, hold.destination_wallet_id}
+    for original in originals:
+        ids |= {leg.wallet_id for leg in original.legs}
+    return {one for one in ids if one is not None}
+
+
+def _legs(text: str | None) -> tuple[Leg, ...]:
+    return tuple(
+        Leg(UUID(wallet_id), amount, currency, is_external=is_external)
+        for wallet_id, currency, amount, is_external in _json(text)
+    )
+
+
+def _json(text: str | None) -> Sequence[Any]:
+    found: Sequence[Any] = orjson.loads(text) if text else ()
+    return found
+
+
+def _condition(one: Mapping[str, Any], wallets: Mapping[UUID, LedgerWallet]) -> Condition:
+    wallet_id = UUID(one["wallet_id"])
+    wallet = wallets.get(wallet_id)
+    if wallet is None:
+        return Condition(wallet_id)
+    return Condition(
+        wallet_id,
+        one.get("version"),
+        _minor(one.get("available_at_least"), wallet.currency, _UP),
+        _minor(one.get("balance_at_most"), wallet.currency, _DOWN),
+    )
+
+
+def _minor(text: str | None, currency: str, context: Context) -> int | None:
+    """Return the whole minor units that mean the same bound as an amount with more decimals."""
+    if text is None:
+        return None
+    scaled = context.scaleb(Decimal(text), exponent_of(currency))
+    return int(scaled.to_integral_value(context.rounding))

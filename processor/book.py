@@ -1,0 +1,250 @@
+"""Posting on the book: transactions of every type, decided on locked rows and written at once.
+
+All that a decision rests on changes only under the locks of its wallets: balances, holds, and what
+is left of a transaction to be reversed. So what is read behind those locks stays true until the
+commit. What names which wallets to lock is read before; it never changes.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from contracts.book import (
+    hold_of,
+    instruction_of,
+    original_of,
+    terms_of,
+    wallet_ids_of,
+    wallet_of,
+)
+from contracts.record import RecordedView
+from ledger.post import post_book
+from ledger.rules import REFUSAL_DETAILS
+from ledger.state import (
+    NO_TERMS,
+    BookPosting,
+    Hold,
+    Instruction,
+    LedgerWallet,
+    Original,
+    Settled,
+    WalletState,
+)
+from runtime.postgres.pool import Connection
+from runtime.postgres.queries import load_queries
+
+LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MISMATCH: Final = "AL001"
+"""What the database's functions raise where the rows are not those that were decided on."""
+
+
+class PostingMismatchError(Exception):
+    """The database changed other rows than were read; the batch was undone."""
+
+
+@contextmanager
+def mismatches_told() -> Iterator[None]:
+    """Raise PostingMismatchError for what the database says of other rows."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == _MISMATCH:
+            raise PostingMismatchError(str(error)) from error
+        raise
+
+
+class _Referred(NamedTuple):
+    """What transactions refer to."""
+
+    holds: list[Hold]
+    originals: list[Original]
+
+
+class BookPoster:
+    """Decides and writes batches inside a database transaction of the caller's."""
+
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
+        self._sql = load_queries("processor")
+
+    async def post(
+        self, connection: Connection, rows: Sequence[RecordedView], latest_change: datetime
+    ) -> BookPosting:
+        """Post PENDING rows in their order; raises PostingMismatchError.
+
+        The members of an atomic batch are posted with the first of them, although others may not
+        be among the rows. Nothing is posted before `latest_change`, so entries stay in time order.
+        """
+        terms = await self._terms(connection, rows)
+        rows, terms = await self._with_whole_batches(connection, rows, terms)
+        hold_ids = [one["hold_id"] for one in terms.values() if one["hold_id"]]
+        original_ids = [one["reverses"] for one in terms.values() if one["reverses"]]
+        drafts = [_instruction(row, terms, {}) for row in rows]
+        referred = await self._referred(connection, hold_ids, original_ids, (), latest_change)
+        wallets, changed_at = await self._locked(connection, wallet_ids_of(drafts, *referred))
+        moment = await connection.fetchval(self._sql["read_moment"])
+        moment = max(moment, changed_at, latest_change)
+        holding = [one.id for one in wallets.values() if one.held]
+        referred = await self._referred(connection, hold_ids, original_ids, holding, moment)
+        instructions = [_instruction(row, terms, wallets) for row in rows]
+        posting = post_book(wallets.values(), *referred, instructions, moment=moment)
+        with mismatches_told():
+            await connection.execute(self._sql["write_book"], *_writing_arguments(posting))
+        return posting
+
+    async def _terms(
+        self, connection: Connection, rows: Iterable[RecordedView]
+    ) -> dict[UUID, asyncpg.Record]:
+        ids = [row["id"] for row in rows if row["has_terms"]]
+        found = await connection.fetch(self._sql["read_terms"], ids) if ids else []
+        return {one["transaction_id"]: one for one in found}
+
+    async def _with_whole_batches(
+        self,
+        connection: Connection,
+        rows: Sequence[RecordedView],
+        terms: dict[UUID, asyncpg.Record],
+    ) -> tuple[Sequence[RecordedView], dict[UUID, asyncpg.Record]]:
+        """Return the rows with the members of each atomic batch side by side, all of them."""
+        batch_ids = {one["batch_id"] for one in terms.values() if one["batch_id"]}
+        if not batch_ids:
+            return rows, terms
+        members = await connection.fetch(self._sql["read_batch_members"], list(batch_ids))
+        ids = [one["transaction_id"] for one in members]
+        locked = await connection.fetch(self._sql["lock_pending"], ids, self._partition)
+        pending = {row["id"]: row for row in locked}
+        whole: dict[UUID, list[RecordedView]] = {one: [] for one in batch_ids}
+        for one in members:
+            if one["transaction_id"] in pending:
+                whole[one["batch_id"]].append(pending[one["transaction_id"]])
+        together: list[RecordedView] = []
+        for row in rows:
+            batch_id = terms[row["id"]]["batch_id"] if row["id"] in terms else None
+            together += [row] if batch_id is None else whole.pop(batch_id, ())
+        return together, await self._terms(connection, together)
+
+    async def _referred(
+        self,
+        connection: Connection,
+        hold_ids: Sequence[UUID],
+        original_ids: Sequence[UUID],
+        wallet_ids: Sequence[UUID],
+        moment: datetime,
+    ) -> _Referred:
+        """Return these holds, those of these wallets that have expired, and these originals."""
+        holds: list[asyncpg.Record] = []
+        originals: list[asyncpg.Record] = []
+        if hold_ids or wallet_ids:
+            holds = await connection.fetch(self._sql["read_holds"], hold_ids, wallet_ids, moment)
+        if original_ids:
+            originals = await connection.fetch(self._sql["read_originals"], original_ids)
+        return _Referred([hold_of(one) for one in holds], [original_of(one) for one in originals])
+
+    async def _locked(
+        self, connection: Connection, wallet_ids: Iterable[UUID]
+    ) -> tuple[dict[UUID, LedgerWallet], datetime]:
+        """Return the wallets that exist, locked, and when one of them was changed last."""
+        rows = await connection.fetch(self._sql["lock_book_wallets"], list(wallet_ids))
+        changed_at = max((row["updated_at"] for row in rows), default=LONG_AGO)
+        return {row["id"]: wallet_of(row) for row in rows}, changed_at
+
+
+def _instruction(
+    row: RecordedView, terms: dict[UUID, asyncpg.Record], wallets: dict[UUID, LedgerWallet]
+) -> Instruction:
+    found = terms.get(row["id"])
+    return instruction_of(row, NO_TERMS if found is None else terms_of(found, wallets))
+
+
+def _writing_arguments(posting: BookPosting) -> tuple[Any, ...]:
+    """Return the arguments of the query `write_book`."""
+    on_legs = [one for one in posting.posted if one.is_on_legs]
+    return (
+        posting.moment,
+        [(w.id, w.balance, w.held, w.version, w.forced_overdraft) for w in posting.wallets],
+        [entry for one in posting.posted for entry in one.entries],
+        [_completion(one) for one in posting.posted],
+        [line for one in on_legs for line in _leg_lines(one)],
+        [_hold_state(one) for one in posting.holds],
+        [hold.id for hold, _ in posting.expired],
+        posting.reversed,
+        [one.transaction_id for one in posting.refused],
+        [one.code.value for one in posting.refused],
+        [REFUSAL_DETAILS[one.code] for one in posting.refused],
+        _states(posting),
+        _reversal_states(posting),
+    )
+
+
+def _completion(one: Settled) -> tuple[Any, ...]:
+    """Return a row of the type `completion`: the wallets of a plan are known by now."""
+    debit, credit = (None, None) if one.is_on_legs or not one.entries else one.entries
+    instruction = one.instruction
+    return (
+        one.transaction_id,
+        instruction.source_wallet_id or (debit and debit.wallet_id),
+        instruction.destination_wallet_id or (credit and credit.wallet_id),
+        one.amount,
+        debit and debit.sequence,
+        credit and credit.sequence,
+    )
+
+
+def _leg_lines(one: Settled) -> Iterable[tuple[Any, ...]]:
+    for position, (leg, entry) in enumerate(zip(one.legs, one.entries, strict=True), start=1):
+        yield (
+            one.transaction_id,
+            position,
+            leg.wallet_id,
+            leg.currency,
+            leg.amount,
+            leg.is_external,
+            entry.sequence,
+        )
+
+
+def _hold_state(hold: Hold) -> tuple[Any, ...]:
+    return (
+        hold.id,
+        hold.wallet_id,
+        hold.destination_wallet_id,
+        hold.currency,
+        hold.amount,
+        hold.captured,
+        hold.remaining,
+        hold.status.value,
+        hold.expires_at,
+    )
+
+
+def _states(posting: BookPosting) -> str:
+    """Return the JSON of the wallets as each transaction left them: see `outbox.wallets`."""
+    return _states_json(
+        {one.transaction_id: one.wallets for one in posting.posted}
+        | {hold.id: (state,) for hold, state in posting.expired}
+    )
+
+
+def _reversal_states(posting: BookPosting) -> str:
+    """Return the same of the transactions that are reversed, as the reversal left their wallets."""
+    return _states_json(
+        {
+            reverses: one.wallets
+            for one in posting.posted
+            if (reverses := one.instruction.terms.reverses) is not None
+            and reverses in posting.reversed
+        }
+    )
+
+
+def _states_json(states: Mapping[UUID, Sequence[WalletState]]) -> str:
+    written = {
+        str(transaction_id): [[str(wallet_id), *numbers] for wallet_id, *numbers in wallets]
+        for transaction_id, wallets in states.items()
+    }
+    return orjson.dumps(written).decode()
