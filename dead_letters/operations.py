@@ -275,6 +275,7 @@ class DeadLetters:
             plan.event_type,
             plan.transaction_id,
             plan.occurred_at,
+            plan.wallets,
         )
         detail = "its event is owed again, under the same event id"
         ids = (plan.transaction_id,)

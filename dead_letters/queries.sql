@@ -161,8 +161,8 @@ FROM (
 
 -- name: owe_event_again
 -- An event that was set aside is owed anew; `origin_id` keeps its event id.
-INSERT INTO outbox (id, event_type, transaction_ids, created_at, origin_id)
-VALUES (uuid_v7(clock_us()), $2, ARRAY[$3::uuid], $4, $1);
+INSERT INTO outbox (id, event_type, transaction_ids, created_at, origin_id, wallets)
+VALUES (uuid_v7(clock_us()), $2, ARRAY[$3::uuid], $4, $1, $5::text::json);
 
 -- name: insert_audit
 -- Who did what to which dead letter.

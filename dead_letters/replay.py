@@ -62,6 +62,8 @@ class OweAgain:
     event_type: str
     transaction_id: UUID
     occurred_at: datetime
+    wallets: str
+    """JSON in the form of the column `outbox.wallets`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def _owed_again(letter: DeadLetter) -> OweAgain | StillPoison:
             event["event_type"],
             UUID(event["transaction_id"]),
             datetime.fromisoformat(event["occurred_at"]),
+            orjson.dumps(event.get("wallets", {})).decode(),
         )
     except (ValueError, KeyError, TypeError) as error:
         return StillPoison(f"the body names no event: {error!r}"[:DETAIL_MAX])

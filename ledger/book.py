@@ -70,7 +70,7 @@ class Book:
     def state_of(self, wallet_id: UUID) -> WalletState:
         """Return a wallet as it is now."""
         one = self.wallets[wallet_id]
-        return WalletState(one.id, one.version, one.balance, one.held, one.available)
+        return WalletState(one.id, one.version, one.balance, one.held, one.available, one.currency)
 
     def states_of(self, legs: Iterable[Leg]) -> tuple[WalletState, ...]:
         """Return the wallets of legs as they are now, each once, without external ones."""

@@ -42,8 +42,6 @@ _CLOSED: Final = WalletStatus.CLOSED
 _FROZEN: Final = WalletStatus.FROZEN
 _DEPOSIT: Final = TransactionType.DEPOSIT
 _WITHDRAWAL: Final = TransactionType.WITHDRAWAL
-_EXTERNAL_MAY_GIVE: Final = frozenset({TransactionType.DEPOSIT, TransactionType.REVERSAL})
-_EXTERNAL_MAY_TAKE: Final = frozenset({TransactionType.WITHDRAWAL, TransactionType.REVERSAL})
 
 
 def refusal_of(
@@ -119,11 +117,9 @@ def _is_external_misused(
     kind: TransactionType, source: LedgerWallet | None, destination: LedgerWallet | None
 ) -> bool:
     """Whether an external wallet gives or takes in a transaction of a type where it may not."""
-    if source is not None and source.kind is _EXTERNAL and kind not in _EXTERNAL_MAY_GIVE:
+    if source is not None and source.kind is _EXTERNAL and kind is not _DEPOSIT:
         return True
-    return (
-        destination is not None and destination.kind is _EXTERNAL and kind not in _EXTERNAL_MAY_TAKE
-    )
+    return destination is not None and destination.kind is _EXTERNAL and kind is not _WITHDRAWAL
 
 
 def _is_other_currency(

@@ -209,6 +209,7 @@ class WalletState(NamedTuple):
     balance: int
     held: int
     available: int
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)

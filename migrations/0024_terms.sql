@@ -91,6 +91,6 @@ ALTER TABLE wallets ADD COLUMN forced_overdraft bigint NOT NULL DEFAULT 0;
 
 -- The state that the commit left wallets in, for its events. Of an `outbox` row whose transactions
 -- are plain: {"limits": {wallet id: [held, overdraft limit]}} of those wallets where one of them is
--- not 0; of any other {transaction id: [[wallet id, version, balance, held, available], ...]}.
+-- not 0; of any other {transaction id: [[wallet id, version, balance, held, available, currency], ...]}.
 ALTER TABLE outbox ADD COLUMN wallets json;
 ALTER TABLE refused_events ADD COLUMN wallets json;

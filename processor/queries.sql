@@ -304,7 +304,7 @@ SET claimed_by = $3, claimed_until = clock_timestamp() + make_interval(secs => $
 FROM oldest
 WHERE o.id = oldest.id
 RETURNING
-    o.id, o.event_type, o.transaction_ids, o.created_at, o.origin_id,
+    o.id, o.event_type, o.transaction_ids, o.created_at, o.origin_id, o.wallets,
     extract(EPOCH FROM clock_timestamp() - o.created_at)::double precision AS age_s,
     set_config('synchronous_commit', 'off', true);
 
@@ -327,7 +327,7 @@ DELETE FROM outbox WHERE id = ANY ($1::uuid[]) AND claimed_by = $2;
 -- try, and those that are set aside ($6 to $10) become dead letters. Their rows leave in this commit.
 WITH ended AS (
     DELETE FROM outbox WHERE id = ANY ($1::uuid[]) AND claimed_by = $2
-    RETURNING id, coalesce(origin_id, id) AS origin_id, event_type, created_at
+    RETURNING id, coalesce(origin_id, id) AS origin_id, event_type, created_at, wallets
 ),
 
 moment AS MATERIALIZED (
@@ -345,11 +345,11 @@ refused AS (
 
 in_line AS (
     INSERT INTO refused_events (
-        id, routing_key, origin_id, event_type, transaction_ids, occurred_at, refused_at
+        id, routing_key, origin_id, event_type, transaction_ids, occurred_at, refused_at, wallets
     )
     SELECT
         uuid_v7(moment.at_us, refused.position::integer), refused.routing_key, ended.origin_id,
-        ended.event_type, refused.ids, ended.created_at, clock_timestamp()
+        ended.event_type, refused.ids, ended.created_at, clock_timestamp(), ended.wallets
     FROM refused
     INNER JOIN ended ON ended.id = refused.outbox_id
     CROSS JOIN moment
@@ -408,7 +408,7 @@ SET claimed_by = $2, claimed_until = clock_timestamp() + make_interval(secs => $
 FROM first
 WHERE r.id = first.id
 RETURNING
-    r.id, r.origin_id, r.event_type, r.transaction_ids, r.occurred_at, r.attempts,
+    r.id, r.origin_id, r.event_type, r.transaction_ids, r.occurred_at, r.attempts, r.wallets,
     set_config('synchronous_commit', 'off', true);
 
 -- name: settle_refused

@@ -7,6 +7,8 @@ documents byte by byte.
 """
 
 import functools
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring as quoted
 from operator import itemgetter
@@ -19,7 +21,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 from contracts.identifiers import external_wallet_id, reference_of
 from contracts.money import format_minor
 from contracts.requests.transaction import Channel
-from ledger.words import FailureCode, TransactionStatus, TransactionType, WalletStatus
+from ledger.state import WalletState
+from ledger.words import FailureCode, HoldStatus, TransactionStatus, TransactionType, WalletStatus
 
 
 class Row(Protocol):
@@ -114,6 +117,16 @@ class Balance(BaseModel):
     at: Timestamp
 
 
+class WalletAfter(BaseModel):
+    """A wallet as a transaction left it."""
+
+    wallet_id: UUID
+    version: int
+    balance: Amount
+    held: Amount
+    available: Amount
+
+
 class TransactionEvent(Transaction):
     """A transaction's change of state, at least once; duplicates share `event_id`."""
 
@@ -123,8 +136,12 @@ class TransactionEvent(Transaction):
         "transaction.failed",
         "transaction.reversed",
         "transaction.quarantined",
+        "transaction.hold_expired",
     ]
     occurred_at: Timestamp
+    wallets: list[WalletAfter] = Field(
+        description="The customers' and internal wallets that it touched, as it left them"
+    )
 
 
 _EMPTY: Final[Json] = {}
@@ -241,13 +258,32 @@ def render_wallet_entry(row: Row) -> Json:
     }
 
 
-def render_event(transaction: Json, *, event_id: str, event_type: str, occurred_at: str) -> Json:
+def render_event(
+    transaction: Json,
+    *,
+    event_id: str,
+    event_type: str,
+    occurred_at: str,
+    wallets: Sequence[WalletState] = (),
+) -> Json:
     """Return a rendered transaction as the event that tells of it."""
     return {
         "event_id": event_id,
         "event_type": event_type,
         "occurred_at": occurred_at,
         **transaction,
+        "wallets": [_wallet_after(one) for one in wallets],
+    }
+
+
+def _wallet_after(state: WalletState) -> Json:
+    currency = state.currency
+    return {
+        "wallet_id": str(state.wallet_id),
+        "version": state.version,
+        "balance": format_minor(state.balance, currency),
+        "held": format_minor(state.held, currency),
+        "available": format_minor(state.available, currency),
     }
 
 
@@ -326,20 +362,81 @@ def posted_row(row: Row) -> PostedRow | None:
     return PostedRow(*_POSTED_COLUMNS(row)) if is_plain else None
 
 
-def event_body(row: Row, *, event_id: str, event_type: str, occurred_at: str) -> bytes:
-    """Return the JSON of the event that tells of a row of `transaction_views`."""
-    posted = posted_row(row)
+Limits: TypeAlias = Mapping[str, Sequence[int]]
+"""Of wallets by their ids: what is held, and the overdraft limit; both are 0 of those not here."""
+
+NO_LIMITS: Final[Limits] = {}
+_NOTHING: Final = (0, 0)
+
+
+def event_body(
+    row: Row,
+    *,
+    event_id: str,
+    event_type: str,
+    occurred_at: str,
+    wallets: Sequence[WalletState] | None = None,
+    limits: Limits = NO_LIMITS,
+) -> bytes:
+    """Return the JSON of the event that tells of a row of `transaction_views`.
+
+    `wallets` as the commit left them; None where they follow from the entries and from `limits`.
+    The row may have changed since: what it says of its state is as the event has it.
+    """
+    decided = _as_decided(row, event_type)
+    posted = posted_row(decided) if wallets is None else None
     if posted is not None:
         return posted_event_body(
-            posted, event_id=event_id, event_type=event_type, occurred_at=occurred_at
+            posted, event_id=event_id, event_type=event_type, occurred_at=occurred_at, limits=limits
         )
-    transaction = render_transaction(row)
     return orjson.dumps(
-        render_event(transaction, event_id=event_id, event_type=event_type, occurred_at=occurred_at)
+        render_event(
+            render_transaction(decided),
+            event_id=event_id,
+            event_type=event_type,
+            occurred_at=occurred_at,
+            wallets=wallets or (),
+        )
     )
 
 
-def posted_event_body(row: PostedRow, *, event_id: str, event_type: str, occurred_at: str) -> bytes:
+_DECIDED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "transaction.completed": {
+        "status": TransactionStatus.COMPLETED,
+        "reversed_by": None,
+        "reversals": None,
+        "reversed_amount": None,
+    },
+    "transaction.quarantined": {
+        "status": TransactionStatus.QUARANTINED,
+        "failure_code": None,
+        "completed_at": None,
+    },
+}
+"""What the columns of a row had when its event was decided, where they may change later."""
+
+
+def _as_decided(row: Row, event_type: str) -> Row:
+    changed = _DECIDED.get(event_type, {})
+    if event_type == "transaction.completed" and row["type"] == TransactionType.HOLD:
+        changed = {**changed, "hold": _as_opened(row)}
+    return ChainMap(changed, row) if changed else row  # type: ignore[arg-type]  # only read by name
+
+
+def _as_opened(row: Row) -> str:
+    """Return a hold as it was when it was posted, in the form of the view's column."""
+    *_, expires_at = orjson.loads(row["hold"])
+    return orjson.dumps([HoldStatus.OPEN, row["amount"], 0, expires_at]).decode()
+
+
+def posted_event_body(
+    row: PostedRow,
+    *,
+    event_id: str,
+    event_type: str,
+    occurred_at: str,
+    limits: Limits = NO_LIMITS,
+) -> bytes:
     """Return the same bytes for a posted row: names and values in `TransactionEvent`'s order."""
     (
         transaction_id, key, submitter, channel, kind, source_id, destination_id, minor, currency,
@@ -352,6 +449,14 @@ def posted_event_body(row: PostedRow, *, event_id: str, event_type: str, occurre
         _quoted_external(currency),
     )
     amount = format_minor(minor, currency)
+    wallets = ",".join(
+        _wallet_after_text(wallet, version, after, currency, limits)
+        for wallet, version, after in (
+            (source, debit, source_after),
+            (destination, credit, destination_after),
+        )
+        if wallet != external
+    )
     return (
         f'{{"event_id":"{event_id}","event_type":"{event_type}","occurred_at":"{occurred_at}",'
         f'"id":"{transaction_id}","reference":"{reference_of(transaction_id)}",'
@@ -369,8 +474,20 @@ def posted_event_body(row: PostedRow, *, event_id: str, event_type: str, occurre
         f'"balance_before":"{format_minor(destination_after - minor, currency)}",'
         f'"balance_after":"{format_minor(destination_after, currency)}"}}],'
         f'"created_at":"{format_moment(created_at)}",'
-        f'"completed_at":"{format_moment(completed_at)}"}}'
+        f'"completed_at":"{format_moment(completed_at)}","wallets":[{wallets}]}}'
     ).encode()
+
+
+def _wallet_after_text(
+    quoted_id: str, version: int, balance: int, currency: str, limits: Limits
+) -> str:
+    """Return what `_wallet_after` comes to as JSON."""
+    held, limit = limits.get(quoted_id[1:-1], _NOTHING) if limits else _NOTHING
+    return (
+        f'{{"wallet_id":{quoted_id},"version":{version},'
+        f'"balance":"{format_minor(balance, currency)}","held":"{format_minor(held, currency)}",'
+        f'"available":"{format_minor(balance - held + limit, currency)}"}}'
+    )
 
 
 @functools.cache  # as many answers as currencies

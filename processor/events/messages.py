@@ -8,7 +8,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -17,6 +17,8 @@ import structlog
 from contracts.identifiers import event_id
 from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER, DeadLetterReason
 from contracts.representations.transaction import (
+    NO_LIMITS,
+    Limits,
     PostedRow,
     Row,
     event_body,
@@ -24,12 +26,15 @@ from contracts.representations.transaction import (
     posted_event_body,
 )
 from contracts.topology import EVENTS_EXCHANGE
+from ledger.state import WalletState
 from processor import metrics
 from processor.events.buffer import BufferedBatch
 from runtime.amqp.publisher import Outgoing
 
 DETAIL_MAX: Final = 500
 """Characters of an error: enough to recognize it."""
+SEVERAL_CURRENCIES: Final = "several"
+"""Stands for the currency in the routing key of a journal in more than one."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 log = structlog.get_logger()
@@ -48,10 +53,38 @@ class Owed(NamedTuple):
     """Whether none stand behind them."""
     origin_id: UUID | None = None
     """The row that they were owed by first, where it was another: event ids are made of it."""
+    wallets: str | None = None
+    """JSON of what the commit left wallets as: see the column `outbox.wallets`."""
 
     def event_id(self, transaction_id: UUID) -> str:
         """Return the id of one transaction's event: the same however often it is owed anew."""
         return event_id(self.origin_id or self.outbox_id, transaction_id)
+
+    def wallets_after(self) -> "WalletsAfter":
+        """Return what is known of the wallets; nothing means that they follow from the entries."""
+        return WalletsAfter({} if self.wallets is None else orjson.loads(self.wallets))
+
+
+class WalletsAfter:
+    """Wallets as a commit left them."""
+
+    def __init__(self, known: Mapping[str, Any]) -> None:
+        """`known` has the form of the column `outbox.wallets`."""
+        self._known = known
+        self.limits: Limits = known.get("limits", {})
+
+    def of(self, transaction_id: UUID) -> list[WalletState] | None:
+        """Return those that one transaction touched; None where they follow from its entries."""
+        found = self._known.get(str(transaction_id))
+        return None if found is None else [WalletState(UUID(one), *rest) for one, *rest in found]
+
+    def only(self, transaction_id: UUID) -> Mapping[str, Any]:
+        """Return what is known for one transaction's event, in the same form."""
+        key = str(transaction_id)
+        return {key: self._known[key]} if key in self._known else {"limits": self.limits}
+
+
+NOTHING_KNOWN: Final = WalletsAfter({})
 
 
 class Place(NamedTuple):
@@ -91,7 +124,12 @@ def owed_by(row: Row) -> Owed:
     """Return the events that an outbox row stands for, in the order of its transactions."""
     at = format_moment(row["created_at"])
     return Owed(
-        row["id"], row["event_type"], at, row["transaction_ids"], origin_id=row["origin_id"]
+        row["id"],
+        row["event_type"],
+        at,
+        row["transaction_ids"],
+        origin_id=row["origin_id"],
+        wallets=row["wallets"],
     )
 
 
@@ -139,10 +177,11 @@ def _build_each(parts: Sequence[Owed], sources: Sequence[Source]) -> BuiltFlight
 
 
 def _messages(part: Owed, source: Source) -> list[Outgoing]:
+    after = part.wallets_after()
     if isinstance(source, BufferedBatch):
         posted = source.rows(part.start, part.start + len(part.transaction_ids))
-        return [posted_message(part, row) for row in posted]
-    return [event_message(part, _found(source, one)) for one in part.transaction_ids]
+        return [posted_message(part, row, after.limits) for row in posted]
+    return [event_message(part, _found(source, one), after) for one in part.transaction_ids]
 
 
 def _found(rows: Mapping[UUID, Row], transaction_id: UUID) -> Row:
@@ -152,32 +191,35 @@ def _found(rows: Mapping[UUID, Row], transaction_id: UUID) -> Row:
     return row
 
 
-def event_message(owed: Owed, transaction: Row) -> Outgoing:
+def event_message(owed: Owed, transaction: Row, after: WalletsAfter = NOTHING_KNOWN) -> Outgoing:
     """Return the message that tells of a row of `transaction_views`, as it is now."""
     body = event_body(
         transaction,
         event_id=owed.event_id(transaction["id"]),
         event_type=f"transaction.{owed.event_type}",
         occurred_at=owed.occurred_at,
+        wallets=after.of(transaction["id"]),
+        limits=after.limits,
     )
     headers = _trace_headers(transaction["traceparent"], transaction["request_id"])
     return _message(owed.event_type, transaction["type"], transaction["currency"], body, headers)
 
 
-def posted_message(owed: Owed, transaction: PostedRow) -> Outgoing:
+def posted_message(owed: Owed, transaction: PostedRow, limits: Limits = NO_LIMITS) -> Outgoing:
     """Return the same for a row that is known to be posted."""
     body = posted_event_body(
         transaction,
         event_id=owed.event_id(transaction.id),
         event_type=f"transaction.{owed.event_type}",
         occurred_at=owed.occurred_at,
+        limits=limits,
     )
     headers = _trace_headers(transaction.traceparent, transaction.request_id)
     return _message(owed.event_type, transaction.type, transaction.currency, body, headers)
 
 
 def _message(
-    event_type: str, kind: str, currency: str, body: bytes, headers: dict[str, str]
+    event_type: str, kind: str, currency: str | None, body: bytes, headers: dict[str, str]
 ) -> Outgoing:
     return Outgoing(
         exchange=EVENTS_EXCHANGE,
@@ -191,8 +233,8 @@ def _message(
 
 
 @functools.cache  # as many answers as types and currencies
-def _routing_key(event_type: str, kind: str, currency: str) -> str:
-    return f"transaction.{event_type}.{kind}.{currency}"
+def _routing_key(event_type: str, kind: str, currency: str | None) -> str:
+    return f"transaction.{event_type}.{kind}.{currency or SEVERAL_CURRENCIES}"
 
 
 @functools.cache
@@ -238,6 +280,7 @@ def set_aside(
             "origin_id": str(owed.origin_id or owed.outbox_id),
             "transaction_id": str(transaction_id),
             "occurred_at": owed.occurred_at,
+            "wallets": owed.wallets_after().only(transaction_id),
         }
     )
     return SetAsideEvent(Place(owed.outbox_id, transaction_id), reason, _storable(detail), body)

@@ -132,6 +132,7 @@ class Outbox:
             format_moment(row["occurred_at"]),
             row["transaction_ids"],
             origin_id=row["origin_id"],
+            wallets=row["wallets"],
         )
         return Waiting(row["id"], owed, row["attempts"])
 

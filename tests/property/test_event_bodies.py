@@ -1,5 +1,6 @@
 """Events written out as text are the documents that a reader of the transaction gets."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.identifiers import external_wallet_id
 from contracts.representations.transaction import event_body, render_event, render_transaction
+from ledger.state import WalletState
 
 _MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 _TEXT = st.text(max_size=30)
@@ -59,14 +61,36 @@ def _rows(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@given(_rows(), st.uuids())
-def test_a_body_is_the_document_as_json(row: dict[str, Any], event_id: UUID) -> None:
-    event = {
+@given(_rows(), st.uuids(), st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)))
+def test_a_body_is_the_document_as_json(
+    row: dict[str, Any], event_id: UUID, limits: tuple[int, int]
+) -> None:
+    names = {
         "event_id": str(event_id),
-        "event_type": "transaction.completed",
+        "event_type": "transaction.reversed",
         "occurred_at": "2026-11-21T12:00:00.000000Z",
     }
+    limited = {str(row["source_wallet_id"]): limits}
 
-    body = event_body(row, **event)
+    body = event_body(row, wallets=None, limits=limited, **names)
 
-    assert body == orjson.dumps(render_event(render_transaction(row), **event))
+    assert body == orjson.dumps(
+        render_event(render_transaction(row), wallets=_wallets_after(row, limited), **names)
+    )
+
+
+def _wallets_after(row: dict[str, Any], limits: Mapping[str, tuple[int, int]]) -> list[WalletState]:
+    """Return what follows from the entries of a row that is posted, and no part of a reversal."""
+    if row["source_sequence"] is None or row["reverses"] or row["reversed_by"]:
+        return []
+    states = []
+    for side in ("source", "destination"):
+        wallet_id, balance = row[f"{side}_wallet_id"], row[f"{side}_balance_after"]
+        if wallet_id != external_wallet_id(row["currency"]):
+            held, limit = limits.get(str(wallet_id), (0, 0))
+            available = balance - held + limit
+            version = row[f"{side}_sequence"]
+            states.append(
+                WalletState(wallet_id, version, balance, held, available, row["currency"])
+            )
+    return states

@@ -20,7 +20,7 @@ from tests.integration.processor.books import add_wallets, open_pool, record, tr
 from tests.integration.processor.correspondents import Listener, ended, listening
 from tests.support import Upstream, deposit, requested, transfer, withdrawal
 
-_OWN = {"event_id", "event_type", "occurred_at"}
+_OWN = {"event_id", "event_type", "occurred_at", "wallets"}
 
 
 async def _event_of(listener: Listener, transaction_id: str) -> tuple[Any, dict[str, Any]]:
