@@ -350,7 +350,7 @@ def pending_view(submission: Submission, row: RecordedRow) -> bytes:
     is written out.
     """
     command = submission.command
-    minor, currency = command.money
+    minor, currency = command.plain_money
     external = external_wallet_id(currency)
     return (
         b'{"id":"%b","reference":"%b","idempotency_key":%b,"submitter":%b,"channel":"http",'

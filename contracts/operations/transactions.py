@@ -22,7 +22,8 @@ from contracts.representations.pages import (
     TransactionPage,
 )
 from contracts.representations.transaction import Transaction
-from contracts.requests.transaction import BATCH_MAX, TransactionRequest
+from contracts.requests.terms import TransactionRequest
+from contracts.requests.transaction import BATCH_MAX
 from contracts.scopes import Scope
 
 _SUBMIT: Final = Operation(

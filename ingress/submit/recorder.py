@@ -242,7 +242,7 @@ class Recorder:
         return posting_partition(
             command.source_wallet_id,
             command.destination_wallet_id,
-            command.money.currency,
+            command.currency,
             count=self._partitions,
         )
 
