@@ -34,7 +34,12 @@ from contracts.money import format_minor
 from contracts.operations import WAIT_S_MAX
 from contracts.problems import ContractError, FieldError, ProblemCode
 from contracts.record import RecordedRow, Submission
-from contracts.representations.transaction import Json, format_moment, render_transaction
+from contracts.representations.transaction import (
+    Json,
+    format_moment,
+    plain_terms,
+    render_transaction,
+)
 from contracts.requests.transaction import (
     FINAL_STATUSES,
     TransactionCommand,
@@ -356,7 +361,7 @@ def pending_view(submission: Submission, row: RecordedRow) -> bytes:
         b'{"id":"%b","reference":"%b","idempotency_key":%b,"submitter":%b,"channel":"http",'
         b'"type":"%b","source_wallet_id":%b,"destination_wallet_id":%b,"amount":"%b",'
         b'"currency":"%b","status":"PENDING","failure":null,"description":%b,"metadata":%b,'
-        b'"reverses":null,"reversed_by":null,"entries":[],"created_at":"%b","completed_at":null}'
+        b'"reverses":null,"reversed_by":null,"entries":[],"created_at":"%b","completed_at":null,%b}'
     ) % (
         str(row.id).encode(),
         reference_of(row.id).encode(),
@@ -370,6 +375,7 @@ def pending_view(submission: Submission, row: RecordedRow) -> bytes:
         orjson.dumps(command.description),
         command.metadata,
         format_moment(row.created_at).encode(),
+        plain_terms(currency).encode(),
     )
 
 
