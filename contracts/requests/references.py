@@ -6,21 +6,19 @@ by the batch that each of them is recorded with.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
 from contracts.money import AmountError, Money, amount_minor
 from contracts.problems import ContractError, FieldError
+from contracts.representations.transaction import Row
 from contracts.requests.terms import RequestedTerms
 from contracts.requests.transaction import TransactionCommand
 from ledger.words import TransactionType
-
-Row = Mapping[str, Any]
-"""A row of `transaction_views`, with the columns type, source_wallet_id, destination_wallet_id and
-currency."""
 
 
 def other_id(command: TransactionCommand) -> UUID | None:
@@ -31,8 +29,8 @@ def other_id(command: TransactionCommand) -> UUID | None:
 def resolved(command: TransactionCommand, row: Row | None) -> TransactionCommand:
     """Return a command that names another transaction with its wallets, currency and amount.
 
-    `row` is that transaction, None where there is none: then wallets, currency and amount stay
-    unknown, and posting refuses it. Raises ContractError where the amount does not fit the
+    `row` is that transaction, as `transaction_views` or the table has it, None where there is none:
+    then wallets, currency and amount stay unknown, and posting refuses it. Raises ContractError where the amount does not fit the
     currency. Any other command is returned as it is.
     """
     terms = command.terms
@@ -123,5 +121,5 @@ def _atomic_faults(commands: Sequence[TransactionCommand]) -> list[FieldError]:
     return faults
 
 
-def _execute_at(command: TransactionCommand) -> Any:
+def _execute_at(command: TransactionCommand) -> datetime | None:
     return None if command.terms is None else command.terms.execute_at

@@ -13,7 +13,15 @@ from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    Strict,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from contracts.identifiers import external_wallet_id
@@ -169,6 +177,12 @@ def _describe_fits(schema: dict[str, Any]) -> None:
     ]
 
 
+_KEY_SCHEMAS: Final[list[JsonValue]] = [
+    {"type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_MAX},
+    {"type": "null"},
+]
+
+
 class TransactionRequest(BaseModel):
     """What a client submits: the body of one transaction."""
 
@@ -233,17 +247,7 @@ class TransactionRequest(BaseModel):
         default=None,
         description="Instead of the header Idempotency-Key",
         # Checked by checked_key, whose answer has a code of its own.
-        json_schema_extra={
-            "anyOf": [
-                {
-                    "type": "string",
-                    "pattern": "^[!-~]+$",
-                    "minLength": 1,
-                    "maxLength": IDEMPOTENCY_KEY_MAX,
-                },
-                {"type": "null"},
-            ]
-        },
+        json_schema_extra={"anyOf": _KEY_SCHEMAS},
     )
 
     @property
@@ -251,6 +255,24 @@ class TransactionRequest(BaseModel):
         """Whether it moves an amount and asks for nothing else."""
         times = (self.valid_until, self.execute_at, self.conditions)
         return self.type in PLAIN_TYPES and all(one is None for one in times)
+
+
+class ReversalRequest(BaseModel):
+    """What a client says of a reversal whose transaction the path names."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    amount: AmountText | None = Field(default=None, description="By default the rest")
+    force: bool | None = Field(
+        default=None, description="`true`: it may overdraw; needs the scope `operations`"
+    )
+    description: Description | None = None
+    metadata: Metadata = b"{}"
+    idempotency_key: str | None = Field(
+        default=None,
+        description="Instead of the header Idempotency-Key",
+        json_schema_extra={"anyOf": _KEY_SCHEMAS},
+    )
 
 
 def faults_of(request: TransactionRequest) -> Iterator[FieldError]:

@@ -23,6 +23,7 @@ from contracts.problems import ERRORS_MAX, ContractError, FieldError, ProblemCod
 from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
 from contracts.requests.terms import (
     RequestedTerms,
+    ReversalRequest,
     TransactionRequest,
     content_of,
     faults_of,
@@ -160,6 +161,20 @@ def command_of(body: object, *, header_key: str | None = None) -> TransactionCom
     if plain is None:
         return judged_command(body, header_key=header_key)
     return _command(plain, checked_key(_one_key(header_key, plain.idempotency_key)))
+
+
+def reversal_of(
+    transaction_id: UUID, body: object, *, header_key: str | None = None
+) -> TransactionCommand:
+    """Return the reversal of a transaction that a body says the rest of; raises ContractError.
+
+    It is the same request, with the same fingerprint, as one whose body names the transaction.
+    """
+    if not isinstance(body, dict):
+        raise ContractError.invalid_fields([FieldError("", "a JSON object is expected")])
+    refuse_unknown(body, ReversalRequest.model_fields)
+    whole = {**body, "type": TransactionType.REVERSAL.value, "reverses": str(transaction_id)}
+    return judged_command(whole, header_key=header_key)
 
 
 class PlainRequest(NamedTuple):
