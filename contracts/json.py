@@ -16,8 +16,9 @@ JSON_DEPTH_MAX: Final = 32
 JSON_VALUES_MAX: Final = 64_000
 """Members of objects and elements of lists in a body: a thousand transactions with all ten fields
 and more than fifty values of metadata each. Each costs up to a microsecond of the loop."""
-COLONS_PER_TRANSACTION_MAX: Final = 5_000
-"""Its fields, a full description, key and metadata hold fewer (9 + 500 + 255 + 4096)."""
+COLONS_PER_TRANSACTION_MAX: Final = 6_000
+"""Its fields, moments, legs and conditions, a full description, key and metadata hold fewer
+(18 + 6 + 400 + 80 + 500 + 255 + 4096)."""
 NAME_SHOWN_MAX: Final = 100
 """Characters of a client's own name in a sentence of ours; a name may be as long as the body."""
 

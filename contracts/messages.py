@@ -21,11 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.json import TooManyFieldsError, content_type_error, decode_json
 from contracts.problems import ContractError, ProblemCode
 from contracts.representations.transaction import Json
+from contracts.requests.fields import IdempotencyKey
+from contracts.requests.references import atomic
+from contracts.requests.terms import TransactionRequest
 from contracts.requests.transaction import (
     BATCH_MAX,
-    IdempotencyKey,
+    BatchMode,
     TransactionCommand,
-    TransactionRequest,
     command_of,
     json_pointer,
 )
@@ -104,6 +106,10 @@ class RequestedBatchMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: Literal[1]
+    mode: BatchMode = Field(
+        default=BatchMode.INDEPENDENT,
+        description="`atomic`: all of them are posted in one commit, or all are FAILED",
+    )
     transactions: list[RequestedTransaction] = Field(min_length=1, max_length=BATCH_MAX)
 
 
@@ -128,6 +134,8 @@ class Requested(NamedTuple):
     submitter: str
     commands: list[TransactionCommand]
     is_batch: bool
+    is_atomic: bool = False
+    """Whether the commands are the members of an atomic batch: all are recorded, or none."""
 
 
 def decode_message(
@@ -179,15 +187,32 @@ def _decoded_json(body: bytes) -> dict[str, Any]:
 def _requested(content: dict[str, Any], submitter: str) -> Requested:
     is_batch = "transactions" in content
     items = content["transactions"] if is_batch else [content]
-    if is_batch and set(content) != {"transactions"}:
-        _poison(DeadLetterReason.INVALID_MESSAGE, "beside transactions only version is expected")
+    if is_batch and not content.keys() <= {"transactions", "mode"}:
+        _poison(
+            DeadLetterReason.INVALID_MESSAGE,
+            "beside transactions only version and mode are expected",
+        )
     if not isinstance(items, list) or not 1 <= len(items) <= BATCH_MAX:
         _poison(DeadLetterReason.INVALID_MESSAGE, f"1 to {BATCH_MAX} transactions are expected")
-    return Requested(
-        submitter=submitter,
-        commands=[_command(item, index, is_batch=is_batch) for index, item in enumerate(items)],
-        is_batch=is_batch,
-    )
+    is_atomic = is_batch and _mode(content) is BatchMode.ATOMIC
+    commands = [_command(item, index, is_batch=is_batch) for index, item in enumerate(items)]
+    if is_atomic:
+        commands = _atomic(commands, submitter)
+    return Requested(submitter, commands, is_batch=is_batch, is_atomic=is_atomic)
+
+
+def _mode(content: dict[str, Any]) -> BatchMode:
+    mode = content.get("mode", BatchMode.INDEPENDENT)
+    if mode not in list(BatchMode):
+        _poison(DeadLetterReason.INVALID_MESSAGE, f"mode is one of {', '.join(BatchMode)}")
+    return BatchMode(mode)
+
+
+def _atomic(commands: list[TransactionCommand], submitter: str) -> list[TransactionCommand]:
+    try:
+        return atomic(commands, submitter=submitter)
+    except ContractError as error:
+        raise PoisonMessageError(DeadLetterReason.INVALID_MESSAGE, error.detail) from None
 
 
 _FIELDS: Final = frozenset(RequestedTransaction.model_fields)
@@ -207,15 +232,18 @@ def _check_fields(item: Any, place: str) -> None:
 
 
 def _command(item: Any, index: int, *, is_batch: bool) -> TransactionCommand:
-    _check_fields(item, f"/transactions/{index}: " if is_batch else "")
+    place = f"/transactions/{index}: " if is_batch else ""
+    _check_fields(item, place)
     try:
-        return command_of(item)
+        command = command_of(item)
     except ContractError as error:
-        place = f"/transactions/{index}: " if is_batch else ""
         detail = f"{place}{error.detail}"
         if error.code is not ProblemCode.VALIDATION_FAILED:
             detail = f"{place}{error.code}: {error.detail}"
         raise PoisonMessageError(DeadLetterReason.INVALID_MESSAGE, detail) from None
+    if command.terms is not None and command.terms.is_forced:
+        _poison(DeadLetterReason.NOT_PERMITTED, f"{place}/force: is for operators, over HTTP alone")
+    return command
 
 
 def _recorded(content: dict[str, Any]) -> Recorded:

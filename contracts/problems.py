@@ -31,6 +31,7 @@ class ProblemCode(StrEnum):
     DEAD_LETTER_ENDED = "dead_letter_ended"
     DEAD_LETTER_REFUSED = "dead_letter_refused"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_CANCELLABLE = "not_cancellable"
     WALLET_NOT_EMPTY = "wallet_not_empty"
     WALLET_CLOSED = "wallet_closed"
     OVERDRAFT_IN_USE = "overdraft_in_use"
@@ -73,6 +74,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
         409, "The dead letter cannot be replayed as it is"
     ),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The resource has no such method"),
+    ProblemCode.NOT_CANCELLABLE: ProblemKind(409, "The transaction is not SCHEDULED any more"),
     ProblemCode.WALLET_NOT_EMPTY: ProblemKind(409, "The wallet still holds money"),
     ProblemCode.WALLET_CLOSED: ProblemKind(409, "The wallet is closed"),
     ProblemCode.OVERDRAFT_IN_USE: ProblemKind(409, "The overdraft is in use"),

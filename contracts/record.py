@@ -1,4 +1,7 @@
-"""Recording: how submissions become the arguments of the database's `record_transactions`."""
+"""Recording: how submissions become the arguments of the database's `record_transactions`.
+
+Submissions with terms go by `record_transactions_with_terms`, which takes one array more.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -7,6 +10,7 @@ from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
 from contracts.requests.transaction import Channel, TransactionCommand
+from ledger.words import TransactionType
 
 
 class Submission(NamedTuple):
@@ -65,17 +69,52 @@ RECORDED_COLUMNS: Final = (
 
 
 def recording_arguments(submissions: Sequence[Submission]) -> tuple[list[Any], ...]:
-    """Return the function's arrays, one element a submission, in its order of arguments."""
-    rows = [_arguments(submission) for submission in submissions]
+    """Return the function's arrays, one element a submission, in its order of arguments.
+
+    Where one of them `have_terms`, they are the other function's, whose last array is the terms.
+    """
+    if have_terms(submissions):
+        rows = [_arguments_with_terms(submission) for submission in submissions]
+    else:
+        rows = [_arguments(submission) for submission in submissions]
     return tuple(map(list, zip(*rows, strict=True))) or tuple([] for _ in range(_ARRAYS))
+
+
+def have_terms(submissions: Iterable[Submission]) -> bool:
+    """Whether any submission is more than a plain move."""
+    return any(submission.command.terms is not None for submission in submissions)
 
 
 _ARRAYS: Final = 12
 
 
+def _arguments_with_terms(submission: Submission) -> tuple[Any, ...]:
+    command = submission.command
+    if command.terms is None:
+        return (*_arguments(submission), None)
+    currency, kind = command.currency, command.type
+    external = None if currency is None else external_wallet_id(currency)
+    source, destination = command.source_wallet_id, command.destination_wallet_id
+    return (
+        submission.submitter,
+        command.idempotency_key,
+        command.fingerprint,
+        kind,
+        external if kind is TransactionType.DEPOSIT else source,
+        external if kind is TransactionType.WITHDRAWAL else destination,
+        None if command.money is None else command.money.minor,
+        currency,
+        command.description,
+        None if command.metadata == b"{}" else command.metadata.decode(),
+        submission.request_id,
+        submission.traceparent,
+        command.terms.to_json(),
+    )
+
+
 def _arguments(submission: Submission) -> tuple[Any, ...]:
     command = submission.command
-    minor, currency = command.money
+    minor, currency = command.plain_money
     return (
         submission.submitter,
         command.idempotency_key,
@@ -109,15 +148,18 @@ def recorded_rows(rows: Sequence[Any], count: int) -> list[RecordedRow]:
 def recorded_views(
     arguments: Sequence[Sequence[Any]], recorded: Sequence[RecordedRow], *, channel: Channel
 ) -> dict[UUID, RecordedView]:
-    """Return the rows that are new, by their ids, as if they had been read again."""
+    """Return the rows that are new, by their ids, as if they had been read again.
+
+    Those with terms are not among them: what they are to be posted as has to be read.
+    """
     views: dict[UUID, RecordedView] = {}
     for row, values in zip(recorded, zip(*arguments, strict=True), strict=True):
-        if not row.is_new:
-            continue
         (
             submitter, key, _, kind, source, destination, minor, currency, description, metadata,
-            request_id, traceparent,
+            request_id, traceparent, *terms,
         ) = values  # fmt: skip
+        if not row.is_new or any(terms):
+            continue
         columns = (
             row.id, kind, source, destination, minor, currency, key, submitter, channel,
             description, metadata, request_id, traceparent, None, row.created_at, None,

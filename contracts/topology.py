@@ -94,21 +94,25 @@ def _partition(number: int) -> Queue:
 
 
 def posting_partition(
-    source_wallet_id: UUID | None, destination_wallet_id: UUID | None, currency: str, *, count: int
+    source_wallet_id: UUID | None,
+    destination_wallet_id: UUID | None,
+    currency: str | None,
+    *,
+    count: int,
 ) -> int:
     """Return the partition, of `count`, whose batches post a transaction.
 
     Either wallet may be the currency's external one, or None, which means the same: then the other
-    one counts, or all deposits would go to one partition.
+    one counts, or all deposits would go to one partition. Where neither is known, since the
+    transaction that was to say it is not there, any will do.
     """
     if count == 1:
         return 0
+    external = None if currency is None else external_wallet_id(currency)
     wallet_id = source_wallet_id
-    if wallet_id is None or wallet_id == external_wallet_id(currency):
+    if wallet_id is None or wallet_id == external:
         wallet_id = destination_wallet_id
-    if wallet_id is None:
-        raise AssertionError("a transaction names at least one wallet")
-    return partition_of_wallet(wallet_id, count)
+    return INTAKE_PARTITION if wallet_id is None else partition_of_wallet(wallet_id, count)
 
 
 def partition_of_wallet(wallet_id: UUID, count: int) -> int:

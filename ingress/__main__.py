@@ -11,6 +11,7 @@ from dead_letters.operations import DeadLetters
 from ingress.authentication import ApiKeys
 from ingress.calls import Services
 from ingress.http.application import build_application
+from ingress.http.batches import BatchCalls
 from ingress.http.connection import HttpConnection
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.fast_path.connection import FastCalls, FastPath
@@ -20,6 +21,7 @@ from ingress.http.wallets import WalletCalls
 from ingress.reads.transactions import TransactionStore
 from ingress.reads.wallets import WalletStore
 from ingress.submit.admission import BacklogGauge, RateLimiter, check_redis, connect_redis
+from ingress.submit.cancellation import Cancellations
 from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
@@ -113,7 +115,8 @@ async def serve(settings: IngressSettings) -> None:
     app = build_application(
         gate=Gate(keys=services.keys, limiter=limiter),
         wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
-        transactions=TransactionCalls(services),
+        transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
+        batches=BatchCalls(services),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),

@@ -12,6 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from random import Random
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
@@ -34,13 +35,21 @@ from contracts.money import format_minor
 from contracts.operations import WAIT_S_MAX
 from contracts.problems import ContractError, FieldError, ProblemCode
 from contracts.record import RecordedRow, Submission
-from contracts.representations.transaction import Json, format_moment, render_transaction
+from contracts.representations.transaction import (
+    Json,
+    format_moment,
+    plain_terms,
+    render_transaction,
+)
+from contracts.requests.references import other_id, resolved
+from contracts.requests.terms import RequestedTerms, check_ahead
 from contracts.requests.transaction import (
     FINAL_STATUSES,
     TransactionCommand,
     TransactionStatus,
     checked_key,
     command_of,
+    reversal_of,
 )
 from contracts.scopes import Scope
 from ingress.authentication import ApiKeys, Client, identified, token_of
@@ -199,6 +208,7 @@ class SubmitCall(TransactionCall):
     """POST /v1/transactions: recorded, announced or marked, and only then answered."""
 
     scope = Scope.TRANSACTIONS_WRITE
+    _client: Client
     _submission: Submission
     _accepted: Accepted
 
@@ -221,9 +231,30 @@ class SubmitCall(TransactionCall):
         body = json_of(self._body)
         if self._header_key is not None:
             checked_key(self._header_key)
-        command = command_of(body, header_key=self._header_key)
+        command = self._command_of(body)
+        self._client = client
+        if command.terms is not None:
+            permit(client, command.terms)
+        other = other_id(command)
+        if other is None:
+            self._record(command)
+        else:
+            self._then(self._services.store.read_soon(other), partial(self._resolve, command))
+
+    def _command_of(self, body: Any) -> TransactionCommand:
+        return command_of(body, header_key=self._header_key)
+
+    def _resolve(
+        self,
+        command: TransactionCommand,
+        read: "asyncio.Future[Sequence[asyncpg.Record | None]]",
+    ) -> None:
+        [other] = read.result()
+        self._record(resolved(command, other))
+
+    def _record(self, command: TransactionCommand) -> None:
         own_id, traceparent = own_request_id(self._names), self._names[0]
-        self._submission = Submission(client.name, command, own_id, traceparent)
+        self._submission = Submission(self._client.name, command, own_id, traceparent)
         if self._services.backlog.is_full:
             raise backlog_full()
         self._then(self._services.recorder.record_soon([self._submission]), self._recorded)
@@ -262,7 +293,8 @@ class SubmitCall(TransactionCall):
     def _announced(self, announced: "asyncio.Future[None] | None") -> None:
         if announced is not None:
             announced.result()  # raises where the broker did not confirm it and it is not marked
-        if self._accepted.standing is Standing.NEW and not self._wait_s:
+        is_new = self._accepted.standing is Standing.NEW
+        if is_new and not self._wait_s and self._submission.command.terms is None:
             self._end(_new_answer(self._submission, self._accepted.row))
         else:
             self._then(self._services.store.read_soon(self._accepted.row.id), self._read)
@@ -288,6 +320,39 @@ class SubmitCall(TransactionCall):
                 trace_id=trace_id_of(traceparent),
                 standing=self._accepted.standing,
             )
+
+
+class ReverseCall(SubmitCall):
+    """POST /v1/transactions/{transaction_id}/reverse: a reversal, of a transaction that exists."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        transaction_id: UUID,
+        body: bytes,
+        header_key: str | None,
+        names: Names,
+        wait_s: int,
+        finish: Finish,
+    ) -> None:
+        """`transaction_id` is the one to be reversed."""
+        super().__init__(
+            services, body=body, header_key=header_key, names=names, wait_s=wait_s, finish=finish
+        )
+        self._reversed_id = transaction_id
+
+    def _command_of(self, body: Any) -> TransactionCommand:
+        return reversal_of(self._reversed_id, body, header_key=self._header_key)
+
+    def _resolve(
+        self,
+        command: TransactionCommand,
+        read: "asyncio.Future[Sequence[asyncpg.Record | None]]",
+    ) -> None:
+        if read.result()[0] is None:
+            raise not_found(self._reversed_id)
+        super()._resolve(command, read)
 
 
 class ReadCall(TransactionCall):
@@ -326,13 +391,25 @@ class ReadCall(TransactionCall):
 
     def _answer_with(self, row: asyncpg.Record | None) -> None:
         if row is None:
-            raise ContractError(
-                ProblemCode.TRANSACTION_NOT_FOUND, f"there is no transaction {self._id}"
-            )
+            raise not_found(self._id)
         headers = _preference_applied(self._wait_s)
         if row["status"] == TransactionStatus.PENDING:
             headers = {**headers, **RETRY}
         self._end(Answer(200, orjson.dumps(render_transaction(row)), headers))
+
+
+def permit(client: Client, terms: RequestedTerms) -> None:
+    """Raise ContractError for what a client may not ask for, or not for so late a moment."""
+    if terms.is_forced:
+        client.require(Scope.OPERATIONS)
+    check_ahead(terms, datetime.now(UTC))
+
+
+def not_found(transaction_id: UUID) -> ContractError:
+    """Return what is wrong with the id of a transaction that there is not."""
+    return ContractError(
+        ProblemCode.TRANSACTION_NOT_FOUND, f"there is no transaction {transaction_id}"
+    )
 
 
 def conflict(command: TransactionCommand) -> ContractError:
@@ -350,13 +427,13 @@ def pending_view(submission: Submission, row: RecordedRow) -> bytes:
     is written out.
     """
     command = submission.command
-    minor, currency = command.money
+    minor, currency = command.plain_money
     external = external_wallet_id(currency)
     return (
         b'{"id":"%b","reference":"%b","idempotency_key":%b,"submitter":%b,"channel":"http",'
         b'"type":"%b","source_wallet_id":%b,"destination_wallet_id":%b,"amount":"%b",'
         b'"currency":"%b","status":"PENDING","failure":null,"description":%b,"metadata":%b,'
-        b'"reverses":null,"reversed_by":null,"entries":[],"created_at":"%b","completed_at":null}'
+        b'"reverses":null,"reversed_by":null,"entries":[],"created_at":"%b","completed_at":null,%b}'
     ) % (
         str(row.id).encode(),
         reference_of(row.id).encode(),
@@ -370,6 +447,7 @@ def pending_view(submission: Submission, row: RecordedRow) -> bytes:
         orjson.dumps(command.description),
         command.metadata,
         format_moment(row.created_at).encode(),
+        plain_terms(currency).encode(),
     )
 
 

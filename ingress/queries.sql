@@ -17,6 +17,70 @@ FROM record_transactions(
     traceparents => $12
 );
 
+-- name: record_transactions_with_terms
+-- The same for a group of which some are more than plain moves.
+SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
+FROM record_transactions_with_terms(
+    new_channel => 'http',
+    submitters => $1,
+    keys => $2,
+    fingerprints => $3,
+    types => $4,
+    sources => $5,
+    destinations => $6,
+    amounts => $7,
+    currencies => $8,
+    descriptions => $9,
+    metadatas => $10,
+    request_ids => $11,
+    traceparents => $12,
+    terms => $13
+);
+
+-- name: insert_cancellation
+-- Claims an idempotency key for a cancellation; nothing is returned when it was claimed before.
+INSERT INTO cancellations (submitter, idempotency_key, transaction_id) VALUES ($1, $2, $3)
+ON CONFLICT (submitter, idempotency_key) DO NOTHING
+RETURNING transaction_id;
+
+-- name: read_cancellation
+-- What was cancelled under a key.
+SELECT transaction_id FROM cancellations WHERE submitter = $1 AND idempotency_key = $2;
+
+-- name: lock_with_batch
+-- A transaction, to cancel it, and the other members of its atomic batch.
+SELECT t.id, t.status::text
+FROM transactions AS t
+WHERE t.id IN (
+    SELECT $1::uuid
+    UNION ALL
+    SELECT other.transaction_id
+    FROM transaction_terms AS own
+    INNER JOIN transaction_terms AS other ON other.batch_id = own.batch_id
+    WHERE own.transaction_id = $1::uuid
+)
+ORDER BY t.id
+FOR NO KEY UPDATE;
+
+-- name: end_cancelled
+-- Cancelled transactions are FAILED, with their events.
+SELECT end_transactions(
+    moment => clock_timestamp(),
+    ids => $1,
+    from_status => 'SCHEDULED',
+    to_status => 'FAILED',
+    codes => $2,
+    details => $3
+);
+
+-- name: delete_schedule
+-- They are not to be executed any more.
+DELETE FROM scheduled_transactions AS s
+USING transaction_terms AS t
+WHERE t.transaction_id = ANY ($1::uuid[])
+    AND s.execute_at = t.execute_at
+    AND s.transaction_id = t.transaction_id;
+
 -- name: mark_unannounced
 -- Remembers, where posting looks, what is accepted without the broker's confirm. What is posted
 -- already needs no mark: the announcement had arrived.

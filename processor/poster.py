@@ -340,7 +340,7 @@ class Poster:
         partition = posting_partition(
             command.source_wallet_id,
             command.destination_wallet_id,
-            command.money.currency,
+            command.currency,
             count=self._partitions,
         )
         return ItemOutcome(

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from cli.clients.http import CREATED, OK, ApiClient
 from cli.failures import RefusedError
 from cli.replay.mapping import Draft
-from contracts.requests.transaction import IDEMPOTENCY_KEY_MAX
+from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
 
 ACCOUNTS_MAX: Final = 1_000_000
 """Accounts of one file, held in memory: a million of them take some 300 MB."""

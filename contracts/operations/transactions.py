@@ -22,8 +22,39 @@ from contracts.representations.pages import (
     TransactionPage,
 )
 from contracts.representations.transaction import Transaction
-from contracts.requests.transaction import BATCH_MAX, TransactionRequest
+from contracts.requests.terms import (
+    LEGS_MAX,
+    LEGS_MIN,
+    ReversalRequest,
+    TransactionRequest,
+)
+from contracts.requests.transaction import BATCH_MAX
 from contracts.scopes import Scope
+
+_SUBMITTED: Final = (
+    Response(
+        200,
+        "A replay, or the final state within the time of `Prefer: wait`",
+        model=Transaction,
+        headers=(
+            ResponseHeader.LOCATION,
+            ResponseHeader.IDEMPOTENCY_REPLAYED,
+            ResponseHeader.PREFERENCE_APPLIED,
+        ),
+        example=examples.TRANSACTION,
+    ),
+    Response(
+        202,
+        "Accepted and durable, not posted yet",
+        model=Transaction,
+        headers=(
+            ResponseHeader.LOCATION,
+            ResponseHeader.RETRY_AFTER,
+            ResponseHeader.PREFERENCE_APPLIED,
+        ),
+        example=examples.PENDING_TRANSACTION,
+    ),
+)
 
 _SUBMIT: Final = Operation(
     operation_id="submit_transaction",
@@ -37,9 +68,26 @@ _SUBMIT: Final = Operation(
         "as `idempotency_key` in the body. The same key with the same content answers 200 with the "
         "first transaction in whatever state it is now; with other content, 422 "
         "`idempotency_key_reused`. With `Prefer: wait=N` the answer waits for the final state.\n\n"
-        "A deposit names `destination_wallet_id`, a withdrawal `source_wallet_id`, a transfer "
-        "both. A business refusal (no such wallet, no funds) is a FAILED transaction, not a "
-        "problem."
+        "A business refusal (no such wallet, no funds) is a FAILED transaction, not a problem.\n\n"
+        "| type | fields of its own | effect |\n"
+        "|---|---|---|\n"
+        "| `deposit`, `withdrawal`, `transfer` | `source_wallet_id`, `destination_wallet_id`, "
+        "`amount`, `currency` | Moves the amount. The other side of a deposit (no source) or a "
+        "withdrawal (no destination) is the currency's external wallet. |\n"
+        f"| `journal` | `legs`, {LEGS_MIN} to {LEGS_MAX} | Changes each leg's wallet by its signed "
+        "amount, all in one commit. The legs sum to zero for each currency; a wallet's limit is "
+        "judged after all of them. |\n"
+        "| `hold` | `source_wallet_id`, `amount`, `currency`, `destination_wallet_id?`, "
+        "`expires_in_s?` | Reserves the amount: `held` grows, the balance stays. An expired hold "
+        "is worth nothing from its instant on. |\n"
+        "| `capture` | `hold_id`, `amount?`, `destination_wallet_id?`, `final?` | Moves held money "
+        "to the destination: its own, the hold's, or else the external wallet. `final: false` "
+        "keeps the rest held. |\n"
+        "| `release` | `hold_id` | Frees what the hold still holds. |\n"
+        "| `reversal` | `reverses`, `amount?`, `force?` | Moves money back, in part or whole, "
+        "until the whole is reversed. A journal, or a member of an atomic batch, only as a whole. "
+        "`force` lets it overdraw, and needs the scope `operations`. |\n\n"
+        "Every type takes `valid_until`, `execute_at` and `conditions`."
     ),
     scope=Scope.TRANSACTIONS_WRITE,
     parameters=(parameters.IDEMPOTENCY_KEY, parameters.PREFER),
@@ -48,31 +96,17 @@ _SUBMIT: Final = Operation(
         "transfer": {"summary": "A transfer", "value": examples.TRANSFER_REQUEST},
         "deposit": {"summary": "A deposit", "value": examples.DEPOSIT_REQUEST},
         "withdrawal": {"summary": "A withdrawal", "value": examples.WITHDRAWAL_REQUEST},
+        "hold": {"summary": "A hold", "value": examples.HOLD_REQUEST},
+        "capture": {"summary": "A capture of a part", "value": examples.CAPTURE_REQUEST},
+        "release": {"summary": "A release", "value": examples.RELEASE_REQUEST},
+        "journal": {"summary": "A payment with a fee", "value": examples.JOURNAL_REQUEST},
+        "reversal": {"summary": "A reversal of a part", "value": examples.REVERSAL_REQUEST},
+        "scheduled": {
+            "summary": "A transfer for later, under a condition",
+            "value": examples.SCHEDULED_REQUEST,
+        },
     },
-    responses=(
-        Response(
-            200,
-            "A replay, or the final state within the time of `Prefer: wait`",
-            model=Transaction,
-            headers=(
-                ResponseHeader.LOCATION,
-                ResponseHeader.IDEMPOTENCY_REPLAYED,
-                ResponseHeader.PREFERENCE_APPLIED,
-            ),
-            example=examples.TRANSACTION,
-        ),
-        Response(
-            202,
-            "Accepted and durable, not posted yet",
-            model=Transaction,
-            headers=(
-                ResponseHeader.LOCATION,
-                ResponseHeader.RETRY_AFTER,
-                ResponseHeader.PREFERENCE_APPLIED,
-            ),
-            example=examples.PENDING_TRANSACTION,
-        ),
-    ),
+    responses=_SUBMITTED,
     problems=(
         ProblemCode.IDEMPOTENCY_KEY_MISSING,
         *IDEMPOTENCY_PROBLEMS,
@@ -90,11 +124,22 @@ _SUBMIT_BATCH: Final = Operation(
         f"1 to {BATCH_MAX} transactions, each with its own `idempotency_key`, accepted in their "
         "order. Each item is answered by itself, in the same order: with a `transaction`, or with "
         "the `problem` that it would have met alone. One bad item never fails the others. Only a "
-        "body that is no such list fails as a whole."
+        "body that is no such list fails as a whole.\n\n"
+        "With `mode: atomic` all are accepted or none: one invalid item refuses the request, with "
+        "a pointer for each fault, and nothing is recorded. They share a `batch_id`, are executed "
+        "at the same time, and are posted in one commit, or all are FAILED: the one that was "
+        "refused with its own code, the others `batch_failed`. The same batch again is a replay "
+        "of all; its keys in any other request are `idempotency_key_reused`."
     ),
     scope=Scope.TRANSACTIONS_WRITE,
     request=TransactionBatchRequest,
-    request_examples={"batch": {"summary": "Two transfers", "value": examples.BATCH_REQUEST}},
+    request_examples={
+        "batch": {"summary": "Two transactions", "value": examples.BATCH_REQUEST},
+        "atomic": {
+            "summary": "Both or none",
+            "value": {"mode": "atomic", **examples.BATCH_REQUEST},
+        },
+    },
     responses=(
         Response(
             202,
@@ -104,7 +149,73 @@ _SUBMIT_BATCH: Final = Operation(
             example=examples.BATCH_RESULT,
         ),
     ),
-    problems=BODY_PROBLEMS,
+    problems=(ProblemCode.IDEMPOTENCY_KEY_REUSED, *BODY_PROBLEMS),
+)
+
+_REVERSE: Final = Operation(
+    operation_id="reverse_transaction",
+    method="POST",
+    path="/v1/transactions/{transaction_id}/reverse",
+    tag=Tag.TRANSACTIONS,
+    summary="Reverse a transaction",
+    description=(
+        "Submits a transaction of type `reversal`: the same as `POST /v1/transactions` with "
+        "`reverses`, but that a transaction that there is not is a 404. `amount` is a part; by "
+        "default what is left is reversed. Several reversals may follow one another until the "
+        "whole is reversed: then the transaction is REVERSED."
+    ),
+    scope=Scope.TRANSACTIONS_WRITE,
+    parameters=(
+        parameters.path_id("transaction_id"),
+        parameters.IDEMPOTENCY_KEY,
+        parameters.PREFER,
+    ),
+    request=ReversalRequest,
+    request_examples={
+        "whole": {"summary": "What is left", "value": {}},
+        "part": {
+            "summary": "A part",
+            "value": {"amount": "10.00", "description": "Goods returned"},
+        },
+    },
+    responses=_SUBMITTED,
+    problems=(
+        ProblemCode.TRANSACTION_NOT_FOUND,
+        ProblemCode.IDEMPOTENCY_KEY_MISSING,
+        *IDEMPOTENCY_PROBLEMS,
+        *BODY_PROBLEMS,
+    ),
+)
+
+_CANCEL: Final = Operation(
+    operation_id="cancel_transaction",
+    method="POST",
+    path="/v1/transactions/{transaction_id}/cancel",
+    tag=Tag.TRANSACTIONS,
+    summary="Cancel a scheduled transaction",
+    description=(
+        "A SCHEDULED transaction becomes FAILED `cancelled`, and with it the other members of its "
+        "atomic batch, `batch_failed`. Any other is a 409 `not_cancellable`. The same key again "
+        "answers 200 with the transaction. Takes no body."
+    ),
+    scope=Scope.TRANSACTIONS_WRITE,
+    parameters=(parameters.path_id("transaction_id"), parameters.IDEMPOTENCY_KEY),
+    responses=(
+        Response(
+            200,
+            "The transaction, FAILED",
+            model=Transaction,
+            headers=(ResponseHeader.IDEMPOTENCY_REPLAYED,),
+            example=examples.CANCELLED_TRANSACTION,
+        ),
+    ),
+    problems=(
+        ProblemCode.TRANSACTION_NOT_FOUND,
+        ProblemCode.NOT_CANCELLABLE,
+        ProblemCode.IDEMPOTENCY_KEY_MISSING,
+        *IDEMPOTENCY_PROBLEMS,
+        *READ_PROBLEMS,
+    ),
 )
 
 _READ: Final = Operation(
@@ -176,4 +287,4 @@ _LIST: Final = Operation(
     problems=LIST_PROBLEMS,
 )
 
-TRANSACTION_OPERATIONS: Final = (_SUBMIT, _SUBMIT_BATCH, _READ, _LIST)
+TRANSACTION_OPERATIONS: Final = (_SUBMIT, _SUBMIT_BATCH, _READ, _LIST, _REVERSE, _CANCEL)

@@ -57,6 +57,9 @@ _PENDING_ROW: Final[dict[str, Any]] = {
     "metadata": '{"order":"4711"}',
     "reverses": None,
     "reversed_by": None,
+    "has_terms": None,
+    "reversals": None,
+    "reversed_amount": None,
     "source_sequence": None,
     "destination_sequence": None,
     "created_at": _SUBMITTED,
@@ -127,6 +130,41 @@ WITHDRAWAL_REQUEST: Final[Json] = {
     "currency": "USD",
     "description": "Payout to bank",
 }
+HOLD_REQUEST: Final[Json] = {
+    "type": "hold",
+    "source_wallet_id": str(_ALICE),
+    "destination_wallet_id": str(_BOB),
+    "amount": "100.50",
+    "currency": "USD",
+    "expires_in_s": 3600,
+}
+CAPTURE_REQUEST: Final[Json] = {
+    "type": "capture",
+    "hold_id": str(_TRANSACTION_ID),
+    "amount": "60.00",
+    "final": False,
+}
+RELEASE_REQUEST: Final[Json] = {"type": "release", "hold_id": str(_TRANSACTION_ID)}
+JOURNAL_REQUEST: Final[Json] = {
+    "type": "journal",
+    "legs": [
+        {"wallet_id": str(_ALICE), "amount": "-100.50", "currency": "USD"},
+        {"wallet_id": str(_BOB), "amount": "98.00", "currency": "USD"},
+        {"external": True, "amount": "2.50", "currency": "USD"},
+    ],
+    "description": "Order 4711, and its fee",
+}
+REVERSAL_REQUEST: Final[Json] = {
+    "type": "reversal",
+    "reverses": str(_TRANSACTION_ID),
+    "amount": "10.00",
+}
+SCHEDULED_REQUEST: Final[Json] = {
+    **TRANSFER_REQUEST,
+    "execute_at": "2026-12-01T06:00:00Z",
+    "valid_until": "2026-12-02T06:00:00Z",
+    "conditions": [{"wallet_id": str(_ALICE), "available_at_least": "50.00"}],
+}
 BATCH_REQUEST: Final[Json] = {
     "transactions": [
         {**TRANSFER_REQUEST, "idempotency_key": "order-4711-payment"},
@@ -146,6 +184,24 @@ FAILED_TRANSACTION: Final[Json] = _shown(
             "failure_code": "insufficient_funds",
             "failure_detail": "999.50 USD available, 100000.00 USD wanted",
             "amount": 10_000_000,
+            "completed_at": _POSTED,
+        }
+    )
+)
+CANCELLED_TRANSACTION: Final[Json] = _shown(
+    render_transaction(
+        {
+            **_PENDING_ROW,
+            "has_terms": True,
+            "legs": None,
+            "hold": None,
+            "hold_id": None,
+            "valid_until": None,
+            "execute_at": _SUBMITTED + timedelta(days=10),
+            "batch_id": None,
+            "status": "FAILED",
+            "failure_code": "cancelled",
+            "failure_detail": "it was cancelled before it was due",
             "completed_at": _POSTED,
         }
     )
@@ -177,6 +233,7 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.DEAD_LETTER_ENDED: "it was replayed before",
     ProblemCode.DEAD_LETTER_REFUSED: "unknown_version: version 2 is not 1",
     ProblemCode.METHOD_NOT_ALLOWED: "GET and POST are allowed here",
+    ProblemCode.NOT_CANCELLABLE: f"the transaction {_TRANSACTION_ID} is COMPLETED",
     ProblemCode.WALLET_NOT_EMPTY: "the balance is 899.50 USD; a wallet is closed at zero",
     ProblemCode.WALLET_CLOSED: "a closed wallet stays closed",
     ProblemCode.OVERDRAFT_IN_USE: "the balance is -80.00 USD, below the new limit",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.messages import DeadLetterReason, RequestedTransaction
 from contracts.problems import Problem
 from contracts.representations.transaction import Timestamp, Transaction, Wallet, WalletEntry
-from contracts.requests.transaction import BATCH_MAX
+from contracts.requests.transaction import BATCH_MAX, BatchMode
 
 PAGE_LIMIT_DEFAULT: Final = 50
 PAGE_LIMIT_MAX: Final = 200
@@ -50,10 +50,17 @@ class TransactionPage(BaseModel):
 
 
 class TransactionBatchRequest(BaseModel):
-    """Many transactions of one request; each stands and falls by itself."""
+    """Many transactions of one request: each stands and falls by itself, or all do together."""
 
     model_config = ConfigDict(extra="forbid")
 
+    mode: BatchMode = Field(
+        default=BatchMode.INDEPENDENT,
+        description=(
+            "`independent`: one bad item never fails the others. `atomic`: one invalid item "
+            "refuses the whole request, and all are posted in one commit, or all are FAILED"
+        ),
+    )
     transactions: list[RequestedTransaction] = Field(min_length=1, max_length=BATCH_MAX)
 
 

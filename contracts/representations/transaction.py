@@ -72,8 +72,26 @@ class TransactionEntry(BaseModel):
     balance_after: Amount
 
 
+class TransactionLeg(BaseModel):
+    """One leg of a journal, as it was asked for."""
+
+    wallet_id: UUID | None
+    external: bool = Field(description="Whether it is the world outside; then `wallet_id` is null")
+    amount: Amount = Field(description="Signed: negative where money leaves the wallet")
+    currency: str
+
+
+class Hold(BaseModel):
+    """What became of a hold: its amount is what is captured, what remains and what was freed."""
+
+    status: HoldStatus
+    remaining: Amount
+    captured: Amount
+    expires_at: Timestamp
+
+
 class Transaction(BaseModel):
-    """A transaction, in whatever state it is."""
+    """A transaction, in whatever state it is. Fields that do not apply are null."""
 
     id: UUID
     reference: str = Field(examples=["TXN-AGPBQ2JXKV2BDA3M3HGDHVYHLE"])
@@ -83,17 +101,27 @@ class Transaction(BaseModel):
     type: TransactionType
     source_wallet_id: UUID | None
     destination_wallet_id: UUID | None
-    amount: Amount
-    currency: str
+    amount: Amount | None = Field(
+        description="null for a journal, and until it is known: of a capture of the rest, say"
+    )
+    currency: str | None
     status: TransactionStatus
     failure: Failure | None
     description: str | None
     metadata: dict[str, Any]
     reverses: UUID | None
-    reversed_by: UUID | None
+    reversed_by: UUID | None = Field(description="The reversal that completed it")
     entries: list[TransactionEntry]
     created_at: Timestamp
     completed_at: Timestamp | None
+    legs: list[TransactionLeg] | None = Field(description="Of a journal")
+    hold: Hold | None = Field(description="Of a hold that is posted")
+    hold_id: UUID | None = Field(description="Of a capture and a release")
+    reversals: list[UUID] | None = Field(description="Its reversals, in part or whole")
+    reversed_amount: Amount | None = Field(description="How much of it they have reversed")
+    valid_until: Timestamp | None
+    execute_at: Timestamp | None
+    batch_id: UUID | None = Field(description="The atomic batch that it is a member of")
 
 
 class WalletEntry(BaseModel):
@@ -196,6 +224,16 @@ _COLUMNS: Final = itemgetter(
     "source_sequence",
     "created_at",
     "completed_at",
+    "has_terms",
+    "reversals",
+    "reversed_amount",
+)
+_TERMS_COLUMNS: Final = itemgetter(
+    "legs", "hold", "hold_id", "valid_until", "execute_at", "batch_id"
+)
+_NO_TERMS: Final = (None, None, None, None, None, None)
+_IRREVERSIBLE: Final = frozenset(
+    {TransactionType.HOLD, TransactionType.RELEASE, TransactionType.REVERSAL}
 )
 _ENTRY_COLUMNS: Final = itemgetter(
     "amount",
@@ -212,10 +250,15 @@ def render_transaction(row: Row) -> Json:
     (
         transaction_id, key, submitter, channel, kind, source_id, destination_id, minor, currency,
         status, code, description, metadata, reverses, reversed_by, source_sequence,
-        created_at, completed_at,
+        created_at, completed_at, has_terms, reversals, reversed_minor,
     ) = _COLUMNS(row)  # fmt: skip
-    source, destination, external = str(source_id), str(destination_id), _external(currency)
-    amount = format_minor(minor, currency)
+    legs_json, hold_json, hold_id, valid_until, execute_at, batch_id = (
+        _TERMS_COLUMNS(row) if has_terms else _NO_TERMS
+    )
+    legs = orjson.loads(legs_json) if legs_json else []
+    source, destination = str(source_id), str(destination_id)
+    amount = None if minor is None or currency is None else format_minor(minor, currency)
+    is_reversible = kind not in _IRREVERSIBLE
     return {
         "id": str(transaction_id),
         "reference": reference_of(transaction_id),
@@ -223,11 +266,8 @@ def render_transaction(row: Row) -> Json:
         "submitter": submitter,
         "channel": channel,
         "type": kind,
-        # A deposit's source and a withdrawal's destination are outside: clients see none.
-        "source_wallet_id": None if source_id is None or source == external else source,
-        "destination_wallet_id": None
-        if destination_id is None or destination == external
-        else destination,
+        "source_wallet_id": _shown_wallet(source_id, source, currency),
+        "destination_wallet_id": _shown_wallet(destination_id, destination, currency),
         "amount": amount,
         "currency": currency,
         "status": status,
@@ -236,9 +276,66 @@ def render_transaction(row: Row) -> Json:
         "metadata": _metadata(metadata),
         "reverses": None if reverses is None else str(reverses),
         "reversed_by": None if reversed_by is None else str(reversed_by),
-        "entries": [] if source_sequence is None else _entries(row, source, destination, amount),
+        "entries": _leg_entries(legs)
+        if source_sequence is None or amount is None
+        else _entries(row, source, destination, amount),
         "created_at": format_moment(created_at),
         "completed_at": None if completed_at is None else format_moment(completed_at),
+        "legs": [_leg(one) for one in legs] if legs else None,
+        "hold": _hold(orjson.loads(hold_json), currency) if hold_json else None,
+        "hold_id": None if hold_id is None else str(hold_id),
+        "reversals": [str(one) for one in reversals or ()] if is_reversible else None,
+        "reversed_amount": None
+        if currency is None or not is_reversible
+        else format_minor(reversed_minor or 0, currency),
+        "valid_until": None if valid_until is None else format_moment(valid_until),
+        "execute_at": None if execute_at is None else format_moment(execute_at),
+        "batch_id": None if batch_id is None else str(batch_id),
+    }
+
+
+def _shown_wallet(wallet_id: UUID | None, text: str, currency: str | None) -> str | None:
+    """A wallet as clients see it: what is outside is none.
+
+    Nor is the wallet of a row without a currency: it only orders a journal, or its reversal.
+    """
+    if wallet_id is None or currency is None or text == _external(currency):
+        return None
+    return text
+
+
+def _leg(leg: Sequence[Any]) -> Json:
+    wallet_id, currency, minor, is_external, *_ = leg
+    return {
+        "wallet_id": None if is_external else wallet_id,
+        "external": is_external,
+        "amount": format_minor(minor, currency),
+        "currency": currency,
+    }
+
+
+def _leg_entries(legs: Sequence[Sequence[Any]]) -> list[Json]:
+    """The entries of legs that are posted, in the order of the legs."""
+    return [
+        {
+            "wallet_id": wallet_id,
+            "sequence": sequence,
+            "amount": format_minor(minor, currency),
+            "balance_before": format_minor(balance - minor, currency),
+            "balance_after": format_minor(balance, currency),
+        }
+        for wallet_id, currency, minor, _, sequence, balance in legs
+        if sequence is not None
+    ]
+
+
+def _hold(hold: Sequence[Any], currency: str) -> Json:
+    status, remaining, captured, expires_at = hold
+    return {
+        "status": status,
+        "remaining": format_minor(remaining, currency),
+        "captured": format_minor(captured, currency),
+        "expires_at": expires_at,
     }
 
 
@@ -323,7 +420,7 @@ def _external(currency: str) -> str:
 
 
 class PostedRow(NamedTuple):
-    """A row of `transaction_views` whose transaction is posted, and no part of a reversal."""
+    """A row of `transaction_views` that is posted, has no terms and is no part of a reversal."""
 
     id: UUID
     idempotency_key: str
@@ -353,11 +450,12 @@ _POSTED_COLUMNS: Final = itemgetter(*PostedRow._fields)
 
 
 def posted_row(row: Row) -> PostedRow | None:
-    """Return a row that is posted, and no part of a reversal; None for any other."""
+    """Return a row that is posted, has no terms and is no part of a reversal; None for others."""
     is_plain = (
         row["source_sequence"] is not None
+        and row["has_terms"] is None
         and row["reverses"] is None
-        and row["reversed_by"] is None
+        and row["reversals"] is None
     )
     return PostedRow(*_POSTED_COLUMNS(row)) if is_plain else None
 
@@ -474,7 +572,8 @@ def posted_event_body(
         f'"balance_before":"{format_minor(destination_after - minor, currency)}",'
         f'"balance_after":"{format_minor(destination_after, currency)}"}}],'
         f'"created_at":"{format_moment(created_at)}",'
-        f'"completed_at":"{format_moment(completed_at)}","wallets":[{wallets}]}}'
+        f'"completed_at":"{format_moment(completed_at)}",{plain_terms(currency)},'
+        f'"wallets":[{wallets}]}}'
     ).encode()
 
 
@@ -487,6 +586,16 @@ def _wallet_after_text(
         f'{{"wallet_id":{quoted_id},"version":{version},'
         f'"balance":"{format_minor(balance, currency)}","held":"{format_minor(held, currency)}",'
         f'"available":"{format_minor(balance - held + limit, currency)}"}}'
+    )
+
+
+@functools.cache  # as many answers as currencies
+def plain_terms(currency: str) -> str:
+    """Return the last fields of a plain transaction that nothing has reversed, as JSON."""
+    zero = format_minor(0, currency)
+    return (
+        f'"legs":null,"hold":null,"hold_id":null,"reversals":[],"reversed_amount":"{zero}",'
+        '"valid_until":null,"execute_at":null,"batch_id":null'
     )
 
 

@@ -1,50 +1,35 @@
 """Transactions as clients ask for them, over HTTP and AMQP; pure.
 
-The model, a parser that reads plain bodies without it, and the fingerprint: what "the same content"
-under one idempotency key means. A property test holds the parser against the model.
+A parser that reads plain bodies without the model (`contracts.requests.terms`), and the
+fingerprint: what "the same content" under one idempotency key means. A property test holds the
+parser against the model.
 """
 
 import hashlib
 import re
 from collections.abc import Container
-from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import orjson
 from asyncpg.pgproto import pgproto
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    Strict,
-    StringConstraints,
-    ValidationError,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from contracts.json import shown_name
-from contracts.money import (
-    AMOUNT_MINOR_MAX,
-    EXPONENTS,
-    AmountError,
-    Money,
-    amount_minor,
-    decimal_of,
-)
+from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS, Money, amount_minor
 from contracts.problems import ERRORS_MAX, ContractError, FieldError, ProblemCode
-from contracts.requests.validators import (
-    DESCRIPTION_MAX,
-    METADATA_BYTES_MAX,
-    METADATA_DEPTH_MAX,
-    METADATA_VALUES_MAX,
-    canonical_metadata,
-    storable_text,
-    written_metadata,
+from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
+from contracts.requests.terms import (
+    RequestedTerms,
+    ReversalRequest,
+    TransactionRequest,
+    content_of,
+    faults_of,
+    terms_of,
 )
+from contracts.requests.validators import METADATA_VALUES_MAX, storable_text, written_metadata
 from ledger.words import FINAL_STATUSES, TransactionStatus, TransactionType
 
 
@@ -85,7 +70,6 @@ def fingerprint_of_json(value: object) -> bytes:
 # The ledger's words that requests and answers speak of, too.
 __all__ = ["FINAL_STATUSES", "TransactionStatus", "TransactionType"]
 
-IDEMPOTENCY_KEY_MAX: Final = 255
 BATCH_MAX: Final = 1000
 """The most transactions in one batch request and in one message."""
 
@@ -95,11 +79,20 @@ _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class RequestedType(StrEnum):
-    """What a client may submit; a reversal has its own call."""
+    """The types of plain moves: what a row of a file asks for. All are `TransactionType`."""
 
     DEPOSIT = "deposit"
     WITHDRAWAL = "withdrawal"
     TRANSFER = "transfer"
+
+
+class BatchMode(StrEnum):
+    """How the transactions of one batch request stand to each other."""
+
+    INDEPENDENT = "independent"
+    """Each is accepted and posted, or refused, by itself."""
+    ATOMIC = "atomic"
+    """All are accepted, or none; all are posted in one commit, or all FAILED."""
 
 
 class Channel(StrEnum):
@@ -109,106 +102,38 @@ class Channel(StrEnum):
     AMQP = "amqp"
 
 
-def decimal_amount(value: object) -> Decimal:
-    """Return an amount's exact decimal, as a pydantic validator."""
-    try:
-        return decimal_of(value)
-    except AmountError as error:
-        raise PydanticCustomError("amount", "{reason}", {"reason": str(error)}) from None
-
-
-def amount_schema(**number: int) -> dict[str, Any]:
-    """Return the JSON schema of an amount; `number` bounds its numeric form."""
-    return {
-        "anyOf": [
-            {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$", "maxLength": 40},
-            {"type": "number", **number},
-        ],
-        "description": (
-            "Major units, exact to the currency's decimals, and at most "
-            f"{AMOUNT_MINOR_MAX:,} minor units; a string is best"
-        ),
-        "examples": ["100.50"],
-    }
-
-
-AmountText = Annotated[
-    Decimal, PlainValidator(decimal_amount), WithJsonSchema(amount_schema(exclusiveMinimum=0))
-]
-WalletId = Annotated[UUID, Strict(strict=False)]
-CurrencyCode = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217", examples=["USD"])
-]
-Description = Annotated[
-    str,
-    PlainValidator(storable_text),
-    WithJsonSchema({"type": "string", "maxLength": DESCRIPTION_MAX}),
-]
-Metadata = Annotated[
-    bytes,
-    PlainValidator(canonical_metadata),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "description": (
-                f"At most {METADATA_BYTES_MAX} bytes of JSON, {METADATA_DEPTH_MAX} levels and "
-                f"{METADATA_VALUES_MAX} values. A number comes back with the same value (1.50 as "
-                "1.5); one that would lose digits in 64 bits is refused: send it as a text"
-            ),
-        }
-    ),
-]
-IdempotencyKey = Annotated[
-    str,
-    Field(
-        max_length=IDEMPOTENCY_KEY_MAX,
-        json_schema_extra={"pattern": "^[!-~]+$"},
-        description="Visible ASCII, at most 255 characters; unique for the submitter, for ever",
-    ),
-]
-
-
-class TransactionRequest(BaseModel):
-    """What a client submits: the body of one transaction."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    type: Annotated[RequestedType, Strict(strict=False)]
-    source_wallet_id: WalletId | None = None
-    destination_wallet_id: WalletId | None = None
-    amount: AmountText
-    currency: CurrencyCode
-    description: Description | None = None
-    metadata: Metadata = b"{}"
-    idempotency_key: str | None = Field(
-        default=None,
-        description="Instead of the header Idempotency-Key",
-        # Checked by checked_key, whose answer has a code of its own.
-        json_schema_extra={
-            "anyOf": [
-                {
-                    "type": "string",
-                    "pattern": "^[!-~]+$",
-                    "minLength": 1,
-                    "maxLength": IDEMPOTENCY_KEY_MAX,
-                },
-                {"type": "null"},
-            ]
-        },
-    )
-
-
 class TransactionCommand(NamedTuple):
-    """A valid request: legs that fit the type, a positive amount, a key and its fingerprint."""
+    """A valid request: fields that fit the type, a key and its fingerprint.
+
+    `money` is a positive amount; None for a journal, and where another transaction, which `terms`
+    name, says what it is. `source_wallet_id` of a journal is the first wallet that it debits (or,
+    where it debits none, credits): it orders the journal among that wallet's transactions.
+    """
 
     idempotency_key: str
     fingerprint: bytes
     type: TransactionType
     source_wallet_id: UUID | None
     destination_wallet_id: UUID | None
-    money: Money
+    money: Money | None
     description: str | None
     metadata: bytes
+    terms: RequestedTerms | None = None
+    """None for a plain move."""
+
+    @property
+    def plain_money(self) -> Money:
+        """The amount of a plain move."""
+        if self.money is None:
+            raise AssertionError("a plain move has an amount")
+        return self.money
+
+    @property
+    def currency(self) -> str | None:
+        """The currency, where it is one and known."""
+        if self.money is not None:
+            return self.money.currency
+        return None if self.terms is None else self.terms.currency
 
 
 def checked_key(key: str | None) -> str:
@@ -238,6 +163,20 @@ def command_of(body: object, *, header_key: str | None = None) -> TransactionCom
     return _command(plain, checked_key(_one_key(header_key, plain.idempotency_key)))
 
 
+def reversal_of(
+    transaction_id: UUID, body: object, *, header_key: str | None = None
+) -> TransactionCommand:
+    """Return the reversal of a transaction that a body says the rest of; raises ContractError.
+
+    It is the same request, with the same fingerprint, as one whose body names the transaction.
+    """
+    if not isinstance(body, dict):
+        raise ContractError.invalid_fields([FieldError("", "a JSON object is expected")])
+    refuse_unknown(body, ReversalRequest.model_fields)
+    whole = {**body, "type": TransactionType.REVERSAL.value, "reverses": str(transaction_id)}
+    return judged_command(whole, header_key=header_key)
+
+
 class PlainRequest(NamedTuple):
     """A valid request, but for its key, which stands here as it was sent."""
 
@@ -255,29 +194,45 @@ def judged_command(body: object, *, header_key: str | None = None) -> Transactio
     """Return what `command_of` returns, by the model alone; raises what it raises."""
     request = validated(TransactionRequest, body)
     key = checked_key(_one_key(header_key, request.idempotency_key))
-    errors = _leg_errors(request)
-    minor = 0
-    if request.currency not in EXPONENTS:
-        detail = f"'{request.currency}' is not an ISO 4217 currency code"
-        errors.append(FieldError("/currency", detail))
-    else:
-        try:
-            minor = _positive_minor(request)
-        except AmountError as error:
-            errors.append(FieldError("/amount", str(error)))
-    if errors:
-        raise ContractError.invalid_fields(errors)
+    faults = list(faults_of(request))
+    if faults:
+        raise ContractError.invalid_fields(faults)
+    money = None
+    if request.amount is not None and request.currency is not None:
+        money = Money(amount_minor(request.amount, request.currency), request.currency)
+    if not request.is_plain or money is None:
+        return _command_with_terms(request, money, key)
     judged = PlainRequest(
         type=request.type,
         source_wallet_id=request.source_wallet_id,
         destination_wallet_id=request.destination_wallet_id,
-        minor=minor,
-        currency=request.currency,
+        minor=money.minor,
+        currency=money.currency,
         description=request.description,
         metadata=request.metadata,
         idempotency_key=request.idempotency_key,
     )
     return _command(judged, key)
+
+
+def _command_with_terms(
+    request: TransactionRequest, money: Money | None, key: str
+) -> TransactionCommand:
+    terms = terms_of(request)
+    ordering = sorted(
+        (leg for leg in terms.legs if not leg.is_external), key=lambda leg: leg.minor > 0
+    )
+    return TransactionCommand(
+        idempotency_key=key,
+        fingerprint=fingerprint_of_json(content_of(request)),
+        type=request.type,
+        source_wallet_id=ordering[0].wallet_id if ordering else request.source_wallet_id,
+        destination_wallet_id=request.destination_wallet_id,
+        money=money,
+        description=request.description,
+        metadata=request.metadata,
+        terms=terms,
+    )
 
 
 _TYPES: Final[dict[str, TransactionType]] = {one.value: one for one in TransactionType}
@@ -354,37 +309,6 @@ def _one_key(header_key: str | None, body_key: str | None) -> str | None:
             "the header Idempotency-Key and the body's idempotency_key differ",
         )
     return body_key if header_key is None else header_key
-
-
-# Which legs a type names: (source, destination).
-_LEGS: Final = {
-    RequestedType.DEPOSIT: (False, True),
-    RequestedType.WITHDRAWAL: (True, False),
-    RequestedType.TRANSFER: (True, True),
-}
-
-
-def _leg_errors(request: TransactionRequest) -> list[FieldError]:
-    errors = []
-    wanted = zip(
-        ("source_wallet_id", "destination_wallet_id"),
-        (request.source_wallet_id, request.destination_wallet_id),
-        _LEGS[request.type],
-        strict=True,
-    )
-    for name, wallet_id, is_wanted in wanted:
-        if is_wanted and wallet_id is None:
-            errors.append(FieldError(f"/{name}", f"must be set for a {request.type}"))
-        if wallet_id is not None and not is_wanted:
-            errors.append(FieldError(f"/{name}", f"must not be set for a {request.type}"))
-    return errors
-
-
-def _positive_minor(request: TransactionRequest) -> int:
-    minor = amount_minor(request.amount, request.currency)
-    if minor == 0:
-        raise AmountError("an amount is more than zero")
-    return minor
 
 
 _FIELDS: Final = frozenset(

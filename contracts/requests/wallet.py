@@ -7,13 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJ
 
 from contracts.money import EXPONENTS, AmountError, amount_minor
 from contracts.problems import ContractError, FieldError
-from contracts.requests.transaction import (
-    CurrencyCode,
-    Metadata,
-    amount_schema,
-    decimal_amount,
-    validated,
-)
+from contracts.requests.fields import CurrencyCode, Metadata, amount_schema, decimal_amount
+from contracts.requests.transaction import validated
 from contracts.requests.validators import storable_text
 from ledger.words import WalletKind, WalletStatus
 

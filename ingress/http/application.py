@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from contracts.operations import BODY_BYTES_MAX, OPERATIONS
+from ingress.http.batches import BatchCalls
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
@@ -18,13 +19,14 @@ def build_application(
     gate: Gate,
     wallets: WalletCalls,
     transactions: TransactionCalls,
+    batches: BatchCalls,
     dead_letters: DeadLetterCalls,
     readiness: Readiness,
 ) -> web.Application:
     """Return the application that serves OPERATIONS."""
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[name_and_answer])
     guarded = {
-        **_money_handlers(wallets, transactions),
+        **_money_handlers(wallets, transactions, batches),
         **_dead_letter_handlers(dead_letters),
     }
     plain = _plain_handlers(readiness)
@@ -39,7 +41,9 @@ def build_application(
     return app
 
 
-def _money_handlers(wallets: WalletCalls, transactions: TransactionCalls) -> Mapping[str, Handler]:
+def _money_handlers(
+    wallets: WalletCalls, transactions: TransactionCalls, batches: BatchCalls
+) -> Mapping[str, Handler]:
     return {
         "create_wallet": wallets.create,
         "read_wallet": wallets.read,
@@ -48,7 +52,9 @@ def _money_handlers(wallets: WalletCalls, transactions: TransactionCalls) -> Map
         "list_wallet_entries": wallets.list_entries,
         "read_wallet_balance": wallets.read_balance,
         "submit_transaction": transactions.submit,
-        "submit_transaction_batch": transactions.submit_batch,
+        "submit_transaction_batch": batches.submit,
+        "reverse_transaction": transactions.reverse,
+        "cancel_transaction": transactions.cancel,
         "read_transaction": transactions.read,
         "list_transactions": transactions.list_page,
     }

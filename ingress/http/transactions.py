@@ -1,53 +1,35 @@
 """The calls on transactions."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 from uuid import UUID
 
-import orjson
 from aiohttp import web
 
 from contracts.identifiers import first_id_at, id_of_reference
-from contracts.problems import ContractError, FieldError, ProblemCode
-from contracts.record import Submission
+from contracts.problems import ContractError, ProblemCode
 from contracts.representations.transaction import Json
 from contracts.requests.transaction import (
-    BATCH_MAX,
-    TransactionCommand,
     TransactionStatus,
     TransactionType,
     checked_key,
-    command_of,
-    refuse_unknown,
 )
 from contracts.scopes import Scope
 from ingress.calls import (
-    RETRY,
     Answer,
     ReadCall,
+    ReverseCall,
     Services,
     SubmitCall,
     TransactionCall,
-    conflict,
-    own_request_id,
-    pending_view,
 )
 from ingress.http.middleware import Call, json_response, response_of
-from ingress.http.problems import problem_answer
-from ingress.parsing import ID_BYTES
+from ingress.parsing import ID_BYTES, uuid_of
 from ingress.reads.transactions import TransactionFilter
-from ingress.submit.admission import backlog_full
-from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
+from ingress.submit.cancellation import Cancellations
 from runtime.service.pagination import Window
-
-TURN_S: Final = 0.005
-"""A batch works on its items for so long at a time: a batch of a thousand invalid ones takes a
-tenth of a second, and a single submission meanwhile must not wait for it."""
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 _LAST_ID: Final = UUID(int=2**128 - 1)
 _FIRST_ID: Final = UUID(int=0)
@@ -56,8 +38,9 @@ _FIRST_ID: Final = UUID(int=0)
 class TransactionCalls:
     """Submit, read and list transactions."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, cancellations: Cancellations) -> None:
         self._services = services
+        self._cancellations = cancellations
         self._store = services.store
 
     async def submit(self, call: Call) -> web.Response:
@@ -66,28 +49,22 @@ class TransactionCalls:
         body = await call.body()
         return await self._answered(call, partial(SubmitCall, body=body, header_key=header_key))
 
-    async def submit_batch(self, call: Call) -> web.Response:
-        """POST /v1/transactions/batch."""
-        items = _batch_items(await call.json())
-        commands = [command async for command in _each_in_turn(items, _command_or_problem)]
-        name, own_id, trace = call.client.name, own_request_id(call.names), call.names[0]
-        submissions = [
-            Submission(name, command, own_id, trace)
-            for command in commands
-            if isinstance(command, TransactionCommand)
-        ]
-        if self._services.backlog.is_full:
-            raise backlog_full()
-        accepted = await self._services.recorder.accept(submissions)
-        for one in accepted:
-            if isinstance(one, Accepted):
-                count_standing(one.standing)
-        recorded = zip(submissions, accepted, strict=True)
-        outcomes: list[Exception | tuple[Submission, Outcome]] = [
-            command if isinstance(command, Exception) else next(recorded) for command in commands
-        ]
-        body = await self._batch_body(call, outcomes)
-        return response_of(Answer(202, body, RETRY))
+    async def reverse(self, call: Call) -> web.Response:
+        """POST /v1/transactions/{transaction_id}/reverse."""
+        transaction_id, header_key = _transaction_id(call), call.idempotency_key
+        body = await call.body()
+        make = partial(ReverseCall, transaction_id=transaction_id, body=body, header_key=header_key)
+        return await self._answered(call, make)
+
+    async def cancel(self, call: Call) -> web.Response:
+        """POST /v1/transactions/{transaction_id}/cancel."""
+        transaction_id, key = _transaction_id(call), checked_key(call.idempotency_key)
+        is_new = await self._cancellations.cancel(
+            transaction_id, submitter=call.client.name, key=key
+        )
+        views = await self._store.read_many([transaction_id])
+        headers = {} if is_new else {"Idempotency-Replayed": "true"}
+        return json_response(views[transaction_id], headers=headers)
 
     async def read(self, call: Call) -> web.Response:
         """GET /v1/transactions/{transaction_id}."""
@@ -152,75 +129,6 @@ class TransactionCalls:
         made.begin_for(call.client)
         return response_of(await answered)
 
-    async def _batch_body(
-        self, call: Call, outcomes: Sequence[Exception | tuple[Submission, Outcome]]
-    ) -> bytes:
-        """Return an item for each outcome; the replays' transactions are read in one query."""
-        replays = [
-            one[1].row.id
-            for one in outcomes
-            if isinstance(one, tuple)
-            and isinstance(one[1], Accepted)
-            and one[1].standing is Standing.REPLAY
-        ]
-        views = await self._store.read_many(replays) if replays else {}
-        written = partial(_batch_item, call, views)
-        return b'{"items":[%b]}' % b",".join(
-            [item async for item in _each_in_turn(outcomes, written)]
-        )
-
-
-def _batch_items(body: Any) -> list[Any]:
-    if not isinstance(body, dict):
-        raise ContractError.invalid_fields([FieldError("", "a JSON object is expected")])
-    refuse_unknown(body, {"transactions"})
-    if not isinstance(body.get("transactions"), list):
-        raise ContractError.invalid_fields([FieldError("/transactions", "a list is expected")])
-    items: list[Any] = body["transactions"]
-    if not 1 <= len(items) <= BATCH_MAX:
-        raise ContractError.invalid_fields(
-            [FieldError("/transactions", f"1 to {BATCH_MAX} transactions, not {len(items)}")]
-        )
-    return items
-
-
-def _command_or_problem(item: Any) -> TransactionCommand | ContractError:
-    try:
-        return command_of(item)
-    except ContractError as error:
-        return error
-
-
-async def _each_in_turn(items: Sequence[Item], step: Callable[[Item], Made]) -> AsyncIterator[Made]:
-    """Yield what `step` makes of each item; others have their turn every few milliseconds."""
-    until = time.monotonic() + TURN_S
-    for item in items:
-        yield step(item)
-        if time.monotonic() > until:
-            await asyncio.sleep(0)
-            until = time.monotonic() + TURN_S
-
-
-def _batch_item(
-    call: Call, replays: dict[UUID, Json], outcome: Exception | tuple[Submission, Outcome]
-) -> bytes:
-    if isinstance(outcome, Exception):
-        return _problem_item(call, outcome)
-    submission, accepted = outcome
-    if isinstance(accepted, Exception):
-        return _problem_item(call, accepted)
-    if accepted.standing is Standing.NEW:
-        return b'{"status_code":202,"transaction":%b}' % pending_view(submission, accepted.row)
-    if accepted.standing is Standing.CONFLICT:
-        return _problem_item(call, conflict(submission.command))
-    return orjson.dumps({"status_code": 200, "transaction": replays[accepted.row.id]})
-
-
-def _problem_item(call: Call, error: Exception) -> bytes:
-    path = call.request.rel_url.raw_path
-    answer = problem_answer(error, path=path, request_id=call.request_id)
-    return orjson.dumps({"status_code": answer.status, "problem": orjson.Fragment(answer.body)})
-
 
 def _filter_of(call: Call) -> tuple[TransactionFilter, UUID]:
     """Return a list's filter, and the id below which it starts."""
@@ -253,6 +161,10 @@ def _searched(key: str) -> str:
         raise ContractError(
             ProblemCode.INVALID_PARAMETER, f"idempotency_key: {error.detail}"
         ) from None
+
+
+def _transaction_id(call: Call) -> UUID:
+    return uuid_of("transaction_id", call.request.match_info["transaction_id"])
 
 
 def _id_of(reference: str) -> UUID | None:

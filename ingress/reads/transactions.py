@@ -58,9 +58,16 @@ class TransactionStore:
 
     async def read_many(self, ids: Sequence[UUID], *, is_listed: bool = False) -> dict[UUID, Json]:
         """Return transactions by their ids; `is_listed`: for a page of a list."""
+        rows = await self.rows(ids, is_listed=is_listed)
+        return {transaction_id: render_transaction(row) for transaction_id, row in rows.items()}
+
+    async def rows(
+        self, ids: Sequence[UUID], *, is_listed: bool = False
+    ) -> dict[UUID, asyncpg.Record]:
+        """Return the rows of those that there are, for `render_transaction`."""
         pool = self._lists if is_listed else self._pool
-        rows = await pool.fetch(self._sql["read_transactions"], ids)
-        return {row["id"]: render_transaction(row) for row in rows}
+        rows = await pool.fetch(self._sql["read_transactions"], ids) if ids else []
+        return {row["id"]: row for row in rows}
 
     async def find(self, *, submitter: str, idempotency_key: str) -> UUID | None:
         """Return the id of a submitter's transaction under a key."""

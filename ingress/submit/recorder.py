@@ -13,11 +13,18 @@ from uuid import UUID
 
 import asyncpg
 
-from contracts.record import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.problems import ContractError, ProblemCode
+from contracts.record import (
+    RecordedRow,
+    Submission,
+    have_terms,
+    recorded_rows,
+    recording_arguments,
+)
 from contracts.topology import posting_partition
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from ingress.submit.dispatcher import Confirmed, Dispatcher
-from runtime.postgres.pool import Pool
+from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import BatcherFullError, MicroBatcher
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -27,6 +34,10 @@ WAITING_MAX: Final = 20_000
 
 MARKS_MAX: Final = 1_000
 """Marks of one insert."""
+
+ATOMIC_MAX: Final = 2
+"""Atomic batches that are recorded at once: each holds a connection of its own for up to a thousand
+rows, and single submissions need the others."""
 
 # What one row may have wrong that no check foresaw; the group is then recorded one by one.
 _ROW_FAULTS: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
@@ -114,6 +125,7 @@ class Recorder:
         self._confirm_timeout_s = confirm_timeout_s
         self._fault_points = fault_points
         self._sql = load_queries("ingress")
+        self._atomic_turns = asyncio.Semaphore(ATOMIC_MAX)
         self._batcher: MicroBatcher[Submission, Outcome] = MicroBatcher(
             self._accept_group, group_max=group_size, waiting_max=WAITING_MAX, workers=flushers
         )
@@ -225,26 +237,71 @@ class Recorder:
         MARKED.inc(len(marks))
         return [None] * len(marks)
 
+    async def accept_atomic(self, submissions: Sequence[Submission]) -> Sequence[Accepted]:
+        """Record the members of an atomic batch, all or none, announced in one message.
+
+        Returns how each stands, when they are announced or marked: all are NEW, or all a REPLAY.
+        Raises ContractError where a key stands for anything but this same batch.
+        """
+        await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
+        async with (
+            self._atomic_turns,
+            self._pool.acquire() as connection,
+            connection.transaction(),
+        ):
+            rows = await self._insert(connection, submissions)
+            if {standing_of(row) for row in rows} not in ({Standing.NEW}, {Standing.REPLAY}):
+                raise _batch_conflict(submissions, rows)
+        await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
+        partition = self._partition(submissions[0])
+        marks = {
+            row.id: _Mark(partition, one.submitter, row.id)
+            for one, row in zip(submissions, rows, strict=True)
+            if is_to_announce(row)
+        }
+        if marks:
+            confirmed = self._dispatcher.dispatch(partition, list(marks))
+            await self._announced(confirmed, marks.values())
+        return [Accepted(standing_of(row), row) for row in rows]
+
     async def _record(self, group: Sequence[Submission]) -> list[RecordedRow | Exception]:
         try:
-            rows = await self._pool.fetch(
-                self._sql["record_transactions"], *recording_arguments(group)
-            )
+            return list(await self._insert(self._pool, group))
         except _ROW_FAULTS as error:
             if len(group) == 1:
                 return [error]
             middle = len(group) // 2
             return [*await self._record(group[:middle]), *await self._record(group[middle:])]
-        return list(recorded_rows(rows, len(group)))
+
+    async def _insert(
+        self, database: Pool | Connection, group: Sequence[Submission]
+    ) -> list[RecordedRow]:
+        name = "record_transactions_with_terms" if have_terms(group) else "record_transactions"
+        rows = await database.fetch(self._sql[name], *recording_arguments(group))
+        return recorded_rows(rows, len(group))
 
     def _partition(self, submission: Submission) -> int:
         command = submission.command
         return posting_partition(
             command.source_wallet_id,
             command.destination_wallet_id,
-            command.money.currency,
+            command.currency,
             count=self._partitions,
         )
+
+
+def _batch_conflict(
+    submissions: Sequence[Submission], rows: Sequence[RecordedRow]
+) -> ContractError:
+    keys = [
+        one.command.idempotency_key
+        for one, row in zip(submissions, rows, strict=True)
+        if standing_of(row) is not Standing.NEW
+    ]
+    return ContractError(
+        ProblemCode.IDEMPOTENCY_KEY_REUSED,
+        f"{len(keys)} keys stand for requests outside this atomic batch, such as '{keys[0]}'",
+    )
 
 
 def _in_the_end(outcome: Outcome) -> Outcome:

@@ -141,7 +141,7 @@ class Model:
         named = [one for one in (command.source_wallet_id, command.destination_wallet_id) if one]
         outside = {external_wallet_id(currency) for currency in CURRENCIES}
         # The side that is not named is the currency's external wallet.
-        other_side = [external_wallet_id(command.money.currency)] * (2 - len(named))
+        other_side = [external_wallet_id(command.plain_money.currency)] * (2 - len(named))
         if len({*named, *other_side}) == 1:
             return "same_wallet"
         if not set(named) <= self.wallets.keys() | outside:
@@ -149,14 +149,14 @@ class Model:
         if outside & set(named):
             return "not_permitted"
         wallets = [self.wallets[one] for one in named]
-        if any(wallet.currency != command.money.currency for wallet in wallets):
+        if any(wallet.currency != command.plain_money.currency for wallet in wallets):
             return "currency_mismatch"
         for status in (WalletStatus.CLOSED, WalletStatus.FROZEN):
             if any(wallet.status is status for wallet in wallets):
                 return f"wallet_{status.value.lower()}"
         if command.type is not TransactionType.DEPOSIT:
             source = wallets[0]
-            if source.balance + source.overdraft_limit < command.money.minor:
+            if source.balance + source.overdraft_limit < command.plain_money.minor:
                 return "insufficient_funds"
         return None
 
@@ -164,5 +164,5 @@ class Model:
         legs = ((command.source_wallet_id, -1), (command.destination_wallet_id, 1))
         for wallet_id, sign in legs:
             if wallet_id is not None:
-                self.wallets[wallet_id].balance += sign * command.money.minor
+                self.wallets[wallet_id].balance += sign * command.plain_money.minor
                 self.wallets[wallet_id].entries += 1

@@ -296,8 +296,8 @@ def body_of(command: TransactionCommand) -> dict[str, str]:
     return {
         "idempotency_key": command.idempotency_key,
         "type": command.type.value,
-        "amount": format_minor(command.money.minor, command.money.currency),
-        "currency": command.money.currency,
+        "amount": format_minor(command.plain_money.minor, command.plain_money.currency),
+        "currency": command.plain_money.currency,
         **{name: str(wallet_id) for name, wallet_id in legs.items() if wallet_id is not None},
     }
 

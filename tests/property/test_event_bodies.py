@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from contracts.identifiers import external_wallet_id
 from contracts.representations.transaction import event_body, render_event, render_transaction
 from ledger.state import WalletState
+from ledger.words import PLAIN_TYPES
 
 _MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 _TEXT = st.text(max_size=30)
@@ -28,6 +29,8 @@ def _rows(draw: st.DrawFn) -> dict[str, Any]:
     is_posted = _POSTED[status]
     wallets = st.uuids() | st.just(external_wallet_id(currency))
     metadata = draw(st.none() | _METADATA)
+    reverses = draw(st.none() | st.uuids())
+    reversals = draw(st.none() | st.lists(st.uuids(), min_size=1, max_size=2))
     entries = {
         "source_sequence": draw(st.integers(1, 2**40)),
         "source_balance_after": draw(_BALANCES),
@@ -39,7 +42,7 @@ def _rows(draw: st.DrawFn) -> dict[str, Any]:
         "idempotency_key": draw(st.text(st.characters(min_codepoint=33, max_codepoint=126))),
         "submitter": draw(_TEXT),
         "channel": draw(st.sampled_from(["http", "amqp"])),
-        "type": draw(st.sampled_from(["deposit", "withdrawal", "transfer", "reversal"])),
+        "type": "reversal" if reverses else draw(st.sampled_from(sorted(PLAIN_TYPES))),
         "source_wallet_id": draw(wallets),
         "destination_wallet_id": draw(wallets),
         "amount": draw(st.integers(1, 2**60)),
@@ -51,8 +54,11 @@ def _rows(draw: st.DrawFn) -> dict[str, Any]:
         "metadata": None
         if metadata is None
         else orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS).decode(),
-        "reverses": draw(st.none() | st.uuids()),
-        "reversed_by": draw(st.none() | st.uuids()),
+        "reverses": reverses,
+        "reversed_by": draw(st.none() | st.sampled_from(reversals)) if reversals else None,
+        "has_terms": None,
+        "reversals": reversals,
+        "reversed_amount": draw(st.integers(1, 2**60)) if reversals else None,
         **{name: value if is_posted else None for name, value in entries.items()},
         "created_at": draw(_MOMENTS),
         "completed_at": draw(_MOMENTS) if is_posted else draw(st.none() | _MOMENTS),

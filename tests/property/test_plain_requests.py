@@ -149,7 +149,7 @@ def test_every_exact_amount_of_a_plain_request_is_the_models(
     outcome = _outcome(command_of, body)
     assert outcome == _outcome(judged_command, body)
     if isinstance(outcome, TransactionCommand):
-        assert outcome.money.minor <= AMOUNT_MINOR_MAX
+        assert outcome.plain_money.minor <= AMOUNT_MINOR_MAX
 
 
 def test_the_usual_request_is_plain() -> None:
@@ -215,7 +215,7 @@ def test_what_is_accepted_can_be_written_by_every_writer(
 
 def _row(command: TransactionCommand, submitter: str, row: RecordedRow) -> dict[str, Any]:
     """The row of the view `transaction_views` that was recorded."""
-    external = external_wallet_id(command.money.currency)
+    external = external_wallet_id(command.plain_money.currency)
     return {
         "id": row.id,
         "idempotency_key": command.idempotency_key,
@@ -224,8 +224,8 @@ def _row(command: TransactionCommand, submitter: str, row: RecordedRow) -> dict[
         "type": command.type,
         "source_wallet_id": command.source_wallet_id or external,
         "destination_wallet_id": command.destination_wallet_id or external,
-        "amount": command.money.minor,
-        "currency": command.money.currency,
+        "amount": command.plain_money.minor,
+        "currency": command.plain_money.currency,
         "status": TransactionStatus.PENDING,
         "failure_code": None,
         "failure_detail": None,
@@ -233,6 +233,9 @@ def _row(command: TransactionCommand, submitter: str, row: RecordedRow) -> dict[
         "metadata": None if command.metadata == b"{}" else command.metadata.decode(),
         "reverses": None,
         "reversed_by": None,
+        "has_terms": None,
+        "reversals": None,
+        "reversed_amount": None,
         "source_sequence": None,
         "destination_sequence": None,
         "source_balance_after": None,

@@ -150,7 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(command=commands, more=st.integers(1, 3), is_http=st.booleans())
     def reuse_key(self, command: TransactionCommand, more: int, is_http: bool) -> None:  # noqa: FBT001
         """The same key with another amount."""
-        money = Money(command.money.minor + more, command.money.currency)
+        money = Money(command.plain_money.minor + more, command.plain_money.currency)
         other = command_of(
             {
                 "idempotency_key": command.idempotency_key,

@@ -73,9 +73,11 @@ async def test_a_body_that_is_no_object_does_not_fit(api: CheckedApi, data: byte
 BAD_FIELDS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("unknown field", {**_DEPOSIT, "note": "x"}, ["/note"]),
     ("unknown field with a slash", {**_DEPOSIT, "a/b~c": "x"}, ["/a~1b~0c"]),
-    ("empty object", {}, ["/amount", "/currency", "/type"]),
+    ("empty object", {}, ["/type"]),
+    ("a type alone", {"type": "deposit"}, ["/amount", "/currency", "/destination_wallet_id"]),
     ("unknown type", {**_DEPOSIT, "type": "gift"}, ["/type"]),
-    ("a reversal", {**_DEPOSIT, "type": "reversal"}, ["/type"]),
+    ("a reversal", {**_DEPOSIT, "type": "reversal"},
+     ["/currency", "/destination_wallet_id", "/reverses"]),
     ("type of another kind", {**_DEPOSIT, "type": 1}, ["/type"]),
     ("wallet that is no id", deposit("x", "1.00"), ["/destination_wallet_id"]),
     ("wallet that is a number", {**_DEPOSIT, "destination_wallet_id": 7},

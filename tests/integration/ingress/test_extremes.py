@@ -19,7 +19,8 @@ import pytest
 from contracts.messages import MESSAGE_BYTES_MAX
 from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS, format_minor
 from contracts.operations import BODY_BYTES_MAX
-from contracts.requests.transaction import BATCH_MAX, IDEMPOTENCY_KEY_MAX
+from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
+from contracts.requests.transaction import BATCH_MAX
 from contracts.requests.validators import (
     DESCRIPTION_MAX,
     METADATA_BYTES_MAX,

@@ -1,0 +1,225 @@
+"""The call that submits many transactions at once: each by itself, or all or none."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from contracts.problems import ContractError, FieldError, ProblemCode
+from contracts.record import Submission
+from contracts.representations.transaction import Json, Row
+from contracts.requests.references import atomic, other_id, resolved
+from contracts.requests.transaction import (
+    BATCH_MAX,
+    BatchMode,
+    TransactionCommand,
+    command_of,
+    refuse_unknown,
+)
+from ingress.authentication import Client
+from ingress.calls import RETRY, Answer, Services, conflict, own_request_id, pending_view, permit
+from ingress.http.middleware import Call, response_of
+from ingress.http.problems import problem_answer
+from ingress.reads.transactions import TransactionStore
+from ingress.submit.admission import backlog_full
+from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
+
+TURN_S: Final = 0.005
+"""A batch works on its items for so long at a time: a batch of a thousand invalid ones takes a
+tenth of a second, and a single submission meanwhile must not wait for it."""
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+_KEY_CODES: Final = frozenset(
+    {ProblemCode.IDEMPOTENCY_KEY_MISSING, ProblemCode.IDEMPOTENCY_KEY_INVALID}
+)
+
+
+class BatchCalls:
+    """Submit batches."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def submit(self, call: Call) -> web.Response:
+        """POST /v1/transactions/batch."""
+        items, mode = batch_of(await call.json())
+        commands = await commands_of(items, client=call.client, store=self._services.store)
+        if self._services.backlog.is_full:
+            raise backlog_full()
+        if mode is BatchMode.ATOMIC:
+            body = await self._submit_atomic(call, whole(commands))
+        else:
+            body = await self._submit_each(call, commands)
+        return response_of(Answer(202, body, RETRY))
+
+    async def _submit_atomic(self, call: Call, commands: Sequence[TransactionCommand]) -> bytes:
+        members = atomic(commands, submitter=call.client.name)
+        accepted = await self._services.recorder.accept_atomic(_submissions(call, members))
+        for one in accepted:
+            count_standing(one.standing)
+        views = await self._services.store.read_many([one.row.id for one in accepted])
+        written = partial(_read_item, views)
+        return await _items_body(accepted, written)
+
+    async def _submit_each(
+        self, call: Call, commands: Sequence[TransactionCommand | ContractError]
+    ) -> bytes:
+        submissions = _submissions(
+            call, [one for one in commands if isinstance(one, TransactionCommand)]
+        )
+        accepted = await self._services.recorder.accept(submissions)
+        for one in accepted:
+            if isinstance(one, Accepted):
+                count_standing(one.standing)
+        recorded = zip(submissions, accepted, strict=True)
+        outcomes: list[Exception | tuple[Submission, Outcome]] = [
+            command if isinstance(command, Exception) else next(recorded) for command in commands
+        ]
+        to_read = [
+            one.row.id
+            for submission, one in zip(submissions, accepted, strict=True)
+            if isinstance(one, Accepted) and _is_to_be_read(submission, one)
+        ]
+        views = await self._services.store.read_many(to_read)
+        return await _items_body(outcomes, partial(_item, call, views))
+
+
+def batch_of(body: Any) -> tuple[list[Any], BatchMode]:
+    """Return the items of a batch request, not looked at, and its mode; raises ContractError."""
+    if not isinstance(body, dict):
+        raise ContractError.invalid_fields([FieldError("", "a JSON object is expected")])
+    refuse_unknown(body, {"transactions", "mode"})
+    mode = body.get("mode", BatchMode.INDEPENDENT)
+    if mode not in list(BatchMode):
+        raise ContractError.invalid_fields(
+            [FieldError("/mode", f"is one of {', '.join(BatchMode)}")]
+        )
+    if not isinstance(body.get("transactions"), list):
+        raise ContractError.invalid_fields([FieldError("/transactions", "a list is expected")])
+    items: list[Any] = body["transactions"]
+    if not 1 <= len(items) <= BATCH_MAX:
+        raise ContractError.invalid_fields(
+            [FieldError("/transactions", f"1 to {BATCH_MAX} transactions, not {len(items)}")]
+        )
+    return items, BatchMode(mode)
+
+
+async def commands_of(
+    items: Sequence[Any], *, client: Client, store: TransactionStore
+) -> list[TransactionCommand | ContractError]:
+    """Return the command of each item, or what is wrong with it, in their order.
+
+    The transactions that items name are read in one query.
+    """
+    commands = [one async for one in _each_in_turn(items, partial(_command_or_problem, client))]
+    named = {
+        other
+        for command in commands
+        if isinstance(command, TransactionCommand) and (other := other_id(command)) is not None
+    }
+    others = await store.rows(list(named)) if named else {}
+    return [_resolved_or_problem(one, others) for one in commands] if named else commands
+
+
+def whole(commands: Sequence[TransactionCommand | ContractError]) -> list[TransactionCommand]:
+    """Return the commands where none is a problem; raises ContractError with all that is wrong."""
+    faults: list[FieldError] = []
+    valid: list[TransactionCommand] = []
+    for place, command in enumerate(commands):
+        if isinstance(command, TransactionCommand):
+            valid.append(command)
+        elif command.code is ProblemCode.VALIDATION_FAILED:
+            faults += [
+                replace(error, pointer=f"/transactions/{place}{error.pointer}")
+                for error in command.errors
+            ]
+        elif command.code in _KEY_CODES:
+            pointer = f"/transactions/{place}/idempotency_key"
+            faults.append(FieldError(pointer, command.detail))
+        else:
+            raise command
+    if faults:
+        raise ContractError.invalid_fields(faults)
+    return valid
+
+
+def _command_or_problem(client: Client, item: Any) -> TransactionCommand | ContractError:
+    try:
+        command = command_of(item)
+        if command.terms is not None:
+            permit(client, command.terms)
+    except ContractError as error:
+        return error
+    return command
+
+
+def _resolved_or_problem(
+    command: TransactionCommand | ContractError, others: Mapping[UUID, Row]
+) -> TransactionCommand | ContractError:
+    if isinstance(command, ContractError):
+        return command
+    other = other_id(command)
+    try:
+        return command if other is None else resolved(command, others.get(other))
+    except ContractError as error:
+        return error
+
+
+def _submissions(call: Call, commands: Sequence[TransactionCommand]) -> list[Submission]:
+    name, own_id, trace = call.client.name, own_request_id(call.names), call.names[0]
+    return [Submission(name, command, own_id, trace) for command in commands]
+
+
+async def _items_body(outcomes: Sequence[Item], write: Callable[[Item], bytes]) -> bytes:
+    """Return an item for each outcome."""
+    return b'{"items":[%b]}' % b",".join([item async for item in _each_in_turn(outcomes, write)])
+
+
+async def _each_in_turn(items: Sequence[Item], step: Callable[[Item], Made]) -> AsyncIterator[Made]:
+    """Yield what `step` makes of each item; others have their turn every few milliseconds."""
+    until = time.monotonic() + TURN_S
+    for item in items:
+        yield step(item)
+        if time.monotonic() > until:
+            await asyncio.sleep(0)
+            until = time.monotonic() + TURN_S
+
+
+def _is_to_be_read(submission: Submission, accepted: Accepted) -> bool:
+    """Whether its transaction cannot be shown without being read."""
+    if accepted.standing is Standing.NEW:
+        return submission.command.terms is not None
+    return accepted.standing is Standing.REPLAY
+
+
+def _item(
+    call: Call, views: Mapping[UUID, Json], outcome: Exception | tuple[Submission, Outcome]
+) -> bytes:
+    if isinstance(outcome, Exception):
+        return _problem_item(call, outcome)
+    submission, accepted = outcome
+    if isinstance(accepted, Exception):
+        return _problem_item(call, accepted)
+    if accepted.standing is Standing.CONFLICT:
+        return _problem_item(call, conflict(submission.command))
+    if _is_to_be_read(submission, accepted):
+        return _read_item(views, accepted)
+    return b'{"status_code":202,"transaction":%b}' % pending_view(submission, accepted.row)
+
+
+def _read_item(views: Mapping[UUID, Json], accepted: Accepted) -> bytes:
+    status = 202 if accepted.standing is Standing.NEW else 200
+    return orjson.dumps({"status_code": status, "transaction": views[accepted.row.id]})
+
+
+def _problem_item(call: Call, error: Exception) -> bytes:
+    path = call.request.rel_url.raw_path
+    answer = problem_answer(error, path=path, request_id=call.request_id)
+    return orjson.dumps({"status_code": answer.status, "problem": orjson.Fragment(answer.body)})
