@@ -187,7 +187,7 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.WALLET_NOT_EMPTY: "the balance is 899.50 USD; a wallet is closed at zero",
     ProblemCode.WALLET_CLOSED: "a closed wallet stays closed",
     ProblemCode.OVERDRAFT_IN_USE: "the balance is -80.00 USD, below the new limit",
-    ProblemCode.PRECONDITION_FAILED: "the wallet has changed since; read it again",
+    ProblemCode.PRECONDITION_FAILED: "If-Match does not name the wallet's current ETag; read again",
     ProblemCode.NOT_PERMITTED: "the wallet of the outside world cannot be changed",
     ProblemCode.BODY_TOO_LARGE: "a body is at most 1048576 bytes",
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: "the content type is 'text/plain'",

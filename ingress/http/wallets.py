@@ -201,7 +201,8 @@ def require_match(row: Any, condition: TagCondition | None) -> None:
     if condition is None or condition.holds_strongly(wallet_answer(row).headers["ETag"]):
         return
     raise ContractError(
-        ProblemCode.PRECONDITION_FAILED, "the wallet is not as If-Match names it; read it again"
+        ProblemCode.PRECONDITION_FAILED,
+        "If-Match does not name the wallet's current ETag; read again",
     )
 
 
