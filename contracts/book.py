@@ -1,6 +1,6 @@
 """The book as the database has it, for the ledger to decide on: rows in, its words out; pure.
 
-Shared by posting and previews. The rows are those of the functions `book_…` (migrations/0028).
+Shared by posting and previews. The rows are those of the functions `book_…` (migrations/0027).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

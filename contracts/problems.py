@@ -35,6 +35,7 @@ class ProblemCode(StrEnum):
     WALLET_NOT_EMPTY = "wallet_not_empty"
     WALLET_CLOSED = "wallet_closed"
     OVERDRAFT_IN_USE = "overdraft_in_use"
+    PRECONDITION_FAILED = "precondition_failed"
     NOT_PERMITTED = "not_permitted"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
@@ -78,6 +79,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.WALLET_NOT_EMPTY: ProblemKind(409, "The wallet still holds money"),
     ProblemCode.WALLET_CLOSED: ProblemKind(409, "The wallet is closed"),
     ProblemCode.OVERDRAFT_IN_USE: ProblemKind(409, "The overdraft is in use"),
+    ProblemCode.PRECONDITION_FAILED: ProblemKind(412, "The resource has another version"),
     ProblemCode.NOT_PERMITTED: ProblemKind(403, "Not permitted on this resource"),
     ProblemCode.BODY_TOO_LARGE: ProblemKind(413, "The body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be application/json"),

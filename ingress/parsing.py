@@ -5,6 +5,7 @@ import binascii
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NoReturn, TypeVar
@@ -28,6 +29,9 @@ _RFC_3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_TAG: Final = re.compile(r'(?:W/)?"[^\x00-\x20"\x7f]*"')
+# What follows white space decides what it belongs to: nothing to go back for in a long header.
+_TAG_LIST: Final = re.compile(rf"(?:{_TAG.pattern})?(?:[ \t]*,(?:[ \t]*{_TAG.pattern})?)*")
 # Within these years no offset and no step of a microsecond leaves the calendar.
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9998
@@ -51,6 +55,39 @@ def idempotency_key_of(values: Sequence[str]) -> str | None:
             "the header Idempotency-Key stands twice, with different keys",
         )
     return values[0] if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class TagCondition:
+    """The entity tags (RFC 9110) that a client names; `is_any` for `*`."""
+
+    tags: frozenset[str]
+    is_any: bool = False
+
+    def holds_strongly(self, tag: str) -> bool:
+        """Whether a strong tag is named, by the comparison of If-Match: as it stands."""
+        return self.is_any or tag in self.tags
+
+    def holds_weakly(self, tag: str) -> bool:
+        """Whether a strong tag is named, by the comparison of If-None-Match: or as a weak one."""
+        return self.holds_strongly(tag) or f"W/{tag}" in self.tags
+
+
+def tag_condition_of(name: str, values: Sequence[str]) -> TagCondition | None:
+    """Return what If-Match or If-None-Match names, None without the header.
+
+    Several lines are one list. Raises ContractError for what is no list of tags: to overlook a
+    condition would be to change what the client did not want changed.
+    """
+    if not values:
+        return None
+    text = ", ".join(values).strip(" \t")
+    if text == "*":
+        return TagCondition(frozenset(), is_any=True)
+    tags = _TAG.findall(text)
+    if not tags or not _TAG_LIST.fullmatch(text):
+        _refuse(name, 'is * or a list of entity tags in double quotes, such as "18-5d41"')
+    return TagCondition(frozenset(tags))
 
 
 def check_content_type(content_type: str, charset: str | None) -> None:

@@ -202,9 +202,9 @@ RETURNING wallet_id;
 SELECT wallet_id, fingerprint FROM wallet_requests WHERE submitter = $1 AND idempotency_key = $2;
 
 -- name: insert_wallet
--- A customer's wallet, empty.
-INSERT INTO wallets (id, owner_id, currency, overdraft_limit, metadata)
-VALUES (coalesce($1, uuid_v7(clock_us())), $2, $3, $4, $5::text::json)
+-- A wallet of a customer or of the house, empty.
+INSERT INTO wallets (id, owner_id, currency, kind, overdraft_limit, metadata)
+VALUES (coalesce($1, uuid_v7(clock_us())), $2, $3, $4::text::wallet_kind, $5, $6::text::json)
 RETURNING
     id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
     created_at, updated_at, deleted_at;
@@ -240,15 +240,29 @@ RETURNING
     id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
     created_at, updated_at, deleted_at;
 
+-- name: delete_wallet
+-- Closes a wallet and hides it from lists; its row stays, for its history.
+WITH moment AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+)
+
+UPDATE wallets AS w
+SET
+    status = 'CLOSED',
+    deleted_at = greatest(m.now, w.updated_at),
+    updated_at = greatest(m.now, w.updated_at)
+FROM moment AS m
+WHERE w.id = $1;
+
 -- name: insert_audit
 -- Who did what to which thing.
 INSERT INTO audit_log (id, actor, action, subject, detail)
 VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::text::json);
 
 -- name: examine_wallets
--- A bounded window of customers' wallets, oldest first.
+-- A bounded window of all wallets, oldest first; external ones are never a match.
 WITH examined AS MATERIALIZED (
-    SELECT w.id, w.currency, w.status, w.kind
+    SELECT w.id, w.currency, w.status, w.kind, w.deleted_at
     FROM wallets AS w
     WHERE w.id > $1
     ORDER BY w.id
@@ -257,29 +271,33 @@ WITH examined AS MATERIALIZED (
 
 SELECT
     e.id,
-    e.kind = 'customer'
+    e.kind <> 'external'
     AND ($3::text IS NULL OR e.currency = $3)
-    AND ($4::text IS NULL OR e.status = $4::text::wallet_status) AS is_match
+    AND ($4::text IS NULL OR e.status = $4::text::wallet_status)
+    AND ($5::text IS NULL OR e.kind = $5::text::wallet_kind)
+    AND ($6::boolean OR e.deleted_at IS NULL) AS is_match
 FROM examined AS e
 ORDER BY e.id;
 
 -- name: examine_owner_wallets
 -- The same window over one owner's wallets.
 WITH examined AS MATERIALIZED (
-    SELECT w.id, w.currency, w.status, w.kind
+    SELECT w.id, w.currency, w.status, w.kind, w.deleted_at
     FROM wallets AS w
     WHERE w.owner_id IS NOT NULL
-        AND (w.owner_id, w.id) > ($5::text, $1::uuid)
-        AND (w.owner_id, w.id) <= ($5::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+        AND (w.owner_id, w.id) > ($7::text, $1::uuid)
+        AND (w.owner_id, w.id) <= ($7::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
     ORDER BY w.owner_id, w.id
     LIMIT $2
 )
 
 SELECT
     e.id,
-    e.kind = 'customer'
+    e.kind <> 'external'
     AND ($3::text IS NULL OR e.currency = $3)
-    AND ($4::text IS NULL OR e.status = $4::text::wallet_status) AS is_match
+    AND ($4::text IS NULL OR e.status = $4::text::wallet_status)
+    AND ($5::text IS NULL OR e.kind = $5::text::wallet_kind)
+    AND ($6::boolean OR e.deleted_at IS NULL) AS is_match
 FROM examined AS e
 ORDER BY e.id;
 

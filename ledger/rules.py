@@ -49,16 +49,16 @@ def refusal_of(
 ) -> FailureCode | None:
     """Return the refusal that applies, if one does; None for a wallet that does not exist.
 
-    Between two active customers' wallets of one currency only the last two lines of the ladder can
-    apply: the common case, in half the time.
+    Between two active wallets of one currency, neither of them external, only the last two lines of
+    the ladder can apply: the common case, in half the time.
     """
     currency = movement.currency
     if (
         source is not None
         and destination is not None
         and source.id != destination.id
-        and source.kind is _CUSTOMER
-        and destination.kind is _CUSTOMER
+        and source.kind is not _EXTERNAL
+        and destination.kind is not _EXTERNAL
         and source.status is _ACTIVE
         and destination.status is _ACTIVE
         and source.currency == currency
@@ -67,7 +67,10 @@ def refusal_of(
         amount = movement.amount
         if destination.balance + amount > MINOR_MAX or source.balance - amount < -MINOR_MAX:
             return FailureCode.LIMIT_EXCEEDED
-        if source.balance - source.held + source.overdraft_limit < amount:
+        if (
+            source.balance - source.held + source.overdraft_limit < amount
+            and source.kind is _CUSTOMER
+        ):
             return FailureCode.INSUFFICIENT_FUNDS
         return None
     return first_refusal(movement, source, destination)

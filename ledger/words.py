@@ -87,7 +87,11 @@ class WalletStatus(StrEnum):
 
 
 class WalletKind(StrEnum):
-    """Customers' wallets, and one external wallet a currency: the world outside the ledger."""
+    """Customers' wallets, the house's own, and one external wallet a currency: the world outside.
+
+    An INTERNAL wallet (fees, suspense, exchange) is like a customer's, but never lacks funds.
+    """
 
     CUSTOMER = "customer"
+    INTERNAL = "internal"
     EXTERNAL = "external"

@@ -1,4 +1,3 @@
 -- migrate:up transaction:false
-
--- Reads the table beside the traffic.
-ALTER TABLE wallets VALIDATE CONSTRAINT wallets_not_overdrawn;
+-- Reads every wallet, for as long as that takes, while they are read and written as usual.
+ALTER TABLE wallets VALIDATE CONSTRAINT wallets_available_not_negative;

@@ -184,7 +184,7 @@ ORDER BY w.id
 FOR NO KEY UPDATE OF w;
 
 -- name: write_moves
--- A batch of plain moves in one statement; see migrations/0029.
+-- A batch of plain moves in one statement; see migrations/0028.
 SELECT p.moment, p.row_version, p.completed_outbox_id
 FROM
     write_moves(
@@ -239,7 +239,7 @@ FOR NO KEY UPDATE OF w;
 SELECT clock_timestamp();
 
 -- name: write_book
--- A batch of transactions of every type; see migrations/0028.
+-- A batch of transactions of every type; see migrations/0027.
 SELECT
     write_book(
         moment => $1,

@@ -52,7 +52,20 @@ PREFER: Final = Parameter(
 IF_NONE_MATCH: Final = Parameter(
     name="If-None-Match",
     place="header",
-    description="The ETag of the copy that you hold; 304 when it is current.",
+    description=(
+        "The ETag of the copy that you hold, or several; 304 when one of them is current. `*` is "
+        "any."
+    ),
+    schema={"type": "string"},
+)
+IF_MATCH: Final = Parameter(
+    name="If-Match",
+    place="header",
+    description=(
+        "The ETag of the copy on which your change rests, or several: without one of them the "
+        "call is refused (`precondition_failed`) and changes nothing. `*` is any. Weak ones "
+        "(`W/…`) never match."
+    ),
     schema={"type": "string"},
 )
 CURSOR: Final = Parameter(
@@ -114,5 +127,10 @@ def enum_schema(words: type[StrEnum]) -> dict[str, Any]:
     return {"type": "string", "enum": [word.value for word in words]}
 
 
+INCLUDE_DELETED: Final = query(
+    "include_deleted",
+    "`true`: deleted ones too.",
+    {"type": "boolean", "default": False},
+)
 TYPE: Final = query("type", "Only this type.", enum_schema(TransactionType))
 STATUS: Final = query("status", "Only those in this status.", enum_schema(TransactionStatus))

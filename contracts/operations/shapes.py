@@ -84,7 +84,7 @@ class Operation:
     """
 
     operation_id: str
-    method: Literal["GET", "POST", "PATCH"]
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str
     tag: Tag
     summary: str

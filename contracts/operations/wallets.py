@@ -17,7 +17,12 @@ from contracts.problems import ProblemCode
 from contracts.representations import examples
 from contracts.representations.pages import WalletEntryPage, WalletPage
 from contracts.representations.transaction import Balance, Wallet
-from contracts.requests.wallet import OWNER_ID_MAX, WalletChange, WalletRequest
+from contracts.requests.wallet import (
+    OWNER_ID_MAX,
+    RequestedKind,
+    WalletChange,
+    WalletRequest,
+)
 from contracts.scopes import Scope
 from ledger.words import WalletStatus
 
@@ -29,14 +34,20 @@ _CREATE: Final = Operation(
     summary="Create a wallet",
     description=(
         "A wallet holds one currency for one owner. `overdraft_limit` is how far below zero its "
-        "balance may go. With an `Idempotency-Key`, the same request again answers with the wallet "
-        "that the first one made, as it is now."
+        "balance may go. An `internal` wallet belongs to the house (fees, suspense, exchange): its "
+        "balance may go below zero without a limit, so it must not be given one. With an "
+        "`Idempotency-Key`, the same request again answers with the wallet that the first one "
+        "made, as it is now."
     ),
     scope=Scope.WALLETS_WRITE,
     parameters=(parameters.IDEMPOTENCY_KEY,),
     request=WalletRequest,
     request_examples={
         "with_owner": {"summary": "A wallet of a customer", "value": examples.WALLET_REQUEST},
+        "internal": {
+            "summary": "A wallet of the house",
+            "value": examples.INTERNAL_WALLET_REQUEST,
+        },
         "plain": {"summary": "Nothing but the currency", "value": {"currency": "EUR"}},
     },
     responses=(
@@ -44,14 +55,18 @@ _CREATE: Final = Operation(
             200,
             "The wallet that this key made before",
             model=Wallet,
-            headers=(ResponseHeader.IDEMPOTENCY_REPLAYED, ResponseHeader.LOCATION),
+            headers=(
+                ResponseHeader.IDEMPOTENCY_REPLAYED,
+                ResponseHeader.LOCATION,
+                ResponseHeader.ETAG,
+            ),
             example=examples.WALLET,
         ),
         Response(
             201,
             "The new wallet",
             model=Wallet,
-            headers=(ResponseHeader.LOCATION,),
+            headers=(ResponseHeader.LOCATION, ResponseHeader.ETAG),
             example=examples.NEW_WALLET,
         ),
     ),
@@ -64,7 +79,10 @@ _LIST: Final = Operation(
     path="/v1/wallets",
     tag=Tag.WALLETS,
     summary="List wallets",
-    description="The oldest first. Filters narrow the list together.",
+    description=(
+        "The oldest first. Filters narrow the list together. Deleted wallets are left out unless "
+        "`include_deleted` is true, external wallets always."
+    ),
     scope=Scope.WALLETS_READ,
     parameters=(
         parameters.query(
@@ -77,6 +95,8 @@ _LIST: Final = Operation(
         parameters.query(
             "status", "Only those in this status.", parameters.enum_schema(WalletStatus)
         ),
+        parameters.query("kind", "Only this kind.", parameters.enum_schema(RequestedKind)),
+        parameters.INCLUDE_DELETED,
         parameters.CURSOR,
         parameters.LIMIT,
     ),
@@ -90,10 +110,23 @@ _READ: Final = Operation(
     path="/v1/wallets/{wallet_id}",
     tag=Tag.WALLETS,
     summary="Read a wallet",
-    description="`available` is what can be spent: `balance` - `held` + `overdraft_limit`.",
+    description=(
+        "`available` is what can be spent: `balance` - `held` + `overdraft_limit`. A deleted "
+        "wallet and its history stay readable. The `ETag` is another one after any change of the "
+        "answer."
+    ),
     scope=Scope.WALLETS_READ,
-    parameters=(parameters.path_id("wallet_id"),),
-    responses=(Response(200, "The wallet", model=Wallet, example=examples.WALLET),),
+    parameters=(parameters.path_id("wallet_id"), parameters.IF_NONE_MATCH),
+    responses=(
+        Response(
+            200,
+            "The wallet",
+            model=Wallet,
+            headers=(ResponseHeader.ETAG,),
+            example=examples.WALLET,
+        ),
+        Response(304, "Your copy is current", headers=(ResponseHeader.ETAG,)),
+    ),
     problems=(ProblemCode.WALLET_NOT_FOUND, *READ_PROBLEMS),
 )
 
@@ -105,27 +138,59 @@ _CHANGE: Final = Operation(
     summary="Change a wallet",
     description=(
         "What the body does not name stays. A FROZEN wallet moves no money either way until it is "
-        "ACTIVE again. A wallet is CLOSED only at balance zero, and for good. `metadata` is "
-        "replaced as a whole. The wallets of the outside world cannot be changed "
-        "(`not_permitted`)."
+        "ACTIVE again. A wallet is CLOSED only at balance zero and with nothing held, and for "
+        "good. `metadata` is replaced as a whole. With `If-Match`, only the version that you know "
+        "is changed. An internal wallet has no `overdraft_limit`, and the wallets of the outside "
+        "world cannot be changed (`not_permitted`)."
     ),
     scope=Scope.WALLETS_WRITE,
-    parameters=(parameters.path_id("wallet_id"),),
+    parameters=(parameters.path_id("wallet_id"), parameters.IF_MATCH),
     request=WalletChange,
     request_examples={
         "freeze": {"summary": "Freeze it", "value": {"status": "FROZEN"}},
         "overdraft": {"summary": "Allow an overdraft", "value": {"overdraft_limit": "250.00"}},
     },
     responses=(
-        Response(200, "The wallet after the change", model=Wallet, example=examples.WALLET),
+        Response(
+            200,
+            "The wallet after the change",
+            model=Wallet,
+            headers=(ResponseHeader.ETAG,),
+            example=examples.WALLET,
+        ),
     ),
     problems=(
         ProblemCode.WALLET_NOT_FOUND,
         ProblemCode.WALLET_NOT_EMPTY,
         ProblemCode.WALLET_CLOSED,
         ProblemCode.OVERDRAFT_IN_USE,
+        ProblemCode.PRECONDITION_FAILED,
         ProblemCode.NOT_PERMITTED,
         *BODY_PROBLEMS,
+    ),
+)
+
+_DELETE: Final = Operation(
+    operation_id="delete_wallet",
+    method="DELETE",
+    path="/v1/wallets/{wallet_id}",
+    tag=Tag.WALLETS,
+    summary="Delete a wallet",
+    description=(
+        "Closes it, for good, by the same rules as the change to CLOSED: only at balance zero and "
+        "with nothing held. Lists leave it out from then on; by its id it stays readable, with its "
+        "history and `deleted_at`. To delete it again is no error. The wallets of the outside "
+        "world cannot be deleted (`not_permitted`)."
+    ),
+    scope=Scope.WALLETS_WRITE,
+    parameters=(parameters.path_id("wallet_id"), parameters.IF_MATCH),
+    responses=(Response(204, "It is deleted, now or before"),),
+    problems=(
+        ProblemCode.WALLET_NOT_FOUND,
+        ProblemCode.WALLET_NOT_EMPTY,
+        ProblemCode.PRECONDITION_FAILED,
+        ProblemCode.NOT_PERMITTED,
+        *READ_PROBLEMS,
     ),
 )
 
@@ -173,4 +238,12 @@ _READ_BALANCE: Final = Operation(
     problems=(ProblemCode.WALLET_NOT_FOUND, *READ_PROBLEMS),
 )
 
-WALLET_OPERATIONS: Final = (_CREATE, _LIST, _READ, _CHANGE, _LIST_ENTRIES, _READ_BALANCE)
+WALLET_OPERATIONS: Final = (
+    _CREATE,
+    _LIST,
+    _READ,
+    _CHANGE,
+    _DELETE,
+    _LIST_ENTRIES,
+    _READ_BALANCE,
+)

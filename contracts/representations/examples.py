@@ -31,6 +31,7 @@ _WALLET_ROW: Final[dict[str, Any]] = {
     "id": _ALICE,
     "owner_id": "customer-1042",
     "currency": "USD",
+    "kind": "customer",
     "balance": 89_950,
     "held": 0,
     "overdraft_limit": 10_000,
@@ -39,6 +40,7 @@ _WALLET_ROW: Final[dict[str, Any]] = {
     "metadata": '{"segment":"retail"}',
     "created_at": _OPENED,
     "updated_at": _POSTED,
+    "deleted_at": None,
 }
 _PENDING_ROW: Final[dict[str, Any]] = {
     "id": _TRANSACTION_ID,
@@ -103,6 +105,11 @@ WALLET: Final[Json] = _shown(render_wallet(_WALLET_ROW))
 NEW_WALLET: Final[Json] = _shown(
     render_wallet({**_WALLET_ROW, "balance": 0, "version": 0, "updated_at": _OPENED})
 )
+INTERNAL_WALLET_REQUEST: Final[Json] = {
+    "currency": "USD",
+    "kind": "internal",
+    "owner_id": "fees",
+}
 WALLET_PAGE: Final[Json] = {"items": [WALLET], "next_cursor": None}
 ENTRY_PAGE: Final[Json] = {"items": [render_wallet_entry(_ENTRY_ROW)], "next_cursor": None}
 BALANCE: Final[Json] = {"balance": "899.50", "at": format_moment(_POSTED)}
@@ -237,6 +244,7 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.WALLET_NOT_EMPTY: "the balance is 899.50 USD; a wallet is closed at zero",
     ProblemCode.WALLET_CLOSED: "a closed wallet stays closed",
     ProblemCode.OVERDRAFT_IN_USE: "the balance is -80.00 USD, below the new limit",
+    ProblemCode.PRECONDITION_FAILED: "If-Match does not name the wallet's current ETag; read again",
     ProblemCode.NOT_PERMITTED: "the wallet of the outside world cannot be changed",
     ProblemCode.BODY_TOO_LARGE: "a body is at most 1048576 bytes",
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: "the content type is 'text/plain'",

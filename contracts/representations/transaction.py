@@ -22,7 +22,14 @@ from contracts.identifiers import external_wallet_id, reference_of
 from contracts.money import format_minor
 from contracts.requests.transaction import Channel
 from ledger.state import WalletState
-from ledger.words import FailureCode, HoldStatus, TransactionStatus, TransactionType, WalletStatus
+from ledger.words import (
+    FailureCode,
+    HoldStatus,
+    TransactionStatus,
+    TransactionType,
+    WalletKind,
+    WalletStatus,
+)
 
 
 class Row(Protocol):
@@ -44,6 +51,9 @@ class Wallet(BaseModel):
     id: UUID
     owner_id: str | None
     currency: str
+    kind: WalletKind = Field(
+        description="Only a `customer`'s wallet is held to its `available`; the other kinds are not"
+    )
     balance: Amount
     held: Amount
     available: Amount
@@ -53,6 +63,7 @@ class Wallet(BaseModel):
     metadata: dict[str, Any]
     created_at: Timestamp
     updated_at: Timestamp
+    deleted_at: Timestamp | None
 
 
 class Failure(BaseModel):
@@ -188,10 +199,12 @@ def render_wallet(row: Row) -> Json:
     """Return a wallet row as `Wallet` has it."""
     currency = row["currency"]
     available = row["balance"] - row["held"] + row["overdraft_limit"]
+    deleted_at = row["deleted_at"]
     return {
         "id": str(row["id"]),
         "owner_id": row["owner_id"],
         "currency": currency,
+        "kind": row["kind"],
         "balance": format_minor(row["balance"], currency),
         "held": format_minor(row["held"], currency),
         "available": format_minor(available, currency),
@@ -201,6 +214,7 @@ def render_wallet(row: Row) -> Json:
         "metadata": _metadata(row["metadata"]),
         "created_at": format_moment(row["created_at"]),
         "updated_at": format_moment(row["updated_at"]),
+        "deleted_at": None if deleted_at is None else format_moment(deleted_at),
     }
 
 

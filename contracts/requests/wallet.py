@@ -1,6 +1,7 @@
 """Wallets: the words for them, and what a client may ask for."""
 
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema
@@ -18,6 +19,14 @@ __all__ = ["WalletKind", "WalletStatus"]
 OWNER_ID_MAX: Final = 255
 
 
+class RequestedKind(StrEnum):
+    """What a client may create and list; the external wallets are made with their currencies."""
+
+    CUSTOMER = "customer"
+    INTERNAL = "internal"
+
+
+_Kind = Annotated[RequestedKind, Strict(strict=False)]
 _Status = Annotated[WalletStatus, Strict(strict=False)]
 _OwnerId = Annotated[
     str,
@@ -39,6 +48,10 @@ class WalletRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     currency: CurrencyCode
+    kind: _Kind = Field(
+        default=RequestedKind.CUSTOMER,
+        description="`internal`: a wallet of the house, without a limit to its overdraft",
+    )
     owner_id: _OwnerId | None = Field(default=None, description="Your own id of the owner")
     overdraft_limit: _Limit = Decimal(0)
     metadata: Metadata = b"{}"
@@ -56,9 +69,10 @@ class WalletChange(BaseModel):
 
 
 class ValidWalletRequest(BaseModel):
-    """A wallet request whose limit is in minor units."""
+    """A wallet request whose limit is in minor units; an internal wallet's is 0."""
 
     currency: str
+    kind: RequestedKind = RequestedKind.CUSTOMER
     owner_id: str | None
     overdraft_limit: int
     metadata: bytes
@@ -71,8 +85,11 @@ def wallet_request_of(body: object) -> ValidWalletRequest:
         raise ContractError.invalid_fields(
             [FieldError("/owner_id", f"must have 1 to {OWNER_ID_MAX} characters")]
         )
+    if request.kind is RequestedKind.INTERNAL and "overdraft_limit" in request.model_fields_set:
+        raise unlimited_overdraft()
     return ValidWalletRequest(
         currency=request.currency,
+        kind=request.kind,
         owner_id=request.owner_id,
         overdraft_limit=overdraft_minor(request.overdraft_limit, request.currency),
         metadata=request.metadata,
@@ -89,6 +106,13 @@ def overdraft_minor(limit: Decimal, currency: str) -> int:
         return amount_minor(limit, currency)
     except AmountError as error:
         raise ContractError.invalid_fields([FieldError("/overdraft_limit", str(error))]) from None
+
+
+def unlimited_overdraft() -> ContractError:
+    """Return what is wrong with an overdraft limit that is given for an internal wallet."""
+    return ContractError.invalid_fields(
+        [FieldError("/overdraft_limit", "must not be set for an internal wallet")]
+    )
 
 
 def wallet_change_of(body: object) -> WalletChange:

@@ -49,6 +49,7 @@ def _money_handlers(
         "read_wallet": wallets.read,
         "list_wallets": wallets.list_page,
         "change_wallet": wallets.change,
+        "delete_wallet": wallets.delete,
         "list_wallet_entries": wallets.list_entries,
         "read_wallet_balance": wallets.read_balance,
         "submit_transaction": transactions.submit,

@@ -18,10 +18,12 @@ from ingress.http.problems import RateLimitedError, problem_answer
 from ingress.metrics import RATE_LIMITED
 from ingress.parsing import (
     Query,
+    TagCondition,
     check_content_type,
     idempotency_key_of,
     known_parameters,
     single_header,
+    tag_condition_of,
 )
 from ingress.submit.admission import RateLimiter
 
@@ -72,9 +74,22 @@ class Call:
         return idempotency_key_of(self.request.headers.getall("Idempotency-Key", ()))
 
     @property
+    def if_match(self) -> TagCondition | None:
+        """On which version of the resource the change rests; raises ContractError."""
+        return self._tag_condition("If-Match")
+
+    @property
+    def if_none_match(self) -> TagCondition | None:
+        """Which versions of the resource the client holds; raises ContractError."""
+        return self._tag_condition("If-None-Match")
+
+    @property
     def wait_s(self) -> int:
         """How long the client prefers to wait: several lines of Prefer are one list."""
         return wait_s_of(", ".join(self.request.headers.getall("Prefer", ())))
+
+    def _tag_condition(self, name: str) -> TagCondition | None:
+        return tag_condition_of(name, self.request.headers.getall(name, ()))
 
 
 class ClientGoneError(Exception):

@@ -1,9 +1,13 @@
 """The calls on wallets."""
 
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 from aiohttp import web
 
 from contracts.money import exponent_of, format_minor
@@ -11,22 +15,26 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.representations.transaction import format_moment, render_wallet, render_wallet_entry
 from contracts.requests.transaction import TransactionType, checked_key
 from contracts.requests.wallet import (
+    RequestedKind,
     WalletChange,
     WalletKind,
     WalletStatus,
     overdraft_minor,
+    unlimited_overdraft,
     wallet_change_of,
     wallet_request_of,
 )
-from ingress.http.middleware import Call, json_response
-from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, uuid_of
+from ingress.calls import Answer
+from ingress.http.middleware import Call, json_response, response_of
+from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, TagCondition, uuid_of
 from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
+from runtime.postgres.pool import Connection
 
 _FIRST_ID: Final = UUID(int=0)
 
 
 class WalletCalls:
-    """Create, read, list and change wallets, and read their histories."""
+    """Create, read, list, change and delete wallets, and read their histories."""
 
     def __init__(self, store: WalletStore) -> None:
         self._store = store
@@ -49,11 +57,16 @@ class WalletCalls:
         if not created.is_new:
             headers["Idempotency-Replayed"] = "true"
         status = 201 if created.is_new else 200
-        return json_response(render_wallet(created.row), status=status, headers=headers)
+        return response_of(wallet_answer(created.row, status=status, headers=headers))
 
     async def read(self, call: Call) -> web.Response:
         """GET /v1/wallets/{wallet_id}."""
-        return json_response(render_wallet(await self._existing(_wallet_id(call))))
+        condition = call.if_none_match
+        answer = wallet_answer(await self._existing(_wallet_id(call)))
+        tag = answer.headers["ETag"]
+        if condition is not None and condition.holds_weakly(tag):
+            return web.Response(status=304, headers={"ETag": tag})
+        return response_of(answer)
 
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/wallets."""
@@ -62,6 +75,8 @@ class WalletCalls:
             owner_id=query.text("owner_id"),
             currency=_currency(query.text("currency")),
             status=query.word("status", WalletStatus),
+            kind=query.word("kind", RequestedKind),
+            is_deleted_wanted=query.flag("include_deleted"),
         )
         position = query.position("wallets", ID_BYTES)
         rows, following = await self._store.list_page(
@@ -74,12 +89,10 @@ class WalletCalls:
 
     async def change(self, call: Call) -> web.Response:
         """PATCH /v1/wallets/{wallet_id}."""
-        wallet_id = _wallet_id(call)
+        wallet_id, condition = _wallet_id(call), call.if_match
         change = wallet_change_of(await call.json())
-        async with self._store.acquire() as connection, connection.transaction():
-            row = await self._store.lock(connection, wallet_id)
-            if row is None:
-                raise _not_found(wallet_id)
+        async with self._locked(wallet_id) as (connection, row):
+            require_match(row, condition)
             state = changed_state(row, change)
             changed = await self._store.change(connection, wallet_id, state)
             await self._store.audit(
@@ -96,7 +109,25 @@ class WalletCalls:
             )
         if changed is None:
             raise AssertionError("a locked wallet can be changed")
-        return json_response(render_wallet(changed))
+        return response_of(wallet_answer(changed))
+
+    async def delete(self, call: Call) -> web.Response:
+        """DELETE /v1/wallets/{wallet_id}."""
+        wallet_id, condition = _wallet_id(call), call.if_match
+        async with self._locked(wallet_id) as (connection, row):
+            # Once it is deleted, asking for it again, under its former tag too, changes nothing.
+            if row["deleted_at"] is None:
+                require_match(row, condition)
+                require_empty(row)
+                await self._store.delete(connection, wallet_id)
+                await self._store.audit(
+                    connection,
+                    actor=call.client.name,
+                    action="wallet.deleted",
+                    subject=f"wallet:{wallet_id}",
+                    detail={"request_id": call.request_id},
+                )
+        return web.Response(status=204)
 
     async def list_entries(self, call: Call) -> web.Response:
         """GET /v1/wallets/{wallet_id}/entries."""
@@ -135,6 +166,19 @@ class WalletCalls:
             {"balance": format_minor(balance, wallet["currency"]), "at": format_moment(at)}
         )
 
+    @asynccontextmanager
+    async def _locked(self, wallet_id: UUID) -> AsyncIterator[tuple[Connection, asyncpg.Record]]:
+        """Lock a wallet that clients may change, until the database transaction ends with this."""
+        async with self._store.acquire() as connection, connection.transaction():
+            row = await self._store.lock(connection, wallet_id)
+            if row is None:
+                raise _not_found(wallet_id)
+            if row["kind"] == WalletKind.EXTERNAL:
+                raise ContractError(
+                    ProblemCode.NOT_PERMITTED, "an external wallet cannot be changed or deleted"
+                )
+            yield connection, row
+
     async def _existing(self, wallet_id: UUID) -> asyncpg.Record:
         row = await self._store.read(wallet_id)
         if row is None:
@@ -142,29 +186,68 @@ class WalletCalls:
         return row
 
 
+def wallet_answer(
+    row: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Return a wallet as JSON, with its entity tag: a strong one, of all that the answer shows."""
+    body = orjson.dumps(render_wallet(row))
+    # As an ETag, half a digest is plenty.
+    tag = f'"{row["version"]}-{hashlib.sha256(body).hexdigest()[:32]}"'
+    return Answer(status, body, {"ETag": tag, **(headers or {})})
+
+
+def require_match(row: Any, condition: TagCondition | None) -> None:
+    """Raise ContractError where a change rests on another version of the locked wallet."""
+    if condition is None or condition.holds_strongly(wallet_answer(row).headers["ETag"]):
+        return
+    raise ContractError(
+        ProblemCode.PRECONDITION_FAILED,
+        "If-Match does not name the wallet's current ETag; read again",
+    )
+
+
+def require_empty(row: Any) -> None:
+    """Raise ContractError for a wallet that cannot be closed yet."""
+    if row["balance"]:
+        raise ContractError(ProblemCode.WALLET_NOT_EMPTY, "bring the balance to zero first")
+    if row["held"]:
+        raise ContractError(ProblemCode.WALLET_NOT_EMPTY, "end what holds money in it first")
+
+
 def changed_state(row: Any, change: WalletChange) -> tuple[str, int, str | None]:
     """Return a wallet's status, overdraft limit and metadata after a change; raises ContractError.
 
     Pure: `row` is the locked wallet. A CLOSED wallet stays as it is for ever.
     """
-    if row["kind"] == WalletKind.EXTERNAL:
-        raise ContractError(ProblemCode.NOT_PERMITTED, "an external wallet cannot be changed")
+    if row["deleted_at"] is not None:
+        raise ContractError(ProblemCode.WALLET_CLOSED, "a deleted wallet stays as it is")
     if row["status"] == WalletStatus.CLOSED:
         raise ContractError(ProblemCode.WALLET_CLOSED, "a closed wallet stays closed")
     status = change.status or WalletStatus(row["status"])
-    if status is WalletStatus.CLOSED and (row["balance"] or row["held"]):
-        raise ContractError(ProblemCode.WALLET_NOT_EMPTY, "bring the balance to zero first")
+    if status is WalletStatus.CLOSED:
+        require_empty(row)
+    limit = _changed_limit(row, change)
+    metadata: str | None = row["metadata"]
+    if change.metadata is not None:
+        metadata = change.metadata.decode()
+    return status, limit, metadata
+
+
+def _changed_limit(row: Any, change: WalletChange) -> int:
+    """Return a wallet's overdraft limit after a change, in minor units; an internal one's is 0."""
     limit: int = row["overdraft_limit"]
+    is_internal = row["kind"] == WalletKind.INTERNAL
+    if is_internal and "overdraft_limit" in change.model_fields_set:
+        raise unlimited_overdraft()
+    if is_internal:
+        return limit
     if change.overdraft_limit is not None:
         limit = overdraft_minor(change.overdraft_limit, row["currency"])
     if row["balance"] - row["held"] + limit < 0:
         raise ContractError(
             ProblemCode.OVERDRAFT_IN_USE, "the balance is further below zero than this limit"
         )
-    metadata: str | None = row["metadata"]
-    if change.metadata is not None:
-        metadata = change.metadata.decode()
-    return status, limit, metadata
+    return limit
 
 
 def _wallet_id(call: Call) -> UUID:

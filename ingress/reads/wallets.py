@@ -1,6 +1,5 @@
 """Wallets and their histories in the database."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -11,7 +10,7 @@ import orjson
 
 from contracts.identifiers import external_wallet_id
 from contracts.requests.transaction import TransactionType, fingerprint_of_json
-from contracts.requests.wallet import ValidWalletRequest, WalletStatus
+from contracts.requests.wallet import RequestedKind, ValidWalletRequest, WalletStatus
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.pagination import Examined, Window, examine
@@ -30,11 +29,13 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class WalletFilter:
-    """What a list of wallets is narrowed to."""
+    """What a list of wallets is narrowed to; deleted ones are left out unless they are wanted."""
 
     owner_id: str | None
     currency: str | None
     status: WalletStatus | None
+    kind: RequestedKind | None = None
+    is_deleted_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,10 @@ class WalletStore:
         """Write status, overdraft limit (minor units) and metadata (JSON) of a locked wallet."""
         return await connection.fetchrow(self._sql["change_wallet"], wallet_id, *state)
 
+    async def delete(self, connection: Connection, wallet_id: UUID) -> None:
+        """Close a locked wallet, and hide it from lists."""
+        await connection.execute(self._sql["delete_wallet"], wallet_id)
+
     async def audit(
         self, connection: Connection, *, actor: str, action: str, subject: str, detail: Any
     ) -> None:
@@ -114,7 +119,14 @@ class WalletStore:
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
             rows = await self._lists.fetch(
-                self._sql[name], start, count, wanted.currency, wanted.status, *owner
+                self._sql[name],
+                start,
+                count,
+                wanted.currency,
+                wanted.status,
+                wanted.kind,
+                wanted.is_deleted_wanted,
+                *owner,
             )
             return [(row["id"], row["is_match"]) for row in rows]
 
@@ -164,6 +176,7 @@ class WalletStore:
             wallet_id,
             wanted.owner_id,
             wanted.currency,
+            wanted.kind,
             wanted.overdraft_limit,
             wanted.metadata.decode(),
         )
@@ -184,10 +197,13 @@ class WalletStore:
 
 
 def _fingerprint(wanted: ValidWalletRequest) -> bytes:
-    content: Sequence[object] = (
+    content: list[object] = [
         wanted.currency,
         wanted.owner_id,
         wanted.overdraft_limit,
         wanted.metadata.decode(),
-    )
+    ]
+    if wanted.kind is not RequestedKind.CUSTOMER:
+        # A customer's wallet keeps the fingerprint that it had before there were other kinds.
+        content.append(wanted.kind)
     return fingerprint_of_json(content)

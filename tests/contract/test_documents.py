@@ -37,6 +37,7 @@ SURFACE = {
     ("GET", "/v1/wallets"),
     ("GET", "/v1/wallets/{wallet_id}"),
     ("PATCH", "/v1/wallets/{wallet_id}"),
+    ("DELETE", "/v1/wallets/{wallet_id}"),
     ("GET", "/v1/wallets/{wallet_id}/entries"),
     ("GET", "/v1/wallets/{wallet_id}/balance"),
     ("POST", "/v1/transactions"),
@@ -306,6 +307,7 @@ def test_a_rendered_wallet_and_entry_fit_the_published_schemas() -> None:
         "id": SOURCE,
         "owner_id": None,
         "currency": "JPY",
+        "kind": "internal",
         "balance": -7,
         "held": 0,
         "overdraft_limit": 10,
@@ -314,6 +316,7 @@ def test_a_rendered_wallet_and_entry_fit_the_published_schemas() -> None:
         "metadata": None,
         "created_at": MOMENT,
         "updated_at": MOMENT,
+        "deleted_at": MOMENT,
     }
     entry = {
         "wallet_id": SOURCE,

@@ -25,13 +25,18 @@ PENDING, COMPLETED, FAILED, QUARANTINED = (
 
 @dataclass
 class ModelWallet:
-    """A customer's wallet; amounts in minor units, `entries` counts what moved them."""
+    """A wallet that clients name; amounts in minor units, `entries` counts what moved them."""
 
     currency: str
-    overdraft_limit: int
+    overdraft_limit: int | None
+    """None: an internal wallet's."""
     status: WalletStatus = WalletStatus.ACTIVE
     balance: int = 0
     entries: int = 0
+
+    def lacks(self, minor: int) -> bool:
+        """Whether it cannot pay so much."""
+        return self.overdraft_limit is not None and self.balance + self.overdraft_limit < minor
 
 
 @dataclass
@@ -156,7 +161,7 @@ class Model:
                 return f"wallet_{status.value.lower()}"
         if command.type is not TransactionType.DEPOSIT:
             source = wallets[0]
-            if source.balance + source.overdraft_limit < command.plain_money.minor:
+            if source.lacks(command.plain_money.minor):
                 return "insufficient_funds"
         return None
 

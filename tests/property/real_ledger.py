@@ -38,7 +38,11 @@ _NO_BROKER: Final = "amqp://nobody@127.0.0.1:1/"
 """The machine carries the messages itself: it loses, repeats and reorders them at will."""
 
 _INSERT_WALLET = """
-INSERT INTO wallets (id, currency, overdraft_limit) VALUES (uuid_v7(clock_us()), $1, $2)
+INSERT INTO wallets (id, currency, kind, overdraft_limit)
+VALUES (
+    uuid_v7(clock_us()), $1,
+    CASE WHEN $2::bigint IS NULL THEN 'internal' ELSE 'customer' END::wallet_kind, coalesce($2, 0)
+)
 RETURNING id
 """
 _WALLETS = """
@@ -143,8 +147,8 @@ class RealLedger:
         self._parts = parts
         self._record_sql = load_queries("ingress")["record_transactions"]
 
-    def create_wallet(self, currency: str, overdraft_limit: int) -> UUID:
-        """Make an empty wallet."""
+    def create_wallet(self, currency: str, overdraft_limit: int | None) -> UUID:
+        """Make an empty wallet: an internal one, where there is no limit."""
         made = self._run(self._parts.admin.fetchval(_INSERT_WALLET, currency, overdraft_limit))
         assert isinstance(made, UUID)
         return made

@@ -9,7 +9,7 @@ from hypothesis import given
 from ledger.post import post
 from ledger.rules import first_refusal, refusal_of
 from ledger.state import LedgerWallet, Movement, Posting
-from ledger.words import MINOR_MAX, WalletKind
+from ledger.words import MINOR_MAX, FailureCode, WalletKind
 from tests.property.strategies import transactions, worlds
 
 
@@ -69,8 +69,17 @@ def test_no_customer_falls_below_the_limit_and_no_balance_leaves_64_bits(
     wallets: list[LedgerWallet], batch: list[Movement]
 ) -> None:
     for wallet in post(wallets, batch).wallets:
-        assert wallet.kind is WalletKind.EXTERNAL or wallet.available >= 0
+        assert wallet.kind is not WalletKind.CUSTOMER or wallet.available >= 0
         assert -MINOR_MAX <= wallet.balance <= MINOR_MAX
+
+
+@given(worlds(), transactions())
+def test_only_a_customer_lacks_funds(wallets: list[LedgerWallet], batch: list[Movement]) -> None:
+    kind_of = {wallet.id: wallet.kind for wallet in wallets}
+    source_of = {transaction.id: transaction.source_wallet_id for transaction in batch}
+    for refused in post(wallets, batch).refused:
+        if refused.code is FailureCode.INSUFFICIENT_FUNDS:
+            assert kind_of[source_of[refused.transaction_id]] is WalletKind.CUSTOMER
 
 
 @given(worlds(), transactions())

@@ -13,8 +13,8 @@ from ledger.rules import REFUSAL_DETAILS
 from ledger.state import LedgerWallet, Movement
 from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, WalletStatus
 
-ALICE, BOB, EURO, FROZEN, CLOSED, FULL, OUTSIDE, OUTSIDE_EUR, NOBODY = (
-    UUID(int=n) for n in range(1, 10)
+ALICE, BOB, EURO, FROZEN, CLOSED, FULL, OUTSIDE, OUTSIDE_EUR, NOBODY, FEES, EMPTIED = (
+    UUID(int=n) for n in range(1, 12)
 )
 
 _PLAIN = LedgerWallet(
@@ -35,6 +35,8 @@ WALLETS = [
     replace(_PLAIN, id=CLOSED, status=WalletStatus.CLOSED, balance=0, held=0),
     replace(_PLAIN, id=FULL, balance=MINOR_MAX),
     replace(_PLAIN, id=OUTSIDE, kind=WalletKind.EXTERNAL, balance=-500, held=0, overdraft_limit=0),
+    replace(_PLAIN, id=FEES, kind=WalletKind.INTERNAL, balance=0, held=10, overdraft_limit=0),
+    replace(_PLAIN, id=EMPTIED, kind=WalletKind.INTERNAL, balance=-MINOR_MAX, held=0),
 ]
 
 DEPOSIT, WITHDRAWAL, TRANSFER = (
@@ -58,6 +60,12 @@ def _one(
         (_one(WITHDRAWAL, ALICE, OUTSIDE, 95), None),
         (_one(WITHDRAWAL, BOB, OUTSIDE, 1), FailureCode.INSUFFICIENT_FUNDS),
         (_one(DEPOSIT, OUTSIDE, BOB, 10**15), None),
+        (_one(TRANSFER, FEES, BOB, 10**15), None),
+        (_one(WITHDRAWAL, FEES, OUTSIDE, 10**15), None),
+        (_one(TRANSFER, ALICE, FEES, 95), None),
+        (_one(TRANSFER, ALICE, FEES, 96), FailureCode.INSUFFICIENT_FUNDS),
+        (_one(TRANSFER, FEES, FROZEN, 1), FailureCode.WALLET_FROZEN),
+        (_one(TRANSFER, EMPTIED, BOB, 1), FailureCode.LIMIT_EXCEEDED),
         (_one(TRANSFER, ALICE, ALICE, 1), FailureCode.SAME_WALLET),
         (_one(TRANSFER, NOBODY, NOBODY, 1), FailureCode.SAME_WALLET),
         (_one(TRANSFER, ALICE, NOBODY, 1), FailureCode.WALLET_NOT_FOUND),

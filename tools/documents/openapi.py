@@ -24,6 +24,7 @@ _RATE_LIMIT: Final = (
     ResponseHeader.RATE_LIMIT_REMAINING,
     ResponseHeader.RATE_LIMIT_RESET,
 )
+_WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _PROBLEM_HEADERS: Final[dict[int, tuple[ResponseHeader, ...]]] = {
     HTTPStatus.UNAUTHORIZED: (ResponseHeader.WWW_AUTHENTICATE,),
     HTTPStatus.TOO_MANY_REQUESTS: (ResponseHeader.RETRY_AFTER, *_RATE_LIMIT),
@@ -131,7 +132,7 @@ def _response(response: Response, limits: tuple[ResponseHeader, ...]) -> Json:
         "description": response.description,
         "headers": _headers((*response.headers, *limits)),
     }
-    if response.status == HTTPStatus.NOT_MODIFIED:
+    if response.status in _WITHOUT_BODY:
         return document
     schema: Json = {"type": "string"} if response.media_type == HTML else {"type": "object"}
     content = {"schema": schema if response.model is None else reference(response.model)}

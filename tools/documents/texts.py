@@ -32,6 +32,10 @@ content answers with the first request's result; with other content, 422.
 **Lists** answer a page and `next_cursor`. A page may be shorter than `limit`, even empty, and \
 still have a `next_cursor`: follow it until it is null.
 
+**Versions.** A wallet comes with an `ETag`. `If-None-Match` answers 304 to whoever holds the \
+current one; `If-Match` changes or deletes the wallet only as you know it, else \
+`precondition_failed`.
+
 **Errors** are problem details (RFC 9457, `application/problem+json`). Switch on `code`, which \
 never changes. Every answer carries `X-Request-Id`.
 
@@ -82,7 +86,7 @@ HEADERS: Final[dict[ResponseHeader, tuple[str, str, str | int]]] = {
     ResponseHeader.RATE_LIMIT_LIMIT: ("Requests at once, where a limit is set", "integer", 1000),
     ResponseHeader.RATE_LIMIT_REMAINING: ("Requests left of them", "integer", 998),
     ResponseHeader.RATE_LIMIT_RESET: ("Seconds until the next request is allowed", "integer", 0),
-    ResponseHeader.ETAG: ("The version of this document", "string", '"5d41402abc4b2a76"'),
+    ResponseHeader.ETAG: ("Names the answer's version", "string", '"18-5d41402abc4b2a76"'),
     ResponseHeader.CACHE_CONTROL: ("How long a copy may be used", "string", "no-cache"),
 }
 """Header to its description, JSON type and example."""

@@ -16,6 +16,7 @@ from tests.support import Answer, deposit, eventually
 _CALLS: list[tuple[str, str, object, Scope]] = [
     ("POST", "/v1/wallets", {"currency": "USD"}, Scope.WALLETS_WRITE),
     ("PATCH", "/v1/wallets/{id}", {"status": "FROZEN"}, Scope.WALLETS_WRITE),
+    ("DELETE", "/v1/wallets/{id}", None, Scope.WALLETS_WRITE),
     ("GET", "/v1/wallets", None, Scope.WALLETS_READ),
     ("GET", "/v1/wallets/{id}", None, Scope.WALLETS_READ),
     ("GET", "/v1/wallets/{id}/entries", None, Scope.WALLETS_READ),

@@ -228,6 +228,14 @@ _BAD_WALLETS: list[tuple[str, dict[str, Any], str]] = [
     ("empty owner", {"currency": "USD", "owner_id": ""}, "/owner_id"),
     ("owner too long", {"currency": "USD", "owner_id": "x" * 256}, "/owner_id"),
     ("owner with NUL", {"currency": "USD", "owner_id": "\x00"}, "/owner_id"),
+    ("unknown kind", {"currency": "USD", "kind": "house"}, "/kind"),
+    ("kind that is made by itself", {"currency": "USD", "kind": "external"}, "/kind"),
+    ("null for a kind", {"currency": "USD", "kind": None}, "/kind"),
+    (
+        "limit of a wallet that has none",
+        {"currency": "USD", "kind": "internal", "overdraft_limit": "0"},
+        "/overdraft_limit",
+    ),
     ("null for a limit", {"currency": "USD", "overdraft_limit": None}, "/overdraft_limit"),
     ("null for metadata", {"currency": "USD", "metadata": None}, "/metadata"),
     ("null for a currency", {"currency": None}, "/currency"),
@@ -257,6 +265,7 @@ async def test_a_bad_wallet_is_not_created(
         ({"status": "OPEN"}, "/status"),
         ({"overdraft_limit": "0.001"}, "/overdraft_limit"),
         ({"currency": "EUR"}, "/currency"),
+        ({"kind": "internal"}, "/kind"),
         ({"metadata": "x"}, "/metadata"),
         ({"metadata": {"a": {"b": "\x00"}}}, "/metadata"),
         ({"metadata": None}, "/metadata"),
@@ -280,11 +289,15 @@ async def test_a_currency_s_outside_wallet_cannot_be_named_or_changed(
     paid_in = await api.submit(transfer(outside, wallet, "1.00"))
     paid_out = await api.submit(transfer(wallet, outside, "1.00"))
     changed = await api.call("PATCH", f"/v1/wallets/{outside}", json={"status": "FROZEN"})
+    deleted = await api.call("DELETE", f"/v1/wallets/{outside}")
+    read = await api.get(f"/v1/wallets/{outside}")
 
     assert [paid_in.json["status"], paid_out.json["status"]] == ["FAILED", "FAILED"]
     assert paid_in.json["failure"]["code"] == "not_permitted"
     assert paid_out.json["failure"]["code"] == "not_permitted"
     assert (changed.status, changed.code) == (403, "not_permitted")
+    assert (deleted.status, deleted.code) == (403, "not_permitted")
+    assert (read.json["kind"], read.json["deleted_at"]) == ("external", None)
 
 
 @pytest.mark.parametrize("count", [0, 1001])

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.requests.transaction import TransactionStatus, TransactionType
-from contracts.requests.wallet import WalletStatus
+from contracts.requests.wallet import RequestedKind, WalletStatus
 from ingress.reads.transactions import TransactionFilter, TransactionStore
 from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
 from runtime.postgres.pool import KEYED_SESSION, Pool, connect, create_pool
@@ -89,7 +89,9 @@ async def test_no_filter_reads_more_than_its_bound(pool: Pool) -> None:
     for owner in (None, "owner", "nobody"):
         before = await _rows_read(pool)
         await wallets.list_page(
-            WalletFilter(owner, "EUR", WalletStatus.CLOSED), after=UUID(int=0), limit=50
+            WalletFilter(owner, "EUR", WalletStatus.CLOSED, RequestedKind.INTERNAL),
+            after=UUID(int=0),
+            limit=50,
         )
         assert await _rows_read(pool) - before <= EXAMINED_MAX + 100, owner
 

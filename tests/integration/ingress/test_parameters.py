@@ -93,6 +93,8 @@ async def test_a_cursor_belongs_to_its_list_and_its_filters(api: CheckedApi) -> 
         ("/v1/wallets", {"currency": "usd"}),
         ("/v1/wallets", {"currency": "XXX"}),
         ("/v1/wallets", {"status": "OPEN"}),
+        ("/v1/wallets", {"kind": "external"}),
+        ("/v1/wallets", {"include_deleted": "yes"}),
         ("/v1/wallets", {"owner_id": ""}),
         ("/v1/wallets", {"owner_id": "a\x00b"}),
         ("/v1/wallets/{wallet}", {"at": "now"}),

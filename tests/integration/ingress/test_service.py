@@ -60,7 +60,7 @@ async def test_an_unknown_path_is_a_problem(api: CheckedApi, path: str) -> None:
     ("method", "path", "allowed"),
     [
         ("DELETE", "/v1/wallets", {"GET", "POST"}),
-        ("PUT", f"/v1/wallets/{UUID(int=1)}", {"GET", "PATCH"}),
+        ("PUT", f"/v1/wallets/{UUID(int=1)}", {"GET", "PATCH", "DELETE"}),
         ("PATCH", "/v1/transactions", {"GET", "POST"}),
         ("DELETE", "/v1/transactions/batch", {"POST", "GET"}),
         ("POST", "/healthz", {"GET"}),

@@ -215,6 +215,18 @@ async def books(
     return database
 
 
+async def test_only_a_customer_s_wallet_has_to_cover_what_it_pays(
+    books: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    overdrawn = await books.fetchval(
+        "SELECT id FROM wallets WHERE balance < 0 ORDER BY balance LIMIT 1"
+    )
+    wide = "UPDATE wallets SET kind = $2::text::wallet_kind, overdraft_limit = 0 WHERE id = $1"
+    await books.execute(wide, overdrawn, "internal")
+
+    assert (await verify(books, pending_max_s=PENDING_MAX_S)).clean
+
+
 async def test_correct_books_are_clean_and_counted(
     books: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
