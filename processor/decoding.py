@@ -16,7 +16,7 @@ from contracts.messages import (
 )
 from contracts.record import Submission
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
-from processor.poster import Item
+from processor.recording import Item
 from runtime.amqp.connection import user_of
 from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
 from runtime.amqp.watchdog import QUIET_MAX_S

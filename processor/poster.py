@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -35,21 +35,16 @@ import structlog
 
 from contracts.identifiers import trace_id_of
 from contracts.record import (
-    RecordedRow,
     RecordedView,
     Submission,
-    recorded_rows,
-    recorded_views,
-    recording_arguments,
 )
-from contracts.requests.transaction import Channel
-from contracts.topology import posting_partition
 from ledger.post import post
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
 from processor.book import LONG_AGO, BookPoster, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
+from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.unannounced import UnannouncedReader
 from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.postgres.pool import Connection, Pool
@@ -65,19 +60,6 @@ _KINDS: Final = {one.value: one for one in WalletKind}
 _STATUSES: Final = {one.value: one for one in WalletStatus}
 
 log = structlog.get_logger()
-
-
-class ItemOutcome(NamedTuple):
-    """What became of one item: the transaction it stands for, or a reused idempotency key."""
-
-    transaction_id: UUID
-    is_key_reused: bool = False
-    partition: int | None = None
-    """Which other partition posts it; it is recorded, and still to be announced there."""
-
-
-Item: TypeAlias = UUID | Submission
-"""What is to be posted: a recorded row by its id, or a submission that is not recorded yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +79,7 @@ class Decided:
 class Loaded:
     """A batch as it was read, without locks: an outcome for each item, and what is PENDING."""
 
-    outcomes: list[ItemOutcome]
+    outcomes: list[ItemRecord]
     rows: Mapping[UUID, RecordedView]
     pending: list[Movement]
     wallets: Mapping[UUID, VersionedWallet]
@@ -121,7 +103,7 @@ class Loaded:
 class BatchResult:
     """A committed batch: an outcome for each item, in their order, and what was decided."""
 
-    outcomes: list[ItemOutcome]
+    outcomes: list[ItemRecord]
     posting: Posting | BookPosting
     is_partial: bool = False
     """Whether some items are still to be posted: other transactions went first. Post again."""
@@ -155,6 +137,7 @@ class Poster:
         self._event_buffer = event_buffer
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
+        self._recorder = RequestRecorder(partition, partitions=partitions)
         self._book = BookPoster(partition)
         self._sql = load_queries("processor")
         self._changed_at = LONG_AGO
@@ -219,12 +202,13 @@ class Poster:
         the commit fails then, the letter comes twice.
         """
         async with self._database_transaction() as connection:
-            [outcome], *_ = await self._record(connection, [item])
+            [outcome], *_ = await self._recorder.record(connection, [item])
+            transaction_id = None
             # A key that stands for other content names a transaction that did nothing wrong.
-            is_quarantined = not outcome.is_key_reused and await connection.fetchval(
-                self._sql["quarantine"], outcome.transaction_id
-            )
-            transaction_id = outcome.transaction_id if is_quarantined else None
+            if isinstance(outcome, ItemOutcome) and not outcome.is_key_reused:
+                transaction_id = await connection.fetchval(
+                    self._sql["quarantine"], outcome.transaction_id
+                )
             await bury(transaction_id)
         return transaction_id
 
@@ -284,11 +268,11 @@ class Poster:
         is_locked: bool = False,
     ) -> Loaded:
         """Return what is PENDING, in the items' order and each once, and what goes before it."""
-        outcomes, by_id, is_any_unannounced = await self._record(connection, items)
+        outcomes, by_id, is_any_unannounced = await self._recorder.record(connection, items)
         order = dict.fromkeys(
             one.transaction_id
             for one in outcomes
-            if not one.is_key_reused and one.partition is None
+            if isinstance(one, ItemOutcome) and not one.is_key_reused and one.partition is None
         )
         unread = [one for one in order if one not in by_id] if by_id else list(order)
         query = self._sql["lock_pending" if is_locked else "read_pending"]
@@ -310,42 +294,6 @@ class Poster:
             )
         pending = [_movement(by_id[one]) for one in order if one in by_id]
         return Loaded(outcomes, by_id, pending, wallets={}, has_terms=any(map(_has_terms, rows)))
-
-    async def _record(
-        self, connection: Connection, items: Sequence[Item]
-    ) -> tuple[list[ItemOutcome], dict[UUID, RecordedView], bool]:
-        """Give each submission its row, and each item its outcome; also return the new rows.
-
-        And whether any transaction of the partition is unannounced, as far as this has looked.
-        """
-        submissions = [item for item in items if isinstance(item, Submission)]
-        if not submissions:
-            return [ItemOutcome(item) for item in items if isinstance(item, UUID)], {}, False
-        arguments = recording_arguments(submissions)
-        rows = await connection.fetch(self._sql["record_transactions"], *arguments, self._partition)
-        recorded = recorded_rows(rows, len(submissions))
-        outcomes = iter(map(self._outcome, submissions, recorded))
-        return (
-            [ItemOutcome(one) if isinstance(one, UUID) else next(outcomes) for one in items],
-            recorded_views(arguments, recorded, channel=Channel.AMQP),
-            rows[0][-1],
-        )
-
-    def _outcome(self, submission: Submission, recorded: RecordedRow) -> ItemOutcome:
-        if not recorded.is_same:
-            return ItemOutcome(recorded.id, is_key_reused=True)
-        if self._partitions == 1 or not recorded.is_pending:
-            return ItemOutcome(recorded.id)
-        command = submission.command
-        partition = posting_partition(
-            command.source_wallet_id,
-            command.destination_wallet_id,
-            command.currency,
-            count=self._partitions,
-        )
-        return ItemOutcome(
-            recorded.id, partition=None if partition == self._partition else partition
-        )
 
     async def _wallets(
         self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str

@@ -19,6 +19,34 @@ FROM record_transactions(
     traceparents => $12
 );
 
+-- name: record_transactions_with_terms
+-- The same where some of them have terms.
+SELECT
+    request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at,
+    EXISTS (SELECT FROM unannounced_transactions WHERE partition = $14) AS is_any_unannounced
+FROM record_transactions_with_terms(
+    new_channel => 'amqp',
+    submitters => $1,
+    keys => $2,
+    fingerprints => $3,
+    types => $4,
+    sources => $5,
+    destinations => $6,
+    amounts => $7,
+    currencies => $8,
+    descriptions => $9,
+    metadatas => $10,
+    request_ids => $11,
+    traceparents => $12,
+    terms => $13
+);
+
+-- name: read_others
+-- The transactions that others are to capture, release or reverse.
+SELECT id, type::text, source_wallet_id, destination_wallet_id, amount, currency
+FROM transactions
+WHERE id = ANY ($1::uuid[]);
+
 -- name: read_pending
 -- What is still to be posted, without a lock: `write_posting` counts what it changes. First what the
 -- ledger needs, then what the events tell. OFFSET 0 keeps the lookup by key: a plan that was made
@@ -258,20 +286,35 @@ SELECT
     );
 
 -- name: quarantine
--- Sets one PENDING transaction aside for an operator, and owes the event. No row if it is not
--- PENDING.
-SELECT
-    end_transactions(
+-- Sets one PENDING transaction aside for an operator, with all of its atomic batch, and owes the
+-- events. No row if it is not PENDING.
+WITH locked AS MATERIALIZED (
+    SELECT t.id FROM transactions AS t
+    WHERE
+        t.status = 'PENDING'
+        AND t.id IN (
+            SELECT $1::uuid
+            UNION ALL
+            SELECT other.transaction_id
+            FROM transaction_terms AS own
+            INNER JOIN transaction_terms AS other ON other.batch_id = own.batch_id
+            WHERE own.transaction_id = $1
+        )
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t
+)
+
+SELECT $1::uuid AS id
+FROM (SELECT array_agg(id) AS ids FROM locked) AS named
+WHERE $1 = ANY (named.ids)
+    AND end_transactions(
         moment => clock_timestamp(),
-        ids => ARRAY[locked.id],
+        ids => named.ids,
         from_status => 'PENDING',
         to_status => 'QUARANTINED',
-        codes => ARRAY[NULL]::text[],
-        details => ARRAY[NULL]::text[]
-    ) IS NOT NULL AS is_quarantined
-FROM (
-    SELECT id FROM transactions WHERE id = $1 AND status = 'PENDING' FOR NO KEY UPDATE
-) AS locked;
+        codes => array_fill(NULL::text, ARRAY[cardinality(named.ids)]),
+        details => array_fill(NULL::text, ARRAY[cardinality(named.ids)])
+    ) IS NOT NULL;
 
 -- name: probe
 -- Whether posting has a chance again: a migrated database that takes writes. A former primary that

@@ -41,7 +41,8 @@ from contracts.topology import DEAD_LETTERS, partition_queue
 from ledger.words import FINAL_STATUSES
 from processor import metrics
 from processor.decoding import Delivery, PartitionConsumer, Poison
-from processor.poster import ACQUIRE_TIMEOUT_S, ItemOutcome, Poster
+from processor.poster import ACQUIRE_TIMEOUT_S, Poster
+from processor.recording import InvalidItem, ItemOutcome
 from processor.retry import FailedItem, ItemResult, RetryingPoster
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
 from runtime.amqp.republishing import grouped
@@ -419,7 +420,7 @@ class BatchReplies:
     def is_needed(self, deliveries: Sequence[Delivery], settled: Sequence[ItemResult]) -> bool:
         """Whether anybody is to be told anything of a batch; nearly always nobody is."""
         return any(one.properties.reply_to_octets for one in deliveries) or any(
-            isinstance(one, FailedItem) or one.is_key_reused or one.partition is not None
+            not isinstance(one, ItemOutcome) or one.is_key_reused or one.partition is not None
             for one in settled
         )
 
@@ -462,17 +463,22 @@ class BatchReplies:
         """Bury a message once at the most as it came, however many of its items ask for it."""
         reused: list[tuple[int, UUID]] = []
         unrecorded: list[tuple[int, Exception]] = []
+        invalid: list[tuple[int, str]] = []
         for index, outcome in enumerate(own):
             match outcome:
                 case ItemOutcome(transaction_id, is_key_reused=True):
                     reused.append((index, transaction_id))
                 case ItemOutcome():
                     pass
+                case InvalidItem(detail):
+                    invalid.append((index, detail))
                 case FailedItem():
                     if await self.quarantine(delivery, outcome) is None:
                         unrecorded.append((index, outcome.error))
                 case other:
                     assert_never(other)
+        if invalid:
+            await self._bury(delivery, _letter_of_invalid(delivery, invalid))
         if reused:
             await self._bury(delivery, _letter_of_reused_keys(delivery, reused))
         if unrecorded:
@@ -581,6 +587,11 @@ def _letter_of_reused_keys(
     more = f" and {len(reused) - _IDS_SHOWN_MAX} more" if len(reused) > _IDS_SHOWN_MAX else ""
     detail = f"{place}the key was already used with different content, for {names}{more}"
     return DeadLetterCause(DeadLetterReason.IDEMPOTENCY_KEY_REUSED, detail)
+
+
+def _letter_of_invalid(delivery: Delivery, invalid: Sequence[tuple[int, str]]) -> DeadLetterCause:
+    place = _place(delivery, [index for index, _ in invalid])
+    return DeadLetterCause(DeadLetterReason.INVALID_MESSAGE, f"{place}{invalid[0][1]}")
 
 
 def _place(delivery: Delivery, indexes: Sequence[int]) -> str:

@@ -11,7 +11,8 @@ import structlog
 
 from processor import metrics
 from processor.circuit import Circuit
-from processor.poster import BatchResult, Item, ItemOutcome, Loaded, Poster
+from processor.poster import BatchResult, Loaded, Poster
+from processor.recording import Item, ItemRecord
 from runtime.resilience.error_classification import ErrorClass, GivenBackError, classify
 from runtime.service.backoff import Backoff
 
@@ -38,7 +39,7 @@ class FailedItem:
     error: Exception
 
 
-ItemResult: TypeAlias = ItemOutcome | FailedItem
+ItemResult: TypeAlias = ItemRecord | FailedItem
 SetAside: TypeAlias = Callable[[FailedItem], Awaitable[None]]
 
 

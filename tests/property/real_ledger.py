@@ -20,7 +20,8 @@ from contracts.record import RecordedRow, Submission, recorded_rows, recording_a
 from contracts.requests.transaction import TransactionCommand
 from contracts.requests.wallet import WalletStatus
 from dead_letters.operations import DeadLetters
-from processor.poster import Item, ItemOutcome, Poster
+from processor.poster import Poster
+from processor.recording import Item, ItemOutcome
 from processor.wallet_cache import WalletCache
 from reconciler.retry_queue import Sweep
 from runtime.amqp.publisher import Publisher
@@ -29,7 +30,7 @@ from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import ErrorClass, classify
 from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.dead_letters.letters import store
-from tests.integration.processor.books import open_pool
+from tests.integration.processor.books import open_pool, recorded
 from tests.property.model import Snapshot
 from tests.property.strategies import CURRENCIES
 from verification.verify import verify
@@ -167,7 +168,7 @@ class RealLedger:
 
     def post(self, items: Sequence[Item]) -> list[ItemOutcome]:
         """Post a batch."""
-        return self._run(self._parts.poster.post(items)).outcomes
+        return recorded(self._run(self._parts.poster.post(items)).outcomes)
 
     def post_twice_at_once(self, items: Sequence[Item]) -> None:
         """Post a batch as the old processor and the one that took over from it."""

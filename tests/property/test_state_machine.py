@@ -26,7 +26,7 @@ from contracts.money import Money, format_minor
 from contracts.record import Submission
 from contracts.requests.transaction import TransactionCommand, command_of
 from ledger.words import WalletStatus
-from processor.poster import Item
+from processor.recording import Item
 from tests.property.model import PENDING, LetterState, Model, ModelLetter, ModelWallet
 from tests.property.real_ledger import Crash, RealLedger, new_submitter, open_ledger
 from tests.property.strategies import CURRENCIES

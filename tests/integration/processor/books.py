@@ -11,6 +11,7 @@ from contracts.money import Money
 from contracts.record import Submission, recording_arguments
 from contracts.requests.transaction import TransactionCommand, fingerprint_of_json
 from ledger.words import TransactionType
+from processor.recording import ItemOutcome, ItemRecord
 from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, create_pool
 
 
@@ -81,3 +82,10 @@ async def balances_of(connection: Connection, wallets: Sequence[UUID]) -> list[i
     rows = await connection.fetch("SELECT id, balance FROM wallets WHERE id = ANY ($1)", wallets)
     by_id = {row["id"]: row["balance"] for row in rows}
     return [by_id[one] for one in wallets]
+
+
+def recorded(outcomes: Sequence[ItemRecord]) -> list[ItemOutcome]:
+    """Return the outcomes of a batch of which every item has a row."""
+    found = [one for one in outcomes if isinstance(one, ItemOutcome)]
+    assert len(found) == len(outcomes)
+    return found

@@ -15,6 +15,7 @@ from tests.integration.processor.books import (
     balances_of,
     open_pool,
     record,
+    recorded,
     transfer_command,
 )
 
@@ -79,8 +80,8 @@ async def test_upstream_submissions_are_recorded_and_posted_in_one_commit(
     async with open_pool(database_url) as pool:
         result = await Poster(pool).post(submissions)
 
-    assert [one.is_key_reused for one in result.outcomes] == [False, False, True]
-    assert len({one.transaction_id for one in result.outcomes}) == 1
+    assert [one.is_key_reused for one in recorded(result.outcomes)] == [False, False, True]
+    assert len({one.transaction_id for one in recorded(result.outcomes)}) == 1
     assert await balances_of(database, [alice, bob]) == [70, 130]
 
 
@@ -204,8 +205,8 @@ async def test_submissions_that_are_read_ahead_are_recorded_before_their_turn(
     async with open_pool(database_url) as pool:
         poster = Poster(pool)
         loaded = await poster.load(submissions)
-        before = await _status(database, loaded.outcomes[0].transaction_id)
+        before = await _status(database, recorded(loaded.outcomes)[0].transaction_id)
         await poster.post(submissions, loaded=loaded)
 
     assert before == "PENDING"
-    assert await _status(database, loaded.outcomes[0].transaction_id) == "COMPLETED"
+    assert await _status(database, recorded(loaded.outcomes)[0].transaction_id) == "COMPLETED"

@@ -14,6 +14,7 @@ from tests.integration.processor.books import (
     balances_of,
     open_pool,
     record,
+    recorded,
     transfer_command,
 )
 
@@ -59,7 +60,9 @@ async def test_what_was_accepted_earlier_and_not_announced_is_posted_first(
 
     expected = [ids[0], *(ids[number] for number in delivered)]
     assert await _posted(database, alice) == expected
-    assert [one.transaction_id for one in result.outcomes] == [ids[one] for one in delivered]
+    assert [one.transaction_id for one in recorded(result.outcomes)] == [
+        ids[one] for one in delivered
+    ]
 
 
 async def test_what_was_accepted_later_waits_for_its_own_announcement(
@@ -98,7 +101,7 @@ async def test_an_upstream_message_comes_after_what_its_sender_had_accepted_over
     async with open_pool(database_url) as pool:
         result = await Poster(pool).post([second])
 
-    assert await _posted(database, alice) == [first, result.outcomes[0].transaction_id]
+    assert await _posted(database, alice) == [first, recorded(result.outcomes)[0].transaction_id]
 
 
 async def test_what_goes_before_an_upstream_message_brings_along_what_was_accepted_before_it(
@@ -118,7 +121,7 @@ async def test_what_goes_before_an_upstream_message_brings_along_what_was_accept
     assert await _posted(database, alice) == [
         announced,
         marked,
-        result.outcomes[0].transaction_id,
+        recorded(result.outcomes)[0].transaction_id,
     ]
 
 
@@ -142,7 +145,7 @@ async def test_what_is_posted_in_between_hides_nothing_that_goes_before(
             await database.execute("UPDATE sweep_progress SET swept_until = $1", marked)
         result = await poster.post([message])
 
-    last = result.outcomes[0].transaction_id
+    last = recorded(result.outcomes)[0].transaction_id
     assert await _posted(database, alice) == [quick, slow, marked, last]
 
 

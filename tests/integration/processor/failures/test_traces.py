@@ -4,7 +4,7 @@ from processor.poster import Poster
 from processor.wallet_cache import WalletCache
 from runtime.postgres.pool import Connection
 from runtime.service.fault_points import FaultPoint, FaultPoints
-from tests.integration.processor.books import open_pool
+from tests.integration.processor.books import open_pool, recorded
 from tests.integration.processor.failures.workshop import assert_posted_once, recorded_transfers
 
 
@@ -30,5 +30,5 @@ async def test_a_trace_that_cannot_be_read_after_the_commit_fails_no_batch(
         poster = Poster(pool, wallet_cache=WalletCache(), fault_points=_HidesRequestIds(database))
         result = await poster.post(transfers.ids)
 
-    assert [one.transaction_id for one in result.outcomes] == transfers.ids
+    assert [one.transaction_id for one in recorded(result.outcomes)] == transfers.ids
     await assert_posted_once(database, transfers)

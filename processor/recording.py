@@ -1,0 +1,202 @@
+"""Recording: what upstream asks for becomes PENDING rows, in the batch that posts them.
+
+What names another transaction is read with that one first. An atomic batch is recorded whole or not
+at all, whatever stands beside it in the queue.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from contracts.problems import ContractError
+from contracts.record import (
+    RecordedRow,
+    RecordedView,
+    Submission,
+    have_terms,
+    recorded_rows,
+    recorded_views,
+    recording_arguments,
+)
+from contracts.requests.references import other_id, resolved
+from contracts.requests.transaction import Channel
+from contracts.topology import posting_partition
+from runtime.postgres.pool import Connection
+from runtime.postgres.queries import load_queries
+
+Item: TypeAlias = UUID | Submission
+"""What is to be posted: a recorded row by its id, or a submission that is not recorded yet."""
+
+
+class ItemOutcome(NamedTuple):
+    """What became of one item: the transaction it stands for, or a reused idempotency key."""
+
+    transaction_id: UUID
+    is_key_reused: bool = False
+    partition: int | None = None
+    """Which other partition posts it; it is recorded, and still to be announced there."""
+
+
+class InvalidItem(NamedTuple):
+    """An item that was not recorded: it does not fit the transaction that it names."""
+
+    detail: str
+
+
+ItemRecord: TypeAlias = ItemOutcome | InvalidItem
+
+
+class Recorded(NamedTuple):
+    """What became of a batch's items, in their order."""
+
+    outcomes: list[ItemRecord]
+    views: dict[UUID, RecordedView]
+    """The rows that are new and known without having been read, by their ids."""
+    is_any_unannounced: bool
+    """Whether any transaction of the partition is unannounced, as far as this has looked."""
+
+
+class _ConflictError(Exception):
+    """A member of an atomic batch has a key that stands for other content."""
+
+    def __init__(self, transaction_id: UUID) -> None:
+        self.transaction_id = transaction_id
+
+
+class RequestRecorder:
+    """Records the submissions among a batch's items."""
+
+    def __init__(self, partition: int, *, partitions: int) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._sql = load_queries("processor")
+
+    async def record(self, connection: Connection, items: Sequence[Item]) -> Recorded:
+        """Give each submission its row, and each item its outcome."""
+        submissions = [item for item in items if isinstance(item, Submission)]
+        if not submissions:
+            found: list[ItemRecord] = [ItemOutcome(one) for one in items if isinstance(one, UUID)]
+            return Recorded(found, {}, is_any_unannounced=False)
+        if have_terms(submissions):
+            outcomes = iter(await self._record_with_terms(connection, submissions))
+            views: dict[UUID, RecordedView] = {}
+            is_any_unannounced = False
+        else:
+            arguments = recording_arguments(submissions)
+            rows = await self._rows(connection, "record_transactions", arguments)
+            recorded = recorded_rows(rows, len(submissions))
+            outcomes = iter(list(map(self._outcome, submissions, recorded)))
+            views = recorded_views(arguments, recorded, channel=Channel.AMQP)
+            is_any_unannounced = rows[0][-1]
+        return Recorded(
+            [ItemOutcome(one) if isinstance(one, UUID) else next(outcomes) for one in items],
+            views,
+            is_any_unannounced,
+        )
+
+    async def _record_with_terms(
+        self, connection: Connection, submissions: Sequence[Submission]
+    ) -> list[ItemRecord]:
+        """Record runs of submissions, atomic batches each for itself; nothing is known unread."""
+        others = await self._others(connection, submissions)
+        outcomes: list[ItemRecord] = []
+        for batch_id, run in groupby(submissions, key=_batch_id):
+            known = [_resolved(one, others) for one in run]
+            if batch_id is None:
+                outcomes += await self._record_each(connection, known)
+            else:
+                outcomes += await self._record_whole(connection, known)
+        return outcomes
+
+    async def _others(
+        self, connection: Connection, submissions: Sequence[Submission]
+    ) -> dict[UUID, asyncpg.Record]:
+        """Return the transactions that submissions name."""
+        ids = [one for one in (other_id(each.command) for each in submissions) if one is not None]
+        rows = await connection.fetch(self._sql["read_others"], ids) if ids else []
+        return {row["id"]: row for row in rows}
+
+    async def _record_each(
+        self, connection: Connection, known: Sequence[Submission | InvalidItem]
+    ) -> list[ItemRecord]:
+        valid = [one for one in known if isinstance(one, Submission)]
+        rows = iter(await self._recorded(connection, valid))
+        return [
+            one if isinstance(one, InvalidItem) else self._outcome(one, next(rows)) for one in known
+        ]
+
+    async def _record_whole(
+        self, connection: Connection, known: Sequence[Submission | InvalidItem]
+    ) -> list[ItemRecord]:
+        """Record the members of an atomic batch, or none where one of them cannot be."""
+        members = [one for one in known if isinstance(one, Submission)]
+        if len(members) < len(known):
+            batch_invalid = InvalidItem("another transaction of the atomic batch is invalid")
+            return [one if isinstance(one, InvalidItem) else batch_invalid for one in known]
+        try:
+            async with connection.transaction():
+                rows = await self._recorded(connection, members)
+                _refuse_conflicts(rows)
+        except _ConflictError as conflict:
+            return [ItemOutcome(conflict.transaction_id, is_key_reused=True) for _ in members]
+        # All of them are posted where the first one is.
+        first = self._outcome(members[0], rows[0])
+        return [ItemOutcome(row.id, partition=first.partition) for row in rows]
+
+    async def _recorded(
+        self, connection: Connection, submissions: Sequence[Submission]
+    ) -> list[RecordedRow]:
+        if not submissions:
+            return []
+        is_plain = not have_terms(submissions)
+        query = "record_transactions" if is_plain else "record_transactions_with_terms"
+        rows = await self._rows(connection, query, recording_arguments(submissions))
+        return recorded_rows(rows, len(submissions))
+
+    async def _rows(
+        self, connection: Connection, query: str, arguments: Sequence[object]
+    ) -> list[asyncpg.Record]:
+        return await connection.fetch(self._sql[query], *arguments, self._partition)
+
+    def _outcome(self, submission: Submission, recorded: RecordedRow) -> ItemOutcome:
+        if not recorded.is_same:
+            return ItemOutcome(recorded.id, is_key_reused=True)
+        if self._partitions == 1 or not recorded.is_pending:
+            return ItemOutcome(recorded.id)
+        command = submission.command
+        partition = posting_partition(
+            command.source_wallet_id,
+            command.destination_wallet_id,
+            command.currency,
+            count=self._partitions,
+        )
+        return ItemOutcome(
+            recorded.id, partition=None if partition == self._partition else partition
+        )
+
+
+def _refuse_conflicts(rows: Sequence[RecordedRow]) -> None:
+    for row in rows:
+        if not row.is_same:
+            raise _ConflictError(row.id)
+
+
+def _batch_id(submission: Submission) -> UUID | None:
+    terms = submission.command.terms
+    return None if terms is None else terms.batch_id
+
+
+def _resolved(
+    submission: Submission, others: Mapping[UUID, asyncpg.Record]
+) -> Submission | InvalidItem:
+    """Return a submission with what it has of the transaction that it names."""
+    named = other_id(submission.command)
+    if named is None:
+        return submission
+    try:
+        return submission._replace(command=resolved(submission.command, others.get(named)))
+    except ContractError as error:
+        return InvalidItem(error.detail)
