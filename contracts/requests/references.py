@@ -30,8 +30,8 @@ def resolved(command: TransactionCommand, row: Row | None) -> TransactionCommand
     """Return a command that names another transaction with its wallets, currency and amount.
 
     `row` is that transaction, as `transaction_views` or the table has it, None where there is none:
-    then wallets, currency and amount stay unknown, and posting refuses it. Raises ContractError where the amount does not fit the
-    currency. Any other command is returned as it is.
+    then wallets, currency and amount stay unknown, and posting refuses it. Raises ContractError
+    where the amount does not fit the currency. Any other command is returned as it is.
     """
     terms = command.terms
     if terms is None or terms.other_id is None:
