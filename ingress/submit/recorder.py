@@ -274,7 +274,7 @@ class Recorder:
             return [*await self._record(group[:middle]), *await self._record(group[middle:])]
 
     async def _insert(
-        self, database: Pool | Connection, group: Sequence[Submission]
+        self, database: "Pool | Connection", group: Sequence[Submission]
     ) -> list[RecordedRow]:
         name = "record_transactions_with_terms" if have_terms(group) else "record_transactions"
         rows = await database.fetch(self._sql[name], *recording_arguments(group))
