@@ -3,11 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from yarl import URL
 
 from runtime.postgres.pool import UNREACHABLE, connect
 from tests.conftest import Connection
@@ -19,25 +17,27 @@ from tools.stack import Stack
 @pytest.fixture
 async def proxy(stack: Stack) -> AsyncIterator[Proxy]:
     """A proxy to the run's PostgreSQL."""
-    parts = urlsplit(stack.postgres.url)
-    async with Proxy(host=parts.hostname or "", port=parts.port or 0) as opened:
+    async with Proxy.to(stack.postgres.url) as opened:
         yield opened
-
-
-def _through(proxy: Proxy, url: str) -> str:
-    return str(URL(url).with_port(proxy.port))
 
 
 @pytest.fixture
 async def client(proxy: Proxy, database_url: str) -> AsyncIterator[Connection]:
     """A session with PostgreSQL that leads through the proxy."""
-    connection = await connect(_through(proxy, database_url), name="test")
+    connection = await connect(proxy.through(database_url), name="test")
     yield connection
     connection.terminate()
 
 
 async def _answers(connection: Connection) -> bool:
     return bool(await connection.fetchval("SELECT true"))
+
+
+async def _assert_forwarded(proxy: Proxy, database_url: str) -> None:
+    """Check that a new connection is made and answered."""
+    connection = await connect(proxy.through(database_url), name="test")
+    assert await _answers(connection)
+    await connection.close()
 
 
 async def test_large_answers_arrive_whole(client: Connection) -> None:
@@ -53,9 +53,7 @@ async def test_a_cut_ends_every_connection_and_new_ones_are_forwarded(
 
     with pytest.raises(UNREACHABLE):
         await _answers(client)
-    again = await connect(_through(proxy, database_url), name="test")
-    assert await _answers(again)
-    await again.close()
+    await _assert_forwarded(proxy, database_url)
 
 
 async def test_while_it_refuses_nobody_connects(
@@ -63,13 +61,11 @@ async def test_while_it_refuses_nobody_connects(
 ) -> None:
     with proxy.refusing():
         with pytest.raises(UNREACHABLE):
-            await connect(_through(proxy, database_url), name="test")
+            await connect(proxy.through(database_url), name="test")
         with pytest.raises(UNREACHABLE):
             await _answers(client)
 
-    again = await connect(_through(proxy, database_url), name="test")
-    assert await _answers(again)
-    await again.close()
+    await _assert_forwarded(proxy, database_url)
 
 
 async def test_what_waits_in_a_silent_proxy_arrives_afterwards(
@@ -114,7 +110,7 @@ async def test_a_commit_is_done_although_its_answer_never_came_back(
 async def test_only_one_connection_falls_into_a_trap(
     proxy: Proxy, client: Connection, database_url: str
 ) -> None:
-    other = await connect(_through(proxy, database_url), name="test")
+    other = await connect(proxy.through(database_url), name="test")
     word = uuid4().hex
     with proxy.trapped(word.encode()):
         with pytest.raises(UNREACHABLE):
@@ -179,15 +175,12 @@ async def test_after_a_black_hole_new_connections_are_forwarded(
     with proxy.swallowing(), proxy.half_open():
         pass
 
-    again = await connect(_through(proxy, database_url), name="test")
-    assert await _answers(again)
-    await again.close()
+    await _assert_forwarded(proxy, database_url)
 
 
 async def test_a_closed_proxy_leaves_no_connection(database_url: str, stack: Stack) -> None:
-    parts = urlsplit(stack.postgres.url)
-    async with Proxy(host=parts.hostname or "", port=parts.port or 0) as proxy:
-        connection = await connect(_through(proxy, database_url), name="test")
+    async with Proxy.to(stack.postgres.url) as proxy:
+        connection = await connect(proxy.through(database_url), name="test")
 
     with pytest.raises(UNREACHABLE):
         await _answers(connection)
