@@ -1,7 +1,6 @@
 """What one message may cost the others: nothing, whatever its properties, its fields and wishes."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,7 +11,7 @@ import pytest
 from runtime.amqp.connection import close, connect, open_channel
 from runtime.postgres.pool import connect as connect_database
 from tests.integration.dead_letters.letters import store
-from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import (
     dead_letter,
     dead_letters,
@@ -20,16 +19,6 @@ from tests.integration.processor.correspondents import (
     listening,
 )
 from tests.support import deposit, eventually, requested
-from tools.stack import Stack
-
-
-@pytest.fixture(scope="module")
-async def own_doors(
-    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[CheckedDoors]:
-    """A system for this module alone: a queue that stands still would fail every test behind it."""
-    async with open_doors(stack, template, tmp_path_factory.mktemp("system")) as opened:
-        yield opened
 
 
 class _Octets(str):

@@ -3,25 +3,14 @@
 They come on a system of their own: a queue that stands still would fail every test behind it.
 """
 
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
 
-from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import ended
 from tests.support import deposit, requested
-from tools.stack import Stack
 from tools.stack.management import Management
-
-
-@pytest.fixture(scope="module")
-async def own_doors(
-    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[CheckedDoors]:
-    """A system for this module alone."""
-    async with open_doors(stack, template, tmp_path_factory.mktemp("system")) as opened:
-        yield opened
 
 
 class _Bytes(str):

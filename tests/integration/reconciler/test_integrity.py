@@ -23,13 +23,13 @@ from tests.integration.processor.books import add_wallets, open_pool, random_tra
 from tests.integration.reconciler.parts import make_reconciler
 from tests.integration.reconciler.serving import running
 from tests.integration.verification.books import corrupt, write_books
+from tests.integration.verification.corruptions import WALLET
 from tests.support import eventually
 from verification.verify import verify
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-_WALLET = "(SELECT id FROM wallets ORDER BY version DESC, id LIMIT 1)"
-_BALANCE_OFF = f"UPDATE wallets SET balance = balance + 1 WHERE id = {_WALLET}"
+_BALANCE_OFF = f"UPDATE wallets SET balance = balance + 1 WHERE id = {WALLET}"
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ async def test_correct_books_are_checked_once_and_yield_nothing(
 async def test_a_finding_is_told_in_log_and_metric_within_a_step_and_only_once(
     books: Connection, pool: Pool
 ) -> None:
-    wallet_id = await books.fetchval(f"SELECT {_WALLET}")
+    wallet_id = await books.fetchval(f"SELECT {WALLET}")
     balance = await books.fetchval("SELECT balance FROM wallets WHERE id = $1", wallet_id)
     await corrupt(books, _BALANCE_OFF)
     before = _counted("wallet_balance")
