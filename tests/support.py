@@ -90,7 +90,12 @@ class Api:
         async with self._session.request(
             method, path, data=body, headers=sent, params=params
         ) as response:
-            return Answer(response.status, response.headers, await response.read())
+            answer = Answer(response.status, response.headers, await response.read())
+        self.check(answer, method, path)
+        return answer
+
+    def check(self, answer: Answer, method: str, path: str) -> None:
+        """Look at every answer; a client that expects something of all of them says so here."""
 
     async def get(self, path: str, **params: str) -> Answer:
         """GET with query parameters."""

@@ -1,4 +1,4 @@
-"""A virtual host with its topology for each test, and the ways into it."""
+"""A virtual host with its topology for each test and the ways into it; a pool; whole systems."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -83,3 +83,17 @@ async def listening(
         listener = Listener(queue)
         await queue.consume(listener.take, no_ack=True)
         yield listener
+
+
+class Octets(str):
+    """Text that is written as octets that are no UTF-8, each of which is shown as four.
+
+    AMQP's short strings are any octets.
+    """
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Return as many octets as characters."""
+        del encoding, errors
+        return b"\xff" * len(self)

@@ -13,23 +13,13 @@ from runtime.postgres.pool import connect as connect_database
 from tests.integration.dead_letters.letters import store
 from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import (
+    Octets,
     dead_letter,
     dead_letters,
     ended,
     listening,
 )
 from tests.support import deposit, eventually, requested
-
-
-class _Octets(str):
-    """Text that is written as octets that are no UTF-8, each of which is shown as four."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """Return as many octets as characters."""
-        del encoding, errors
-        return b"\xff" * len(self)
 
 
 async def _good_one_is_posted(doors: CheckedDoors, wallet: str, *, within_s: float = 8) -> None:
@@ -46,7 +36,7 @@ async def test_octets_that_grow_when_they_are_shown_stop_nobody(
     wallet, marker = await own_doors.api.create_wallet(), uuid4().hex
     message = requested(deposit(wallet, "1.00"), key=marker)
     body = orjson.dumps(message) if is_sound else f"not JSON {marker}".encode()
-    await own_doors.upstream.publish(body, **{name: _Octets("x" * 255)})
+    await own_doors.upstream.publish(body, **{name: Octets("x" * 255)})
     await _good_one_is_posted(own_doors, wallet)
 
     if is_sound and name in {"correlation_id", "reply_to"}:

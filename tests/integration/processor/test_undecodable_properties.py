@@ -8,20 +8,9 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.ingress.serving import CheckedDoors
-from tests.integration.processor.correspondents import ended
+from tests.integration.processor.correspondents import Octets, ended
 from tests.support import deposit, requested
 from tools.stack.management import Management
-
-
-class _Bytes(str):
-    """Text that is written as bytes that are no UTF-8: AMQP's short strings are any octets."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """Return two octets that no UTF-8 text has."""
-        del encoding, errors
-        return b"\xff\xfe"
 
 
 @pytest.mark.parametrize("name", ["type", "content_type", "correlation_id", "reply_to", "app_id"])
@@ -31,7 +20,7 @@ async def test_a_property_that_is_no_utf_8_harms_no_neighbour(
     key, good = uuid4().hex, uuid4().hex
     wallet = await own_doors.api.create_wallet()
     message = requested(deposit(wallet, "1.00"), key=key)
-    await own_doors.upstream.publish(message, **{name: _Bytes("xx")})
+    await own_doors.upstream.publish(message, **{name: Octets("xx")})
     await own_doors.upstream.publish(
         requested(deposit(wallet, "1.00"), key=good), routing_key=wallet
     )
@@ -44,7 +33,7 @@ async def test_a_header_whose_name_is_no_utf_8_harms_no_neighbour(
 ) -> None:
     good, wallet = uuid4().hex, await own_doors.api.create_wallet()
     message = requested(deposit(wallet, "1.00"))
-    await own_doors.upstream.publish(message, headers={_Bytes("xx"): 1})
+    await own_doors.upstream.publish(message, headers={Octets("xx"): 1})
     await own_doors.upstream.publish(
         requested(deposit(wallet, "1.00"), key=good), routing_key=wallet
     )

@@ -87,7 +87,7 @@ CORRUPTIONS = [
     _corruption(
         "a wallet that is gone",
         f"DELETE FROM wallets WHERE id = {WALLET}",
-        Check.ENTRYWALLET,
+        Check.ENTRY_WALLET,
         Check.CURRENCY_SUM,
         findings=2,
         by_keys=[Check.ENTRY_WALLET],
@@ -237,5 +237,6 @@ CORRUPTIONS = [
         "INSERT INTO exceptional_transactions SELECT 'FAILED', id FROM transactions "
         f"WHERE {_POSTED}",
         Check.EXCEPTIONAL_LIST,
+        by_keys=[],  # it asks the list for what is not COMPLETED, and reads no other row of it
     ),
 ]

@@ -149,16 +149,21 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     assert Endpoint.load(tmp_path / "stack.json").ports == {}
 
 
+def _unpack(root: Path, version: str) -> None:
+    """Make the files by which a RabbitMQ and its Erlang are known."""
+    for name in (
+        f"usr/lib/rabbitmq/lib/rabbitmq_server-{version}/sbin/rabbitmq-server",
+        "usr/lib/erlang/bin/erl",
+        "usr/lib/erlang/erts-13/bin/epmd",
+    ):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
+
+
 def test_an_installed_rabbitmq_comes_before_a_downloaded_one(tmp_path: Path) -> None:
     installed, cache = tmp_path / "installed", tmp_path / "cache/ackledger/rabbitmq-9.9.9"
-    for root, version in ((installed, "3.10.8"), (cache, "9.9.9")):
-        for name in (
-            f"usr/lib/rabbitmq/lib/rabbitmq_server-{version}/sbin/rabbitmq-server",
-            "usr/lib/erlang/bin/erl",
-            "usr/lib/erlang/erts-13/bin/epmd",
-        ):
-            (root / name).parent.mkdir(parents=True)
-            (root / name).touch()
+    _unpack(installed, "3.10.8")
+    _unpack(cache, "9.9.9")
     environment = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     found = find_any(StackOptions(system_root=installed, environment=environment))
     assert found == find_tree(installed)
@@ -168,14 +173,8 @@ def test_an_installed_rabbitmq_comes_before_a_downloaded_one(tmp_path: Path) -> 
 
 def test_the_rabbitmq_that_was_asked_for_comes_before_all_others(tmp_path: Path) -> None:
     installed, wanted = tmp_path / "installed", tmp_path / "broker-9.9"
-    for root, version in ((installed, "3.10.8"), (wanted, "9.9.9")):
-        for name in (
-            f"usr/lib/rabbitmq/lib/rabbitmq_server-{version}/sbin/rabbitmq-server",
-            "usr/lib/erlang/bin/erl",
-            "usr/lib/erlang/erts-13/bin/epmd",
-        ):
-            (root / name).parent.mkdir(parents=True)
-            (root / name).touch()
+    _unpack(installed, "3.10.8")
+    _unpack(wanted, "9.9.9")
 
     found = find_any(
         StackOptions(system_root=installed, environment={BROKER_ROOT: str(wanted)}),
