@@ -3,12 +3,10 @@
 They come on a system of their own: a queue that stands still would fail every test behind it.
 """
 
-from uuid import uuid4
-
 import pytest
 
 from tests.integration.ingress.serving import CheckedDoors
-from tests.integration.processor.correspondents import Octets, ended
+from tests.integration.processor.correspondents import Octets, good_one_is_posted
 from tests.support import deposit, requested
 from tools.stack.management import Management
 
@@ -17,34 +15,27 @@ from tools.stack.management import Management
 async def test_a_property_that_is_no_utf_8_harms_no_neighbour(
     own_doors: CheckedDoors, name: str
 ) -> None:
-    key, good = uuid4().hex, uuid4().hex
     wallet = await own_doors.api.create_wallet()
-    message = requested(deposit(wallet, "1.00"), key=key)
+    message = requested(deposit(wallet, "1.00"))
     await own_doors.upstream.publish(message, **{name: Octets("xx")})
-    await own_doors.upstream.publish(
-        requested(deposit(wallet, "1.00"), key=good), routing_key=wallet
-    )
 
-    assert (await ended(own_doors.api, good, within_s=8))["status"] == "COMPLETED"
+    await good_one_is_posted(own_doors, wallet)
 
 
 async def test_a_header_whose_name_is_no_utf_8_harms_no_neighbour(
     own_doors: CheckedDoors,
 ) -> None:
-    good, wallet = uuid4().hex, await own_doors.api.create_wallet()
+    wallet = await own_doors.api.create_wallet()
     message = requested(deposit(wallet, "1.00"))
     await own_doors.upstream.publish(message, headers={Octets("xx"): 1})
-    await own_doors.upstream.publish(
-        requested(deposit(wallet, "1.00"), key=good), routing_key=wallet
-    )
 
-    assert (await ended(own_doors.api, good, within_s=8))["status"] == "COMPLETED"
+    await good_one_is_posted(own_doors, wallet)
 
 
 async def test_a_timestamp_beyond_all_years_harms_no_neighbour(
     own_doors: CheckedDoors,
 ) -> None:
-    good, wallet = uuid4().hex, await own_doors.api.create_wallet()
+    wallet = await own_doors.api.create_wallet()
     management = Management(own_doors.stack.rabbitmq.management_url or "")
     management.call(
         "POST",
@@ -56,8 +47,5 @@ async def test_a_timestamp_beyond_all_years_harms_no_neighbour(
             "payload_encoding": "string",
         },
     )
-    await own_doors.upstream.publish(
-        requested(deposit(wallet, "1.00"), key=good), routing_key=wallet
-    )
 
-    assert (await ended(own_doors.api, good, within_s=8))["status"] == "COMPLETED"
+    await good_one_is_posted(own_doors, wallet)

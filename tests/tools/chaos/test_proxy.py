@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -31,6 +32,11 @@ async def client(proxy: Proxy, database_url: str) -> AsyncIterator[Connection]:
 
 async def _answers(connection: Connection) -> bool:
     return bool(await connection.fetchval("SELECT true"))
+
+
+async def _is_waiting(task: "asyncio.Task[Any]") -> bool:
+    done, _ = await asyncio.wait({task}, timeout=0.3)
+    return not done
 
 
 async def _assert_forwarded(proxy: Proxy, database_url: str) -> None:
@@ -73,8 +79,7 @@ async def test_what_waits_in_a_silent_proxy_arrives_afterwards(
 ) -> None:
     with proxy.silent():
         question = asyncio.create_task(_answers(client))
-        done, _ = await asyncio.wait({question}, timeout=0.3)
-        assert not done
+        assert await _is_waiting(question)
 
     assert await question
 
@@ -142,8 +147,7 @@ async def test_what_goes_into_a_black_hole_is_lost_both_ways_and_the_connection_
     await database.execute("CREATE TABLE told (word text)")
     with proxy.swallowing():
         unanswered = asyncio.create_task(client.execute("INSERT INTO told VALUES ('said')"))
-        done, _ = await asyncio.wait({unanswered}, timeout=0.3)
-        assert not done
+        assert await _is_waiting(unanswered)
 
     with pytest.raises(UNREACHABLE):
         await unanswered
@@ -162,8 +166,7 @@ async def test_the_server_gives_a_half_open_connection_up_and_its_client_does_no
 
         await eventually(is_gone, what="the server's side is gone")
         unanswered = asyncio.create_task(_answers(client))
-        done, _ = await asyncio.wait({unanswered}, timeout=0.3)
-        assert not done
+        assert await _is_waiting(unanswered)
 
     with pytest.raises(UNREACHABLE):
         await unanswered

@@ -192,17 +192,25 @@ def test_a_folder_without_the_rabbitmq_that_was_asked_for_is_named(tmp_path: Pat
         obtain_tree(wanted, threading.Event())
 
 
-@pytest.mark.parametrize("series", ["4.9", "latest", ""])
-def test_a_series_that_no_debian_carries_is_refused_with_those_that_can_be_had(
-    series: str, tmp_path: Path
-) -> None:
-    made = subprocess.run(
-        [str(ROOT / "deploy" / "make-broker"), series, str(tmp_path / "broker")],
+def _make_broker(
+    series: str, root: Path, *, environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Call deploy/make-broker, by default in this process's environment."""
+    return subprocess.run(
+        [str(ROOT / "deploy" / "make-broker"), series, str(root)],
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
     )
+
+
+@pytest.mark.parametrize("series", ["4.9", "latest", ""])
+def test_a_series_that_no_debian_carries_is_refused_with_those_that_can_be_had(
+    series: str, tmp_path: Path
+) -> None:
+    made = _make_broker(series, tmp_path / "broker")
 
     assert made.returncode == 2
     assert "3.10, 4.0 or 4.3" in made.stderr
@@ -217,14 +225,7 @@ def test_without_apt_a_broker_of_another_series_is_refused_with_what_is_missing(
     for name in ("bash", "env", "realpath", "cat"):
         (tools / name).symlink_to(shutil.which(name) or "")
 
-    made = subprocess.run(
-        [str(ROOT / "deploy" / "make-broker"), "4.3", str(tmp_path / "broker")],
-        env={"PATH": str(tools)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    made = _make_broker("4.3", tmp_path / "broker", environment={"PATH": str(tools)})
 
     assert made.returncode == 2
     assert "needs apt-get" in made.stderr
