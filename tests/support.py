@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import uuid4
 
@@ -67,12 +66,7 @@ class Api:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
 
@@ -96,7 +90,12 @@ class Api:
         async with self._session.request(
             method, path, data=body, headers=sent, params=params
         ) as response:
-            return Answer(response.status, response.headers, await response.read())
+            answer = Answer(response.status, response.headers, await response.read())
+        self.check(answer, method, path)
+        return answer
+
+    def check(self, answer: Answer, method: str, path: str) -> None:
+        """Look at every answer; a client that expects something of all of them says so here."""
 
     async def get(self, path: str, **params: str) -> Answer:
         """GET with query parameters."""
@@ -169,12 +168,7 @@ class Upstream:
         self._connection = await aio_pika.connect(self.url)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._connection is not None:
             await self._connection.close()
 

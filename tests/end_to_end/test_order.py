@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass
 
 import pytest
-from yarl import URL
 
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.support import Api, eventually, requested, withdrawal
@@ -61,14 +60,11 @@ class _TwoIngresses:
 async def system(
     stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[_TwoIngresses]:
-    broker = URL(stack.rabbitmq.url)
     async with AsyncExitStack() as opened:
-        proxy = await opened.enter_async_context(
-            Proxy(host=broker.host or "", port=broker.port or 0)
-        )
+        proxy = await opened.enter_async_context(Proxy.to(stack.rabbitmq.url))
 
         def instances(amqp_url: str) -> list[Instance]:
-            proxied = {"AMQP_URL": str(URL(amqp_url).with_port(proxy.port))}
+            proxied = {"AMQP_URL": proxy.through(amqp_url)}
             return [
                 Instance(role=Role.INGRESS, name="ingress-1", environment=proxied),
                 Instance(role=Role.INGRESS, name="ingress-2"),

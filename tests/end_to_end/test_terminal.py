@@ -8,7 +8,7 @@ import pytest
 
 from cli.escaping import printable
 from tests.conftest import Doors
-from tests.integration.command_line.calling import Called, ackledger
+from tests.integration.command_line.calling import Called, Terminal
 from tests.support import deposit, eventually
 
 HOSTILE = "x\x1b]0;title\x07\x1b[31m\nall is well\x9b2J\u202e[red]"
@@ -20,21 +20,12 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / ".local"
 
 
-class Operator:
-    """A terminal beside the running system."""
+class Operator(Terminal):
+    """An operator's terminal, who is to read all that is printed there."""
 
-    def __init__(self, doors: Doors, directory: Path) -> None:
-        self._directory = directory
-        self._variables = {
-            "DATABASE_URL": doors.database_url,
-            "AMQP_URL": doors.amqp_url,
-            "ACKLEDGER_URL": doors.system.http_url,
-            "ACKLEDGER_API_KEY": doors.system.api_key,
-        }
-
-    async def call(self, *arguments: str) -> Called:
+    async def call(self, *arguments: str, **variables: str) -> Called:
         """Call the command; whatever it prints is visible characters and lines."""
-        called = await ackledger(*arguments, directory=self._directory, variables=self._variables)
+        called = await super().call(*arguments, **variables)
         for text in (called.out, called.err):
             assert printable(text, keeps_lines=True) == text
             assert "\nall is well" not in text

@@ -1,4 +1,4 @@
-"""A virtual host with its topology for each test, and the ways into it."""
+"""A virtual host with its topology for each test and the ways into it; a pool; whole systems."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,6 +9,9 @@ import pytest
 from runtime.amqp.connection import Channel, close, connect, open_channel
 from runtime.amqp.publisher import Publisher
 from runtime.amqp.topology import declare_topology
+from runtime.postgres.pool import Pool
+from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.integration.processor.books import open_pool
 from tests.integration.reconciler.serving import running
 from tools.stack import Stack, add_vhost, remove_vhost
 
@@ -50,3 +53,19 @@ async def publisher(broker_url: str) -> AsyncIterator[Publisher]:
     async with running(publisher):
         await publisher.wait_until_up()
         yield publisher
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """The processor's pool; packages of other processes have theirs."""
+    async with open_pool(database_url) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+async def own_doors(
+    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[CheckedDoors]:
+    """A system for one module alone: what stops in it fails no other module's tests."""
+    async with open_doors(stack, template, tmp_path_factory.mktemp("system")) as opened:
+        yield opened

@@ -148,6 +148,18 @@ def _memory_growth(result: BenchResult) -> float | None:
     return _divided(found[-1], found[0]) if len(found) > 1 else None
 
 
+def _in_ms(what: str, *, bound: float, aim: float, value: Value) -> Demand:
+    return Demand(
+        what=what,
+        bound=bound,
+        aim=aim,
+        value=value,
+        is_less_better=True,
+        decimals=1,
+        unit=" ms",
+    )
+
+
 _SINGLES_UNIFORM: Final = names.of(names.SINGLES, names.UNIFORM)
 _REFUSING: Final = names.of(names.RECORDED, names.REFUSALS)
 
@@ -193,15 +205,7 @@ DEMANDS: Final = (
         decimals=0,
         unit="/s",
     ),
-    Demand(
-        what="end to end, single POSTs: POST p99",
-        bound=50,
-        aim=30,
-        value=_at_saturation("p99_ms"),
-        is_less_better=True,
-        decimals=1,
-        unit=" ms",
-    ),
+    _in_ms("end to end, single POSTs: POST p99", bound=50, aim=30, value=_at_saturation("p99_ms")),
     Demand(
         what="batch submit of 500: transfers accepted",
         bound=40_000,
@@ -210,24 +214,8 @@ DEMANDS: Final = (
         decimals=0,
         unit="/s",
     ),
-    Demand(
-        what="POST → COMPLETED at 200/s: p50",
-        bound=5,
-        aim=2.5,
-        value=_latency("p50_ms"),
-        is_less_better=True,
-        decimals=1,
-        unit=" ms",
-    ),
-    Demand(
-        what="POST → COMPLETED at 200/s: p99",
-        bound=15,
-        aim=5,
-        value=_latency("p99_ms"),
-        is_less_better=True,
-        decimals=1,
-        unit=" ms",
-    ),
+    _in_ms("POST → COMPLETED at 200/s: p50", bound=5, aim=2.5, value=_latency("p50_ms")),
+    _in_ms("POST → COMPLETED at 200/s: p99", bound=15, aim=5, value=_latency("p99_ms")),
     Demand(what="GET status ÷ one query per request", bound=1.5, aim=2, value=_status),
     Demand(
         what="drain after the longest history ÷ the shortest", bound=0.6, aim=0.8, value=_growth

@@ -1,9 +1,19 @@
-"""Work in the background of a block: it ends with the block, and its failure does not go unseen."""
+"""Work in the background of a block, which ends with the block, and what tells it to stop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
+
+
+async def came_within(event: asyncio.Event, delay_s: float) -> bool:
+    """Wait so long for an event; return whether it came."""
+    try:
+        async with asyncio.timeout(delay_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 @asynccontextmanager

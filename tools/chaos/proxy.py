@@ -7,8 +7,9 @@ message. What it holds is bounded by its reading buffers; behind them the sender
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import Final, Self, TypeAlias
+
+from yarl import URL
 
 from tools.stack.ports import HOST, choose_ports
 
@@ -45,18 +46,23 @@ class Proxy:
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
 
+    @classmethod
+    def to(cls, url: str) -> Self:
+        """Return a proxy to the server of a URL."""
+        server = URL(url)
+        return cls(host=server.host or HOST, port=server.port or 0)
+
+    def through(self, url: str) -> str:
+        """Return a URL of the server as it is for those who come through the open proxy."""
+        return str(URL(url).with_host(HOST).with_port(self.port))
+
     async def __aenter__(self) -> Self:
         # Below the ephemeral ports: a client of a closed proxy must not end up on its port.
         self.port = choose_ports(["proxy"], previous={})["proxy"]
         self._server = await asyncio.start_server(self._serve, HOST, self.port, limit=CHUNK_BYTES)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.is_refusing = True
         if self._server is not None:
             self._server.close()

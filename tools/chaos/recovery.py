@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from cli.clients.http import ApiClient
+from tools.chaos.background import came_within
 from tools.chaos.doors import Doors
 from tools.chaos.journal import Act, Command, Door, Journal, Outcome, Promise
 from tools.chaos.load.doors import ATTEMPT_TIMEOUT_S, HttpDoor, reply_of
@@ -49,7 +50,7 @@ class RecoveryMeter:
         number = 0
         http = HttpDoor(self._doors, first=0, connections=_IN_FLIGHT_MAX)
         async with http, asyncio.TaskGroup() as probes:
-            while not await self._stopped():
+            while not await came_within(self._stopping, PROBE_INTERVAL_S):
                 if self._in_flight < _IN_FLIGHT_MAX:
                     self._in_flight += 1
                     probes.create_task(self._probe(http, number))
@@ -74,14 +75,6 @@ class RecoveryMeter:
 
     def _first_after(self, moment: float) -> float | None:
         return min((ended for sent, ended in self._completed if sent >= moment), default=None)
-
-    async def _stopped(self) -> bool:
-        try:
-            async with asyncio.timeout(PROBE_INTERVAL_S):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
 
     async def _probe(self, http: HttpDoor, number: int) -> None:
         assert self._wallet is not None  # noqa: S101  # prepared before it runs

@@ -18,11 +18,9 @@ from contextlib import (
     suppress,
 )
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, TypeVar, TypeVarTuple
 
 import asyncpg
-from yarl import URL
 
 from cli.failures import CommandError
 from runtime.postgres.pool import UNREACHABLE, connect
@@ -36,7 +34,6 @@ from tools.chaos.ways import Server, Way, way_of
 from tools.children import Say
 from tools.stack import Stack, StackError
 from tools.stack.management import Management
-from tools.stack.ports import HOST
 from tools.system import CLIENT, Instance, Role, System
 
 Result = TypeVar("Result")
@@ -163,18 +160,12 @@ class Scene:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
 
     async def _enter(self) -> None:
         for way in Way:
-            url = URL(self._server_url(way))
-            proxy = Proxy(host=url.host or HOST, port=url.port or 0)
+            proxy = Proxy.to(self._server_url(way))
             self.proxies[way] = await self._exits.enter_async_context(proxy)
         self._system = System(
             environment={
@@ -243,7 +234,7 @@ class Scene:
             yield
 
     def _through(self, way: Way, url: str) -> str:
-        return str(URL(url).with_host(HOST).with_port(self.proxies[way].port))
+        return self.proxies[way].through(url)
 
     async def _keep(self, label: str) -> None:
         """Start a process again whenever it is gone, unless a fault holds it."""

@@ -1,15 +1,14 @@
 """`ackledger bench`: measure every case beside its rival, and verify the books after each."""
 
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Self
 
 import typer
 
-from cli.failures import UsageError
 from cli.invocation import invocation_of
 from cli.output import AsJson, console, print_json, quiet_logs, say
+from tools.commands.runs import INTERRUPTED, leave_on_sigterm, needing_servers, refuse_foreign
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,8 +20,6 @@ RUNS: Final = 3
 """So that a median exists; a quick run takes one unless told otherwise."""
 PROCESSORS: Final = 2
 """One is active, the other stands by and helps with the events: the usual deployment."""
-INTERRUPTED: Final = 130
-TERMINATED: Final = 143
 _FIGURES_SHOWN: Final = 3
 
 
@@ -95,13 +92,8 @@ def _tidy(options: "BenchOptions", result: "BenchResult") -> int:
 
 
 def _need_servers() -> None:
-    try:
+    with needing_servers():
         import tools.bench.run  # noqa: F401  # whether it can be imported is the question
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"this installation cannot start servers ({error.name} is missing); "
-            "run: pip install 'ackledger[stack]'"
-        ) from error
 
 
 def _list() -> None:
@@ -118,9 +110,9 @@ def _run(context: typer.Context, options: "BenchOptions", report: Path | None) -
     from tools.bench.report import write_report
     from tools.bench.run import run_bench, samples_of
 
-    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    leave_on_sigterm()
     quiet_logs()
-    _refuse_foreign(options.directory)
+    refuse_foreign(options.directory, run="bench run")
     samples = samples_of(options)
     say(f"{samples} samples; logs are in {options.directory}")
 
@@ -141,18 +133,6 @@ def _run(context: typer.Context, options: "BenchOptions", report: Path | None) -
     except (asyncio.CancelledError, KeyboardInterrupt):
         say("interrupted; everything is stopped")
         raise typer.Exit(code=INTERRUPTED) from None
-
-
-def _leave() -> None:
-    raise SystemExit(TERMINATED)
-
-
-def _refuse_foreign(directory: Path) -> None:
-    """The directory is emptied, so it must be a run's, or empty, or not there."""
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "stack.lock").exists():
-        raise UsageError(
-            f"{directory} is not empty and not a bench run's; name another --directory"
-        )
 
 
 def _tell_again(reports: list[Path], page: Path | None, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from cli.failures import UsageError
 from cli.invocation import invocation_of
 from cli.output import AsJson, console, print_json, print_line, quiet_logs, say
 from tools.chaos.shape import Given, HttpPath, draw_shape
+from tools.commands.runs import INTERRUPTED, leave_on_sigterm, needing_servers, refuse_foreign
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,10 +35,6 @@ JOBS: Final = 4
 CLIENTS: Final = 8
 WALLETS: Final = 300
 SEED_MAX: Final = 1_000_000
-TERMINATED: Final = 143
-"""What shells see of a program that SIGTERM ended."""
-INTERRUPTED: Final = 130
-
 
 _Seed = Annotated[int | None, typer.Option(help="The same seed is the same shape and plan.")]
 _Minutes = Annotated[float | None, typer.Option(min=0.1, max=240, help="How long.")]
@@ -268,16 +265,11 @@ def _list() -> None:
 
 
 def _run(context: typer.Context, options: "ChaosOptions") -> "ChaosResult":
-    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    leave_on_sigterm()
     quiet_logs()
-    _refuse_foreign(options.directory)
-    try:
+    refuse_foreign(options.directory, run="chaos run")
+    with needing_servers():
         from tools.chaos.run import plan_of, run_chaos
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"this installation cannot start servers ({error.name} is missing); "
-            "run: pip install 'ackledger[stack]'"
-        ) from error
     plan, _ = plan_of(options)
     say(f"seed {options.seed}: {', '.join(f'{one.label} at {one.at_s:.0f} s' for one in plan)}")
     say(f"shape: {options.shape}")
@@ -290,18 +282,6 @@ def _run(context: typer.Context, options: "ChaosOptions") -> "ChaosResult":
         raise typer.Exit(code=INTERRUPTED) from None
     finally:
         line.end()
-
-
-def _leave() -> None:
-    raise SystemExit(TERMINATED)
-
-
-def _refuse_foreign(directory: Path) -> None:
-    """The directory is emptied, so it must be a run's, or empty, or not there."""
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "stack.lock").exists():
-        raise UsageError(
-            f"{directory} is not empty and not a chaos run's; name another --directory"
-        )
 
 
 def _tell(

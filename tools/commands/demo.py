@@ -1,6 +1,5 @@
 """`ackledger demo`: the main job, from nothing to proven books, and away again."""
 
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -10,6 +9,7 @@ import typer
 from cli.failures import RefusedError, UsageError
 from cli.invocation import DIRECTORY_VARIABLE, invocation_of
 from cli.output import AsJson, console, print_json, say
+from tools.commands.runs import leave_on_sigterm, needing_servers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 SEED: Final = 20_260_101
 """Any number will do; a written one makes two machines show the same scenario."""
 TRANSACTIONS: Final = 5_000
-TERMINATED: Final = 143
-"""What shells see of a program that SIGTERM ended."""
 
 
 def register(app: typer.Typer) -> None:
@@ -52,9 +50,9 @@ def _demo(
     """
     _check(file, preset)
     environment = _environment(invocation_of(context).environment)
-    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    leave_on_sigterm()
     began = time.monotonic()
-    try:
+    with needing_servers():
         from tools.running import everything
 
         _clear(Path(environment[DIRECTORY_VARIABLE]))
@@ -65,17 +63,8 @@ def _demo(
                 is_well = _show_scenario(site, seed, transactions, as_json=as_json)
             else:
                 is_well = _show_file(site, str(file), preset)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"this installation cannot start servers ({error.name} is missing); "
-            "run: pip install 'ackledger[stack]'"
-        ) from error
     say(f"done in {time.monotonic() - began:.1f} s; everything is stopped")
     raise typer.Exit(code=0 if is_well else 1)
-
-
-def _leave() -> None:
-    raise SystemExit(TERMINATED)
 
 
 def _check(file: Path | None, preset: str | None) -> None:

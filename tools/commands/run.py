@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from cli.failures import UsageError
 from cli.invocation import invocation_of
 from cli.output import console, say
+from tools.commands.runs import needing_servers
 
 if TYPE_CHECKING:
     from tools.running import Running
@@ -45,18 +45,16 @@ def _run(
         environment.setdefault("ACKLEDGER_LOG_FORMAT", "console")
     _leave_on_signals()
     try:
-        from tools.running import everything
+        with needing_servers():
+            from tools.running import everything
 
-        with everything(environment, say=say, ingresses=ingresses, is_verbose=verbose) as running:
-            _print(running, took_s=time.monotonic() - began)
-            threading.Event().wait()
+            with everything(
+                environment, say=say, ingresses=ingresses, is_verbose=verbose
+            ) as running:
+                _print(running, took_s=time.monotonic() - began)
+                threading.Event().wait()
     except KeyboardInterrupt:
         say("all is stopped")
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"this installation cannot start servers ({error.name} is missing); "
-            "run: pip install 'ackledger[stack]'"
-        ) from error
 
 
 def _leave_on_signals() -> None:

@@ -14,9 +14,9 @@ import pytest
 from cli.clients.addresses import Addresses
 from cli.replay.tally import Tally
 from tests.conftest import Doors
-from tests.end_to_end.replay.cable import cable_to
 from tests.end_to_end.replay.conftest import Replay, Verified, replay_file
 from tests.support import eventually
+from tools.chaos.proxy import Proxy
 
 Via = Literal["http", "amqp"]
 BOTH = pytest.mark.parametrize("via", ["http", "amqp"])
@@ -313,15 +313,15 @@ async def test_messages_in_flight_when_the_connection_is_cut_are_sent_again_in_o
 ) -> None:
     file = ledger_file(tmp_path / "ladder.jsonl", ladder(accounts=10, steps=150))
 
-    async with cable_to(addresses.amqp()) as cable:
+    async with Proxy.to(addresses.amqp()) as proxy:
 
         async def cut_twice() -> None:
             for messages in (300, 1200):
                 await eventually(sent(tally, messages), what=f"{messages} messages")
-                cable.cut()
+                proxy.cut()
 
         tally = Tally()
-        through = replace(addresses, upstream_amqp_url=cable.url)
+        through = replace(addresses, upstream_amqp_url=proxy.through(addresses.amqp()))
         await asyncio.gather(
             replay(file, "amqp", mapping=world(), batch=1, addresses=through, tally=tally),
             cut_twice(),

@@ -9,34 +9,8 @@ import pytest
 
 from runtime.postgres.pool import connect
 from tests.conftest import Doors
-from tests.integration.command_line.calling import Called, ackledger
+from tests.integration.command_line.calling import Terminal, ackledger
 from tests.support import eventually
-
-
-class Terminal:
-    """A user's terminal that knows the servers and the key of a running system."""
-
-    def __init__(self, doors: Doors, directory: Path) -> None:
-        self._directory = directory
-        self._variables = {
-            "DATABASE_URL": doors.database_url,
-            "AMQP_URL": doors.amqp_url,
-            "ACKLEDGER_URL": doors.system.http_url,
-            "ACKLEDGER_API_KEY": doors.system.api_key,
-        }
-
-    async def call(self, *arguments: str, **variables: str) -> Called:
-        """Call the command."""
-        return await ackledger(
-            *arguments, directory=self._directory, variables={**self._variables, **variables}
-        )
-
-    async def deposit(self, wallet_id: str, amount: str, *arguments: str) -> Called:
-        """Submit a deposit in USD."""
-        return await self.call(
-            *("submit", "--type", "deposit", "--destination", wallet_id),
-            *("--amount", amount, "--currency", "USD", *arguments),
-        )
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from runtime.amqp.watchdog import WATCH_INTERVAL_S
 from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.dead_letters.conftest import PARTITIONS
 from tests.integration.reconciler.serving import running
-from tests.support import eventually
+from tests.support import PATIENCE_S, eventually
 
 QUEUE = partition_queue(0)
 
@@ -210,21 +210,22 @@ async def test_a_collector_that_is_stopped_leaves_the_rest_to_the_next(
     assert len(rows) == 51
 
 
+async def _is(collector: DeadLetterCollector, *, up: bool, within_s: float = PATIENCE_S) -> None:
+    async def look() -> bool:
+        return collector.is_up is up
+
+    await eventually(look, what="consuming" if up else "noticing the loss", within_s=within_s)
+
+
 async def test_a_queue_that_was_deleted_and_declared_again_is_consumed_again(
     pool: Pool, database: Connection, broker_url: str, publisher: Publisher, channel: Channel
 ) -> None:
     collector = DeadLetterCollector(broker_url, pool=pool)
 
-    async def is_up() -> bool:
-        return collector.is_up
-
-    async def is_down() -> bool:
-        return not collector.is_up
-
     async with running(collector):
-        await eventually(is_up, what="a collector")
+        await _is(collector, up=True)
         await channel.queue_delete(DEAD_LETTERS)
-        await eventually(is_down, what="a collector that noticed")
+        await _is(collector, up=False)
         await declare_topology(broker_url, partitions=PARTITIONS)
         await publisher.publish(_buried(), timeout_s=5)
         [row] = await _stored(database, 1)
@@ -279,19 +280,13 @@ async def test_a_consumer_that_the_broker_cancels_is_missed_at_once(
 ) -> None:
     collector = DeadLetterCollector(broker_url, pool=pool)
 
-    async def is_up() -> bool:
-        return collector.is_up
-
-    async def is_down() -> bool:
-        return not collector.is_up
-
     async with running(collector):
-        await eventually(is_up, what="a collector")
+        await _is(collector, up=True)
         await channel.queue_delete(DEAD_LETTERS)
         # The watch looks for the first time after five seconds.
-        await eventually(is_down, what="a collector that noticed", within_s=WATCH_INTERVAL_S / 2)
+        await _is(collector, up=False, within_s=WATCH_INTERVAL_S / 2)
         await declare_topology(broker_url, partitions=PARTITIONS)
-        await eventually(is_up, what="a collector that consumes again")
+        await _is(collector, up=True)
 
 
 async def _publish_octets(channel: Channel, octets: bytes) -> None:

@@ -5,28 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.integration.ingress.document import CheckedApi
-from tests.integration.ingress.serving import (
-    CheckedDoors,
-    MakeClient,
-    client_maker,
-    open_doors,
-)
-from tools.stack import Stack
+from tests.integration.ingress.serving import CheckedDoors, MakeClient, client_maker
+from tests.integration.ingress.shared_doors import api, doors
 
-
-@pytest.fixture(scope="package")
-async def doors(
-    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[CheckedDoors]:
-    """A whole system, shared by the modules of this folder."""
-    async with open_doors(stack, template, tmp_path_factory.mktemp("system")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="package")
-def api(doors: CheckedDoors) -> CheckedApi:
-    """The client 'demo', with every scope."""
-    return doors.api
+__all__ = ["api", "doors"]
 
 
 @pytest.fixture(scope="package")

@@ -9,20 +9,13 @@ import pytest
 from ingress.submit.completion import LOOK_INTERVAL_S, CompletionWatch, Ending
 from processor.poster import Poster
 from runtime.postgres.pool import Connection, Pool
-from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
+from tests.integration.processor.books import add_wallets, random_transfers, record
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 
 NAMED_MAX = 32
 """Beyond it a nudge names nobody (migrations/0009)."""
 LONG_S = 60.0
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    """Connections to the books."""
-    async with open_pool(database_url) as pool:
-        yield pool
 
 
 @pytest.fixture

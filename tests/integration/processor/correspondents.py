@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import uuid4
 
 import aio_pika
 import asyncpg
@@ -11,7 +12,8 @@ from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
 
 from runtime.postgres.pool import connect
 from tests.integration.ingress.document import CheckedApi
-from tests.support import eventually
+from tests.integration.ingress.serving import CheckedDoors
+from tests.support import deposit, eventually, requested
 
 ARRIVAL_S = 15.0
 
@@ -83,3 +85,24 @@ async def listening(
         listener = Listener(queue)
         await queue.consume(listener.take, no_ack=True)
         yield listener
+
+
+async def good_one_is_posted(doors: CheckedDoors, wallet: str, *, within_s: float = 8) -> None:
+    """Check that a sound message, sent now, is posted within a bound."""
+    key = uuid4().hex
+    await doors.upstream.publish(requested(deposit(wallet, "1.00"), key=key), routing_key=wallet)
+    assert (await ended(doors.api, key, within_s=within_s))["status"] == "COMPLETED"
+
+
+class Octets(str):
+    """Text that is written as octets that are no UTF-8, each of which is shown as four.
+
+    AMQP's short strings are any octets.
+    """
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """Return as many octets as characters."""
+        del encoding, errors
+        return b"\xff" * len(self)

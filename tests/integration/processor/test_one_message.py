@@ -1,7 +1,6 @@
 """What one message may cost the others: nothing, whatever its properties, its fields and wishes."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,41 +11,16 @@ import pytest
 from runtime.amqp.connection import close, connect, open_channel
 from runtime.postgres.pool import connect as connect_database
 from tests.integration.dead_letters.letters import store
-from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import (
+    Octets,
     dead_letter,
     dead_letters,
     ended,
+    good_one_is_posted,
     listening,
 )
 from tests.support import deposit, eventually, requested
-from tools.stack import Stack
-
-
-@pytest.fixture(scope="module")
-async def own_doors(
-    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[CheckedDoors]:
-    """A system for this module alone: a queue that stands still would fail every test behind it."""
-    async with open_doors(stack, template, tmp_path_factory.mktemp("system")) as opened:
-        yield opened
-
-
-class _Octets(str):
-    """Text that is written as octets that are no UTF-8, each of which is shown as four."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """Return as many octets as characters."""
-        del encoding, errors
-        return b"\xff" * len(self)
-
-
-async def _good_one_is_posted(doors: CheckedDoors, wallet: str, *, within_s: float = 8) -> None:
-    key = uuid4().hex
-    await doors.upstream.publish(requested(deposit(wallet, "1.00"), key=key), routing_key=wallet)
-    assert (await ended(doors.api, key, within_s=within_s))["status"] == "COMPLETED"
 
 
 @pytest.mark.parametrize("name", ["type", "content_type", "correlation_id", "reply_to"])
@@ -57,8 +31,8 @@ async def test_octets_that_grow_when_they_are_shown_stop_nobody(
     wallet, marker = await own_doors.api.create_wallet(), uuid4().hex
     message = requested(deposit(wallet, "1.00"), key=marker)
     body = orjson.dumps(message) if is_sound else f"not JSON {marker}".encode()
-    await own_doors.upstream.publish(body, **{name: _Octets("x" * 255)})
-    await _good_one_is_posted(own_doors, wallet)
+    await own_doors.upstream.publish(body, **{name: Octets("x" * 255)})
+    await good_one_is_posted(own_doors, wallet)
 
     if is_sound and name in {"correlation_id", "reply_to"}:
         assert (await ended(own_doors.api, marker))["status"] == "COMPLETED"
@@ -81,7 +55,7 @@ async def test_a_message_of_reused_keys_is_one_dead_letter_that_names_the_places
     await ended(own_doors.api, keys[4])
     await own_doors.upstream.publish(message("2.00", [0, 1, 2, 3, 4, 5]), routing_key=wallet)
     await ended(own_doors.api, keys[5])
-    await _good_one_is_posted(own_doors, wallet)
+    await good_one_is_posted(own_doors, wallet)
     first = await dead_letter(own_doors.database_url, keys[3].encode())
     letters = await dead_letters(own_doors.database_url, keys[3].encode())
 
@@ -136,7 +110,7 @@ async def test_a_result_goes_to_no_queue_that_its_sender_may_not_read(
         requested(deposit(wallet, "1.00"), key=key), routing_key=wallet, reply_to=reply_to
     )
     posted = await ended(own_doors.api, key)
-    await _good_one_is_posted(own_doors, wallet)
+    await good_one_is_posted(own_doors, wallet)
     state = await channel.queue_declare(reply_to, passive=True)
     await close(connection)
     letters = await dead_letters(own_doors.database_url, key.encode())
@@ -243,7 +217,7 @@ async def test_a_good_message_behind_many_wide_ones_is_posted_soon(
     wide = f'{{"version":1,"{marker}":0,{fields}}}'.encode()
     for _ in range(40):
         await own_doors.upstream.publish(wide, routing_key=wallet)
-    await _good_one_is_posted(own_doors, wallet, within_s=10)
+    await good_one_is_posted(own_doors, wallet, within_s=10)
 
     async def all_stored() -> bool:
         return len(await dead_letters(own_doors.database_url, marker.encode())) == 40

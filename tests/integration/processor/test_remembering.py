@@ -20,10 +20,15 @@ from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import (
     add_wallets,
     balances_of,
-    open_pool,
     record,
     transfer_command,
 )
+
+
+@pytest.fixture
+def poster(pool: Pool) -> Poster:
+    """A poster that remembers the wallets of its last batches."""
+    return Poster(pool, wallet_cache=WalletCache())
 
 
 async def _post(
@@ -37,31 +42,28 @@ async def _post(
 
 
 async def test_wallets_of_the_last_batch_are_written_without_being_read(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     cache = WalletCache()
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool, wallet_cache=cache)
-        await _post(poster, database, "first", alice, bob, amount=10)
-        found, missing = cache.find([alice, bob])
-        await _post(poster, database, "second", bob, alice, amount=1)
+    poster = Poster(pool, wallet_cache=cache)
+    await _post(poster, database, "first", alice, bob, amount=10)
+    found, missing = cache.find([alice, bob])
+    await _post(poster, database, "second", bob, alice, amount=1)
 
     assert ([found[one].wallet.balance for one in (alice, bob)], missing) == ([90, 110], [])
     assert await balances_of(database, [alice, bob]) == [91, 109]
 
 
 async def test_a_wallet_that_was_frozen_since_the_last_batch_is_frozen_in_the_next(
-    database: Connection, database_url: str
+    database: Connection, poster: Poster
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool, wallet_cache=WalletCache())
-        await _post(poster, database, "before", alice, bob, amount=10)
-        await database.execute("UPDATE wallets SET status = 'FROZEN' WHERE id = $1", bob)
-        frozen = await _post(poster, database, "after", alice, bob, amount=10)
-        await database.execute("UPDATE wallets SET status = 'ACTIVE' WHERE id = $1", bob)
-        thawed = await _post(poster, database, "thawed", alice, bob, amount=10)
+    await _post(poster, database, "before", alice, bob, amount=10)
+    await database.execute("UPDATE wallets SET status = 'FROZEN' WHERE id = $1", bob)
+    frozen = await _post(poster, database, "after", alice, bob, amount=10)
+    await database.execute("UPDATE wallets SET status = 'ACTIVE' WHERE id = $1", bob)
+    thawed = await _post(poster, database, "thawed", alice, bob, amount=10)
 
     assert [one.code for one in frozen.refused] == ["wallet_frozen"]
     assert len(thawed.posted) == 1
@@ -69,13 +71,12 @@ async def test_a_wallet_that_was_frozen_since_the_last_batch_is_frozen_in_the_ne
 
 
 async def test_what_another_poster_wrote_in_between_counts(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
-    async with open_pool(database_url) as pool:
-        posters = [Poster(pool, wallet_cache=WalletCache()) for _ in range(2)]
-        for number in range(6):
-            await _post(posters[number % 2], database, str(number), alice, bob, amount=25)
+    posters = [Poster(pool, wallet_cache=WalletCache()) for _ in range(2)]
+    for number in range(6):
+        await _post(posters[number % 2], database, str(number), alice, bob, amount=25)
 
     assert await balances_of(database, [alice, bob]) == [0, 200]
     assert await database.fetchval("SELECT count(*) FROM transactions WHERE status = 'FAILED'") == 2
@@ -83,32 +84,28 @@ async def test_what_another_poster_wrote_in_between_counts(
 
 
 async def test_nothing_is_refused_because_of_what_a_wallet_had_before(
-    database: Connection, database_url: str
+    database: Connection, poster: Poster, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool, wallet_cache=WalletCache())
-        await _post(poster, database, "before", alice, bob, amount=100)
-        await database.execute("UPDATE wallets SET overdraft_limit = 50 WHERE id = $1", alice)
-        raised = await _post(poster, database, "raised", alice, bob, amount=50)
-        await _post(Poster(pool), database, "another's", bob, alice, amount=200)
-        paid = await _post(poster, database, "paid", alice, bob, amount=150)
+    await _post(poster, database, "before", alice, bob, amount=100)
+    await database.execute("UPDATE wallets SET overdraft_limit = 50 WHERE id = $1", alice)
+    raised = await _post(poster, database, "raised", alice, bob, amount=50)
+    await _post(Poster(pool), database, "another's", bob, alice, amount=200)
+    paid = await _post(poster, database, "paid", alice, bob, amount=150)
 
     assert (len(raised.posted), len(paid.posted)) == (1, 1)
     assert await balances_of(database, [alice, bob]) == [0, 200]
 
 
 async def test_a_batch_that_was_undone_is_not_remembered(
-    database: Connection, database_url: str
+    database: Connection, poster: Poster
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool, wallet_cache=WalletCache())
-        await _post(poster, database, "first", alice, bob, amount=10)
-        await database.execute("ALTER TABLE entries ADD CHECK (amount <> 7)")
-        with pytest.raises(asyncpg.CheckViolationError):
-            await _post(poster, database, "undone", alice, bob, amount=7)
-        await _post(poster, database, "last", alice, bob, amount=10)
+    await _post(poster, database, "first", alice, bob, amount=10)
+    await database.execute("ALTER TABLE entries ADD CHECK (amount <> 7)")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await _post(poster, database, "undone", alice, bob, amount=7)
+    await _post(poster, database, "last", alice, bob, amount=10)
 
     assert await balances_of(database, [alice, bob]) == [80, 120]
 
@@ -147,16 +144,15 @@ async def _decided_ahead(
 
 
 async def test_a_batch_is_decided_on_what_the_one_that_is_being_written_leaves(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     commands = [transfer_command(str(n), alice, bob, 50) for n in range(3)]
     ids = await record(database, commands)
-    async with open_pool(database_url) as pool:
-        posting, poster, loaded = await _decided_ahead(pool, _Held(), ids, WalletCache())
-        await posting
-        assert loaded.decided is not None
-        result = await poster.post(ids[2:], loaded=loaded)
+    posting, poster, loaded = await _decided_ahead(pool, _Held(), ids, WalletCache())
+    await posting
+    assert loaded.decided is not None
+    result = await poster.post(ids[2:], loaded=loaded)
 
     assert result.posting is loaded.decided.posting
     assert [one.code for one in result.posting.refused] == ["insufficient_funds"]
@@ -164,49 +160,45 @@ async def test_a_batch_is_decided_on_what_the_one_that_is_being_written_leaves(
 
 
 async def test_what_was_decided_on_a_batch_that_failed_is_decided_again(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     commands = [transfer_command(str(n), alice, bob, 50) for n in range(3)]
     ids = await record(database, commands)
-    async with open_pool(database_url) as pool:
-        held = _Held(ConnectionResetError("the network says no"))
-        posting, poster, loaded = await _decided_ahead(pool, held, ids, WalletCache())
-        with pytest.raises(ConnectionResetError):
-            await posting
-        assert loaded.decided is not None
-        result = await poster.post(ids[2:], loaded=loaded)
+    held = _Held(ConnectionResetError("the network says no"))
+    posting, poster, loaded = await _decided_ahead(pool, held, ids, WalletCache())
+    with pytest.raises(ConnectionResetError):
+        await posting
+    assert loaded.decided is not None
+    result = await poster.post(ids[2:], loaded=loaded)
 
     assert len(loaded.decided.posting.refused) == len(result.posting.posted) == 1
     assert await balances_of(database, [alice, bob]) == [0, 200]
 
 
 async def test_nothing_is_decided_ahead_while_nothing_is_written(
-    database: Connection, database_url: str
+    database: Connection, poster: Poster
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await record(database, [transfer_command(str(n), alice, bob, 50) for n in range(2)])
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool, wallet_cache=WalletCache())
-        loaded = await poster.load(ids[1:])
-        poster.decide_ahead(loaded)
-        before = loaded.decided
-        await poster.post(ids[:1])
-        poster.decide_ahead(loaded)
+    loaded = await poster.load(ids[1:])
+    poster.decide_ahead(loaded)
+    before = loaded.decided
+    await poster.post(ids[:1])
+    poster.decide_ahead(loaded)
 
     assert (before, loaded.decided) == (None, None)
 
 
 async def test_a_batch_whose_wallets_nobody_posted_to_yet_is_decided_ahead_too(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob, carol, dave = await add_wallets(database, 4, balance=100)
     pairs = [(alice, bob), (alice, bob), (carol, dave)]
     ids = await record(database, [transfer_command(uuid4().hex, a, b, 50) for a, b in pairs])
-    async with open_pool(database_url) as pool:
-        posting, poster, loaded = await _decided_ahead(pool, _Held(), ids, WalletCache())
-        await posting
-        result = await poster.post(ids[2:], loaded=loaded)
+    posting, poster, loaded = await _decided_ahead(pool, _Held(), ids, WalletCache())
+    await posting
+    result = await poster.post(ids[2:], loaded=loaded)
 
     assert loaded.decided is not None
     assert result.posting is loaded.decided.posting
@@ -214,31 +206,27 @@ async def test_a_batch_whose_wallets_nobody_posted_to_yet_is_decided_ahead_too(
 
 
 async def test_a_wallet_that_was_frozen_since_it_was_read_ahead_is_frozen(
-    database: Connection, database_url: str
+    database: Connection, poster: Poster
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await record(database, [transfer_command("key", alice, bob, 50)])
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool, wallet_cache=WalletCache())
-        loaded = await poster.load(ids)
-        await database.execute("UPDATE wallets SET status = 'FROZEN' WHERE id = $1", bob)
-        result = await poster.post(ids, loaded=loaded)
+    loaded = await poster.load(ids)
+    await database.execute("UPDATE wallets SET status = 'FROZEN' WHERE id = $1", bob)
+    result = await poster.post(ids, loaded=loaded)
 
     assert [one.code for one in result.posting.refused] == ["wallet_frozen"]
     assert await balances_of(database, [alice, bob]) == [100, 100]
 
 
 async def test_a_wallet_that_came_since_it_was_looked_for_is_found(
-    database: Connection, database_url: str
+    database: Connection, poster: Poster
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     newcomer = uuid4()
     ids = await record(database, [transfer_command("key", alice, newcomer, 50)])
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool, wallet_cache=WalletCache())
-        loaded = await poster.load(ids)
-        await database.execute("UPDATE wallets SET id = $1 WHERE id = $2", newcomer, bob)
-        result = await poster.post(ids, loaded=loaded)
+    loaded = await poster.load(ids)
+    await database.execute("UPDATE wallets SET id = $1 WHERE id = $2", newcomer, bob)
+    result = await poster.post(ids, loaded=loaded)
 
     assert len(result.posting.posted) == 1
     assert await balances_of(database, [alice, newcomer]) == [50, 150]
@@ -263,7 +251,7 @@ async def _messages(
 
 
 async def test_an_event_from_memory_is_the_one_from_the_tables(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     commands = [transfer_command(str(n), alice, bob, 10) for n in range(3)]
@@ -274,28 +262,26 @@ async def test_an_event_from_memory_is_the_one_from_the_tables(
         ids[1],
     )
     event_buffer = EventBuffer()
-    async with open_pool(database_url) as pool:
-        await Poster(pool, event_buffer=event_buffer).post(ids)
-        remembered, read = await _messages(pool, event_buffer, database)
+    await Poster(pool, event_buffer=event_buffer).post(ids)
+    remembered, read = await _messages(pool, event_buffer, database)
 
     assert len(remembered) == 3
     assert remembered == read
 
 
 async def test_a_row_that_was_just_recorded_is_what_reading_it_gives(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     commands = [transfer_command(str(n), alice, bob, 10) for n in range(3)]
     described = commands[1]._replace(description="Miete", metadata=b'{"a":1}')
     submissions = [Submission("shop", one, "request") for one in (commands[0], described)]
     event_buffer = EventBuffer()
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool, event_buffer=event_buffer)
-        loaded = await poster.load([*submissions, submissions[0]])
-        read = await pool.fetch(load_queries("processor")["read_pending"], list(loaded.rows), 0)
-        await poster.post(submissions, loaded=loaded)
-        remembered, told = await _messages(pool, event_buffer, database)
+    poster = Poster(pool, event_buffer=event_buffer)
+    loaded = await poster.load([*submissions, submissions[0]])
+    read = await pool.fetch(load_queries("processor")["read_pending"], list(loaded.rows), 0)
+    await poster.post(submissions, loaded=loaded)
+    remembered, told = await _messages(pool, event_buffer, database)
 
     assert len(loaded.outcomes) == 3
     columns = len(RECORDED_COLUMNS)

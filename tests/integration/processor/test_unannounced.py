@@ -8,11 +8,10 @@ import pytest
 from contracts.record import Submission, recording_arguments
 from processor.poster import Poster
 from processor.unannounced import EARLIER_MAX
-from runtime.postgres.pool import Connection
+from runtime.postgres.pool import Connection, Pool
 from tests.integration.processor.books import (
     add_wallets,
     balances_of,
-    open_pool,
     record,
     recorded,
     transfer_command,
@@ -50,13 +49,12 @@ async def _transfers(
 
 @pytest.mark.parametrize("delivered", [[2], [1, 2], [2, 1]])
 async def test_what_was_accepted_earlier_and_not_announced_is_posted_first(
-    database: Connection, database_url: str, delivered: list[int]
+    database: Connection, pool: Pool, delivered: list[int]
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await _transfers(database, alice, bob, 3)
     await _mark(database, [ids[0]])
-    async with open_pool(database_url) as pool:
-        result = await Poster(pool).post([ids[number] for number in delivered])
+    result = await Poster(pool).post([ids[number] for number in delivered])
 
     expected = [ids[0], *(ids[number] for number in delivered)]
     assert await _posted(database, alice) == expected
@@ -66,13 +64,12 @@ async def test_what_was_accepted_earlier_and_not_announced_is_posted_first(
 
 
 async def test_what_was_accepted_later_waits_for_its_own_announcement(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await _transfers(database, alice, bob, 3)
     await _mark(database, [ids[2]])
-    async with open_pool(database_url) as pool:
-        await Poster(pool).post([ids[0]])
+    await Poster(pool).post([ids[0]])
 
     # The one in the middle may still be on its way: the last one must not overtake it.
     assert await _posted(database, alice) == [ids[0]]
@@ -80,43 +77,40 @@ async def test_what_was_accepted_later_waits_for_its_own_announcement(
 
 @pytest.mark.parametrize(("submitter", "partition"), [("another", 0), ("test", 1)])
 async def test_another_submitters_and_another_partitions_marks_are_left_alone(
-    database: Connection, database_url: str, submitter: str, partition: int
+    database: Connection, pool: Pool, submitter: str, partition: int
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await _transfers(database, alice, bob, 2)
     await _mark(database, [ids[0]], submitter=submitter, partition=partition)
-    async with open_pool(database_url) as pool:
-        await Poster(pool).post([ids[1]])
+    await Poster(pool).post([ids[1]])
 
     assert await _posted(database, alice) == [ids[1]]
 
 
 async def test_an_upstream_message_comes_after_what_its_sender_had_accepted_over_http(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     [first] = await _transfers(database, alice, bob, 1)
     await _mark(database, [first])
     second = Submission("test", transfer_command("over-amqp", alice, bob, 1))
-    async with open_pool(database_url) as pool:
-        result = await Poster(pool).post([second])
+    result = await Poster(pool).post([second])
 
     assert await _posted(database, alice) == [first, recorded(result.outcomes)[0].transaction_id]
 
 
 async def test_what_goes_before_an_upstream_message_brings_along_what_was_accepted_before_it(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     """Though that is announced, and stands behind the message in the queue."""
     alice, bob = await add_wallets(database, 2, balance=100)
     [announced, marked] = await _transfers(database, alice, bob, 2)
     await _mark(database, [marked])
     message = Submission("test", transfer_command("over-amqp", alice, bob, 1))
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool)
-        result = await poster.post([message])
-        await poster.post([announced])
-        await poster.post([marked])
+    poster = Poster(pool)
+    result = await poster.post([message])
+    await poster.post([announced])
+    await poster.post([marked])
 
     assert await _posted(database, alice) == [
         announced,
@@ -127,7 +121,7 @@ async def test_what_goes_before_an_upstream_message_brings_along_what_was_accept
 
 @pytest.mark.parametrize("is_swept", [False, True])
 async def test_what_is_posted_in_between_hides_nothing_that_goes_before(
-    database: Connection, database_url: str, *, is_swept: bool
+    database: Connection, pool: Pool, *, is_swept: bool
 ) -> None:
     """Two that were sent at the same time may be posted either way round: both go before a third.
 
@@ -136,21 +130,20 @@ async def test_what_is_posted_in_between_hides_nothing_that_goes_before(
     alice, bob = await add_wallets(database, 2, balance=100)
     [slow, quick, marked] = await _transfers(database, alice, bob, 3)
     message = Submission("test", transfer_command("over-amqp", alice, bob, 1))
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool)
-        await poster.post([quick])
-        await _mark(database, [marked])
-        if is_swept:
-            await database.execute("INSERT INTO stale_transactions VALUES ($1, 0, now())", slow)
-            await database.execute("UPDATE sweep_progress SET swept_until = $1", marked)
-        result = await poster.post([message])
+    poster = Poster(pool)
+    await poster.post([quick])
+    await _mark(database, [marked])
+    if is_swept:
+        await database.execute("INSERT INTO stale_transactions VALUES ($1, 0, now())", slow)
+        await database.execute("UPDATE sweep_progress SET swept_until = $1", marked)
+    result = await poster.post([message])
 
     last = recorded(result.outcomes)[0].transaction_id
     assert await _posted(database, alice) == [quick, slow, marked, last]
 
 
 async def test_more_than_a_batch_of_unannounced_ones_goes_first_in_several_commits(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=10_000)
     count = 2 * EARLIER_MAX + EARLIER_MAX // 2
@@ -163,26 +156,24 @@ async def test_more_than_a_batch_of_unannounced_ones_goes_first_in_several_commi
     [last] = await record(database, [transfer_command("last", alice, bob, 1)])
     await _mark(database, ids)
     sizes = []
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool)
-        while (result := await poster.post([last])).is_partial:
-            sizes.append(len(result.posting.posted))
+    poster = Poster(pool)
+    while (result := await poster.post([last])).is_partial:
+        sizes.append(len(result.posting.posted))
 
     assert sizes == [EARLIER_MAX, EARLIER_MAX]
     assert await _posted(database, alice) == [*ids, last]
 
 
 async def test_the_marks_of_what_was_posted_are_taken_with_the_next_ones(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await _transfers(database, alice, bob, 4)
-    async with open_pool(database_url) as pool:
-        poster = Poster(pool)
-        await _mark(database, [ids[0]])
-        await poster.post([ids[1]])
-        await _mark(database, [ids[2]])
-        await poster.post([ids[3]])
+    poster = Poster(pool)
+    await _mark(database, [ids[0]])
+    await poster.post([ids[1]])
+    await _mark(database, [ids[2]])
+    await poster.post([ids[3]])
 
     rows = await database.fetch("SELECT transaction_id FROM unannounced_transactions")
     assert [row["transaction_id"] for row in rows] == [ids[2]]
@@ -190,31 +181,29 @@ async def test_the_marks_of_what_was_posted_are_taken_with_the_next_ones(
 
 
 async def test_two_that_post_the_same_unannounced_one_post_it_once(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await _transfers(database, alice, bob, 3)
     await _mark(database, [ids[0]])
-    async with open_pool(database_url) as pool:
-        first, second = Poster(pool), Poster(pool)
-        # Both have read it before either writes it.
-        loaded = await first.load([ids[1]]), await second.load([ids[2]])
-        await first.post([ids[1]], loaded=loaded[0])
-        await second.post([ids[2]], loaded=loaded[1])
+    first, second = Poster(pool), Poster(pool)
+    # Both have read it before either writes it.
+    loaded = await first.load([ids[1]]), await second.load([ids[2]])
+    await first.post([ids[1]], loaded=loaded[0])
+    await second.post([ids[2]], loaded=loaded[1])
 
     assert await _posted(database, alice) == ids
     assert await balances_of(database, [alice, bob]) == [97, 103]
 
 
 async def test_marks_without_a_pending_transaction_change_nothing(
-    database: Connection, database_url: str
+    database: Connection, pool: Pool
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await _transfers(database, alice, bob, 2)
-    async with open_pool(database_url) as pool:
-        await Poster(pool).post([ids[0]])
-        await _mark(database, [ids[0]])
-        await Poster(pool).post([ids[1]])
+    await Poster(pool).post([ids[0]])
+    await _mark(database, [ids[0]])
+    await Poster(pool).post([ids[1]])
 
     assert await _posted(database, alice) == ids
 

@@ -3,70 +3,39 @@
 They come on a system of their own: a queue that stands still would fail every test behind it.
 """
 
-from collections.abc import AsyncIterator
-from uuid import uuid4
-
 import pytest
 
-from tests.integration.ingress.serving import CheckedDoors, open_doors
-from tests.integration.processor.correspondents import ended
+from tests.integration.ingress.serving import CheckedDoors
+from tests.integration.processor.correspondents import Octets, good_one_is_posted
 from tests.support import deposit, requested
-from tools.stack import Stack
 from tools.stack.management import Management
-
-
-@pytest.fixture(scope="module")
-async def own_doors(
-    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[CheckedDoors]:
-    """A system for this module alone."""
-    async with open_doors(stack, template, tmp_path_factory.mktemp("system")) as opened:
-        yield opened
-
-
-class _Bytes(str):
-    """Text that is written as bytes that are no UTF-8: AMQP's short strings are any octets."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """Return two octets that no UTF-8 text has."""
-        del encoding, errors
-        return b"\xff\xfe"
 
 
 @pytest.mark.parametrize("name", ["type", "content_type", "correlation_id", "reply_to", "app_id"])
 async def test_a_property_that_is_no_utf_8_harms_no_neighbour(
     own_doors: CheckedDoors, name: str
 ) -> None:
-    key, good = uuid4().hex, uuid4().hex
     wallet = await own_doors.api.create_wallet()
-    message = requested(deposit(wallet, "1.00"), key=key)
-    await own_doors.upstream.publish(message, **{name: _Bytes("xx")})
-    await own_doors.upstream.publish(
-        requested(deposit(wallet, "1.00"), key=good), routing_key=wallet
-    )
+    message = requested(deposit(wallet, "1.00"))
+    await own_doors.upstream.publish(message, **{name: Octets("xx")})
 
-    assert (await ended(own_doors.api, good, within_s=8))["status"] == "COMPLETED"
+    await good_one_is_posted(own_doors, wallet)
 
 
 async def test_a_header_whose_name_is_no_utf_8_harms_no_neighbour(
     own_doors: CheckedDoors,
 ) -> None:
-    good, wallet = uuid4().hex, await own_doors.api.create_wallet()
+    wallet = await own_doors.api.create_wallet()
     message = requested(deposit(wallet, "1.00"))
-    await own_doors.upstream.publish(message, headers={_Bytes("xx"): 1})
-    await own_doors.upstream.publish(
-        requested(deposit(wallet, "1.00"), key=good), routing_key=wallet
-    )
+    await own_doors.upstream.publish(message, headers={Octets("xx"): 1})
 
-    assert (await ended(own_doors.api, good, within_s=8))["status"] == "COMPLETED"
+    await good_one_is_posted(own_doors, wallet)
 
 
 async def test_a_timestamp_beyond_all_years_harms_no_neighbour(
     own_doors: CheckedDoors,
 ) -> None:
-    good, wallet = uuid4().hex, await own_doors.api.create_wallet()
+    wallet = await own_doors.api.create_wallet()
     management = Management(own_doors.stack.rabbitmq.management_url or "")
     management.call(
         "POST",
@@ -78,8 +47,5 @@ async def test_a_timestamp_beyond_all_years_harms_no_neighbour(
             "payload_encoding": "string",
         },
     )
-    await own_doors.upstream.publish(
-        requested(deposit(wallet, "1.00"), key=good), routing_key=wallet
-    )
 
-    assert (await ended(own_doors.api, good, within_s=8))["status"] == "COMPLETED"
+    await good_one_is_posted(own_doors, wallet)

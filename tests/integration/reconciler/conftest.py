@@ -4,14 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue
+from reconciler.retry_queue import QueueDepth, RetryQueue
 from reconciler.schedule import LOOKUP_SESSION
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool, create_pool
+from tests.integration.reconciler.parts import PARTITIONS, make_retry_queue
 from tests.integration.reconciler.serving import running
-
-PARTITIONS = 2
-NEVER = 0.0
 
 
 @pytest.fixture
@@ -41,12 +39,5 @@ async def depth(broker_url: str) -> AsyncIterator[QueueDepth]:
 
 @pytest.fixture
 def retry_queue(pool: Pool, publisher: Publisher, depth: QueueDepth) -> RetryQueue:
-    """The retry queue, with room for a thousand in flight."""
-    return RetryQueue(
-        pool=pool,
-        publisher=publisher,
-        depth=depth,
-        partitions=PARTITIONS,
-        in_flight_max=1000,
-        expiry=Expiry(pool, after_s=NEVER),
-    )
+    """The retry queue, with room for a thousand in flight, from which nothing expires."""
+    return make_retry_queue(pool, publisher, depth)

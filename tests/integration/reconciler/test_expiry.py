@@ -1,7 +1,7 @@
 """What nobody posts expires: after its age and its last calls, and never while nobody could."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 from uuid import UUID
@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 from aiormq.abc import DeliveredMessage
 
-from contracts.topology import partition_queue
 from processor.poster import Poster
 from reconciler.retry_queue import (
     LAST_CALLS,
@@ -24,34 +23,21 @@ from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher, UnroutableError
 from runtime.postgres.pool import Pool, connect
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
-from tests.integration.reconciler.conftest import NEVER, PARTITIONS
+from tests.integration.reconciler.parts import QUEUES, make_retry_queue
 from tests.integration.reconciler.pending import record_pending
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 from verification.verify import verify
 
-QUEUES = [partition_queue(number) for number in range(PARTITIONS)]
 AGE_S = 60.0
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
-MakeRetryQueue: TypeAlias = Callable[[float], RetryQueue]
 
 
 @pytest.fixture
-def retry_queue_of(pool: Pool, publisher: Publisher, depth: QueueDepth) -> MakeRetryQueue:
-    """Make a retry queue whose transactions expire after an age."""
-
-    def make(after_s: float) -> RetryQueue:
-        return RetryQueue(
-            pool=pool,
-            publisher=publisher,
-            depth=depth,
-            partitions=PARTITIONS,
-            in_flight_max=1000,
-            expiry=Expiry(pool, after_s=after_s),
-        )
-
-    return make
+def expiring(pool: Pool, publisher: Publisher, depth: QueueDepth) -> RetryQueue:
+    """The retry queue whose transactions expire after an age."""
+    return make_retry_queue(pool, publisher, depth, expire_after_s=AGE_S)
 
 
 @asynccontextmanager
@@ -101,20 +87,15 @@ async def _statuses(database: Connection) -> list[str]:
 
 
 async def test_what_is_taken_in_vain_expires_after_its_last_calls(
-    pool: Pool,
-    database: Connection,
-    depth: QueueDepth,
-    channel: Channel,
-    retry_queue_of: MakeRetryQueue,
+    pool: Pool, database: Connection, depth: QueueDepth, channel: Channel, expiring: RetryQueue
 ) -> None:
     ids = await _record_old(database, pool, 3)
-    retry_queue = retry_queue_of(AGE_S)
     nudged = asyncio.Event()
     await database.add_listener("ackledger_posted", lambda *_: nudged.set())
 
     async with _consumed(channel):
-        expired = [await _pass(database, retry_queue, depth) for _ in range(LAST_CALLS + 1)]
-        after = await retry_queue.run_once()
+        expired = [await _pass(database, expiring, depth) for _ in range(LAST_CALLS + 1)]
+        after = await expiring.run_once()
 
     rows = await database.fetch(
         "SELECT status::text, failure_code::text, failure_detail, completed_at > created_at"
@@ -135,80 +116,63 @@ async def test_what_is_taken_in_vain_expires_after_its_last_calls(
 
 
 async def test_nothing_expires_while_nobody_takes_the_messages(
-    pool: Pool, database: Connection, retry_queue_of: MakeRetryQueue
+    pool: Pool, database: Connection, expiring: RetryQueue
 ) -> None:
     await _record_old(database, pool)
-    retry_queue = retry_queue_of(AGE_S)
 
-    expired = [await _pass_at_once(database, retry_queue) for _ in range(3 * LAST_CALLS)]
+    expired = [await _pass_at_once(database, expiring) for _ in range(3 * LAST_CALLS)]
 
     assert set(expired) == {0}
     assert await _statuses(database) == ["PENDING"]
 
 
 async def test_nothing_expires_while_messages_wait_behind_a_stuck_consumer(
-    pool: Pool, database: Connection, channel: Channel, retry_queue_of: MakeRetryQueue
+    pool: Pool, database: Connection, channel: Channel, expiring: RetryQueue
 ) -> None:
     await _record_old(database, pool, 4)
-    retry_queue = retry_queue_of(AGE_S)
     # Two announcements before: the consumer keeps one of each queue, the others wait.
     for _ in range(2):
-        await _pass_at_once(database, retry_queue)
+        await _pass_at_once(database, expiring)
 
     async with _consumed(channel, is_stuck=True):
-        expired = [await _pass_at_once(database, retry_queue) for _ in range(3 * LAST_CALLS)]
+        expired = [await _pass_at_once(database, expiring) for _ in range(3 * LAST_CALLS)]
 
     assert set(expired) == {0}
     assert set(await _statuses(database)) == {"PENDING"}
 
 
 async def test_after_an_outage_of_the_processors_everything_has_its_last_calls_anew(
-    pool: Pool,
-    database: Connection,
-    depth: QueueDepth,
-    channel: Channel,
-    retry_queue_of: MakeRetryQueue,
+    pool: Pool, database: Connection, depth: QueueDepth, channel: Channel, expiring: RetryQueue
 ) -> None:
     await _record_old(database, pool)
-    retry_queue = retry_queue_of(AGE_S)
     for _ in range(2 * LAST_CALLS):
-        await _pass_at_once(database, retry_queue)
+        await _pass_at_once(database, expiring)
 
     async with _consumed(channel):
-        expired = [await _pass(database, retry_queue, depth) for _ in range(LAST_CALLS)]
+        expired = [await _pass(database, expiring, depth) for _ in range(LAST_CALLS)]
 
     assert expired == [0, 0, 1]
 
 
 async def test_an_announcement_before_the_age_is_no_last_call(
-    pool: Pool,
-    database: Connection,
-    depth: QueueDepth,
-    channel: Channel,
-    retry_queue_of: MakeRetryQueue,
+    pool: Pool, database: Connection, depth: QueueDepth, channel: Channel, expiring: RetryQueue
 ) -> None:
     await record_pending(database)
     await Sweep(pool).run_once(older_than_s=0)
-    retry_queue = retry_queue_of(AGE_S)
 
     async with _consumed(channel):
-        young = [await _pass(database, retry_queue, depth) for _ in range(2 * LAST_CALLS)]
+        young = [await _pass(database, expiring, depth) for _ in range(2 * LAST_CALLS)]
         await database.execute("UPDATE transactions SET created_at = created_at - interval '2 min'")
-        old = [await _pass(database, retry_queue, depth) for _ in range(LAST_CALLS + 1)]
+        old = [await _pass(database, expiring, depth) for _ in range(LAST_CALLS + 1)]
 
     assert set(young) == {0}
     assert old == [0, 0, 0, 1]
 
 
 async def test_an_age_of_zero_is_never(
-    pool: Pool,
-    database: Connection,
-    depth: QueueDepth,
-    channel: Channel,
-    retry_queue_of: MakeRetryQueue,
+    pool: Pool, database: Connection, depth: QueueDepth, channel: Channel, retry_queue: RetryQueue
 ) -> None:
     await _record_old(database, pool)
-    retry_queue = retry_queue_of(NEVER)
 
     async with _consumed(channel):
         expired = [await _pass(database, retry_queue, depth) for _ in range(2 * LAST_CALLS)]
@@ -222,14 +186,7 @@ async def test_what_the_broker_did_not_confirm_is_no_last_call(
     await _record_old(database, pool, 20)
     await channel.queue_delete(QUEUES[1])
     only_first = QueueDepth(broker_url, partitions=1)
-    retry_queue = RetryQueue(
-        pool=pool,
-        publisher=publisher,
-        depth=only_first,
-        partitions=PARTITIONS,
-        in_flight_max=1000,
-        expiry=Expiry(pool, after_s=AGE_S),
-    )
+    retry_queue = make_retry_queue(pool, publisher, only_first, expire_after_s=AGE_S)
 
     async with running(only_first):
         await only_first.wait_until_up()

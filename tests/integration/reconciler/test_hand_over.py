@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from runtime.postgres.pool import Connection
-from tests.integration.reconciler.conftest import PARTITIONS
+from tests.integration.reconciler.parts import PARTITIONS
 from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually
 from tools.system import Instance, Role, System

@@ -1,6 +1,7 @@
 """The integrity check: what is wrong is told once, within a step; what is right, never."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TypeAlias
 from uuid import UUID
 
@@ -16,18 +17,19 @@ from reconciler.integrity import (
     IntegrityCounts,
 )
 from reconciler.retry_queue import REWIND, RetryQueue, Sweep
-from reconciler.schedule import LOOKUP_SESSION, Leadership, Reconciler
+from reconciler.schedule import LOOKUP_SESSION, Leadership
 from runtime.postgres.pool import Pool, connect, create_pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
+from tests.integration.reconciler.parts import make_reconciler
 from tests.integration.reconciler.serving import running
 from tests.integration.verification.books import corrupt, write_books
+from tests.integration.verification.corruptions import WALLET
 from tests.support import eventually
 from verification.verify import verify
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-_WALLET = "(SELECT id FROM wallets ORDER BY version DESC, id LIMIT 1)"
-_BALANCE_OFF = f"UPDATE wallets SET balance = balance + 1 WHERE id = {_WALLET}"
+_BALANCE_OFF = f"UPDATE wallets SET balance = balance + 1 WHERE id = {WALLET}"
 
 
 @pytest.fixture
@@ -55,6 +57,20 @@ async def _until_caught_up(check: IntegrityCheck) -> IntegrityCounts:
     raise AssertionError("it never catches up")
 
 
+async def _late_transfers(database: Connection, pool: Pool) -> list[UUID]:
+    """Record three transfers that are still PENDING when the sweep passes them."""
+    wallets = await add_wallets(database, 2)
+    await database.execute("UPDATE wallets SET overdraft_limit = 1000")
+    ids = await record(database, random_transfers(wallets, 3, seed=1, prefix="late"))
+    await Sweep(pool).run_once(older_than_s=0)
+    return ids
+
+
+async def _post(database_url: str, ids: Sequence[UUID]) -> None:
+    async with open_pool(database_url) as posting_pool:
+        await Poster(posting_pool).post(ids)
+
+
 async def test_correct_books_are_checked_once_and_yield_nothing(
     books: Connection, pool: Pool
 ) -> None:
@@ -69,7 +85,7 @@ async def test_correct_books_are_checked_once_and_yield_nothing(
 async def test_a_finding_is_told_in_log_and_metric_within_a_step_and_only_once(
     books: Connection, pool: Pool
 ) -> None:
-    wallet_id = await books.fetchval(f"SELECT {_WALLET}")
+    wallet_id = await books.fetchval(f"SELECT {WALLET}")
     balance = await books.fetchval("SELECT balance FROM wallets WHERE id = $1", wallet_id)
     await corrupt(books, _BALANCE_OFF)
     before = _counted("wallet_balance")
@@ -143,13 +159,9 @@ async def test_the_watermark_outlives_the_process_and_the_leader(pool: Pool) -> 
 async def test_what_ends_after_the_sweep_has_passed_it_is_checked_when_it_leaves_the_retry_queue(
     database: Connection, database_url: str, pool: Pool, retry_queue: RetryQueue
 ) -> None:
-    wallets = await add_wallets(database, 2)
-    await database.execute("UPDATE wallets SET overdraft_limit = 1000")
-    ids = await record(database, random_transfers(wallets, 3, seed=1, prefix="late"))
-    await Sweep(pool).run_once(older_than_s=0)
+    ids = await _late_transfers(database, pool)
     passed = await _check(pool).run_once()
-    async with open_pool(database_url) as posting_pool:
-        await Poster(posting_pool).post(ids)
+    await _post(database_url, ids)
     await corrupt(database, "UPDATE entries SET balance_after = 77 WHERE sequence = 2")
     # Published and due much later, as it is when a processor has just posted it.
     await database.execute("UPDATE stale_transactions SET next_attempt_at = now() + interval '1 h'")
@@ -168,13 +180,9 @@ async def test_what_ends_after_the_sweep_has_passed_it_is_checked_when_it_leaves
 async def test_what_leaves_the_retry_queue_when_it_is_due_is_checked_too(
     database: Connection, database_url: str, pool: Pool, retry_queue: RetryQueue
 ) -> None:
-    wallets = await add_wallets(database, 2)
-    await database.execute("UPDATE wallets SET overdraft_limit = 1000")
-    ids = await record(database, random_transfers(wallets, 3, seed=1, prefix="late"))
-    await Sweep(pool).run_once(older_than_s=0)
+    ids = await _late_transfers(database, pool)
     await _check(pool).run_once()
-    async with open_pool(database_url) as posting_pool:
-        await Poster(posting_pool).post(ids)
+    await _post(database_url, ids)
 
     ended = (await retry_queue.run_once()).ended
     late = await _check(pool).run_once()
@@ -263,14 +271,7 @@ async def test_a_busy_ledger_yields_no_false_alarm(
 async def test_the_leader_checks_on_and_on(
     books: Connection, database_url: str, pool: Pool, retry_queue: RetryQueue
 ) -> None:
-    reconciler = Reconciler(
-        sweep=Sweep(pool),
-        retry_queue=retry_queue,
-        integrity=IntegrityCheck(pool, interval_s=0.1),
-        leadership=Leadership(database_url),
-        stale_after_s=0.1,
-        interval_s=0.1,
-    )
+    reconciler = make_reconciler(pool, retry_queue, Leadership(database_url), stale_after_s=0.1)
     await corrupt(books, _BALANCE_OFF)
 
     async def subjects() -> list[str]:
@@ -284,8 +285,7 @@ async def test_the_leader_checks_on_and_on(
         other: UUID = await books.fetchval("SELECT id FROM wallets ORDER BY version DESC LIMIT 1")
         ids = await record(books, random_transfers([wallet_id, other], 1, seed=1, prefix="new"))
         # EUR books, USD request: it is refused, and its wallets are not touched.
-        async with open_pool(database_url) as posting_pool:
-            await Poster(posting_pool).post(ids)
+        await _post(database_url, ids)
         await books.execute("UPDATE transactions SET source_sequence = 1 WHERE id = $1", ids[0])
 
         async def both() -> list[str]:

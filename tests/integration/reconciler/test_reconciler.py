@@ -9,16 +9,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from contracts.topology import partition_queue
 from reconciler.__main__ import reconcile_once
-from reconciler.integrity import IntegrityCheck
-from reconciler.retry_queue import RetryQueue, Sweep
-from reconciler.schedule import Leadership, ReconcileCounts, Reconciler
+from reconciler.retry_queue import RetryQueue
+from reconciler.schedule import Leadership, ReconcileCounts
 from runtime.amqp.connection import Channel
 from runtime.amqp.topology import check_queue
 from runtime.postgres.pool import Connection, Pool
 from runtime.service.settings import ReconcilerSettings, load_settings
-from tests.integration.reconciler.conftest import PARTITIONS
+from tests.integration.reconciler.parts import PARTITIONS, QUEUES, make_reconciler
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
@@ -37,7 +35,7 @@ def _environment(database_url: str, broker_url: str) -> dict[str, str]:
 
 
 async def _depth(channel: Channel) -> int:
-    return sum([await check_queue(channel, partition_queue(n)) for n in range(PARTITIONS)])
+    return sum([await check_queue(channel, queue) for queue in QUEUES])
 
 
 async def _wait_for_messages(channel: Channel) -> None:
@@ -50,20 +48,13 @@ async def _wait_for_messages(channel: Channel) -> None:
 async def test_it_publishes_what_becomes_stale_while_it_leads(
     pool: Pool, database: Connection, database_url: str, retry_queue: RetryQueue, channel: Channel
 ) -> None:
-    reconciler = Reconciler(
-        sweep=Sweep(pool),
-        retry_queue=retry_queue,
-        integrity=IntegrityCheck(pool, interval_s=0.1),
-        leadership=Leadership(database_url),
-        stale_after_s=0.2,
-        interval_s=0.1,
-    )
+    reconciler = make_reconciler(pool, retry_queue, Leadership(database_url), stale_after_s=0.2)
     async with running(reconciler):
         ids = await record_pending(database, 1)
         await _wait_for_messages(channel)
         await reconciler.drain()
 
-    groups = [g for n in range(PARTITIONS) for g in await taken_ids(channel, partition_queue(n))]
+    groups = [group for queue in QUEUES for group in await taken_ids(channel, queue)]
     assert groups == [ids]
 
 
@@ -71,14 +62,7 @@ async def test_it_goes_on_after_the_database_cut_every_connection(
     pool: Pool, database: Connection, database_url: str, retry_queue: RetryQueue, channel: Channel
 ) -> None:
     leadership = Leadership(database_url)
-    reconciler = Reconciler(
-        sweep=Sweep(pool),
-        retry_queue=retry_queue,
-        integrity=IntegrityCheck(pool, interval_s=0.1),
-        leadership=leadership,
-        stale_after_s=0.1,
-        interval_s=0.1,
-    )
+    reconciler = make_reconciler(pool, retry_queue, leadership, stale_after_s=0.1)
 
     async def leads() -> bool:
         return leadership.is_leader
@@ -114,14 +98,7 @@ async def test_one_pass_by_hand_works_beside_a_leader(
     pool: Pool, database: Connection, database_url: str, broker_url: str, retry_queue: RetryQueue
 ) -> None:
     settings = load_settings(ReconcilerSettings, _environment(database_url, broker_url))
-    reconciler = Reconciler(
-        sweep=Sweep(pool),
-        retry_queue=retry_queue,
-        integrity=IntegrityCheck(pool, interval_s=0.1),
-        leadership=Leadership(database_url),
-        stale_after_s=3600,
-        interval_s=0.1,
-    )
+    reconciler = make_reconciler(pool, retry_queue, Leadership(database_url), stale_after_s=3600)
     async with running(reconciler):
         await record_pending(database, 2)
         counts = await reconcile_once(settings, older_than_s=0)

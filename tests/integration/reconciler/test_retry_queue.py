@@ -7,11 +7,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from contracts.messages import encode_recorded
-from contracts.topology import partition_of_wallet, partition_queue
+from contracts.topology import partition_of_wallet
 from reconciler.retry_queue import (
     FIRST_DELAY_S,
     QUEUE_DEPTH_MAX,
-    Expiry,
     QueueDepth,
     RetryQueue,
     Sweep,
@@ -19,11 +18,9 @@ from reconciler.retry_queue import (
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher, UnroutableError
 from runtime.postgres.pool import Connection, Pool
-from tests.integration.reconciler.conftest import NEVER, PARTITIONS
+from tests.integration.reconciler.parts import PARTITIONS, QUEUES, make_retry_queue
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running
-
-QUEUES = [partition_queue(number) for number in range(PARTITIONS)]
 
 
 async def _make_stale(pool: Pool) -> None:
@@ -158,14 +155,7 @@ async def test_never_more_than_the_bound_is_in_flight(
 ) -> None:
     ids = await record_pending(database, 25)
     await _make_stale(pool)
-    narrow = RetryQueue(
-        pool=pool,
-        publisher=publisher,
-        depth=depth,
-        partitions=PARTITIONS,
-        in_flight_max=10,
-        expiry=Expiry(pool, after_s=NEVER),
-    )
+    narrow = make_retry_queue(pool, publisher, depth, in_flight_max=10)
 
     republished = [(await narrow.run_once()).republished for _ in range(2)]
     await database.execute(
@@ -220,14 +210,7 @@ async def test_what_the_broker_did_not_confirm_is_due_at_once(
     await _make_stale(pool)
     await channel.queue_delete(QUEUES[1])
     depth = QueueDepth(broker_url, partitions=1)
-    retry_queue = RetryQueue(
-        pool=pool,
-        publisher=publisher,
-        depth=depth,
-        partitions=PARTITIONS,
-        in_flight_max=1000,
-        expiry=Expiry(pool, after_s=NEVER),
-    )
+    retry_queue = make_retry_queue(pool, publisher, depth)
 
     async with running(depth):
         await depth.wait_until_up()

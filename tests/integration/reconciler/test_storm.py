@@ -4,37 +4,21 @@ import asyncio
 from contextlib import AsyncExitStack
 from uuid import UUID
 
-from contracts.topology import partition_queue
-from reconciler.integrity import IntegrityCheck
-from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
-from reconciler.schedule import Leadership, Reconciler
+from reconciler.retry_queue import QueueDepth, Sweep
+from reconciler.schedule import Leadership
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Connection, Pool
-from tests.integration.reconciler.conftest import NEVER, PARTITIONS
+from tests.integration.reconciler.parts import QUEUES, make_reconciler, make_retry_queue
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 
 BACKLOG = 3000
-QUEUES = [partition_queue(number) for number in range(PARTITIONS)]
 
 
 async def _taken(channel: Channel) -> list[UUID]:
     return [one for queue in QUEUES for group in await taken_ids(channel, queue) for one in group]
-
-
-def _retry_queue(
-    pool: Pool, publisher: Publisher, depth: QueueDepth, *, in_flight_max: int
-) -> RetryQueue:
-    return RetryQueue(
-        pool=pool,
-        publisher=publisher,
-        depth=depth,
-        partitions=PARTITIONS,
-        in_flight_max=in_flight_max,
-        expiry=Expiry(pool, after_s=NEVER),
-    )
 
 
 async def test_two_reconcilers_and_passes_by_hand_announce_an_old_backlog_once(
@@ -47,13 +31,13 @@ async def test_two_reconcilers_and_passes_by_hand_announce_an_old_backlog_once(
     async with pool.acquire() as connection:
         ids = await record_pending(connection, BACKLOG)
     reconcilers = [
-        Reconciler(
-            sweep=Sweep(pool),
-            retry_queue=_retry_queue(pool, publisher, depth, in_flight_max=BACKLOG + 1),
-            integrity=IntegrityCheck(pool, interval_s=60),
-            leadership=Leadership(database_url),
+        make_reconciler(
+            pool,
+            make_retry_queue(pool, publisher, depth, in_flight_max=BACKLOG + 1),
+            Leadership(database_url),
             stale_after_s=0.05,
             interval_s=0.05,
+            integrity_interval_s=60,
         )
         for _ in range(2)
     ]
@@ -82,7 +66,7 @@ async def test_passes_at_once_share_the_room_in_flight(
 ) -> None:
     await record_pending(database, BACKLOG)
     await Sweep(pool).run_once(older_than_s=0)
-    retry_queues = [_retry_queue(pool, publisher, depth, in_flight_max=100) for _ in range(4)]
+    retry_queues = [make_retry_queue(pool, publisher, depth, in_flight_max=100) for _ in range(4)]
 
     counts = await asyncio.gather(*(retry_queue.run_once() for retry_queue in retry_queues))
 

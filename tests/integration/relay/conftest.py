@@ -1,12 +1,10 @@
 """Servers of these tests' own, since a broker is killed and blocked; a virtual host for each."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from runtime.postgres.pool import Pool
 from tests.conftest import private_stack
-from tests.integration.processor.books import open_pool
 from tools.stack import Stack
 
 
@@ -21,10 +19,3 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def broker(own_stack: Stack) -> Stack:
     """Whose broker it is."""
     return own_stack
-
-
-@pytest.fixture
-async def pool(database_url: str) -> AsyncIterator[Pool]:
-    """The processor's pool."""
-    async with open_pool(database_url) as pool:
-        yield pool

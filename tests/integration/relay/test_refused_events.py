@@ -47,6 +47,12 @@ async def _nobody_waits(database: Connection) -> None:
     await eventually(look, what="no refused event waits any more", within_s=40)
 
 
+async def _bind_both(channel: Channel) -> None:
+    """Bind two subscribers' queues: one takes every event, one refuses all beyond the first few."""
+    await bind_queue(channel, _HEALTHY)
+    await bind_queue(channel, _FULL, refuses_beyond=_ROOM)
+
+
 def _firsts(ids: Sequence[UUID]) -> list[UUID]:
     """Return each id where it came first."""
     return list(dict.fromkeys(ids))
@@ -55,8 +61,7 @@ def _firsts(ids: Sequence[UUID]) -> list[UUID]:
 async def test_a_full_queue_keeps_nobody_else_waiting(
     pool: Pool, database: Connection, publisher: Publisher, channel: Channel
 ) -> None:
-    await bind_queue(channel, _HEALTHY)
-    await bind_queue(channel, _FULL, refuses_beyond=_ROOM)
+    await _bind_both(channel)
     ids = await post(pool, database, batches=4, batch=100)
 
     async with running(relay_of(pool, publisher)):
@@ -76,8 +81,7 @@ async def test_a_full_queue_keeps_nobody_else_waiting(
 async def test_a_queue_that_has_room_again_gets_its_own_in_their_order(
     pool: Pool, database: Connection, publisher: Publisher, channel: Channel
 ) -> None:
-    await bind_queue(channel, _HEALTHY)
-    await bind_queue(channel, _FULL, refuses_beyond=_ROOM)
+    await _bind_both(channel)
     ids = await post(pool, database, batches=3, batch=100)
     async with running(relay_of(pool, publisher)):
         await _nothing_is_owed(database)
@@ -100,8 +104,7 @@ async def test_a_queue_that_has_room_again_gets_its_own_in_their_order(
 async def test_the_others_get_few_duplicates_while_a_queue_is_full(
     pool: Pool, database: Connection, publisher: Publisher, channel: Channel
 ) -> None:
-    await bind_queue(channel, _HEALTHY)
-    await bind_queue(channel, _FULL, refuses_beyond=_ROOM)
+    await _bind_both(channel)
     ids = await post(pool, database, batches=2, batch=100)
     async with running(relay_of(pool, publisher)):
         await _nothing_is_owed(database)

@@ -5,7 +5,6 @@ from contextlib import suppress
 
 import pytest
 from aio_pika.abc import AbstractConnection
-from yarl import URL
 
 from runtime.amqp.connection import (
     UNREACHABLE,
@@ -23,9 +22,8 @@ from tools.chaos.proxy import Proxy
 async def test_a_channel_on_a_connection_that_is_gone_fails_as_an_unreachable_broker(
     vhost_url: str,
 ) -> None:
-    broker = URL(vhost_url)
-    async with Proxy(host=broker.host or "", port=broker.port or 0) as proxy:
-        connection = await connect(str(broker.with_port(proxy.port)), name="test")
+    async with Proxy.to(vhost_url) as proxy:
+        connection = await connect(proxy.through(vhost_url), name="test")
         proxy.cut()
         await eventually(lambda: _is_gone(connection), what="the library has noticed")
         try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.reconciler.conftest import PARTITIONS
+from tests.integration.reconciler.parts import PARTITIONS
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from contracts.topology import EXCHANGES, queues
 from runtime.amqp.connection import close, connect, open_channel
 from runtime.amqp.topology import declare_topology
 from tests.integration.ingress.serving import CheckedDoors, open_doors
-from tests.integration.reconciler.conftest import PARTITIONS
+from tests.integration.reconciler.parts import PARTITIONS
 from tests.support import deposit, eventually
 from tools.stack import Stack
 from tools.stack.management import Management

@@ -14,10 +14,9 @@ from dead_letters.operations import DeadLetters
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool, connect, create_pool
 from tests.integration.dead_letters.letters import store
-from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.reconciler.serving import running
 from tests.support import deposit, eventually, requested
-from tools.stack import Stack
 
 _FIXTURES = {
     path.name: path.read_bytes()
@@ -25,26 +24,19 @@ _FIXTURES = {
 }
 
 
-@pytest.fixture(scope="module")
-async def doors(
-    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[CheckedDoors]:
-    """A system of this release."""
-    async with open_doors(stack, template, tmp_path_factory.mktemp("system")) as opened:
-        yield opened
-
-
 @pytest.fixture
-async def books(doors: CheckedDoors) -> AsyncIterator[Pool]:
+async def books(own_doors: CheckedDoors) -> AsyncIterator[Pool]:
     """Its database."""
-    async with create_pool(doors.database_url, name="test", size=2, statement_timeout_s=10) as pool:
+    async with create_pool(
+        own_doors.database_url, name="test", size=2, statement_timeout_s=10
+    ) as pool:
         yield pool
 
 
 @pytest.fixture
-async def dead_letters(doors: CheckedDoors, books: Pool) -> AsyncIterator[DeadLetters]:
+async def dead_letters(own_doors: CheckedDoors, books: Pool) -> AsyncIterator[DeadLetters]:
     """What its operators act by."""
-    publisher = Publisher(doors.amqp_url, name="test")
+    publisher = Publisher(own_doors.amqp_url, name="test")
     async with running(publisher):
         await publisher.wait_until_up()
         yield DeadLetters(pool=books, publisher=publisher, partitions=1)
@@ -71,14 +63,14 @@ async def _ended(books: Pool, key: str) -> str:
 
 @pytest.mark.parametrize("name", _FIXTURES)
 async def test_every_message_of_version_1_that_was_ever_sent_is_still_processed(
-    doors: CheckedDoors, books: Pool, name: str
+    own_doors: CheckedDoors, books: Pool, name: str
 ) -> None:
     body = orjson.loads(_FIXTURES[name])
     requests: list[dict[str, Any]] = body.get("transactions") or [body]
     for request in requests:
         request["idempotency_key"] = f"{name}-{request['idempotency_key']}"
 
-    await doors.upstream.publish(body)
+    await own_doors.upstream.publish(body)
 
     # Its wallets were never made here: that is a refusal, and so it was understood.
     for request in requests:
@@ -90,21 +82,21 @@ async def test_every_message_of_version_1_that_was_ever_sent_is_still_processed(
     [(2, "transaction.requested.v1"), (2, "transaction.requested.v2")],
 )
 async def test_a_newer_message_is_kept_whole_and_its_neighbours_are_posted(
-    doors: CheckedDoors,
+    own_doors: CheckedDoors,
     books: Pool,
     dead_letters: DeadLetters,
     version: int,
     message_type: str,
 ) -> None:
-    wallet = await doors.api.create_wallet()
+    wallet = await own_doors.api.create_wallet()
     newer = orjson.dumps(
         {**requested(deposit(wallet, "5.00")), "version": version, "purpose": "rent"}
     )
     neighbours = [requested(deposit(wallet, "1.00")) for _ in range(2)]
 
-    await doors.upstream.publish(neighbours[0])
-    await doors.upstream.publish(newer, type=message_type)
-    await doors.upstream.publish(neighbours[1])
+    await own_doors.upstream.publish(neighbours[0])
+    await own_doors.upstream.publish(newer, type=message_type)
+    await own_doors.upstream.publish(neighbours[1])
 
     letter = await _letter_with(books, newer)
     assert letter["reason"] == DeadLetterReason.UNKNOWN_VERSION
@@ -117,17 +109,17 @@ async def test_a_newer_message_is_kept_whole_and_its_neighbours_are_posted(
     outcome = await dead_letters.replay(letter["id"], actor="test")
     assert outcome.fate == "refused"
     assert (await _letter_with(books, newer))["replayed_at"] is None
-    assert await doors.api.balance(wallet) == "2.00"
+    assert await own_doors.api.balance(wallet) == "2.00"
 
 
 async def test_what_an_older_release_could_not_read_is_replayed_by_this_one(
-    doors: CheckedDoors, books: Pool, dead_letters: DeadLetters
+    own_doors: CheckedDoors, books: Pool, dead_letters: DeadLetters
 ) -> None:
     """As a release that knew no version 1 would have left it."""
-    wallet = await doors.api.create_wallet()
+    wallet = await own_doors.api.create_wallet()
     key = uuid4().hex
     letter_id = await _stored_by_an_older_release(
-        doors, orjson.dumps(requested(deposit(wallet, "3.00"), key=key))
+        own_doors, orjson.dumps(requested(deposit(wallet, "3.00"), key=key))
     )
 
     first = await dead_letters.replay(letter_id, actor="test")
@@ -135,11 +127,11 @@ async def test_what_an_older_release_could_not_read_is_replayed_by_this_one(
 
     assert (first.fate, second.fate) == ("replayed", "unchanged")
     assert await _ended(books, key) == "COMPLETED"
-    assert await doors.api.balance(wallet) == "3.00"
+    assert await own_doors.api.balance(wallet) == "3.00"
 
 
-async def _stored_by_an_older_release(doors: CheckedDoors, body: bytes) -> UUID:
-    connection = await connect(doors.database_url, name="test")
+async def _stored_by_an_older_release(own_doors: CheckedDoors, body: bytes) -> UUID:
+    connection = await connect(own_doors.database_url, name="test")
     try:
         return await store(
             connection, body, reason=DeadLetterReason.UNKNOWN_VERSION, submitter="demo"

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from yarl import URL
+import pytest
 
 from contracts.topology import partition_queue
 from runtime.amqp.connection import close, connect, open_channel
@@ -19,23 +20,35 @@ _BEFORE_S = 5.0
 """What was confirmed so long before the processor stopped may still have waited in the queue."""
 
 
-async def test_what_a_lost_queue_held_is_sent_again_and_keeps_every_promise(
-    stack: Stack, template: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+async def attacked(stack: Stack, template: str, tmp_path: Path) -> AsyncIterator[CheckedDoors]:
+    """A system that a test may harm."""
     async with open_doors(stack, template, tmp_path, instances=INSTANCES) as doors:
+        yield doors
 
-        async def lose_the_queue(run: Run) -> None:
-            await answered(run.journal, 150)
-            began_s = time.monotonic()
-            await asyncio.to_thread(doors.system.halt, "processor")
-            await answered(run.journal, 150)
-            assert await _purge(doors) > 0
-            run.lost.append((began_s - _BEFORE_S, time.monotonic()))
-            await asyncio.to_thread(doors.system.restart, "processor")
-            await answered(run.journal, 150)
 
-        run = await run_load(chaos_doors(doors), tmp_path, seed=12, attack=lose_the_queue)
-        verdict = await run.verdict()
+@pytest.fixture
+async def proxy(stack: Stack) -> AsyncIterator[Proxy]:
+    """A proxy to the broker."""
+    async with Proxy.to(stack.rabbitmq.url) as proxy:
+        yield proxy
+
+
+async def test_what_a_lost_queue_held_is_sent_again_and_keeps_every_promise(
+    attacked: CheckedDoors, tmp_path: Path
+) -> None:
+    async def lose_the_queue(run: Run) -> None:
+        await answered(run.journal, 150)
+        began_s = time.monotonic()
+        await asyncio.to_thread(attacked.system.halt, "processor")
+        await answered(run.journal, 150)
+        assert await _purge(attacked) > 0
+        run.lost.append((began_s - _BEFORE_S, time.monotonic()))
+        await asyncio.to_thread(attacked.system.restart, "processor")
+        await answered(run.journal, 150)
+
+    run = await run_load(chaos_doors(attacked), tmp_path, seed=12, attack=lose_the_queue)
+    verdict = await run.verdict()
 
     again = [one for one in run.journal.read() if one.is_after_loss]
     assert verdict.breaches == []
@@ -45,44 +58,36 @@ async def test_what_a_lost_queue_held_is_sent_again_and_keeps_every_promise(
 
 
 async def test_what_a_lost_queue_held_is_missed_unless_it_is_sent_again(
-    stack: Stack, template: str, tmp_path: Path
+    attacked: CheckedDoors, tmp_path: Path
 ) -> None:
-    async with open_doors(stack, template, tmp_path, instances=INSTANCES) as doors:
+    async def lose_the_queue(run: Run) -> None:
+        await asyncio.to_thread(attacked.system.halt, "processor")
+        await answered(run.journal, 150)
+        assert await _purge(attacked) > 0
+        await asyncio.to_thread(attacked.system.restart, "processor")
 
-        async def lose_the_queue(run: Run) -> None:
-            await asyncio.to_thread(doors.system.halt, "processor")
-            await answered(run.journal, 150)
-            assert await _purge(doors) > 0
-            await asyncio.to_thread(doors.system.restart, "processor")
-
-        run = await run_load(
-            chaos_doors(doors), tmp_path, seed=13, attack=lose_the_queue, bound_s=8.0
-        )
-        verdict = await run.verdict()
+    run = await run_load(
+        chaos_doors(attacked), tmp_path, seed=13, attack=lose_the_queue, bound_s=8.0
+    )
+    verdict = await run.verdict()
 
     assert run.drained_s is None
     assert "T" in {breach.invariant for breach in verdict.breaches}
 
 
 async def test_connections_cut_under_load_cost_neither_a_promise_nor_an_event(
-    stack: Stack, template: str, tmp_path: Path
+    attacked: CheckedDoors, proxy: Proxy, tmp_path: Path
 ) -> None:
-    broker = URL(stack.rabbitmq.url)
-    async with (
-        open_doors(stack, template, tmp_path, instances=INSTANCES) as doors,
-        Proxy(host=broker.host or "", port=broker.port or 0) as proxy,
-    ):
+    async def cut(run: Run) -> None:
+        for _ in range(4):
+            await answered(run.journal, 100)
+            proxy.cut()
+        await answered(run.journal, 60)
 
-        async def cut(run: Run) -> None:
-            for _ in range(4):
-                await answered(run.journal, 100)
-                proxy.cut()
-            await answered(run.journal, 60)
-
-        run = await run_load(
-            chaos_doors(doors, broker_port=proxy.port), tmp_path, seed=14, attack=cut
-        )
-        verdict = await run.verdict()
+    run = await run_load(
+        chaos_doors(attacked, broker_port=proxy.port), tmp_path, seed=14, attack=cut
+    )
+    verdict = await run.verdict()
 
     assert verdict.breaches == []
     assert run.is_every_event_read
@@ -92,23 +97,17 @@ async def test_connections_cut_under_load_cost_neither_a_promise_nor_an_event(
 
 
 async def test_the_recorder_misses_no_event_that_was_told_while_it_was_away(
-    stack: Stack, template: str, tmp_path: Path
+    attacked: CheckedDoors, proxy: Proxy, tmp_path: Path
 ) -> None:
-    broker = URL(stack.rabbitmq.url)
-    async with (
-        open_doors(stack, template, tmp_path, instances=INSTANCES) as doors,
-        Proxy(host=broker.host or "", port=broker.port or 0) as proxy,
-    ):
+    async def keep_away(run: Run) -> None:
+        with proxy.refusing():
+            await answered(run.journal, 60)
+            assert await _waiting(attacked, QUEUE) > 0
 
-        async def keep_away(run: Run) -> None:
-            with proxy.refusing():
-                await answered(run.journal, 60)
-                assert await _waiting(doors, QUEUE) > 0
-
-        run = await run_load(
-            chaos_doors(doors, broker_port=proxy.port), tmp_path, seed=15, attack=keep_away
-        )
-        verdict = await run.verdict()
+    run = await run_load(
+        chaos_doors(attacked, broker_port=proxy.port), tmp_path, seed=15, attack=keep_away
+    )
+    verdict = await run.verdict()
 
     assert run.is_every_event_read
     assert verdict.breaches == []

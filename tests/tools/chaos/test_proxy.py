@@ -3,11 +3,10 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from yarl import URL
 
 from runtime.postgres.pool import UNREACHABLE, connect
 from tests.conftest import Connection
@@ -19,25 +18,32 @@ from tools.stack import Stack
 @pytest.fixture
 async def proxy(stack: Stack) -> AsyncIterator[Proxy]:
     """A proxy to the run's PostgreSQL."""
-    parts = urlsplit(stack.postgres.url)
-    async with Proxy(host=parts.hostname or "", port=parts.port or 0) as opened:
+    async with Proxy.to(stack.postgres.url) as opened:
         yield opened
-
-
-def _through(proxy: Proxy, url: str) -> str:
-    return str(URL(url).with_port(proxy.port))
 
 
 @pytest.fixture
 async def client(proxy: Proxy, database_url: str) -> AsyncIterator[Connection]:
     """A session with PostgreSQL that leads through the proxy."""
-    connection = await connect(_through(proxy, database_url), name="test")
+    connection = await connect(proxy.through(database_url), name="test")
     yield connection
     connection.terminate()
 
 
 async def _answers(connection: Connection) -> bool:
     return bool(await connection.fetchval("SELECT true"))
+
+
+async def _is_waiting(task: "asyncio.Task[Any]") -> bool:
+    done, _ = await asyncio.wait({task}, timeout=0.3)
+    return not done
+
+
+async def _assert_forwarded(proxy: Proxy, database_url: str) -> None:
+    """Check that a new connection is made and answered."""
+    connection = await connect(proxy.through(database_url), name="test")
+    assert await _answers(connection)
+    await connection.close()
 
 
 async def test_large_answers_arrive_whole(client: Connection) -> None:
@@ -53,9 +59,7 @@ async def test_a_cut_ends_every_connection_and_new_ones_are_forwarded(
 
     with pytest.raises(UNREACHABLE):
         await _answers(client)
-    again = await connect(_through(proxy, database_url), name="test")
-    assert await _answers(again)
-    await again.close()
+    await _assert_forwarded(proxy, database_url)
 
 
 async def test_while_it_refuses_nobody_connects(
@@ -63,13 +67,11 @@ async def test_while_it_refuses_nobody_connects(
 ) -> None:
     with proxy.refusing():
         with pytest.raises(UNREACHABLE):
-            await connect(_through(proxy, database_url), name="test")
+            await connect(proxy.through(database_url), name="test")
         with pytest.raises(UNREACHABLE):
             await _answers(client)
 
-    again = await connect(_through(proxy, database_url), name="test")
-    assert await _answers(again)
-    await again.close()
+    await _assert_forwarded(proxy, database_url)
 
 
 async def test_what_waits_in_a_silent_proxy_arrives_afterwards(
@@ -77,8 +79,7 @@ async def test_what_waits_in_a_silent_proxy_arrives_afterwards(
 ) -> None:
     with proxy.silent():
         question = asyncio.create_task(_answers(client))
-        done, _ = await asyncio.wait({question}, timeout=0.3)
-        assert not done
+        assert await _is_waiting(question)
 
     assert await question
 
@@ -114,7 +115,7 @@ async def test_a_commit_is_done_although_its_answer_never_came_back(
 async def test_only_one_connection_falls_into_a_trap(
     proxy: Proxy, client: Connection, database_url: str
 ) -> None:
-    other = await connect(_through(proxy, database_url), name="test")
+    other = await connect(proxy.through(database_url), name="test")
     word = uuid4().hex
     with proxy.trapped(word.encode()):
         with pytest.raises(UNREACHABLE):
@@ -146,8 +147,7 @@ async def test_what_goes_into_a_black_hole_is_lost_both_ways_and_the_connection_
     await database.execute("CREATE TABLE told (word text)")
     with proxy.swallowing():
         unanswered = asyncio.create_task(client.execute("INSERT INTO told VALUES ('said')"))
-        done, _ = await asyncio.wait({unanswered}, timeout=0.3)
-        assert not done
+        assert await _is_waiting(unanswered)
 
     with pytest.raises(UNREACHABLE):
         await unanswered
@@ -166,8 +166,7 @@ async def test_the_server_gives_a_half_open_connection_up_and_its_client_does_no
 
         await eventually(is_gone, what="the server's side is gone")
         unanswered = asyncio.create_task(_answers(client))
-        done, _ = await asyncio.wait({unanswered}, timeout=0.3)
-        assert not done
+        assert await _is_waiting(unanswered)
 
     with pytest.raises(UNREACHABLE):
         await unanswered
@@ -179,15 +178,12 @@ async def test_after_a_black_hole_new_connections_are_forwarded(
     with proxy.swallowing(), proxy.half_open():
         pass
 
-    again = await connect(_through(proxy, database_url), name="test")
-    assert await _answers(again)
-    await again.close()
+    await _assert_forwarded(proxy, database_url)
 
 
 async def test_a_closed_proxy_leaves_no_connection(database_url: str, stack: Stack) -> None:
-    parts = urlsplit(stack.postgres.url)
-    async with Proxy(host=parts.hostname or "", port=parts.port or 0) as proxy:
-        connection = await connect(_through(proxy, database_url), name="test")
+    async with Proxy.to(stack.postgres.url) as proxy:
+        connection = await connect(proxy.through(database_url), name="test")
 
     with pytest.raises(UNREACHABLE):
         await _answers(connection)

@@ -149,16 +149,21 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     assert Endpoint.load(tmp_path / "stack.json").ports == {}
 
 
+def _unpack(root: Path, version: str) -> None:
+    """Make the files by which a RabbitMQ and its Erlang are known."""
+    for name in (
+        f"usr/lib/rabbitmq/lib/rabbitmq_server-{version}/sbin/rabbitmq-server",
+        "usr/lib/erlang/bin/erl",
+        "usr/lib/erlang/erts-13/bin/epmd",
+    ):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).touch()
+
+
 def test_an_installed_rabbitmq_comes_before_a_downloaded_one(tmp_path: Path) -> None:
     installed, cache = tmp_path / "installed", tmp_path / "cache/ackledger/rabbitmq-9.9.9"
-    for root, version in ((installed, "3.10.8"), (cache, "9.9.9")):
-        for name in (
-            f"usr/lib/rabbitmq/lib/rabbitmq_server-{version}/sbin/rabbitmq-server",
-            "usr/lib/erlang/bin/erl",
-            "usr/lib/erlang/erts-13/bin/epmd",
-        ):
-            (root / name).parent.mkdir(parents=True)
-            (root / name).touch()
+    _unpack(installed, "3.10.8")
+    _unpack(cache, "9.9.9")
     environment = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     found = find_any(StackOptions(system_root=installed, environment=environment))
     assert found == find_tree(installed)
@@ -168,14 +173,8 @@ def test_an_installed_rabbitmq_comes_before_a_downloaded_one(tmp_path: Path) -> 
 
 def test_the_rabbitmq_that_was_asked_for_comes_before_all_others(tmp_path: Path) -> None:
     installed, wanted = tmp_path / "installed", tmp_path / "broker-9.9"
-    for root, version in ((installed, "3.10.8"), (wanted, "9.9.9")):
-        for name in (
-            f"usr/lib/rabbitmq/lib/rabbitmq_server-{version}/sbin/rabbitmq-server",
-            "usr/lib/erlang/bin/erl",
-            "usr/lib/erlang/erts-13/bin/epmd",
-        ):
-            (root / name).parent.mkdir(parents=True)
-            (root / name).touch()
+    _unpack(installed, "3.10.8")
+    _unpack(wanted, "9.9.9")
 
     found = find_any(
         StackOptions(system_root=installed, environment={BROKER_ROOT: str(wanted)}),
@@ -193,17 +192,25 @@ def test_a_folder_without_the_rabbitmq_that_was_asked_for_is_named(tmp_path: Pat
         obtain_tree(wanted, threading.Event())
 
 
-@pytest.mark.parametrize("series", ["4.9", "latest", ""])
-def test_a_series_that_no_debian_carries_is_refused_with_those_that_can_be_had(
-    series: str, tmp_path: Path
-) -> None:
-    made = subprocess.run(
-        [str(ROOT / "deploy" / "make-broker"), series, str(tmp_path / "broker")],
+def _make_broker(
+    series: str, root: Path, *, environment: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Call deploy/make-broker, by default in this process's environment."""
+    return subprocess.run(
+        [str(ROOT / "deploy" / "make-broker"), series, str(root)],
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
     )
+
+
+@pytest.mark.parametrize("series", ["4.9", "latest", ""])
+def test_a_series_that_no_debian_carries_is_refused_with_those_that_can_be_had(
+    series: str, tmp_path: Path
+) -> None:
+    made = _make_broker(series, tmp_path / "broker")
 
     assert made.returncode == 2
     assert "3.10, 4.0 or 4.3" in made.stderr
@@ -218,14 +225,7 @@ def test_without_apt_a_broker_of_another_series_is_refused_with_what_is_missing(
     for name in ("bash", "env", "realpath", "cat"):
         (tools / name).symlink_to(shutil.which(name) or "")
 
-    made = subprocess.run(
-        [str(ROOT / "deploy" / "make-broker"), "4.3", str(tmp_path / "broker")],
-        env={"PATH": str(tools)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    made = _make_broker("4.3", tmp_path / "broker", environment={"PATH": str(tools)})
 
     assert made.returncode == 2
     assert "needs apt-get" in made.stderr

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 from urllib.parse import quote
 
@@ -12,6 +12,8 @@ from runtime.amqp.topology import declare_topology
 from runtime.amqp.watchdog import QUIET_MAX_S
 from tools.chaos.faults.fault import BROKER_BACK_S, SceneFault, Strike
 from tools.chaos.faults.messages import await_all_before_now, publish_poison
+from tools.chaos.faults.network import trouble_on
+from tools.chaos.faults.servers import frozen
 from tools.chaos.proxy import Proxy
 from tools.chaos.scene import NotStruckError, Scene, in_thread
 from tools.chaos.ways import Server, Way, ways_of
@@ -121,7 +123,7 @@ async def _declare(scene: Scene) -> None:
     await declare_topology(scene.stack.rabbitmq.url, partitions=scene.shape.partitions)
 
 
-def _consumer_timeout(held: Callable[[Scene], AbstractAsyncContextManager[None]]) -> Strike:
+def _consumer_timeout(held: Strike) -> Strike:
     """Give the broker little patience for unacked deliveries while PostgreSQL holds a batch.
 
     A channel takes the time-out that is set when it is opened, so processors connect anew.
@@ -145,21 +147,6 @@ def _consumer_timeout(held: Callable[[Scene], AbstractAsyncContextManager[None]]
 def _reconnect(scene: Scene) -> None:
     for way in ways_of(Role.PROCESSOR, Server.RABBITMQ):
         scene.proxies[way].cut()
-
-
-@asynccontextmanager
-async def _postgres_frozen(scene: Scene) -> AsyncIterator[None]:
-    await in_thread(scene.stack.postgres.pause)
-    try:
-        yield
-    finally:
-        await in_thread(scene.stack.postgres.resume)
-
-
-@asynccontextmanager
-async def _postgres_silent(scene: Scene) -> AsyncIterator[None]:
-    with scene.on(ways_of(Role.PROCESSOR, Server.POSTGRES), Proxy.silent):
-        yield
 
 
 @asynccontextmanager
@@ -215,8 +202,10 @@ FAULTS: Final = (
         name="consumer-timed-out",
         claim="a batch that PostgreSQL holds up is given back before it costs the consumer",
         targets={
-            "postgres-frozen": _consumer_timeout(_postgres_frozen),
-            "postgres-silent": _consumer_timeout(_postgres_silent),
+            "postgres-frozen": _consumer_timeout(frozen(lambda stack: stack.postgres)),
+            "postgres-silent": _consumer_timeout(
+                trouble_on(ways_of(Role.PROCESSOR, Server.POSTGRES), Proxy.silent)
+            ),
         },
         striking_s=1.5,
         lasting_s=7.0,

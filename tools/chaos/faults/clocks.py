@@ -59,19 +59,13 @@ def _missing() -> str | None:
     return None if find_faketime() else "libfaketime is not installed"
 
 
-FAULTS: Final = (
+FAULTS: Final = tuple(
     SceneFault(
-        name="clock-an-hour-ahead",
+        name=f"clock-an-hour-{where}",
         claim="only the database's clock counts: times, ids and thresholds stay right",
-        strike=_shifted("+1h"),
+        strike=_shifted(offset),
         lasting_s=6.0,
         missing=_missing,
-    ),
-    SceneFault(
-        name="clock-an-hour-behind",
-        claim="only the database's clock counts: times, ids and thresholds stay right",
-        strike=_shifted("-1h"),
-        lasting_s=6.0,
-        missing=_missing,
-    ),
+    )
+    for where, offset in (("ahead", "+1h"), ("behind", "-1h"))
 )

@@ -14,27 +14,27 @@ _REDIS_S: Final = 3.0
 
 
 def _killed(service_of: Callable[[Stack], Service]) -> Strike:
+    return _away(service_of, lambda service: service.kill(), lambda service: service.start())
+
+
+def frozen(service_of: Callable[[Stack], Service]) -> Strike:
+    """Return what lets a server stand still."""
+    return _away(service_of, lambda service: service.pause(), lambda service: service.resume())
+
+
+def _away(
+    service_of: Callable[[Stack], Service],
+    leave: Callable[[Service], None],
+    come_back: Callable[[Service], None],
+) -> Strike:
     @asynccontextmanager
     async def strike(scene: Scene) -> AsyncIterator[None]:
         service = service_of(scene.stack)
-        await in_thread(service.kill)
+        await in_thread(leave, service)
         try:
             yield
         finally:
-            await in_thread(service.start)
-
-    return strike
-
-
-def _frozen(service_of: Callable[[Stack], Service]) -> Strike:
-    @asynccontextmanager
-    async def strike(scene: Scene) -> AsyncIterator[None]:
-        service = service_of(scene.stack)
-        await in_thread(service.pause)
-        try:
-            yield
-        finally:
-            await in_thread(service.resume)
+            await in_thread(come_back, service)
 
     return strike
 
@@ -57,7 +57,7 @@ FAULTS: Final = (
     SceneFault(
         name="postgres-frozen",
         claim="calls end by their bounds, and of unknown outcome; what was accepted is finished",
-        strike=_frozen(lambda stack: stack.postgres),
+        strike=frozen(lambda stack: stack.postgres),
         lasting_s=3.0,
         recovery_bound_s=2 * POSTGRES_BACK_S,
     ),
@@ -71,7 +71,7 @@ FAULTS: Final = (
     SceneFault(
         name="broker-frozen",
         claim="a 202 waits for no confirm longer than its bound",
-        strike=_frozen(lambda stack: stack.rabbitmq),
+        strike=frozen(lambda stack: stack.rabbitmq),
         lasting_s=4.0,
         recovery_bound_s=BROKER_BACK_S,
     ),

@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+from tools.chaos.background import came_within
 from tools.chaos.journal import Act, Door, Journal
 from tools.chaos.load.plan import Item, Step
 from tools.chaos.load.poison import poison
@@ -66,12 +67,7 @@ class Client:
         if delay_s <= 0:
             await asyncio.sleep(0)
             return self._stopping.is_set()
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await came_within(self._stopping, delay_s)
 
     async def _carry_out(self, step: Step) -> None:
         try:

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
@@ -62,20 +61,15 @@ class HttpDoor:
             for url in doors.http_urls
         ]
         self._turn = first
+        self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         for client in self._clients:
-            await client.__aenter__()
+            await self._exits.enter_async_context(client)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for client in self._clients:
-            await client.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
 
     async def ask(
         self, bodies: Sequence[Body], *, routing_key: str, is_batch: bool

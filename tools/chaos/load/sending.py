@@ -9,6 +9,7 @@ from typing import Final
 
 from cli.clients.amqp import UpstreamMessage
 from runtime.service.backoff import Backoff
+from tools.chaos.background import came_within
 from tools.chaos.journal import Act, Command, Door, Journal, Outcome, Promise
 from tools.chaos.load.doors import AmqpDoor, Attempts, HttpDoor, Reply
 from tools.chaos.load.plan import Item
@@ -111,12 +112,7 @@ class Sender:
 
     async def _paused(self, delay_s: float) -> bool:
         """Wait before the next try; return whether there shall be none."""
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await came_within(self._stopping, delay_s)
 
     def _note(
         self,

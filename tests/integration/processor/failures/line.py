@@ -1,79 +1,35 @@
 """A line to a server that can be unplugged, and that can fall silent."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
-from yarl import URL
-
-_CHUNK = 64 * 1024
+from tools.chaos.proxy import Proxy
 
 
-class Line:
-    """Forwards connections. Unplugged, it ends them and every new one; silent, it holds bytes."""
+class Line(Proxy):
+    """A proxy whose troubles begin with one call and end with another, each made at any time."""
 
-    def __init__(self, url: str) -> None:
-        self._target = URL(url)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._speaking = asyncio.Event()
-        self._speaking.set()
-        self._is_plugged = True
-        self.url = ""
+    url = ""
+    """Of the server, by this line."""
 
     def unplug(self) -> None:
         """End every connection and take no new one, as a server that is down."""
-        self._is_plugged = False
-        for writer in self._writers:
-            writer.transport.abort()
+        self.is_refusing = True
+        self.cut()
 
     def fall_silent(self) -> None:
         """Forward nothing in either direction, as a network that swallows packets."""
-        self._speaking.clear()
+        self.flowing.clear()
 
     def plug(self) -> None:
         """Forward again."""
-        self._is_plugged = True
-        self._speaking.set()
-
-    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection to its end."""
-        self._writers.add(writer)
-        try:
-            if self._is_plugged:
-                with suppress(OSError):
-                    await self._connect(reader, writer)
-        finally:
-            self._writers.discard(writer)
-            writer.transport.abort()
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there = await asyncio.open_connection(self._target.host, self._target.port)
-        self._writers.add(there)
-        try:
-            await asyncio.gather(self._copy(reader, there), self._copy(there_reader, writer))
-        finally:
-            self._writers.discard(there)
-            there.transport.abort()
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(_CHUNK):
-            await self._speaking.wait()
-            writer.write(data)
-            await writer.drain()
-        raise ConnectionResetError
+        self.is_refusing = False
+        self.flowing.set()
 
 
 @asynccontextmanager
 async def line_to(url: str) -> AsyncIterator[Line]:
     """Give a line to the server of a URL; its own URL leads through it."""
-    line = Line(url)
-    server = await asyncio.start_server(line.forward, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    line.url = str(URL(url).with_host("127.0.0.1").with_port(port))
-    try:
+    async with Line.to(url) as line:
+        line.url = line.through(url)
         yield line
-    finally:
-        line.plug()
-        line.unplug()
-        server.close()
-        await server.wait_closed()

@@ -1,0 +1,51 @@
+"""The reconciler's parts, put together as its process does it, on a virtual host of the tests."""
+
+from contracts.topology import partition_queue
+from reconciler.integrity import IntegrityCheck
+from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
+from reconciler.schedule import Leadership, Reconciler
+from runtime.amqp.publisher import Publisher
+from runtime.postgres.pool import Pool
+
+PARTITIONS = 2
+QUEUES = [partition_queue(number) for number in range(PARTITIONS)]
+NEVER = 0.0
+
+
+def make_retry_queue(
+    pool: Pool,
+    publisher: Publisher,
+    depth: QueueDepth,
+    *,
+    in_flight_max: int = 1000,
+    expire_after_s: float = NEVER,
+) -> RetryQueue:
+    """Return a retry queue of all partitions; `expire_after_s` is the age of what may expire."""
+    return RetryQueue(
+        pool=pool,
+        publisher=publisher,
+        depth=depth,
+        partitions=PARTITIONS,
+        in_flight_max=in_flight_max,
+        expiry=Expiry(pool, after_s=expire_after_s),
+    )
+
+
+def make_reconciler(
+    pool: Pool,
+    retry_queue: RetryQueue,
+    leadership: Leadership,
+    *,
+    stale_after_s: float,
+    interval_s: float = 0.1,
+    integrity_interval_s: float = 0.1,
+) -> Reconciler:
+    """Return a reconciler that makes a pass every `interval_s` while it leads."""
+    return Reconciler(
+        sweep=Sweep(pool),
+        retry_queue=retry_queue,
+        integrity=IntegrityCheck(pool, interval_s=integrity_interval_s),
+        leadership=leadership,
+        stale_after_s=stale_after_s,
+        interval_s=interval_s,
+    )
