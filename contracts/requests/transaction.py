@@ -29,10 +29,13 @@ from pydantic_core import PydanticCustomError
 from contracts.json import shown_name
 from contracts.money import (
     AMOUNT_MINOR_MAX,
+    CODE_PATTERN,
+    EXPONENT_MAX,
     EXPONENTS,
     AmountError,
     Money,
     amount_minor,
+    currency_refusal,
     decimal_of,
 )
 from contracts.problems import ERRORS_MAX, ContractError, FieldError, ProblemCode
@@ -137,7 +140,9 @@ AmountText = Annotated[
 ]
 WalletId = Annotated[UUID, Strict(strict=False)]
 CurrencyCode = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217", examples=["USD"])
+    str,
+    StringConstraints(pattern=CODE_PATTERN),
+    Field(description="ISO 4217, or a registered asset", examples=["USD", "POINTS8"]),
 ]
 Description = Annotated[
     str,
@@ -257,9 +262,9 @@ def judged_command(body: object, *, header_key: str | None = None) -> Transactio
     key = checked_key(_one_key(header_key, request.idempotency_key))
     errors = _leg_errors(request)
     minor = 0
-    if request.currency not in EXPONENTS:
-        detail = f"'{request.currency}' is not an ISO 4217 currency code"
-        errors.append(FieldError("/currency", detail))
+    refusal = currency_refusal(request.currency, pays_out=request.type is RequestedType.WITHDRAWAL)
+    if refusal is not None:
+        errors.append(FieldError("/currency", refusal))
     else:
         try:
             minor = _positive_minor(request)
@@ -405,8 +410,8 @@ _PLAIN_LEGS: Final = {
     "withdrawal": (True, False),
     "transfer": (True, True),
 }
-# So few digits that no currency's minor units leave 64 bits.
-_AMOUNT: Final = re.compile(r"([0-9]{1,14})(?:\.([0-9]{1,4}))?", re.ASCII)
+# As many decimals as an asset may have; what has more digits is left to the model.
+_AMOUNT: Final = re.compile(rf"([0-9]{{1,14}})(?:\.([0-9]{{1,{EXPONENT_MAX}}}))?", re.ASCII)
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 
 
