@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from contracts.operations import BODY_BYTES_MAX, OPERATIONS
+from ingress.http.assets import list_assets
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
@@ -51,6 +52,7 @@ def _money_handlers(wallets: WalletCalls, transactions: TransactionCalls) -> Map
         "submit_transaction_batch": transactions.submit_batch,
         "read_transaction": transactions.read,
         "list_transactions": transactions.list_page,
+        "list_assets": list_assets,
     }
 
 

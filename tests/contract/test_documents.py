@@ -43,6 +43,7 @@ SURFACE = {
     ("POST", "/v1/transactions/batch"),
     ("GET", "/v1/transactions/{transaction_id}"),
     ("GET", "/v1/transactions"),
+    ("GET", "/v1/assets"),
     ("GET", "/v1/dead-letters"),
     ("GET", "/v1/dead-letters/summary"),
     ("GET", "/v1/dead-letters/{dead_letter_id}"),
