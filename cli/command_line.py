@@ -8,6 +8,7 @@ import typer
 
 from cli.commands import (
     api_keys,
+    assets,
     dead_letters,
     migrate,
     reconcile,
@@ -26,6 +27,7 @@ _COMMANDS = (
     migrate,
     serve,
     api_keys,
+    assets,
     transactions,
     replay_file,
     watch,

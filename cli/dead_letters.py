@@ -15,6 +15,7 @@ from contracts.representations.pages import DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import DeadLetters
 from runtime.amqp.publisher import Publisher
+from runtime.postgres.assets import read_assets
 from runtime.postgres.pool import create_pool
 
 BROKER_PATIENCE_S: Final = 5.0
@@ -66,6 +67,7 @@ async def dead_letters(
     try:
         with database_failures(settings):
             await pool
+            await read_assets(pool)
             if link is not None:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(publisher.wait_until_up(), BROKER_PATIENCE_S)

@@ -57,3 +57,26 @@ SELECT
         SELECT FROM transactions
         WHERE id >= (SELECT swept_until FROM sweep_progress) AND status = 'PENDING'
     );
+
+-- name: insert_asset
+-- A new asset with the trail of who registered it, usable $4 seconds later; no row when the code is
+-- registered, or $5 are.
+WITH new AS (
+    INSERT INTO assets (code, exponent, registered_by, registered_at, usable_from)
+    SELECT $1, $2, $3, at, at + make_interval(secs => $4)
+    FROM clock_timestamp() AS at
+    WHERE (SELECT count(*) FROM assets) < $5
+    ON CONFLICT (code) DO NOTHING
+    RETURNING code, exponent, registered_at, registered_by, usable_from
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject, detail)
+    SELECT
+        uuid_v7(clock_us()), registered_by, 'asset.registered', 'asset:' || code,
+        json_build_object('exponent', exponent, 'usable_from', usable_from)
+    FROM new
+)
+SELECT * FROM new;
+
+-- name: list_assets
+-- Every registered asset.
+SELECT code, exponent, registered_at, registered_by, usable_from FROM assets ORDER BY code;

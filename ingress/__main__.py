@@ -26,6 +26,7 @@ from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
 from runtime.amqp.publisher import Publisher
+from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
@@ -95,9 +96,10 @@ async def serve(settings: IngressSettings) -> None:
     pools = await _open_pools(settings)
     redis = connect_redis(settings.redis_url)
     publisher = Publisher(settings.amqp_url, name="ingress-publish")
+    assets = AssetWatch(pools.submissions)
     readiness = Readiness(
         {
-            "database": check_database(pools.submissions),
+            "database": assets.checked(check_database(pools.submissions)),
             "broker": check_broker(lambda: publisher.is_up),
             "redis": check_redis(redis),
         },
@@ -124,7 +126,8 @@ async def serve(settings: IngressSettings) -> None:
     )
     calls = FastCalls(services, is_limited=settings.rate_limit_per_s > 0)
     server = HttpServer(app, calls, settings)
-    service.add_loop("http", server)
+    service.add_loop("assets", assets)
+    service.add_loop("http", assets.before(server))
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )

@@ -16,6 +16,7 @@ from processor.poster import Poster
 from processor.replies import Forwarder, Replies
 from processor.wallet_cache import WalletCache
 from runtime.amqp.publisher import Publisher
+from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
@@ -23,6 +24,7 @@ from runtime.service.fault_points import FaultPoints, fault_points_in
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ProcessorSettings
 from runtime.service.status_server import (
+    Check,
     Readiness,
     StatusServer,
     check_broker,
@@ -43,6 +45,8 @@ async def serve(settings: ProcessorSettings) -> None:
     fault_points = fault_points_in(settings.fault_orders)
     event_buffer = EventBuffer()
     circuit = Circuit(pool)
+    assets = AssetWatch(pool)
+    service.add_loop("assets", assets)
     consumers = _consumers(settings)
     for number, consumer in enumerate(consumers):
         replies = Replies(publisher=publisher, pool=pool, queue=partition_queue(number))
@@ -57,7 +61,7 @@ async def serve(settings: ProcessorSettings) -> None:
             batch_size=settings.batch_size,
             fault_points=fault_points,
         )
-        service.add_loop(f"consumer-{number}", consumer)
+        service.add_loop(f"consumer-{number}", assets.before(consumer))
         service.add_loop(f"forwarder-{number}", forwarder)
         service.add_loop(f"partition-{number}", partition)
         service.add_drain(partition.drain)
@@ -72,7 +76,7 @@ async def serve(settings: ProcessorSettings) -> None:
         fault_points=fault_points,
     )
     service.add_loop("relay", relay)
-    readiness = _readiness(pool, circuit, publisher, consumers)
+    readiness = _readiness(assets.checked(check_database(pool)), circuit, publisher, consumers)
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
@@ -122,11 +126,11 @@ def _consumers(settings: ProcessorSettings) -> list[PartitionConsumer]:
 
 
 def _readiness(
-    pool: Pool, circuit: Circuit, publisher: Publisher, consumers: Sequence[PartitionConsumer]
+    database: Check, circuit: Circuit, publisher: Publisher, consumers: Sequence[PartitionConsumer]
 ) -> Readiness:
     return Readiness(
         {
-            "database": check_database(pool),
+            "database": database,
             "posting": check_circuit(lambda: circuit.is_open),
             "broker": check_broker(
                 lambda: publisher.is_up and all(consumer.is_up for consumer in consumers),

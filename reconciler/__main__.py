@@ -16,6 +16,7 @@ from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
 from runtime.amqp.publisher import Publisher
+from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import Pool, create_pool
@@ -46,6 +47,7 @@ async def serve(settings: ReconcilerSettings) -> None:
         settings.amqp_url, pool=parts.pool, fault_points=parts.fault_points
     )
     service.add_loop("partition-layout", PartitionLayoutCheck(parts.pool, settings.partitions))
+    service.add_loop("assets", AssetWatch(parts.pool))
     service.add_loop("publisher", parts.publisher)
     service.add_loop("queue-depth", parts.depth)
     service.add_loop("reconciler", parts.reconciler)

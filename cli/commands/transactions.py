@@ -36,7 +36,9 @@ def _submit(
         Literal["deposit", "withdrawal", "transfer"], typer.Option("--type", help="What to do.")
     ],
     amount: Annotated[str, typer.Option(help="In major units, such as 10.50.")],
-    currency: Annotated[str, typer.Option(help="An ISO 4217 code, such as EUR.")],
+    currency: Annotated[
+        str, typer.Option(help="An ISO 4217 code, such as EUR, or a registered asset.")
+    ],
     source: Annotated[str | None, typer.Option(help="The wallet that is debited.")] = None,
     destination: Annotated[str | None, typer.Option(help="The wallet that is credited.")] = None,
     key: Annotated[

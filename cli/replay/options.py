@@ -1,5 +1,6 @@
 """What the user asks of a replay, checked."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,7 @@ from cli.failures import UsageError
 from cli.replay.mapping import ColumnMapping, Field
 from cli.replay.presets import PRESETS
 from cli.replay.reading import FileFormat
-from contracts.money import EXPONENTS
+from contracts.money import CODE_PATTERN
 from contracts.requests.transaction import RequestedType
 
 
@@ -42,8 +43,8 @@ def mapping_of(
 ) -> ColumnMapping:
     """Return the mapping that the options say, over the preset's; raises UsageError."""
     base = PRESETS[preset] if preset else ColumnMapping()
-    if currency is not None and currency not in EXPONENTS:
-        raise UsageError(f"--currency {currency}: not an ISO 4217 currency code")
+    if currency is not None and not re.fullmatch(CODE_PATTERN, currency):
+        raise UsageError(f"--currency {currency}: a code is 3 to 12 of A-Z and 0-9")
     if key_prefix and not all("!" <= character <= "~" for character in key_prefix):
         raise UsageError("--key-prefix: visible ASCII without blanks is expected")
     return ColumnMapping(

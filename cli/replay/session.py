@@ -8,7 +8,8 @@ from rich.progress import Progress
 
 from cli.clients.amqp import UpstreamPublisher, quiet_libraries
 from cli.clients.errors import first_cause
-from cli.clients.http import ApiClient
+from cli.clients.http import OK, ApiClient
+from cli.failures import UsageError
 from cli.output import console
 from cli.replay.doors import AmqpDoor, Door, HttpDoor
 from cli.replay.feed import begun
@@ -26,6 +27,7 @@ from cli.replay.sent import SentRows
 from cli.replay.settling import Settlement
 from cli.replay.tally import Tally
 from cli.replay.wallets import AccountWallets
+from contracts.money import AssetSource, currency_refusal, register_asset
 
 _WINDOW_TRANSACTIONS = 4_000
 """Unconfirmed transactions over AMQP: some hundred milliseconds of the broker's work."""
@@ -52,6 +54,8 @@ async def _run(options: ReplayOptions, tally: Tally) -> None:
             client = (
                 await stack.enter_async_context(_client(options)) if _needs_http(options) else None
             )
+            await _learn_assets(client)
+            _check_currency(options)
             publisher = None
             sent = None
             if options.via == "amqp":
@@ -87,6 +91,25 @@ async def _settle(progress: Progress, settlement: Settlement, tally: Tally) -> N
         count=lambda: settlement.settled,
     ):
         await settlement.run()
+
+
+async def _learn_assets(client: ApiClient | None) -> None:
+    """Let rows name registered assets; a key without the right to list them does without."""
+    if client is None:
+        return
+    answer = await client.call("GET", "/v1/assets")
+    if answer.status == OK:
+        for one in answer.body["items"]:
+            if one["source"] == AssetSource.REGISTERED:
+                register_asset(one["code"], one["exponent"], is_usable=True)
+
+
+def _check_currency(options: ReplayOptions) -> None:
+    """Raise UsageError where --currency names none: every row would be a bad one."""
+    currency = options.mapping.currency
+    refusal = None if currency is None else currency_refusal(currency, pays_out=True)
+    if refusal is not None:
+        raise UsageError(f"--currency: {refusal}")
 
 
 def _needs_http(options: ReplayOptions) -> bool:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 from typing import Any, Final, Literal
 
+from contracts.money import CODE_PATTERN
 from contracts.operations.shapes import WAIT_S_MAX, JsonSchema, Parameter
 from contracts.representations.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
 from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
@@ -10,7 +11,7 @@ from ledger.words import TransactionStatus, TransactionType
 
 UUID_SCHEMA: Final = {"type": "string", "format": "uuid"}
 MOMENT_SCHEMA: Final = {"type": "string", "format": "date-time"}
-CURRENCY_SCHEMA: Final = {"type": "string", "pattern": "^[A-Z]{3}$"}
+CURRENCY_SCHEMA: Final = {"type": "string", "pattern": CODE_PATTERN}
 
 REQUEST_ID: Final = Parameter(
     name="X-Request-Id",

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field, PlainValidator, Strict, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from contracts.money import AMOUNT_MINOR_MAX, AmountError, decimal_of
+from contracts.money import AMOUNT_MINOR_MAX, CODE_PATTERN, AmountError, decimal_of
 from contracts.requests.validators import (
     DESCRIPTION_MAX,
     METADATA_BYTES_MAX,
@@ -159,7 +159,9 @@ Moment = Annotated[
 WalletId = Annotated[UUID, Strict(strict=False)]
 TransactionId = Annotated[UUID, Strict(strict=False)]
 CurrencyCode = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217", examples=["USD"])
+    str,
+    StringConstraints(pattern=CODE_PATTERN),
+    Field(description="ISO 4217, or a registered asset", examples=["USD", "POINTS8"]),
 ]
 Description = Annotated[
     str,

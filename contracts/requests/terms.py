@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from contracts.identifiers import external_wallet_id
-from contracts.money import EXPONENTS, AmountError, amount_minor, format_minor
+from contracts.money import AmountError, amount_minor, currency_refusal, format_minor
 from contracts.problems import ContractError, FieldError
 from contracts.requests.fields import (
     IDEMPOTENCY_KEY_MAX,
@@ -296,8 +296,10 @@ def _misfits(request: TransactionRequest) -> Iterator[FieldError]:
 
 def _amount_faults(request: TransactionRequest) -> Iterator[FieldError]:
     amount, currency = request.amount, request.currency
-    if currency is not None and currency not in EXPONENTS:
-        yield FieldError("/currency", f"'{currency}' is not an ISO 4217 currency code")
+    pays_out = request.type is TransactionType.WITHDRAWAL
+    refusal = None if currency is None else currency_refusal(currency, pays_out=pays_out)
+    if refusal is not None:
+        yield FieldError("/currency", refusal)
         return
     if amount is None:
         return
@@ -328,9 +330,9 @@ def _leg_faults(legs: list[JournalLeg]) -> Iterator[FieldError]:
 
 
 def _one_leg_faults(place: int, leg: JournalLeg) -> Iterator[FieldError]:
-    if leg.currency not in EXPONENTS:
-        detail = f"'{leg.currency}' is not an ISO 4217 currency code"
-        yield FieldError(f"/legs/{place}/currency", detail)
+    refusal = currency_refusal(leg.currency)
+    if refusal is not None:
+        yield FieldError(f"/legs/{place}/currency", refusal)
         return
     try:
         minor = leg_minor(leg)

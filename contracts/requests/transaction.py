@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from contracts.json import shown_name
-from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS, Money, amount_minor
+from contracts.money import AMOUNT_MINOR_MAX, EXPONENT_MAX, EXPONENTS, Money, amount_minor
 from contracts.problems import ERRORS_MAX, ContractError, FieldError, ProblemCode
 from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
 from contracts.requests.terms import (
@@ -329,8 +329,8 @@ _PLAIN_LEGS: Final = {
     "withdrawal": (True, False),
     "transfer": (True, True),
 }
-# So few digits that no currency's minor units leave 64 bits.
-_AMOUNT: Final = re.compile(r"([0-9]{1,14})(?:\.([0-9]{1,4}))?", re.ASCII)
+# As many decimals as an asset may have; what has more digits is left to the model.
+_AMOUNT: Final = re.compile(rf"([0-9]{{1,14}})(?:\.([0-9]{{1,{EXPONENT_MAX}}}))?", re.ASCII)
 _SCALARS: Final = frozenset({str, int, bool, type(None)})
 
 

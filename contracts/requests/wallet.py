@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJsonSchema
 
-from contracts.money import EXPONENTS, AmountError, amount_minor
+from contracts.money import AmountError, amount_minor, currency_refusal
 from contracts.problems import ContractError, FieldError
 from contracts.requests.fields import CurrencyCode, Metadata, amount_schema, decimal_amount
 from contracts.requests.transaction import validated
@@ -87,6 +87,9 @@ def wallet_request_of(body: object) -> ValidWalletRequest:
         )
     if request.kind is RequestedKind.INTERNAL and "overdraft_limit" in request.model_fields_set:
         raise unlimited_overdraft()
+    refusal = currency_refusal(request.currency)
+    if refusal is not None:
+        raise ContractError.invalid_fields([FieldError("/currency", refusal)])
     return ValidWalletRequest(
         currency=request.currency,
         kind=request.kind,
@@ -97,11 +100,7 @@ def wallet_request_of(body: object) -> ValidWalletRequest:
 
 
 def overdraft_minor(limit: Decimal, currency: str) -> int:
-    """Return an overdraft limit in minor units; raises ContractError."""
-    if currency not in EXPONENTS:
-        raise ContractError.invalid_fields(
-            [FieldError("/currency", f"'{currency}' is not an ISO 4217 currency code")]
-        )
+    """Return a wallet's overdraft limit in minor units; raises ContractError."""
     try:
         return amount_minor(limit, currency)
     except AmountError as error:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from contracts.operations import BODY_BYTES_MAX, OPERATIONS
+from ingress.http.assets import list_assets
 from ingress.http.batches import BatchCalls
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
@@ -58,6 +59,7 @@ def _money_handlers(
         "cancel_transaction": transactions.cancel,
         "read_transaction": transactions.read,
         "list_transactions": transactions.list_page,
+        "list_assets": list_assets,
     }
 
 

@@ -24,6 +24,7 @@ import structlog
 from aiormq.exceptions import ChannelPreconditionFailed
 
 from contracts.messages import DeadLetterReason
+from contracts.money import UnknownCurrencyError
 from processor import metrics
 from processor.events.buffer import EventBuffer
 from processor.events.messages import (
@@ -42,6 +43,7 @@ from processor.events.messages import (
 from processor.events.outbox import Outbox, Waiting
 from runtime.amqp.connection import loss_as_error
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, RefusedError
+from runtime.postgres.assets import read_assets
 from runtime.postgres.pool import UNREACHABLE, Pool
 from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -105,6 +107,7 @@ class OutboxRelay:
         `event_buffer` saves the reading of what this process posted itself. `refused_kept_s` is how
         long an event that a full queue refuses is tried again before it is set aside.
         """
+        self._pool = pool
         self._outbox = Outbox(pool)
         self._publisher = publisher
         self._posted = posted
@@ -214,6 +217,10 @@ class OutboxRelay:
         rows = await self._outbox.read(unknown)
         sources: list[Source] = [rows if batch is None else batch for batch in batches]
         flight = build(parts, sources)
+        if any(isinstance(one, UnknownCurrencyError) for one in flight.broken.values()):
+            # A process that stood still for seconds may meet an asset before it has read of it.
+            await read_assets(self._pool)
+            flight = build(parts, sources)
         for part, batch in zip(parts, batches, strict=True):
             if batch is not None and part.is_last:
                 self._event_buffer.forget(part.outbox_id)

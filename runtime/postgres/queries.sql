@@ -73,3 +73,9 @@ SELECT partitions FROM partition_layout;
 INSERT INTO partition_layout (partitions) VALUES ($1)
 ON CONFLICT (only_row) DO UPDATE SET partitions = excluded.partitions
 WHERE partition_layout.partitions <> excluded.partitions;
+
+-- name: read_assets
+-- Every registered asset, and whether requests may name it within $1 seconds.
+SELECT code, exponent, usable_from <= clock_timestamp() + make_interval(secs => $1) AS is_usable
+FROM assets
+ORDER BY code;

@@ -46,6 +46,7 @@ SURFACE = {
     ("GET", "/v1/transactions"),
     ("POST", "/v1/transactions/{transaction_id}/reverse"),
     ("POST", "/v1/transactions/{transaction_id}/cancel"),
+    ("GET", "/v1/assets"),
     ("GET", "/v1/dead-letters"),
     ("GET", "/v1/dead-letters/summary"),
     ("GET", "/v1/dead-letters/{dead_letter_id}"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.identifiers import external_wallet_id
 from contracts.json import decode_json
-from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS
+from contracts.money import AMOUNT_MINOR_MAX, EXPONENT_MAX, EXPONENTS, register_asset
 from contracts.problems import ContractError
 from contracts.record import RecordedRow, Submission
 from contracts.representations.transaction import event_body, render_transaction
@@ -25,6 +25,10 @@ from contracts.requests.transaction import (
 from contracts.requests.validators import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
 from ingress.calls import pending_view
 from ledger.words import TransactionStatus
+
+_ASSETS: Final = {"POINTS0": 0, "GOLD4711": 4, "POINTS8": 8, "WEI123456789": EXPONENT_MAX}
+for _code, _exponent in _ASSETS.items():
+    register_asset(_code, _exponent, is_usable=True)
 
 _ID: Final = "0197f0a4-55d1-7c1e-9d5d-0a3f0f5a7c10"
 _NOW: Final = datetime(2026, 11, 20, tzinfo=UTC)
@@ -58,7 +62,7 @@ _WALLETS: Final = st.one_of(
     ),
 )
 _AMOUNTS: Final = st.one_of(
-    st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,6})?", fullmatch=True),
+    st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,14})?", fullmatch=True),
     st.decimals(min_value=0, max_value=10**18, places=2).map(str),
     st.sampled_from(
         [
@@ -79,7 +83,9 @@ _FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "source_wallet_id": _WALLETS,
     "destination_wallet_id": _WALLETS,
     "amount": _AMOUNTS,
-    "currency": st.sampled_from(["USD", "JPY", "KWD", "CLF", "usd", "XXX", "USD\n"]),
+    "currency": st.sampled_from(
+        ["USD", "JPY", "KWD", "CLF", *_ASSETS, "HRK", "BYR", "usd", "XXX", "USD\n", "POINTS8\n"]
+    ),
     "description": st.text(max_size=20),
     "metadata": st.dictionaries(st.text(max_size=6), _VALUES, max_size=3)
     | st.sampled_from(
@@ -131,7 +137,7 @@ def test_a_plain_request_is_what_the_model_makes_of_it(
 @given(
     st.sampled_from(sorted(EXPONENTS)),
     st.integers(1, 10**16) | st.integers(-9, 9).map(lambda more: AMOUNT_MINOR_MAX + more),
-    st.integers(0, 4),
+    st.integers(0, EXPONENT_MAX + 1),
 )
 def test_every_exact_amount_of_a_plain_request_is_the_models(
     currency: str, digits: int, decimals: int

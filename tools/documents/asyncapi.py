@@ -6,7 +6,6 @@ from pydantic import BaseModel
 
 from contracts import messages
 from contracts.messages import RecordedMessage, RequestedBatchMessage, RequestedMessage
-from contracts.money import EXPONENTS
 from contracts.representations import examples
 from contracts.representations.pages import TransactionResultMessage
 from contracts.representations.transaction import TransactionEvent
@@ -138,7 +137,10 @@ def _events_channel() -> Json:
         "parameters": {
             "change": {"enum": [event.removeprefix("transaction.") for event in event_types]},
             "type": {"enum": [kind.value for kind in TransactionType]},
-            "currency": {"description": "ISO 4217", "enum": sorted(EXPONENTS)},
+            "currency": {
+                "description": "ISO 4217, or a registered asset",
+                "examples": ["USD", "POINTS8"],
+            },
         },
         "messages": _references("event"),
         "bindings": {"amqp": _exchange(EVENTS_EXCHANGE)},

@@ -3,6 +3,7 @@
 from typing import Final
 
 from contracts.json import JSON_DEPTH_MAX, JSON_VALUES_MAX
+from contracts.money import ISO_4217_EDITION
 from contracts.operations import ResponseHeader, Tag
 from contracts.problems import PROBLEMS
 
@@ -20,9 +21,11 @@ the transaction is durable: it will be posted, or refused with a reason, whateve
 
 **Authorization.** `Authorization: Bearer <API key>`. Each call names the scope that its key needs.
 
-**Amounts** are decimal strings in major units, exact to the currency's ISO 4217 decimals: \
-`"100.50"` USD, `"1000"` JPY, `"1.234"` KWD. **Timestamps** are RFC 3339 in UTC with microseconds, \
-**ids** are UUIDs.
+**Amounts** are decimal strings in major units, exact to the currency's decimals: `"100.50"` USD, \
+`"1000"` JPY, `"1.234"` KWD. **Currencies** are those of ISO 4217 as it was published on \
+{edition}, and the assets that operators registered, such as loyalty points with 8 decimals: \
+`GET /v1/assets`. Of a currency that left ISO 4217 only withdrawals are accepted. \
+**Timestamps** are RFC 3339 in UTC with microseconds, **ids** are UUIDs.
 
 **Idempotency.** A key names one request per submitter and for ever. The same key with the same \
 content answers with the first request's result; with other content, 422.
@@ -67,6 +70,7 @@ ASYNCAPI_INTRODUCTION: Final = _ASYNCAPI_INTRODUCTION.replace("{bounds}", _BOUND
 TAGS: Final[dict[Tag, str]] = {
     Tag.WALLETS: "A wallet holds one currency for one owner.",
     Tag.TRANSACTIONS: "Deposits, withdrawals and transfers, each posted once or refused.",
+    Tag.ASSETS: "Currencies of ISO 4217, and what operators registered beside them.",
     Tag.HEALTH: "For orchestrators and load balancers.",
     Tag.DOCUMENTS: "This API, for people and for programs.",
     Tag.DEAD_LETTERS: "Messages that could not be processed, for operators.",
@@ -96,4 +100,8 @@ def openapi_introduction() -> str:
     """Return the page's introduction, with the table of every problem."""
     rows = sorted((kind.status, code.value, kind.title) for code, kind in PROBLEMS.items())
     lines = "".join(f"| {status} | `{code}` | {title} |\n" for status, code, title in rows)
-    return _OPENAPI_INTRODUCTION.replace("{bounds}", _BOUNDS).replace("{rows}", lines)
+    return (
+        _OPENAPI_INTRODUCTION.replace("{edition}", ISO_4217_EDITION)
+        .replace("{bounds}", _BOUNDS)
+        .replace("{rows}", lines)
+    )

@@ -72,6 +72,26 @@ async def test_an_event_that_cannot_be_built_is_set_aside_alone(
     }
 
 
+async def test_an_event_in_an_asset_that_was_not_read_yet_is_told(
+    pool: Pool, database: Connection, publisher: Publisher, channel: Channel
+) -> None:
+    await bind_queue(channel, _QUEUE)
+    ids = await post(pool, database, batches=1, batch=3)
+    await database.execute(_UNKNOWN_CURRENCY, ids[:1], "JUSTNOW8")
+    await database.execute(
+        "INSERT INTO assets (code, exponent, registered_by, registered_at, usable_from) "
+        "VALUES ('JUSTNOW8', 8, 'test', now(), now())"
+    )
+
+    async with running(relay_of(pool, publisher)):
+        await at_least(channel, _QUEUE, 3)
+
+    told = [orjson.loads(one.body) for one in await emptied(channel, _QUEUE)]
+    assert [UUID(event["id"]) for event in told] == ids
+    assert len(told[0]["amount"].partition(".")[2]) == 8
+    assert await letters(database) == []
+
+
 async def test_an_event_that_was_set_aside_is_a_finding_until_an_operator_releases_it(
     pool: Pool,
     database: Connection,
