@@ -1,8 +1,8 @@
 """What happens at its time: holds that expire, and transactions that are due.
 
 A hold is worth nothing from its instant on, for posting and for reads; here its money is made
-available in the wallet's row too, and the event is owed. A SCHEDULED transaction becomes PENDING, and
-is announced through the retry queue like any other that nobody has announced.
+available in the wallet's row too, and the event is owed. A SCHEDULED transaction becomes PENDING,
+and is announced through the retry queue like any other that nobody has announced.
 """
 
 from dataclasses import dataclass

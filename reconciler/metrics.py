@@ -58,16 +58,6 @@ INTEGRITY_KEPT_FINDINGS: Final = Gauge(
 INTEGRITY_LAG_SECONDS: Final = Gauge(
     "ackledger_integrity_lag_seconds", "How far the integrity check is behind the sweep"
 )
-INTEGRITY_HOLDS_EXPIRED: Final = Counter(
-    "ackledger_holds_expired", "Holds whose time was over and whose money was made available again"
-)
-SCHEDULED_DUE: Final = Counter(
-    "ackledger_scheduled_due_transactions", "SCHEDULED transactions that became PENDING"
-)
-CLOCK_FAILURES: Final = Counter(
-    "ackledger_reconciler_clock_failures",
-    "Steps of the clock (holds that expire, transactions that are due) that failed",
-)
-FAILURES: Final = Counter(
+INTEGRITY_FAILURES: Final = Counter(
     "ackledger_integrity_failures", "Steps of the integrity check that have to be done again"
 )

@@ -1,7 +1,7 @@
 """The reconciler's work, and which process does it.
 
-Sweep, publish again, rest; do what is due by the clock; and check the books. One process among many leads: whoever's session
-holds one advisory lock.
+Sweep, publish again, rest; do what is due by the clock; and check the books. One process among many
+leads: whoever's session holds one advisory lock.
 """
 
 import asyncio
@@ -174,8 +174,8 @@ def while_leading(step: Step, *, is_leader: Callable[[], bool]) -> Step:
 class Reconciler:
     """Finishes what got stuck: PENDING transactions past a threshold are published again.
 
-    Beside that it does what is due by the clock, and checks the integrity of what was posted. All of
-    it is done by the leader alone.
+    Beside that it does what is due by the clock, and checks the integrity of what was posted. All
+    of it is done by the leader alone.
     """
 
     def __init__(

@@ -158,14 +158,22 @@ INNER JOIN entries AS e
     AND e.transaction_id = leg.transaction_id AND e.amount = leg.amount;
 
 -- name: list_missing_legs
--- Legs that posted transactions name and whose entries are missing or different.
+-- Legs that posted transactions name and whose entries are missing or different, or are those of a
+-- like leg already.
 SELECT
     leg.transaction_id AS id, leg.side, leg.wallet_id, leg.sequence, leg.amount,
     e.transaction_id AS found_transaction_id, e.amount AS found_amount
-FROM posted_legs AS leg
+FROM (
+    SELECT
+        *,
+        row_number() OVER (PARTITION BY transaction_id, wallet_id, sequence, amount) AS likes
+    FROM posted_legs
+) AS leg
 LEFT JOIN entries AS e ON e.wallet_id = leg.wallet_id AND e.sequence = leg.sequence
 WHERE
-    e.transaction_id IS DISTINCT FROM leg.transaction_id OR e.amount IS DISTINCT FROM leg.amount
+    e.transaction_id IS DISTINCT FROM leg.transaction_id
+    OR e.amount IS DISTINCT FROM leg.amount
+    OR leg.likes > 1
 LIMIT $1;
 
 -- name: list_stray_entries
@@ -495,7 +503,9 @@ WITH touched AS MATERIALIZED (
         UNION ALL
         -- A hold and a release have no legs.
         SELECT t.source_wallet_id, NULL, t.id, t.currency, t.has_terms
-        WHERE t.type IN ('hold', 'release') AND t.status = 'COMPLETED'
+        WHERE
+            t.type IN ('hold', 'release') AND t.status = 'COMPLETED'
+            AND t.source_wallet_id IS NOT NULL
         OFFSET 0
     ) AS leg
     ORDER BY leg.wallet_id, leg.currency, leg.has_terms NULLS LAST, leg.sequence

@@ -53,9 +53,7 @@ def recorded_messages(
         _, source, destination, currency, _ = unit[0]
         partition = posting_partition(source, destination, currency, count=partitions)
         queues[partition_queue(partition)].append([one.id for one in unit])
-    return [
-        _group(queue, ids) for queue, wanted in queues.items() for ids in _packed(wanted)
-    ]
+    return [_group(queue, ids) for queue, wanted in queues.items() for ids in _packed(wanted)]
 
 
 def _packed(units: Iterable[Sequence[UUID]]) -> Iterator[list[UUID]]:

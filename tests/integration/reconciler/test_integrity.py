@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 from processor.poster import Poster
+from reconciler.clock import Clock
 from reconciler.integrity import (
     TRANSACTIONS_PER_STEP_MIN,
     IntegrityCheck,
@@ -266,6 +267,7 @@ async def test_the_leader_checks_on_and_on(
     reconciler = Reconciler(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
+        clock=Clock(pool),
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=0.1,

@@ -11,6 +11,7 @@ import pytest
 
 from contracts.topology import partition_queue
 from reconciler.__main__ import reconcile_once
+from reconciler.clock import Clock
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.schedule import Leadership, ReconcileCounts, Reconciler
@@ -53,6 +54,7 @@ async def test_it_publishes_what_becomes_stale_while_it_leads(
     reconciler = Reconciler(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
+        clock=Clock(pool),
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=0.2,
@@ -74,6 +76,7 @@ async def test_it_goes_on_after_the_database_cut_every_connection(
     reconciler = Reconciler(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
+        clock=Clock(pool),
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=leadership,
         stale_after_s=0.1,
@@ -117,6 +120,7 @@ async def test_one_pass_by_hand_works_beside_a_leader(
     reconciler = Reconciler(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
+        clock=Clock(pool),
         integrity=IntegrityCheck(pool, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=3600,

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 from contracts.topology import partition_queue
+from reconciler.clock import Clock
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import Leadership, Reconciler
@@ -50,6 +51,7 @@ async def test_two_reconcilers_and_passes_by_hand_announce_an_old_backlog_once(
         Reconciler(
             sweep=Sweep(pool),
             retry_queue=_retry_queue(pool, publisher, depth, in_flight_max=BACKLOG + 1),
+            clock=Clock(pool),
             integrity=IntegrityCheck(pool, interval_s=60),
             leadership=Leadership(database_url),
             stale_after_s=0.05,

@@ -50,6 +50,7 @@ CORRUPTIONS = [
         "less than nothing available",
         f"UPDATE wallets SET held = balance + overdraft_limit + 1 WHERE id = {_WALLET}",
         Check.WALLET_AVAILABLE,
+        Check.HELD,
     ),
     _corruption(
         "a wallet in another currency",
