@@ -123,10 +123,9 @@ USING released
 WHERE x.status = 'QUARANTINED' AND x.transaction_id = released.id;
 
 -- name: read_pending
--- What of these is still to be posted.
-SELECT id, source_wallet_id, destination_wallet_id, currency
-FROM transactions
-WHERE id = ANY ($1::uuid[]) AND status = 'PENDING';
+-- What of these is still to be posted, with their atomic batches.
+SELECT id, source_wallet_id, destination_wallet_id, currency, batch_id
+FROM pending_to_announce($1);
 
 -- name: insert_stale
 -- The sweep may have passed these ids long ago: the retry queue makes sure of their posting, should

@@ -123,8 +123,9 @@ FROM examined AS e
 ORDER BY e.id DESC;
 
 -- name: examine_wallet_transactions
--- The same window over one wallet's transactions: both sides are ranges of their index. Compared
--- and ordered as pairs, so that no estimate can lead the planner to walk the primary key instead.
+-- The same window over one wallet's transactions: both sides are ranges of their index, and so are
+-- the legs of journals, of which one may name the wallet several times. Compared and ordered as
+-- pairs, so that no estimate can lead the planner to walk the primary key instead.
 WITH examined AS MATERIALIZED (
     (
         SELECT t.id, t.status, t.type
@@ -142,6 +143,21 @@ WITH examined AS MATERIALIZED (
             AND (t.destination_wallet_id, t.id) >= ($6::uuid, $2::uuid)
         ORDER BY t.destination_wallet_id DESC, t.id DESC
         LIMIT $3
+    )
+    UNION
+    (
+        SELECT t.id, t.status, t.type
+        FROM (
+            SELECT DISTINCT ON (leg.wallet_id, leg.transaction_id) leg.transaction_id
+            FROM transaction_legs AS leg
+            WHERE (leg.wallet_id, leg.transaction_id) < ($6::uuid, $1::uuid)
+                AND (leg.wallet_id, leg.transaction_id) >= ($6::uuid, $2::uuid)
+            ORDER BY leg.wallet_id DESC, leg.transaction_id DESC
+            LIMIT $3
+        ) AS named
+        CROSS JOIN LATERAL (
+            SELECT one.* FROM transactions AS one WHERE one.id = named.transaction_id OFFSET 0
+        ) AS t
     )
     ORDER BY id DESC
     LIMIT $3
@@ -325,12 +341,14 @@ INNER JOIN transactions AS t ON t.id = e.transaction_id
 ORDER BY e.sequence DESC;
 
 -- name: read_entries
--- Whole entries of one wallet, with what their transactions tell.
+-- Whole entries of one wallet, with what their transactions tell. The currency is the wallet's: a
+-- journal may have several.
 SELECT
     e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at,
-    t.type, t.description, t.currency
+    t.type, t.description, w.currency
 FROM entries AS e
 INNER JOIN transactions AS t ON t.id = e.transaction_id
+INNER JOIN wallets AS w ON w.id = e.wallet_id
 WHERE e.wallet_id = $1 AND e.sequence = ANY ($2::bigint[]);
 
 -- name: read_last_sequence

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dead_letters.collector import DeadLetterCollector
+from reconciler.clock import Clock
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
@@ -127,6 +128,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
     reconciler = Reconciler(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
+        clock=Clock(pool),
         integrity=IntegrityCheck(pool, interval_s=settings.integrity_interval_s),
         leadership=Leadership(settings.database_url),
         stale_after_s=stale_after_s,

@@ -15,6 +15,16 @@ EXPIRED: Final = Counter(
     "ackledger_reconciler_expired_transactions",
     "Transactions that nobody posted in time and that are FAILED for it",
 )
+HOLDS_EXPIRED: Final = Counter(
+    "ackledger_holds_expired", "Holds whose time was over and whose money was made available again"
+)
+SCHEDULED_DUE: Final = Counter(
+    "ackledger_scheduled_due_transactions", "SCHEDULED transactions that became PENDING"
+)
+CLOCK_FAILURES: Final = Counter(
+    "ackledger_reconciler_clock_failures",
+    "Steps of the clock (holds that expire, transactions that are due) that failed",
+)
 FAILURES: Final = Counter(
     "ackledger_reconciler_failures", "Passes that have to be done again after an error"
 )

@@ -120,9 +120,10 @@ WITH due AS MATERIALIZED (
 
 looked_up AS MATERIALIZED (
     SELECT
-        due.transaction_id, t.status, t.source_wallet_id, t.destination_wallet_id, t.currency,
+        due.transaction_id, t.status,
         coalesce(
-            t.created_at < statement_timestamp() - make_interval(secs => $4::double precision),
+            pending_since(t.id, t.created_at, t.has_terms)
+                < statement_timestamp() - make_interval(secs => $4::double precision),
             false
         ) AS is_too_old
     FROM due
@@ -165,11 +166,15 @@ claimed AS (
 )
 
 SELECT
-    l.transaction_id AS id, l.status = 'PENDING' AS is_pending, l.source_wallet_id,
-    l.destination_wallet_id, l.currency, l.is_too_old, c.last_calls
+    l.transaction_id AS id, l.status = 'PENDING' AS is_pending, l.is_too_old, c.last_calls
 FROM looked_up AS l
 LEFT JOIN claimed AS c ON c.transaction_id = l.transaction_id
 ORDER BY l.transaction_id;
+
+-- name: read_pending
+-- What is to be announced of these: those that are PENDING still, with their atomic batches.
+SELECT id, source_wallet_id, destination_wallet_id, currency, batch_id
+FROM pending_to_announce($1);
 
 -- name: note_last_calls
 -- The broker has confirmed the announcement of these, which are past their age.
@@ -177,17 +182,46 @@ UPDATE stale_transactions SET is_last_call = true WHERE transaction_id = ANY ($1
 
 -- name: expire
 -- Ends what is still PENDING past its age as FAILED, owes the event, and nudges whoever waits. What
--- a batch has locked is being posted, and left to it; so is what changed since it was claimed. Locks
--- in id order, as posting does.
-WITH locked AS MATERIALIZED (
-    SELECT t.id
-    FROM unnest($1::uuid[]) AS wanted (id)
+-- a batch has locked is being posted, and left to it; so is what changed since it was claimed. The
+-- members of an atomic batch end together: none of them, where one may not. Locks in id order, as
+-- posting does.
+WITH wanted AS MATERIALIZED (
+    SELECT named.id FROM unnest($1::uuid[]) AS named (id)
+    UNION
+    SELECT other.transaction_id
+    FROM unnest($1::uuid[]) AS named (id)
+    INNER JOIN transaction_terms AS own ON own.transaction_id = named.id
+    INNER JOIN transaction_terms AS other ON other.batch_id = own.batch_id
+),
+
+locked AS MATERIALIZED (
+    SELECT
+        t.id,
+        CASE
+            WHEN t.has_terms THEN (
+                SELECT terms.batch_id FROM transaction_terms AS terms
+                WHERE terms.transaction_id = t.id
+            )
+        END AS batch_id
+    FROM wanted
     INNER JOIN transactions AS t ON t.id = wanted.id
     WHERE
         t.status = 'PENDING'
-        AND t.created_at < statement_timestamp() - make_interval(secs => $2)
+        AND pending_since(t.id, t.created_at, t.has_terms)
+            < statement_timestamp() - make_interval(secs => $2)
     ORDER BY t.id
     FOR NO KEY UPDATE OF t SKIP LOCKED
+),
+
+parted AS MATERIALIZED (
+    SELECT array_agg(l.batch_id) AS batch_ids
+    FROM (
+        SELECT batch_id, count(*) AS members FROM locked
+        WHERE batch_id IS NOT NULL
+        GROUP BY batch_id
+    ) AS l
+    WHERE
+        l.members < (SELECT count(*) FROM transaction_terms AS t WHERE t.batch_id = l.batch_id)
 ),
 
 expired AS MATERIALIZED (
@@ -196,6 +230,8 @@ expired AS MATERIALIZED (
         array_agg('expired'::text) AS codes,
         array_agg($3::text) AS details
     FROM locked
+    CROSS JOIN parted
+    WHERE locked.batch_id IS NULL OR locked.batch_id <> ALL (coalesce(parted.batch_ids, '{}'))
     HAVING count(*) > 0
 )
 
@@ -212,6 +248,52 @@ FROM
             details => expired.details
         )
     ) AS ended (id);
+
+-- name: expire_holds
+-- Ends holds that have expired, at most $1; see migrations/0029.
+SELECT expire_holds($1);
+
+-- name: wake_scheduled
+-- What was to be executed later and is due becomes PENDING, at most $1 at once, and is put on the
+-- retry queue, due at once. The transactions are locked before the rows of the schedule, as by those
+-- who cancel them; whose end is being written is left for the next time.
+WITH due AS MATERIALIZED (
+    SELECT execute_at, transaction_id FROM scheduled_transactions
+    WHERE execute_at <= statement_timestamp()
+    ORDER BY execute_at, transaction_id
+    LIMIT $1
+),
+
+locked AS MATERIALIZED (
+    SELECT t.id, due.execute_at
+    FROM due
+    INNER JOIN transactions AS t ON t.id = due.transaction_id
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+),
+
+struck_off AS (
+    DELETE FROM scheduled_transactions AS s
+    USING locked
+    WHERE s.execute_at = locked.execute_at AND s.transaction_id = locked.id
+),
+
+woken AS (
+    UPDATE transactions AS t
+    SET status = 'PENDING'
+    FROM locked
+    WHERE t.id = locked.id AND t.status = 'SCHEDULED'
+    RETURNING t.id, locked.execute_at
+),
+
+listed AS (
+    INSERT INTO stale_transactions (transaction_id, next_attempt_at)
+    SELECT id, execute_at FROM woken
+    ORDER BY execute_at, id
+    ON CONFLICT (transaction_id) DO NOTHING
+)
+
+SELECT count(*) FROM woken;
 
 -- name: give_back
 -- What could not be published is due again at once, and the attempt does not count.

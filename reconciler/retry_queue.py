@@ -20,7 +20,7 @@ from contracts.topology import partition_queue
 from reconciler import metrics
 from runtime.amqp.connection import UNREACHABLE, BrokerLink, Channel, loss_as_error
 from runtime.amqp.publisher import NotConfirmedError, Publisher
-from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
+from runtime.amqp.republishing import recorded_messages, recorded_transaction
 from runtime.amqp.topology import TopologyError, look_at_queue
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
@@ -245,7 +245,7 @@ class _Due:
     """Claimed transactions, by what is to be done with them."""
 
     ended: int
-    to_publish: list[RecordedTransaction]
+    to_publish: list[UUID]
     last_calls: list[UUID]
     """Those of them that are past their age."""
     to_expire: list[UUID]
@@ -309,7 +309,7 @@ class RetryQueue:
             if self._expiry.is_due(is_too_old=row["is_too_old"], last_calls=row["last_calls"]):
                 due.to_expire.append(row["id"])
                 continue
-            due.to_publish.append(recorded_transaction(row))
+            due.to_publish.append(row["id"])
             if row["is_too_old"]:
                 due.last_calls.append(row["id"])
         return due
@@ -332,8 +332,13 @@ class RetryQueue:
                 are_served,
             )
 
-    async def _republish(self, pending: Sequence[RecordedTransaction]) -> None:
-        """Publish queue by queue in id order; what is not confirmed is due again at once."""
+    async def _republish(self, transaction_ids: Sequence[UUID]) -> None:
+        """Publish queue by queue in id order; what is not confirmed is due again at once.
+
+        With a member of an atomic batch all of the batch is published.
+        """
+        rows = await self._pool.fetch(self._sql["read_pending"], transaction_ids)
+        pending = [recorded_transaction(row) for row in rows]
         unconfirmed = {transaction.id for transaction in pending}
         try:
             for message in recorded_messages(pending, self._partitions):

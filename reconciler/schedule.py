@@ -1,7 +1,7 @@
 """The reconciler's work, and which process does it.
 
-Sweep, publish again, rest; and check the books. One process among many leads: whoever's session
-holds one advisory lock.
+Sweep, publish again, rest; do what is due by the clock; and check the books. One process among many
+leads: whoever's session holds one advisory lock.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import Counter
 
 from reconciler import metrics
+from reconciler.clock import Clock
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
 from runtime.postgres.pool import connect
@@ -34,6 +35,9 @@ SILENCE_MAX_S: Final = 5.0
 that was stopped or cut off is followed by another within 10 s."""
 BUSY_INTERVAL_S: Final = 0.2
 """The pause between passes while there is more to publish than one pass may."""
+CLOCK_INTERVAL_S: Final = 0.5
+"""How often the database is asked what has expired or is due: it is told within two seconds, with
+time to spare for the commit."""
 LEAD_AGAIN_MAX_S: Final = 2.0
 DOUBTED_S: Final = 0.5
 """The pause of a leader that has not heard from the database for long: its next beat tells."""
@@ -170,7 +174,8 @@ def while_leading(step: Step, *, is_leader: Callable[[], bool]) -> Step:
 class Reconciler:
     """Finishes what got stuck: PENDING transactions past a threshold are published again.
 
-    Beside that it checks the integrity of what was posted. Both are done by the leader alone.
+    Beside that it does what is due by the clock, and checks the integrity of what was posted. All
+    of it is done by the leader alone.
     """
 
     def __init__(
@@ -178,6 +183,7 @@ class Reconciler:
         *,
         sweep: Sweep,
         retry_queue: RetryQueue,
+        clock: Clock,
         integrity: IntegrityCheck,
         leadership: Leadership,
         stale_after_s: float,
@@ -185,6 +191,7 @@ class Reconciler:
     ) -> None:
         self._sweep = sweep
         self._retry_queue = retry_queue
+        self._clock = clock
         self._integrity = integrity
         self._leadership = leadership
         self._stale_after_s = stale_after_s
@@ -202,10 +209,11 @@ class Reconciler:
         )
 
     async def run_once(self) -> ReconcileCounts:
-        """Sweep, then publish what is due; safe beside any other reconciler.
+        """Do what is due by the clock, sweep, then publish; safe beside any other reconciler.
 
         Raises what keeps the database or the broker from answering.
         """
+        await self._clock.run_once()
         swept = await self._sweep.run_once(older_than_s=self._stale_after_s)
         work = await self._retry_queue.run_once()
         return ReconcileCounts(
@@ -225,6 +233,7 @@ class Reconciler:
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._repeat(self._reconcile, "reconcile", metrics.FAILURES))
+            group.create_task(self._repeat(self._strike, "clock", metrics.CLOCK_FAILURES))
             group.create_task(
                 self._repeat(self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES)
             )
@@ -246,3 +255,11 @@ class Reconciler:
         async with self._passing:
             counts = await self.run_once()
         return min(self._interval_s, BUSY_INTERVAL_S) if counts.republished else self._interval_s
+
+    async def _strike(self) -> float:
+        """Do what is due by the clock, and announce at once what has become PENDING."""
+        counts = await self._clock.run_once()
+        if counts.woken:
+            async with self._passing:
+                await self._retry_queue.run_once()
+        return CLOCK_INTERVAL_S if counts.is_done else 0.0

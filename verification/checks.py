@@ -22,7 +22,9 @@ class Check(StrEnum):
     WALLET_VERSION = "wallet_version"
     """A wallet's version is the number of its entries."""
     WALLET_AVAILABLE = "wallet_available"
-    """No customer's wallet has less than nothing available."""
+    """No customer's wallet has less than nothing available, but for what a forced reversal took."""
+    HELD = "held"
+    """What is held of a wallet is what its open holds have left."""
     ENTRY_SEQUENCE = "entry_sequence"
     """A wallet's entries are numbered from 1 without a gap."""
     ENTRY_CHAIN = "entry_chain"
@@ -32,13 +34,23 @@ class Check(StrEnum):
     ENTRY_TRANSACTION = "entry_transaction"
     """Every entry is the leg of a COMPLETED or REVERSED transaction that names it."""
     ENTRY_CURRENCY = "entry_currency"
-    """A wallet's entries come from transactions in its currency."""
+    """A wallet's entries come from legs in its currency."""
     TRANSACTION_LEGS = "transaction_legs"
-    """A COMPLETED or REVERSED transaction has exactly its two legs."""
+    """A COMPLETED or REVERSED transaction has exactly its legs: two, a journal's, or none."""
     UNPOSTED_LEGS = "unposted_legs"
-    """A transaction in any other status names no entries."""
+    """A transaction in any other status names no entries; nor does the row of one without legs."""
+    JOURNAL_SUM = "journal_sum"
+    """A journal's legs sum to zero in each currency."""
     CURRENCY_SUM = "currency_sum"
     """All entries of a currency sum to zero."""
+    HOLD_AMOUNTS = "hold_amounts"
+    """A posted hold has its row, and what is captured of that is what its captures took."""
+    REVERSALS = "reversals"
+    """No more is reversed than there was, by the same legs; the whole exactly if REVERSED."""
+    ATOMIC_BATCHES = "atomic_batches"
+    """The members of an atomic batch end alike: all are posted, or all FAILED."""
+    SCHEDULED = "scheduled"
+    """A SCHEDULED transaction is on the schedule, for its own time, and not longer than that."""
     PENDING_AGE = "pending_age"
     """Nothing is PENDING longer than the limit."""
     EXCEPTIONAL_LIST = "exceptional_list"
@@ -132,9 +144,14 @@ def wallet_findings(row: Row) -> Iterator[Finding]:
     """Yield what is wrong with one wallet, given the sums of its entries (chain breaks apart)."""
     subject = f"wallet {row['wallet_id']}"
     entries, total = row["entries"], int(row["total"])
+    if row["held"] != row["on_hold"]:
+        detail = f"{row['held']} is held, its open holds have {int(row['on_hold'])} left"
+        yield Finding(Check.HELD, subject, detail)
     if row["first_sequence"] != 1 or row["last_sequence"] != entries:
         span = f"{row['first_sequence']} to {row['last_sequence']}"
         yield Finding(Check.ENTRY_SEQUENCE, subject, f"{entries} entries are numbered {span}")
+    if row["currency"] is None and entries == 0:
+        return
     if row["currency"] is None:
         yield Finding(Check.ENTRY_WALLET, subject, f"{entries} entries of a wallet that is not")
         return
@@ -144,7 +161,7 @@ def wallet_findings(row: Row) -> Iterator[Finding]:
     if row["version"] != entries:
         detail = f"the version is {row['version']}, the entries are {entries}"
         yield Finding(Check.WALLET_VERSION, subject, detail)
-    if row["kind"] == _CUSTOMER and row["available"] < 0:
+    if row["kind"] == _CUSTOMER and row["available"] + row["forced_overdraft"] < 0:
         detail = f"{int(row['available'])} is available"
         yield Finding(Check.WALLET_AVAILABLE, subject, detail)
 
@@ -169,6 +186,8 @@ def missing_leg_finding(row: Row) -> Finding:
         problem = "has no entry"
     elif row["found_transaction_id"] != row["id"]:
         problem = f"is an entry of transaction {row['found_transaction_id']}"
+    elif row["found_amount"] == row["amount"]:
+        problem = "is the entry of a like leg"
     else:
         problem = f"is an entry of {row['found_amount']}"
     return Finding(
@@ -204,9 +223,11 @@ def strange_currency_finding(row: Row) -> Finding:
 
 
 def unposted_finding(row: Row) -> Finding:
-    """Return the finding for a transaction that is not posted and names entries."""
+    """Return the finding for a transaction that names entries and may not."""
     return Finding(
-        Check.UNPOSTED_LEGS, f"transaction {row['id']}", f"it is {row['status']} and names entries"
+        Check.UNPOSTED_LEGS,
+        f"transaction {row['id']}",
+        f"it is a {row['type']}, {row['status']}, and names entries",
     )
 
 
@@ -215,7 +236,7 @@ def overdue_finding(row: Row) -> Finding:
     return Finding(
         Check.PENDING_AGE,
         f"transaction {row['id']}",
-        f"PENDING since {row['created_at'].isoformat()}",
+        f"PENDING since {row['since'].isoformat()}",
     )
 
 
@@ -236,6 +257,79 @@ def set_aside_finding(row: Row) -> Finding:
         f"dead letter {row['id']}",
         f"{row['reason']}: {row['detail']}",
     )
+
+
+def journal_finding(row: Row) -> Finding:
+    """Return the finding for a journal without legs, or whose legs do not sum to zero."""
+    subject = f"transaction {row['id']}"
+    if row["legs"] == 0:
+        return Finding(Check.TRANSACTION_LEGS, subject, "it has no legs")
+    detail = f"its legs sum to {int(row['total_amount'])} {row['currency']}"
+    return Finding(Check.JOURNAL_SUM, subject, detail)
+
+
+def hold_finding(row: Row) -> Finding:
+    """Return the finding for a hold that its transactions do not confirm."""
+    subject = f"hold {row['id']}"
+    if row["amount"] is None:
+        detail = f"there is no such hold; {int(row['taken'])} was captured of it"
+    elif not row["is_posted"]:
+        detail = "no COMPLETED transaction posted it"
+    elif (row["source_wallet_id"], row["posted_amount"]) != (row["wallet_id"], row["amount"]):
+        detail = (
+            f"it holds {row['amount']} of wallet {row['wallet_id']}, its transaction "
+            f"{row['posted_amount']} of wallet {row['source_wallet_id']}"
+        )
+    else:
+        detail = (
+            f"{row['status']}: of {row['amount']} {row['captured']} is captured and "
+            f"{row['remaining']} left; its captures took {int(row['taken'])}"
+        )
+    return Finding(Check.HOLD_AMOUNTS, subject, detail)
+
+
+def reversal_finding(row: Row) -> Finding:
+    """Return the finding for a transaction of which not that is reversed which its status says."""
+    subject = f"transaction {row['id']}"
+    if row["status"] is None:
+        return Finding(Check.REVERSALS, subject, "it is reversed and does not exist")
+    what = "a journal" if row["amount"] is None else str(row["amount"])
+    detail = (
+        f"it is {row['status']}; {row['reversals']} reversals of {what} "
+        f"came to {int(row['reversed_amount'])}"
+    )
+    return Finding(Check.REVERSALS, subject, detail)
+
+
+def unturned_finding(row: Row) -> Finding:
+    """Return the finding for a reversal that moved other money than it reverses."""
+    return Finding(
+        Check.REVERSALS,
+        f"transaction {row['id']}",
+        f"its legs are not those of {row['reverses']} the other way round",
+    )
+
+
+def batch_finding(row: Row) -> Finding:
+    """Return the finding for an atomic batch that was posted in part."""
+    return Finding(
+        Check.ATOMIC_BATCHES,
+        f"batch {row['batch_id']}",
+        f"of {row['members']} members {row['posted']} are posted and {row['failed']} FAILED",
+    )
+
+
+def schedule_finding(row: Row) -> Finding:
+    """Return the finding for a SCHEDULED transaction and the schedule that disagree."""
+    if not row["is_scheduled"]:
+        detail = "it is on the schedule and not SCHEDULED"
+    elif row["listed_at"] is None:
+        detail = "it is SCHEDULED and not on the schedule for its time"
+    elif row["listed_at"] != row["execute_at"]:
+        detail = "it is on the schedule for another time than its own"
+    else:
+        detail = f"it is SCHEDULED still, for {row['listed_at'].isoformat()}"
+    return Finding(Check.SCHEDULED, f"transaction {row['id']}", detail)
 
 
 def currency_findings(totals: Mapping[str, int]) -> Iterator[Finding]:
@@ -270,7 +364,9 @@ def leg_findings(row: Row) -> Iterator[Finding]:
 def touched_wallet_findings(row: Row) -> Iterator[Finding]:
     """Yield what is wrong with the wallet of a leg, its last entry beside it."""
     yield from wallet_findings(row)
-    if row["currency"] is not None and row["currency"] != row["transaction_currency"]:
+    if None not in (row["currency"], row["transaction_currency"]) and (
+        row["currency"] != row["transaction_currency"]
+    ):
         yield strange_currency_finding(row)
     if row["is_last_stray"]:
         yield stray_entry_finding(
@@ -288,5 +384,5 @@ def status_findings(row: Row) -> Iterator[Finding]:
     """Yield what is wrong with a transaction by itself."""
     if row["status"] in RARE_STATUSES and row["listed_status"] is None:
         yield exceptional_finding(row)
-    if row["status"] not in POSTED_STATUSES and row["names_entries"]:
+    if row["is_naming_entries"]:
         yield unposted_finding(row)

@@ -22,14 +22,17 @@ SELECT
     ) AS transactions;
 
 -- name: walk_wallets
--- A row a wallet beside the sums of its entries, either of which may be missing. Arithmetic is
--- numeric, so that a balance near the end of 64 bits is found and not an error.
+-- A row a wallet beside the sums of its entries and of its open holds, each of which may be missing.
+-- Arithmetic is numeric, so that a balance near the end of 64 bits is found and not an error.
 SELECT
-    coalesce(w.id, e.wallet_id) AS wallet_id,
+    coalesce(w.id, e.wallet_id, h.wallet_id) AS wallet_id,
     w.currency,
     w.kind::text AS kind,
     w.balance,
     w.balance::numeric - w.held + w.overdraft_limit AS available,
+    w.forced_overdraft,
+    coalesce(w.held, 0) AS held,
+    coalesce(h.on_hold, 0) AS on_hold,
     w.version,
     coalesce(e.entries, 0) AS entries,
     coalesce(e.total, 0) AS total,
@@ -54,7 +57,10 @@ FULL JOIN (
         FROM entries
     ) AS line
     GROUP BY line.wallet_id
-) AS e ON e.wallet_id = w.id;
+) AS e ON e.wallet_id = w.id
+FULL JOIN (
+    SELECT wallet_id, sum(remaining) AS on_hold FROM holds WHERE status = 'OPEN' GROUP BY wallet_id
+) AS h ON h.wallet_id = w.id;
 
 -- name: list_chain_breaks
 -- The entries of one wallet whose balance does not follow from the one before.
@@ -71,28 +77,37 @@ ORDER BY line.sequence
 LIMIT $2;
 
 -- name: count_transactions
--- How many there are in each status; how many not posted name entries; how many wait too long.
+-- How many there are of each status and type; of how many the row has no amount; how many name
+-- entries that may not, since they are not posted or their legs do not stand on the row; how many
+-- wait too long.
 SELECT
     t.status::text AS status,
+    t.type::text AS type,
     count(*) AS transactions,
+    count(*) - count(t.amount) AS without_amount,
     count(*) FILTER (
-        WHERE t.status NOT IN ('COMPLETED', 'REVERSED')
-        AND (t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL)
+        WHERE (t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL)
+        AND (
+            t.status NOT IN ('COMPLETED', 'REVERSED') OR t.type IN ('hold', 'release', 'journal')
+        )
     ) AS unposted_with_entries,
     count(*) FILTER (
-        WHERE t.status = 'PENDING' AND t.created_at < now() - make_interval(secs => $1)
+        WHERE t.status = 'PENDING'
+        AND pending_since(t.id, t.created_at, t.has_terms) < now() - make_interval(secs => $1)
     ) AS overdue
 FROM transactions AS t
-GROUP BY t.status;
+GROUP BY t.status, t.type;
 
 -- name: match_entries
--- Each entry beside its transaction. An entry is matched when a posted transaction names it as the
--- leg that it is. A leg names one entry and an entry one transaction; so if as many entries match
--- as there are legs and as there are entries, none is missing and none is too many.
+-- Each entry beside its transaction. An entry is matched when a posted transaction's row names it as
+-- the leg that it is. A leg names one entry and an entry one transaction; so if as many entries match
+-- (here and in `match_legs`) as there are legs and as there are entries, none is missing and none is
+-- too many.
 SELECT
     count(*) AS entries,
     count(*) FILTER (
         WHERE t.status IN ('COMPLETED', 'REVERSED')
+        AND t.type NOT IN ('hold', 'release', 'journal')
         AND (
             (
                 e.wallet_id = t.source_wallet_id
@@ -111,24 +126,54 @@ FROM entries AS e
 LEFT JOIN transactions AS t ON t.id = e.transaction_id
 LEFT JOIN wallets AS w ON w.id = e.wallet_id;
 
--- name: list_missing_legs
--- Legs that posted transactions name and whose entries are missing or different.
+-- name: count_legs
+-- The legs that stand apart from their transactions' rows: how many are posted, of those in another
+-- currency than their wallet, and how many name an entry without being posted.
 SELECT
-    leg.id, leg.side, leg.wallet_id, leg.sequence, leg.amount,
+    count(*) FILTER (WHERE l.is_posted) AS posted,
+    count(*) FILTER (WHERE l.is_posted AND w.currency <> l.currency) AS strangers,
+    count(*) FILTER (WHERE l.sequence IS NOT NULL AND NOT l.is_posted) AS unposted_with_entries
+FROM (
+    SELECT
+        leg.wallet_id, leg.currency, leg.sequence,
+        coalesce(t.status IN ('COMPLETED', 'REVERSED'), false) AS is_posted
+    FROM transaction_legs AS leg
+    LEFT JOIN transactions AS t ON t.id = leg.transaction_id
+) AS l
+LEFT JOIN wallets AS w ON w.id = l.wallet_id;
+
+-- name: match_legs
+-- The entries that those name as the legs that they are. Each counts once, however many name it.
+SELECT count(*)
+FROM (
+    SELECT DISTINCT l.transaction_id, l.wallet_id, l.sequence, l.amount
+    FROM transaction_legs AS l
+    INNER JOIN transactions AS t ON t.id = l.transaction_id
+    WHERE
+        t.status IN ('COMPLETED', 'REVERSED')
+        AND (t.type = 'journal' OR (t.type = 'reversal' AND t.amount IS NULL))
+) AS leg
+INNER JOIN entries AS e
+    ON e.wallet_id = leg.wallet_id AND e.sequence = leg.sequence
+    AND e.transaction_id = leg.transaction_id AND e.amount = leg.amount;
+
+-- name: list_missing_legs
+-- Legs that posted transactions name and whose entries are missing or different, or are those of a
+-- like leg already.
+SELECT
+    leg.transaction_id AS id, leg.side, leg.wallet_id, leg.sequence, leg.amount,
     e.transaction_id AS found_transaction_id, e.amount AS found_amount
 FROM (
     SELECT
-        id, 'source' AS side, source_wallet_id AS wallet_id, source_sequence AS sequence,
-        -amount AS amount
-    FROM transactions
-    WHERE status IN ('COMPLETED', 'REVERSED')
-    UNION ALL
-    SELECT id, 'destination', destination_wallet_id, destination_sequence, amount
-    FROM transactions
-    WHERE status IN ('COMPLETED', 'REVERSED')
+        *,
+        row_number() OVER (PARTITION BY transaction_id, wallet_id, sequence, amount) AS likes
+    FROM posted_legs
 ) AS leg
 LEFT JOIN entries AS e ON e.wallet_id = leg.wallet_id AND e.sequence = leg.sequence
-WHERE e.transaction_id IS DISTINCT FROM leg.id OR e.amount IS DISTINCT FROM leg.amount
+WHERE
+    e.transaction_id IS DISTINCT FROM leg.transaction_id
+    OR e.amount IS DISTINCT FROM leg.amount
+    OR leg.likes > 1
 LIMIT $1;
 
 -- name: list_stray_entries
@@ -136,48 +181,216 @@ LIMIT $1;
 SELECT e.wallet_id, e.sequence, e.transaction_id, e.amount, t.status::text AS status
 FROM entries AS e
 LEFT JOIN transactions AS t ON t.id = e.transaction_id
-WHERE
-    t.id IS NULL
-    OR t.status NOT IN ('COMPLETED', 'REVERSED')
-    OR NOT coalesce(
-        (
-            e.wallet_id = t.source_wallet_id
-            AND e.sequence = t.source_sequence
-            AND e.amount = -t.amount
-        )
-        OR (
-            e.wallet_id = t.destination_wallet_id
-            AND e.sequence = t.destination_sequence
-            AND e.amount = t.amount
-        ),
-        false
-    )
+LEFT JOIN posted_legs AS leg
+    ON leg.transaction_id = e.transaction_id AND leg.wallet_id = e.wallet_id
+    AND leg.sequence = e.sequence AND leg.amount = e.amount
+WHERE leg.transaction_id IS NULL
 LIMIT $1;
 
 -- name: list_strange_currencies
--- Entries whose transaction is in another currency than their wallet.
-SELECT e.wallet_id, e.sequence, e.transaction_id, w.currency, t.currency AS transaction_currency
-FROM entries AS e
-INNER JOIN transactions AS t ON t.id = e.transaction_id
-INNER JOIN wallets AS w ON w.id = e.wallet_id
-WHERE w.currency <> t.currency
+-- Legs in another currency than their wallet.
+SELECT
+    leg.wallet_id, leg.sequence, leg.transaction_id, w.currency,
+    leg.currency AS transaction_currency
+FROM posted_legs AS leg
+INNER JOIN wallets AS w ON w.id = leg.wallet_id
+WHERE w.currency <> leg.currency
+LIMIT $1;
+
+-- name: list_wrong_journals
+-- Journals, and reversals of them, that have no legs, or whose legs do not sum to zero in a currency.
+SELECT
+    t.id, l.currency, count(l.transaction_id) AS legs, sum(l.amount) AS total_amount,
+    count(*) OVER () AS total
+FROM transactions AS t
+LEFT JOIN transaction_legs AS l ON l.transaction_id = t.id
+WHERE
+    t.status IN ('COMPLETED', 'REVERSED')
+    AND (t.type = 'journal' OR (t.type = 'reversal' AND t.amount IS NULL))
+GROUP BY t.id, l.currency
+HAVING count(l.transaction_id) = 0 OR sum(l.amount) <> 0
 LIMIT $1;
 
 -- name: list_unposted_with_entries
--- Transactions that are not posted and name entries.
-SELECT t.id, t.status::text AS status
+-- Transactions that name entries and may not: they are not posted, or their legs do not stand on
+-- their rows.
+SELECT t.id, t.status::text AS status, t.type::text AS type
 FROM transactions AS t
 WHERE
-    t.status NOT IN ('COMPLETED', 'REVERSED')
-    AND (t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL)
+    (t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL)
+    AND (t.status NOT IN ('COMPLETED', 'REVERSED') OR t.type IN ('hold', 'release', 'journal'))
+UNION ALL
+SELECT l.transaction_id, t.status::text, t.type::text
+FROM transaction_legs AS l
+LEFT JOIN transactions AS t ON t.id = l.transaction_id
+WHERE
+    l.sequence IS NOT NULL AND coalesce(t.status NOT IN ('COMPLETED', 'REVERSED'), true)
 LIMIT $1;
 
 -- name: list_overdue
 -- Transactions that wait longer than they should.
-SELECT t.id, t.created_at
+SELECT t.id, pending_since(t.id, t.created_at, t.has_terms) AS since
 FROM transactions AS t
-WHERE t.status = 'PENDING' AND t.created_at < now() - make_interval(secs => $1)
+WHERE
+    t.status = 'PENDING'
+    AND pending_since(t.id, t.created_at, t.has_terms) < now() - make_interval(secs => $1)
 LIMIT $2;
+
+-- name: count_scheduled
+-- The schedule, and how much of it the transactions confirm.
+SELECT
+    count(*) AS listed,
+    count(*) FILTER (
+        WHERE t.status = 'SCHEDULED' AND terms.execute_at = s.execute_at
+        AND s.execute_at > now() - make_interval(secs => $1)
+    ) AS confirmed
+FROM scheduled_transactions AS s
+LEFT JOIN transactions AS t ON t.id = s.transaction_id
+LEFT JOIN transaction_terms AS terms ON terms.transaction_id = s.transaction_id;
+
+-- name: list_wrong_schedules
+-- Where the schedule and the transactions disagree, or what should have been PENDING long ago.
+SELECT
+    coalesce(t.id, s.transaction_id) AS id, t.id IS NOT NULL AS is_scheduled,
+    s.execute_at AS listed_at, terms.execute_at, count(*) OVER () AS total
+FROM (SELECT id FROM transactions WHERE status = 'SCHEDULED') AS t
+FULL JOIN scheduled_transactions AS s ON s.transaction_id = t.id
+LEFT JOIN transaction_terms AS terms ON terms.transaction_id = t.id
+WHERE
+    t.id IS NULL
+    OR s.execute_at IS DISTINCT FROM terms.execute_at
+    OR s.execute_at <= now() - make_interval(secs => $1)
+LIMIT $2;
+
+-- name: count_holds
+-- The holds, how many captures they have, and how many are right: each belongs to a COMPLETED
+-- transaction of the same amount and wallet, and what is captured of it is what its captures took.
+SELECT
+    count(*) AS holds,
+    coalesce(sum(c.captures), 0)::bigint AS captures,
+    count(*) FILTER (
+        WHERE t.type = 'hold' AND t.status = 'COMPLETED'
+        AND t.source_wallet_id = h.wallet_id AND t.amount = h.amount
+        AND h.captured = coalesce(c.captured, 0)
+        AND h.captured::numeric + h.remaining <= h.amount
+        AND (h.status = 'OPEN') = (h.remaining > 0)
+    ) AS confirmed
+FROM holds AS h
+LEFT JOIN transactions AS t ON t.id = h.transaction_id
+LEFT JOIN (
+    SELECT terms.hold_id, count(*) AS captures, sum(capture.amount) AS captured
+    FROM transaction_terms AS terms
+    INNER JOIN transactions AS capture ON capture.id = terms.transaction_id
+    WHERE
+        terms.hold_id IS NOT NULL
+        AND capture.type = 'capture' AND capture.status IN ('COMPLETED', 'REVERSED')
+    GROUP BY terms.hold_id
+) AS c ON c.hold_id = h.transaction_id;
+
+-- name: list_wrong_holds
+-- Those that are not right, transactions without their hold, and captures of none.
+SELECT
+    coalesce(h.transaction_id, t.id, c.hold_id) AS id, h.wallet_id, h.amount, h.captured,
+    h.remaining, h.status::text AS status, t.id IS NOT NULL AS is_posted, t.source_wallet_id,
+    t.amount AS posted_amount, coalesce(c.captured, 0) AS taken, count(*) OVER () AS total
+FROM holds AS h
+FULL JOIN (
+    SELECT id, source_wallet_id, amount FROM transactions
+    WHERE type = 'hold' AND status = 'COMPLETED'
+) AS t ON t.id = h.transaction_id
+FULL JOIN (
+    SELECT terms.hold_id, sum(capture.amount) AS captured
+    FROM transactions AS capture
+    LEFT JOIN transaction_terms AS terms ON terms.transaction_id = capture.id
+    WHERE capture.type = 'capture' AND capture.status IN ('COMPLETED', 'REVERSED')
+    GROUP BY terms.hold_id
+) AS c ON c.hold_id = coalesce(h.transaction_id, t.id)
+WHERE NOT coalesce(
+    t.source_wallet_id = h.wallet_id AND t.amount = h.amount
+    AND h.captured = coalesce(c.captured, 0)
+    AND h.captured::numeric + h.remaining <= h.amount
+    AND (h.status = 'OPEN') = (h.remaining > 0),
+    false
+)
+LIMIT $1;
+
+-- name: list_wrong_reversals
+-- Transactions of which more was reversed than there was, or which are not REVERSED exactly when the
+-- whole is. What has no amount, a journal, is reversed once and as a whole. The list of rare states
+-- is checked by itself.
+SELECT
+    coalesce(r.reverses, x.transaction_id) AS id, o.status::text AS status, o.amount,
+    coalesce(r.reversals, 0) AS reversals, coalesce(r.amount, 0) AS reversed_amount,
+    count(*) OVER () AS total
+FROM (
+    SELECT reverses, count(*) AS reversals, count(amount) AS in_part, sum(amount) AS amount
+    FROM transactions
+    WHERE reverses IS NOT NULL AND status = 'COMPLETED'
+    GROUP BY reverses
+) AS r
+FULL JOIN (
+    SELECT transaction_id FROM exceptional_transactions WHERE status = 'REVERSED'
+) AS x ON x.transaction_id = r.reverses
+LEFT JOIN transactions AS o ON o.id = coalesce(r.reverses, x.transaction_id)
+WHERE NOT coalesce(
+    CASE
+        WHEN o.amount IS NULL THEN
+            o.status = 'REVERSED' AND r.reversals = 1 AND r.in_part = 0
+        WHEN coalesce(r.in_part < r.reversals, false) THEN false
+        WHEN coalesce(r.amount, 0) = o.amount THEN o.status = 'REVERSED'
+        ELSE o.status = 'COMPLETED' AND r.amount < o.amount
+    END,
+    false
+)
+LIMIT $1;
+
+-- name: list_unturned_reversals
+-- Reversals whose legs are not those of what they reverse the other way round.
+SELECT wrong.id, wrong.reverses, count(*) OVER () AS total
+FROM (
+    SELECT r.id, r.reverses
+    FROM transactions AS r
+    INNER JOIN transactions AS o ON o.id = r.reverses
+    WHERE
+        r.reverses IS NOT NULL AND r.status = 'COMPLETED' AND r.amount IS NOT NULL
+        AND (
+            r.source_wallet_id IS DISTINCT FROM o.destination_wallet_id
+            OR r.destination_wallet_id IS DISTINCT FROM o.source_wallet_id
+        )
+    UNION
+    SELECT line.id, line.reverses
+    FROM (
+        SELECT r.id, r.reverses, l.wallet_id, l.currency, l.amount
+        FROM transactions AS r
+        INNER JOIN transaction_legs AS l ON l.transaction_id = r.id
+        WHERE r.reverses IS NOT NULL AND r.status = 'COMPLETED' AND r.amount IS NULL
+        UNION ALL
+        SELECT r.id, r.reverses, l.wallet_id, l.currency, l.amount
+        FROM transactions AS r
+        INNER JOIN transaction_legs AS l ON l.transaction_id = r.reverses
+        WHERE r.reverses IS NOT NULL AND r.status = 'COMPLETED' AND r.amount IS NULL
+    ) AS line
+    GROUP BY line.id, line.reverses, line.wallet_id, line.currency
+    HAVING sum(line.amount) <> 0
+) AS wrong
+LIMIT $1;
+
+-- name: list_broken_batches
+-- Atomic batches of which some members are posted or refused, and not all of them alike.
+SELECT
+    b.batch_id, b.members, b.posted, b.failed, count(*) OVER () AS total
+FROM (
+    SELECT
+        terms.batch_id, count(*) AS members,
+        count(*) FILTER (WHERE t.status IN ('COMPLETED', 'REVERSED')) AS posted,
+        count(*) FILTER (WHERE t.status = 'FAILED') AS failed
+    FROM transaction_terms AS terms
+    LEFT JOIN transactions AS t ON t.id = terms.transaction_id
+    WHERE terms.batch_id IS NOT NULL
+    GROUP BY terms.batch_id
+) AS b
+WHERE b.posted + b.failed > 0 AND b.posted < b.members AND b.failed < b.members
+LIMIT $1;
 
 -- name: count_exceptional
 -- The list of rare states, and how much of it the transactions confirm.
@@ -217,14 +430,12 @@ LIMIT $2;
 -- before, or follows an entry that is nobody's leg. The entry before is looked up only where it is
 -- not among these legs itself.
 WITH legs AS MATERIALIZED (
-    SELECT t.id, leg.side, leg.wallet_id, leg.sequence, leg.amount
+    SELECT
+        leg.transaction_id AS id, leg.side, leg.wallet_id, leg.sequence, leg.amount
     FROM unnest($1::uuid[]) AS wanted (id)
-    INNER JOIN transactions AS t ON t.id = wanted.id
     CROSS JOIN LATERAL (
-        VALUES ('source', t.source_wallet_id, t.source_sequence, -t.amount),
-        ('destination', t.destination_wallet_id, t.destination_sequence, t.amount)
-    ) AS leg (side, wallet_id, sequence, amount)
-    WHERE t.status IN ('COMPLETED', 'REVERSED')
+        SELECT one.* FROM posted_legs AS one WHERE one.transaction_id = wanted.id OFFSET 0
+    ) AS leg
 ),
 
 lines AS MATERIALIZED (
@@ -246,19 +457,11 @@ chained AS (
             WHEN line.known_sequence = line.sequence - 1 THEN line.known_balance
             ELSE before.balance_after
         END::numeric AS balance_before,
-        before.transaction_id IS NOT NULL AND NOT coalesce(
-            p.status IN ('COMPLETED', 'REVERSED')
-            AND (
-                (
-                    line.wallet_id = p.source_wallet_id
-                    AND line.sequence - 1 = p.source_sequence
-                )
-                OR (
-                    line.wallet_id = p.destination_wallet_id
-                    AND line.sequence - 1 = p.destination_sequence
-                )
-            ),
-            false
+        before.transaction_id IS NOT NULL AND NOT EXISTS (
+            SELECT FROM posted_legs AS leg
+            WHERE
+                leg.transaction_id = before.transaction_id
+                AND leg.wallet_id = line.wallet_id AND leg.sequence = line.sequence - 1
         ) AS is_before_stray
     FROM lines AS line
     LEFT JOIN LATERAL (
@@ -286,41 +489,50 @@ LIMIT $2;
 
 -- name: list_wrong_wallets
 -- For the transactions $1: wallets of their legs that are missing, in another currency, or not what
--- their last entry says; and last entries that are nobody's leg.
+-- their last entry and their open holds say; and last entries that are nobody's leg.
 WITH touched AS MATERIALIZED (
-    SELECT DISTINCT ON (leg.wallet_id, t.currency)
-        leg.wallet_id, leg.sequence, t.id AS transaction_id, t.currency AS transaction_currency
+    SELECT DISTINCT ON (leg.wallet_id, leg.currency)
+        leg.wallet_id, leg.sequence, leg.transaction_id, leg.currency AS transaction_currency,
+        leg.has_terms
     FROM unnest($1::uuid[]) AS wanted (id)
     INNER JOIN transactions AS t ON t.id = wanted.id
     CROSS JOIN LATERAL (
-        VALUES (t.source_wallet_id, t.source_sequence),
-        (t.destination_wallet_id, t.destination_sequence)
-    ) AS leg (wallet_id, sequence)
-    WHERE t.status IN ('COMPLETED', 'REVERSED') AND leg.sequence IS NOT NULL
-    ORDER BY leg.wallet_id, t.currency, leg.sequence
+        SELECT one.wallet_id, one.sequence, one.transaction_id, one.currency, t.has_terms
+        FROM posted_legs AS one
+        WHERE one.transaction_id = t.id AND one.sequence IS NOT NULL
+        UNION ALL
+        -- A hold and a release have no legs.
+        SELECT t.source_wallet_id, NULL, t.id, t.currency, t.has_terms
+        WHERE
+            t.type IN ('hold', 'release') AND t.status = 'COMPLETED'
+            AND t.source_wallet_id IS NOT NULL
+        OFFSET 0
+    ) AS leg
+    ORDER BY leg.wallet_id, leg.currency, leg.has_terms NULLS LAST, leg.sequence
 ),
 
 seen AS (
     SELECT
         touched.*, w.currency, w.kind::text AS kind, w.balance, w.version,
-        w.balance::numeric - w.held + w.overdraft_limit AS available,
+        w.balance::numeric - w.held + w.overdraft_limit AS available, w.forced_overdraft,
+        coalesce(w.held, 0) AS held,
+        -- Looked up where a hold may be: what leaves none behind has terms or meets one.
+        CASE
+            WHEN w.held <> 0 OR touched.has_terms THEN (
+                SELECT coalesce(sum(h.remaining), 0) FROM holds AS h
+                WHERE h.wallet_id = touched.wallet_id AND h.status = 'OPEN'
+            )
+            ELSE 0
+        END AS on_hold,
         coalesce(newest.sequence, 0) AS entries, coalesce(newest.balance_after, 0) AS total,
         1 AS first_sequence, coalesce(newest.sequence, 0) AS last_sequence,
         newest.transaction_id AS last_transaction_id, newest.amount AS last_amount,
         p.status::text AS last_status,
-        newest.transaction_id IS NOT NULL AND NOT coalesce(
-            p.status IN ('COMPLETED', 'REVERSED')
-            AND (
-                (
-                    touched.wallet_id = p.source_wallet_id
-                    AND newest.sequence = p.source_sequence
-                )
-                OR (
-                    touched.wallet_id = p.destination_wallet_id
-                    AND newest.sequence = p.destination_sequence
-                )
-            ),
-            false
+        newest.transaction_id IS NOT NULL AND NOT EXISTS (
+            SELECT FROM posted_legs AS leg
+            WHERE
+                leg.transaction_id = newest.transaction_id
+                AND leg.wallet_id = touched.wallet_id AND leg.sequence = newest.sequence
         ) AS is_last_stray
     FROM touched
     LEFT JOIN wallets AS w ON w.id = touched.wallet_id
@@ -336,21 +548,35 @@ seen AS (
 
 SELECT * FROM seen
 WHERE
-    currency IS DISTINCT FROM transaction_currency
+    currency IS NULL
+    OR currency <> transaction_currency
     OR balance <> total
     OR version <> entries
-    OR (kind = 'customer' AND available < 0)
+    OR held <> on_hold
+    OR (kind = 'customer' AND available + forced_overdraft < 0)
     OR is_last_stray
 ORDER BY wallet_id
 LIMIT $2;
 
 -- name: list_wrong_statuses
--- For the transactions $1: those that are not posted and name entries, and those in a rare state
--- that are not listed so.
+-- For the transactions $1: those that name entries and may not, and those in a rare state that are
+-- not listed so.
 WITH seen AS (
     SELECT
-        t.id, t.status::text AS status, x.status::text AS listed_status,
-        t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL AS names_entries
+        t.id, t.status::text AS status, t.type::text AS type, x.status::text AS listed_status,
+        CASE
+            WHEN t.status NOT IN ('COMPLETED', 'REVERSED') THEN
+                t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL
+                OR (
+                    t.has_terms AND EXISTS (
+                        SELECT FROM transaction_legs AS leg
+                        WHERE leg.transaction_id = t.id AND leg.sequence IS NOT NULL
+                    )
+                )
+            WHEN t.type IN ('hold', 'release', 'journal') THEN
+                t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL
+            ELSE false
+        END AS is_naming_entries
     FROM unnest($1::uuid[]) AS wanted (id)
     INNER JOIN transactions AS t ON t.id = wanted.id
     LEFT JOIN LATERAL (
@@ -367,7 +593,162 @@ WITH seen AS (
 
 SELECT * FROM seen
 WHERE
-    (status NOT IN ('COMPLETED', 'REVERSED') AND names_entries)
+    is_naming_entries
     OR (status IN ('FAILED', 'QUARANTINED', 'REVERSED') AND listed_status IS NULL)
 ORDER BY id
+LIMIT $2;
+
+-- name: list_with_terms
+-- Of the transactions $1 those with terms, or reversed: all others can break nothing more.
+SELECT t.id
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN transactions AS t ON t.id = wanted.id
+WHERE t.has_terms OR t.status = 'REVERSED' OR t.type NOT IN ('deposit', 'withdrawal', 'transfer');
+
+-- name: list_wrong_journals_among
+-- For the transactions $1: journals, and reversals of them, that have no legs, or whose legs do not
+-- sum to zero in a currency.
+SELECT t.id, l.currency, count(l.transaction_id) AS legs, sum(l.amount) AS total_amount
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN transactions AS t ON t.id = wanted.id
+LEFT JOIN transaction_legs AS l ON l.transaction_id = t.id
+WHERE
+    t.status IN ('COMPLETED', 'REVERSED')
+    AND (t.type = 'journal' OR (t.type = 'reversal' AND t.amount IS NULL))
+GROUP BY t.id, l.currency
+HAVING count(l.transaction_id) = 0 OR sum(l.amount) <> 0
+LIMIT $2;
+
+-- name: list_wrong_holds_among
+-- For the transactions $1: the holds that they are, capture or release, where those are not right.
+WITH named AS MATERIALIZED (
+    SELECT DISTINCT CASE WHEN t.type = 'hold' THEN t.id ELSE terms.hold_id END AS id
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transactions AS t ON t.id = wanted.id
+    LEFT JOIN transaction_terms AS terms ON terms.transaction_id = t.id
+    WHERE
+        t.type IN ('hold', 'capture', 'release') AND t.status IN ('COMPLETED', 'REVERSED')
+)
+
+SELECT
+    named.id, h.wallet_id, h.amount, h.captured, h.remaining, h.status::text AS status,
+    t.id IS NOT NULL AS is_posted, t.source_wallet_id, t.amount AS posted_amount,
+    coalesce(c.captured, 0) AS taken
+FROM named
+LEFT JOIN holds AS h ON h.transaction_id = named.id
+LEFT JOIN transactions AS t
+    ON t.id = named.id AND t.type = 'hold' AND t.status = 'COMPLETED'
+LEFT JOIN LATERAL (
+    SELECT sum(capture.amount) AS captured
+    FROM transaction_terms AS terms
+    INNER JOIN transactions AS capture ON capture.id = terms.transaction_id
+    WHERE
+        terms.hold_id = named.id
+        AND capture.type = 'capture' AND capture.status IN ('COMPLETED', 'REVERSED')
+) AS c ON true
+WHERE NOT coalesce(
+    t.source_wallet_id = h.wallet_id AND t.amount = h.amount
+    AND h.captured = coalesce(c.captured, 0)
+    AND h.captured::numeric + h.remaining <= h.amount
+    AND (h.status = 'OPEN') = (h.remaining > 0),
+    false
+)
+LIMIT $2;
+
+-- name: list_wrong_reversals_among
+-- For the transactions $1: what they reverse, and those that are REVERSED, where not exactly that
+-- and no more was reversed.
+WITH named AS MATERIALIZED (
+    SELECT DISTINCT coalesce(t.reverses, t.id) AS id
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transactions AS t ON t.id = wanted.id
+    WHERE (t.reverses IS NOT NULL AND t.status = 'COMPLETED') OR t.status = 'REVERSED'
+)
+
+SELECT
+    named.id, o.status::text AS status, o.amount, r.reversals,
+    coalesce(r.amount, 0) AS reversed_amount
+FROM named
+LEFT JOIN transactions AS o ON o.id = named.id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS reversals, count(amount) AS in_part, sum(amount) AS amount
+    FROM transactions
+    WHERE reverses = named.id AND status = 'COMPLETED'
+) AS r
+WHERE NOT coalesce(
+    CASE
+        WHEN o.amount IS NULL THEN
+            o.status = 'REVERSED' AND r.reversals = 1 AND r.in_part = 0
+        WHEN r.in_part < r.reversals THEN false
+        WHEN coalesce(r.amount, 0) = o.amount THEN o.status = 'REVERSED'
+        ELSE o.status = 'COMPLETED' AND r.amount < o.amount
+    END,
+    false
+)
+LIMIT $2;
+
+-- name: list_unturned_reversals_among
+-- For the transactions $1: reversals whose legs are not those of what they reverse the other way
+-- round.
+SELECT DISTINCT line.id, line.reverses
+FROM (
+    SELECT r.id, r.reverses, leg.wallet_id, leg.currency, sum(leg.amount) AS amount
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transactions AS r ON r.id = wanted.id
+    CROSS JOIN LATERAL (
+        SELECT l.wallet_id, l.currency, l.amount FROM transaction_legs AS l
+        WHERE l.transaction_id = r.id AND r.amount IS NULL
+        UNION ALL
+        SELECT l.wallet_id, l.currency, l.amount FROM transaction_legs AS l
+        WHERE l.transaction_id = r.reverses AND r.amount IS NULL
+        UNION ALL
+        -- Of a part only the wallets say what it turns round.
+        SELECT w.id, NULL, 1
+        FROM transactions AS o
+        CROSS JOIN LATERAL (
+            VALUES (r.source_wallet_id, o.destination_wallet_id),
+            (r.destination_wallet_id, o.source_wallet_id)
+        ) AS w (id, wanted_id)
+        WHERE
+            o.id = r.reverses AND r.amount IS NOT NULL AND w.id IS DISTINCT FROM w.wanted_id
+    ) AS leg
+    WHERE r.reverses IS NOT NULL AND r.status = 'COMPLETED'
+    GROUP BY r.id, r.reverses, leg.wallet_id, leg.currency
+) AS line
+WHERE line.amount <> 0
+LIMIT $2;
+
+-- name: list_broken_batches_among
+-- For the transactions $1: their atomic batches, where some members are posted or refused, and not
+-- all of them alike.
+WITH named AS MATERIALIZED (
+    SELECT DISTINCT terms.batch_id
+    FROM unnest($1::uuid[]) AS wanted (id)
+    INNER JOIN transaction_terms AS terms ON terms.transaction_id = wanted.id
+    WHERE terms.batch_id IS NOT NULL
+)
+
+SELECT named.batch_id, b.members, b.posted, b.failed
+FROM named
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS members,
+        count(*) FILTER (WHERE t.status IN ('COMPLETED', 'REVERSED')) AS posted,
+        count(*) FILTER (WHERE t.status = 'FAILED') AS failed
+    FROM transaction_terms AS terms
+    LEFT JOIN transactions AS t ON t.id = terms.transaction_id
+    WHERE terms.batch_id = named.batch_id
+) AS b
+WHERE b.posted + b.failed > 0 AND b.posted < b.members AND b.failed < b.members
+LIMIT $2;
+
+-- name: list_wrong_schedules_among
+-- For the transactions $1: those that are SCHEDULED and not on the schedule for their time.
+SELECT t.id, true AS is_scheduled, s.execute_at AS listed_at, terms.execute_at
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN transactions AS t ON t.id = wanted.id
+LEFT JOIN transaction_terms AS terms ON terms.transaction_id = t.id
+LEFT JOIN scheduled_transactions AS s
+    ON s.execute_at = terms.execute_at AND s.transaction_id = t.id
+WHERE t.status = 'SCHEDULED' AND s.transaction_id IS NULL
 LIMIT $2;

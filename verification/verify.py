@@ -14,8 +14,8 @@ the balance is the sum. What was changed afterwards, behind the last entries, on
 Neither proves what the tables cannot know: that a request which never arrived was meant.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -32,18 +32,24 @@ from verification.checks import (
     Findings,
     Row,
     VerificationReport,
+    batch_finding,
     chain_finding,
     currency_findings,
     exceptional_finding,
+    hold_finding,
+    journal_finding,
     leg_findings,
     missing_leg_finding,
     overdue_finding,
+    reversal_finding,
+    schedule_finding,
     set_aside_finding,
     status_findings,
     strange_currency_finding,
     stray_entry_finding,
     touched_wallet_findings,
     unposted_finding,
+    unturned_finding,
     wallet_findings,
 )
 
@@ -54,6 +60,10 @@ BROKEN_WALLETS_HELD_MAX: Final = 1_000
 WRONG_ROWS_MAX: Final = 100
 """Rows that are brought out for each question: books that are worse need `verify`."""
 _LEGS: Final = 2
+"""On the row of every posted transaction that has its legs there."""
+_REVERSAL, _JOURNAL, _HOLD, _CAPTURE = "reversal", "journal", "hold", "capture"
+_WITH_ROW_LEGS: Final = ("deposit", "withdrawal", "transfer", _CAPTURE, _REVERSAL)
+_SCHEDULED: Final = "SCHEDULED"
 _SET_ASIDE: Final = sorted({*EVENT_REASONS, DeadLetterReason.REPLY_NOT_SENT})
 
 Progress = Callable[[int, int], None]
@@ -98,6 +108,41 @@ class _WalletTotals:
                 self.broken.append((row["wallet_id"], row["breaks"]))
 
 
+@dataclass(frozen=True, slots=True)
+class _TransactionCounts:
+    """How many transactions there are, of those that are posted by where their legs stand."""
+
+    by_status: Mapping[str, int]
+    unposted_with_entries: int
+    row_legs: int
+    """Legs that stand on posted transactions' rows."""
+    without_row_legs: int
+    """Posted journals and reversals of journals, whose legs stand apart."""
+    holds: int
+    captures: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "_TransactionCounts":
+        """Add up the rows of `count_transactions`."""
+        by_status: Counter[str] = Counter()
+        posted: Counter[str] = Counter()
+        apart = 0
+        for row in rows:
+            by_status[row["status"]] += row["transactions"]
+            if row["status"] in POSTED_STATUSES:
+                posted[row["type"]] += row["transactions"]
+                apart += row["without_amount"] if row["type"] == _REVERSAL else 0
+        on_row = sum(posted[one] for one in _WITH_ROW_LEGS) - apart
+        return cls(
+            by_status=dict(sorted(by_status.items())),
+            unposted_with_entries=sum(row["unposted_with_entries"] for row in rows),
+            row_legs=_LEGS * on_row,
+            without_row_legs=posted[_JOURNAL] + apart,
+            holds=posted[_HOLD],
+            captures=posted[_CAPTURE],
+        )
+
+
 class _Verification:
     """One run: its connection, what it found, and how far it is."""
 
@@ -121,18 +166,24 @@ class _Verification:
         # Entries are read twice: beside their wallets, and beside their transactions.
         self._total = 2 * estimate["entries"] + estimate["transactions"]
         wallets = await self._check_wallets()
-        by_status = await self._check_transactions()
-        await self._check_exceptional(by_status)
-        entries = await self._check_entries(
-            sum(by_status.get(status, 0) for status in POSTED_STATUSES)
-        )
+        counts = await self._check_transactions()
+        await self._check_exceptional(counts.by_status)
+        entries = await self._check_entries(counts)
+        await self._check_holds(counts)
+        await self._check_schedule(counts)
+        for query, finding_of in (
+            ("list_wrong_reversals", reversal_finding),
+            ("list_unturned_reversals", unturned_finding),
+            ("list_broken_batches", batch_finding),
+        ):
+            await self._list_with_total(query, finding_of)
         await self._check_set_aside()
         self._progress(self._done, self._done)
         return VerificationReport(
             wallets=wallets,
-            transactions=sum(by_status.values()),
+            transactions=sum(counts.by_status.values()),
             entries=entries,
-            by_status=by_status,
+            by_status=counts.by_status,
             findings=self._findings.held,
             findings_total=self._findings.total,
         )
@@ -162,16 +213,14 @@ class _Verification:
             listed += breaks
         self._findings.add((), total=totals.broken_entries - listed)
 
-    async def _check_transactions(self) -> dict[str, int]:
-        """Legs of what is not posted, and age; return how many there are in each status."""
+    async def _check_transactions(self) -> "_TransactionCounts":
+        """What names entries and may not, and age; return how many there are of each kind."""
         rows = await self._connection.fetch(self._sql["count_transactions"], self._pending_max_s)
-        unposted = sum(row["unposted_with_entries"] for row in rows)
-        await self._list("list_unposted_with_entries", unposted, unposted_finding)
+        counts = _TransactionCounts.of(rows)
         overdue = sum(row["overdue"] for row in rows)
         await self._list("list_overdue", overdue, overdue_finding, self._pending_max_s)
-        by_status = {row["status"]: row["transactions"] for row in rows}
-        self._advance(sum(by_status.values()))
-        return dict(sorted(by_status.items()))
+        self._advance(sum(counts.by_status.values()))
+        return counts
 
     async def _check_exceptional(self, by_status: Mapping[str, int]) -> None:
         """The side table agrees when every row of it is confirmed, and as many as there are."""
@@ -187,16 +236,49 @@ class _Verification:
         total = await self._connection.fetchval(self._sql["count_set_aside"], _SET_ASIDE)
         await self._list("list_set_aside", total, set_aside_finding, _SET_ASIDE)
 
-    async def _check_entries(self, posted: int) -> int:
+    async def _check_entries(self, counts: "_TransactionCounts") -> int:
         """Each entry one leg and each leg one entry, in one currency; return how many entries."""
         [row] = await self._connection.fetch(self._sql["match_entries"])
-        missing = _LEGS * posted - row["matched"]
+        [legs] = await self._connection.fetch(self._sql["count_legs"])
+        matched = row["matched"]
+        if legs["posted"]:
+            matched += await self._connection.fetchval(self._sql["match_legs"])
+        if legs["posted"] or counts.without_row_legs:
+            await self._list_with_total("list_wrong_journals", journal_finding)
+        unposted = counts.unposted_with_entries + legs["unposted_with_entries"]
+        await self._list("list_unposted_with_entries", unposted, unposted_finding)
+        missing = counts.row_legs + legs["posted"] - matched
         await self._list("list_missing_legs", missing, missing_leg_finding)
-        strays = row["entries"] - row["matched"]
+        strays = row["entries"] - matched
         await self._list("list_stray_entries", strays, stray_entry_finding)
-        await self._list("list_strange_currencies", row["strangers"], strange_currency_finding)
+        strangers = row["strangers"] + legs["strangers"]
+        await self._list("list_strange_currencies", strangers, strange_currency_finding)
         self._advance(row["entries"])
         return int(row["entries"])
+
+    async def _check_holds(self, counts: "_TransactionCounts") -> None:
+        """Right when every hold is confirmed, and as many as were posted; so their captures."""
+        [row] = await self._connection.fetch(self._sql["count_holds"])
+        found = (row["confirmed"], row["confirmed"], row["captures"])
+        if found != (row["holds"], counts.holds, counts.captures):
+            await self._list_with_total("list_wrong_holds", hold_finding)
+
+    async def _check_schedule(self, counts: "_TransactionCounts") -> None:
+        """Right when every row of it is confirmed, and as many as are SCHEDULED."""
+        [row] = await self._connection.fetch(self._sql["count_scheduled"], self._pending_max_s)
+        if {row["confirmed"]} != {row["listed"], counts.by_status.get(_SCHEDULED, 0)}:
+            await self._list_with_total(
+                "list_wrong_schedules", schedule_finding, self._pending_max_s
+            )
+
+    async def _list_with_total(
+        self, query: str, finding_of: Callable[[Row], Finding], *parameters: object
+    ) -> None:
+        """Bring out what a query finds wrong; each of its rows says how many there are in all."""
+        room = max(1, self._findings.room)
+        rows = await self._connection.fetch(self._sql[query], *parameters, room)
+        if rows:
+            self._findings.add((finding_of(row) for row in rows), total=rows[0]["total"])
 
     async def _list(
         self,
@@ -229,12 +311,30 @@ async def check_transactions(
         return []
     sql = load_queries("verification")
     findings: list[Finding] = []
-    for query, findings_of in (
-        ("list_wrong_legs", leg_findings),
-        ("list_wrong_wallets", touched_wallet_findings),
-        ("list_wrong_statuses", status_findings),
-    ):
+    for query, findings_of in _QUESTIONS:
         rows = await connection.fetch(sql[query], transaction_ids, WRONG_ROWS_MAX)
         for row in rows:
             findings.extend(findings_of(row))
+    with_terms = [
+        row["id"] for row in await connection.fetch(sql["list_with_terms"], transaction_ids)
+    ]
+    if with_terms:
+        for query, finding_of in _QUESTIONS_OF_TERMS:
+            rows = await connection.fetch(sql[query], with_terms, WRONG_ROWS_MAX)
+            findings.extend(map(finding_of, rows))
     return findings
+
+
+_QUESTIONS: Final[Sequence[tuple[str, Callable[[Row], Iterable[Finding]]]]] = (
+    ("list_wrong_legs", leg_findings),
+    ("list_wrong_wallets", touched_wallet_findings),
+    ("list_wrong_statuses", status_findings),
+)
+_QUESTIONS_OF_TERMS: Final[Sequence[tuple[str, Callable[[Row], Finding]]]] = (
+    ("list_wrong_journals_among", journal_finding),
+    ("list_wrong_holds_among", hold_finding),
+    ("list_wrong_reversals_among", reversal_finding),
+    ("list_unturned_reversals_among", unturned_finding),
+    ("list_broken_batches_among", batch_finding),
+    ("list_wrong_schedules_among", schedule_finding),
+)

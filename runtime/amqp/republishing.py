@@ -1,7 +1,7 @@
 """From PENDING rows to the messages that ask for their posting; pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -17,12 +17,16 @@ IDS_PER_MESSAGE_MAX: Final = 256
 
 
 class RecordedTransaction(NamedTuple):
-    """What decides to which queue a recorded transaction goes; the columns of a query."""
+    """What decides to which queue a recorded transaction goes; the columns of a query.
+
+    Wallets and currency are None where they do not apply, or are not known before it is posted.
+    """
 
     id: UUID
-    source_wallet_id: UUID
-    destination_wallet_id: UUID
-    currency: str
+    source_wallet_id: UUID | None
+    destination_wallet_id: UUID | None
+    currency: str | None
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,32 @@ class RecordedGroup:
 def recorded_messages(
     transactions: Iterable[RecordedTransaction], partitions: int
 ) -> list[RecordedGroup]:
-    """Return the messages that ask for their posting: each queue's in id order."""
-    queues: dict[str, list[UUID]] = defaultdict(list)
+    """Return the messages that ask for their posting: each queue's in id order.
+
+    The members of an atomic batch, of which all that are PENDING are given, go where the first of
+    them goes, in one message.
+    """
+    units: dict[UUID, list[RecordedTransaction]] = defaultdict(list)
     for transaction in sorted(transactions, key=lambda one: one.id):
-        transaction_id, source, destination, currency = transaction
+        units[transaction.batch_id or transaction.id].append(transaction)
+    queues: dict[str, list[list[UUID]]] = defaultdict(list)
+    for unit in units.values():
+        _, source, destination, currency, _ = unit[0]
         partition = posting_partition(source, destination, currency, count=partitions)
-        queues[partition_queue(partition)].append(transaction_id)
-    return grouped(queues)
+        queues[partition_queue(partition)].append([one.id for one in unit])
+    return [_group(queue, ids) for queue, wanted in queues.items() for ids in _packed(wanted)]
+
+
+def _packed(units: Iterable[Sequence[UUID]]) -> Iterator[list[UUID]]:
+    """Yield the ids of whole units, in their order: as many as a message holds, or one unit."""
+    packed: list[UUID] = []
+    for unit in units:
+        if packed and len(packed) + len(unit) > IDS_PER_MESSAGE_MAX:
+            yield packed
+            packed = []
+        packed.extend(unit)
+    if packed:
+        yield packed
 
 
 def grouped(queues: Mapping[str, Sequence[UUID]]) -> list[RecordedGroup]:

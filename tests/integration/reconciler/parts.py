@@ -1,6 +1,7 @@
 """The reconciler's parts, put together as its process does it, on a virtual host of the tests."""
 
 from contracts.topology import partition_queue
+from reconciler.clock import Clock
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import Leadership, Reconciler
@@ -44,6 +45,7 @@ def make_reconciler(
     return Reconciler(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
+        clock=Clock(pool),
         integrity=IntegrityCheck(pool, interval_s=integrity_interval_s),
         leadership=leadership,
         stale_after_s=stale_after_s,

@@ -55,7 +55,8 @@ ORDER BY m.number;
 DROP TABLE wallet_numbers, moves, lines;
 """
 
-# One transaction for each status that has no entries, and one of the posted ones REVERSED.
+# One transaction for each status that has no entries, and one of the posted ones REVERSED by
+# another.
 _EVERY_STATUS: Final = """
 INSERT INTO transactions (
     id, submitter, idempotency_key, fingerprint, channel, type, source_wallet_id,
@@ -68,7 +69,47 @@ FROM (
     VALUES ('PENDING', NULL), ('FAILED', 'wallet_not_found'), ('QUARANTINED', NULL)
 ) AS rare (status, code);
 
-UPDATE transactions SET status = 'REVERSED' WHERE idempotency_key = '1' AND submitter = 'books';
+WITH original AS (
+    UPDATE transactions SET status = 'REVERSED'
+    WHERE idempotency_key = '1' AND submitter = 'books'
+    RETURNING *
+),
+
+changed AS (
+    UPDATE wallets AS w
+    SET
+        balance = w.balance + CASE w.id WHEN o.source_wallet_id THEN o.amount ELSE -o.amount END,
+        version = w.version + 1
+    FROM original AS o
+    WHERE w.id IN (o.source_wallet_id, o.destination_wallet_id)
+    RETURNING w.id, w.balance, w.version
+),
+
+reversal AS (
+    INSERT INTO transactions (
+        id, submitter, idempotency_key, fingerprint, channel, type, source_wallet_id,
+        destination_wallet_id, amount, currency, status, source_sequence, destination_sequence,
+        reverses, has_terms, created_at, completed_at
+    )
+    SELECT
+        uuid_v7(clock_us()), 'books', 'reversal of 1', '\\x00', 'http', 'reversal', s.id, d.id,
+        o.amount, o.currency, 'COMPLETED', s.version, d.version, o.id, true, clock_timestamp(),
+        clock_timestamp()
+    FROM original AS o
+    INNER JOIN changed AS s ON s.id = o.destination_wallet_id
+    INNER JOIN changed AS d ON d.id = o.source_wallet_id
+    RETURNING *
+)
+
+INSERT INTO entries (wallet_id, sequence, transaction_id, amount, balance_after, created_at)
+SELECT
+    c.id, c.version, r.id, CASE c.id WHEN r.source_wallet_id THEN -r.amount ELSE r.amount END,
+    c.balance, now()
+FROM changed AS c
+CROSS JOIN reversal AS r;
+
+INSERT INTO transaction_terms (transaction_id)
+SELECT id FROM transactions WHERE type = 'reversal';
 
 INSERT INTO exceptional_transactions (status, transaction_id)
 SELECT status, id FROM transactions WHERE status IN ('FAILED', 'QUARANTINED', 'REVERSED');
@@ -80,7 +121,7 @@ ANALYZE;
 _UNGUARD: Final = """
 ALTER TABLE entries DISABLE TRIGGER entries_append_only;
 GRANT UPDATE, DELETE ON entries TO CURRENT_USER;
-ALTER TABLE wallets DROP CONSTRAINT wallets_available_not_negative;
+ALTER TABLE wallets DROP CONSTRAINT wallets_not_overdrawn;
 """
 
 

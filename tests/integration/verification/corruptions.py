@@ -57,6 +57,8 @@ CORRUPTIONS = [
         "less than nothing available",
         f"UPDATE wallets SET held = balance + overdraft_limit + 1 WHERE id = {WALLET}",
         Check.WALLET_AVAILABLE,
+        Check.HELD,
+        findings=2,
     ),
     _corruption(
         "a gap in the sequence",

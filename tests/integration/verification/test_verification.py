@@ -17,7 +17,7 @@ PENDING_MAX_S = 300.0
 async def books(
     database: "asyncpg.Connection[asyncpg.Record]",
 ) -> "asyncpg.Connection[asyncpg.Record]":
-    """A database with correct books: 300 transfers between 10 wallets."""
+    """A database with correct books: 300 transfers between 10 wallets, one reversed."""
     await write_books(database, transactions=300, wallets=10)
     return database
 
@@ -42,10 +42,10 @@ async def test_correct_books_are_clean_and_counted(
     assert report.to_json() == {
         "clean": True,
         "wallets": 10,
-        "transactions": 303,
-        "entries": 600,
+        "transactions": 304,
+        "entries": 602,
         "by_status": {
-            "COMPLETED": 299,
+            "COMPLETED": 300,
             "FAILED": 1,
             "PENDING": 1,
             "QUARANTINED": 1,
@@ -109,11 +109,11 @@ async def test_two_hundred_thousand_entries_stream_and_the_progress_arrives(
     )
 
     assert report.clean, report.findings[:10]
-    assert report.entries == 200_000
+    assert report.entries == 200_002
     assert len(seen) >= 4
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert all(done <= total for done, total in seen)
-    assert seen[-1] == (500_003, 500_003)
+    assert seen[-1] == (500_008, 500_008)
 
 
 _TRANSFER = """
