@@ -177,8 +177,7 @@ async def test_force_without_the_scope_refuses_the_whole(make_client: MakeClient
 
 
 async def test_a_mode_is_one_of_two(api: CheckedApi, wallet: str) -> None:
-    answers = [
-        await _send(api, [_keyed(deposit(wallet, "1"))], mode=one) for one in ("x", None, [])
-    ]
+    modes: list[Any] = ["x", None, []]
+    answers = [await _send(api, [_keyed(deposit(wallet, "1"))], mode=one) for one in modes]
 
     assert {(one.status, one.json["errors"][0]["pointer"]) for one in answers} == {(422, "/mode")}
