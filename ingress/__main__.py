@@ -15,9 +15,11 @@ from ingress.http.batches import BatchCalls
 from ingress.http.connection import HttpConnection
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.fast_path.connection import FastCalls, FastPath
+from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
+from ingress.reads.holds import HoldStore
 from ingress.reads.transactions import TransactionStore
 from ingress.reads.wallets import WalletStore
 from ingress.submit.admission import BacklogGauge, RateLimiter, check_redis, connect_redis
@@ -116,6 +118,7 @@ async def serve(settings: IngressSettings) -> None:
     services = _services(service, settings, pools, dispatcher, fault_points)
     app = build_application(
         gate=Gate(keys=services.keys, limiter=limiter),
+        holds=HoldCalls(HoldStore(pools.lists)),
         wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services),

@@ -178,7 +178,7 @@ class Query:
         position = position_of(cursor, self._listing(listing))
         # A sequence is a signed 64-bit number: the highest bit is never set.
         if len(position) != size or (size == SEQUENCE_BYTES and position[0] > _SIGN_BIT_UNSET):
-            raise _cursor_error()
+            raise cursor_error()
         return position
 
     def cursor(self, listing: str, position: bytes) -> str:
@@ -199,11 +199,12 @@ def position_of(cursor: str, listing: str) -> bytes:
     raw = _cursor_bytes(cursor) if len(cursor) <= CURSOR_MAX else b""
     position = raw[_CHECK_BYTES:]
     if not position or raw[:_CHECK_BYTES] != _check(listing, position):
-        raise _cursor_error()
+        raise cursor_error()
     return position
 
 
-def _cursor_error() -> ContractError:
+def cursor_error() -> ContractError:
+    """Return what is wrong with a cursor that no list made."""
     return ContractError(
         ProblemCode.INVALID_CURSOR, "pass next_cursor back as it came, with the same filters"
     )

@@ -227,21 +227,18 @@ RETURNING
 
 -- name: read_wallet
 -- One wallet. Columns are named here, since a statement that was prepared for all of them breaks in
--- the middle of a database transaction when the next release adds one.
+-- the middle of a database transaction when the next release adds one. `recorded_held` counts holds
+-- that have expired until posting or the reconciler has written that.
 SELECT
-    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
-    created_at, updated_at, deleted_at
+    id, owner_id, currency, kind, balance, held_now(id, held) AS held, overdraft_limit, status,
+    version, metadata, created_at, updated_at, deleted_at, held AS recorded_held
 FROM wallets
 WHERE id = $1;
 
 -- name: lock_wallet
--- One wallet, to change it.
-SELECT
-    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
-    created_at, updated_at, deleted_at
-FROM wallets
-WHERE id = $1
-FOR NO KEY UPDATE;
+-- One wallet, to change it: with its lock nobody changes its holds. What it is like then is read by
+-- the next statement.
+SELECT id FROM wallets WHERE id = $1 FOR NO KEY UPDATE;
 
 -- name: change_wallet
 -- A wallet's new state, limit and metadata; its time never runs backwards.
@@ -253,8 +250,8 @@ SET
     updated_at = greatest(clock_timestamp(), updated_at)
 WHERE id = $1
 RETURNING
-    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
-    created_at, updated_at, deleted_at;
+    id, owner_id, currency, kind, balance, held_now(id, held) AS held, overdraft_limit, status,
+    version, metadata, created_at, updated_at, deleted_at;
 
 -- name: delete_wallet
 -- Closes a wallet and hides it from lists; its row stays, for its history.
@@ -320,10 +317,63 @@ ORDER BY e.id;
 -- name: read_wallets
 -- Whole wallets by id.
 SELECT
-    id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
-    created_at, updated_at, deleted_at
+    id, owner_id, currency, kind, balance, held_now(id, held) AS held, overdraft_limit, status,
+    version, metadata, created_at, updated_at, deleted_at
 FROM wallets
 WHERE id = ANY ($1::uuid[]);
+
+-- name: read_wallet_at
+-- One wallet, and what is held of it at a moment of the snapshot.
+SELECT
+    w.id, w.owner_id, w.currency, w.kind, w.balance,
+    w.held - coalesce((
+        SELECT sum(h.remaining) FROM holds AS h
+        WHERE h.wallet_id = w.id AND h.status = 'OPEN' AND h.expires_at <= $2
+    ), 0)::bigint AS held,
+    w.overdraft_limit, w.status, w.version, w.metadata, w.created_at, w.updated_at, w.deleted_at
+FROM wallets AS w
+WHERE w.id = $1;
+
+-- name: examine_holds
+-- A bounded window of one wallet's holds, newest first, as they stand at a moment.
+WITH examined AS MATERIALIZED (
+    SELECT h.transaction_id, h.status, h.expires_at
+    FROM holds AS h
+    WHERE (h.wallet_id, h.transaction_id) < ($1::uuid, $2::uuid) AND h.wallet_id = $1::uuid
+    ORDER BY h.wallet_id DESC, h.transaction_id DESC
+    LIMIT $3
+)
+
+SELECT
+    e.transaction_id,
+    $4::text IS NULL
+    OR $4::text = CASE
+        WHEN e.status = 'OPEN' AND e.expires_at <= $5 THEN 'EXPIRED' ELSE e.status::text
+    END AS is_match
+FROM examined AS e
+ORDER BY e.transaction_id DESC;
+
+-- name: list_open_holds
+-- Holds of a wallet that are open behind a place, those first that expire first.
+SELECT h.transaction_id, h.expires_at
+FROM holds AS h
+WHERE h.wallet_id = $1 AND h.status = 'OPEN' AND h.expires_at >= $2
+    AND (h.expires_at, h.transaction_id) > ($2, $3)
+ORDER BY h.expires_at, h.transaction_id
+LIMIT $4;
+
+-- name: read_holds
+-- Whole holds by id, as they stand at a moment.
+SELECT
+    h.transaction_id, h.wallet_id, h.destination_wallet_id, h.currency, h.amount, h.captured,
+    CASE WHEN h.status = 'OPEN' AND h.expires_at <= $2 THEN 0 ELSE h.remaining END AS remaining,
+    CASE
+        WHEN h.status = 'OPEN' AND h.expires_at <= $2 THEN 'EXPIRED' ELSE h.status::text
+    END AS status,
+    h.expires_at, t.created_at
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN holds AS h ON h.transaction_id = wanted.id
+INNER JOIN transactions AS t ON t.id = wanted.id;
 
 -- name: examine_entries
 -- A bounded window of one wallet's entries, newest first.

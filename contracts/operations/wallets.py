@@ -15,7 +15,7 @@ from contracts.operations.shapes import (
 )
 from contracts.problems import ProblemCode
 from contracts.representations import examples
-from contracts.representations.pages import WalletEntryPage, WalletPage
+from contracts.representations.pages import WalletEntryPage, WalletHoldPage, WalletPage
 from contracts.representations.transaction import Balance, Wallet
 from contracts.requests.wallet import (
     OWNER_ID_MAX,
@@ -24,7 +24,7 @@ from contracts.requests.wallet import (
     WalletRequest,
 )
 from contracts.scopes import Scope
-from ledger.words import WalletStatus
+from ledger.words import HoldStatus, WalletStatus
 
 _CREATE: Final = Operation(
     operation_id="create_wallet",
@@ -217,6 +217,29 @@ _LIST_ENTRIES: Final = Operation(
     problems=(ProblemCode.WALLET_NOT_FOUND, *LIST_PROBLEMS),
 )
 
+_LIST_HOLDS: Final = Operation(
+    operation_id="list_wallet_holds",
+    method="GET",
+    path="/v1/wallets/{wallet_id}/holds",
+    tag=Tag.WALLETS,
+    summary="List a wallet's holds",
+    description=(
+        "The wallet and its holds as they are at one instant: `held` is the sum of what remains of "
+        "the open ones. The newest first; with `status=OPEN`, those first that expire first."
+    ),
+    scope=Scope.WALLETS_READ,
+    parameters=(
+        parameters.path_id("wallet_id"),
+        parameters.query(
+            "status", "Only those in this status.", parameters.enum_schema(HoldStatus), "OPEN"
+        ),
+        parameters.CURSOR,
+        parameters.LIMIT,
+    ),
+    responses=(Response(200, "A page", model=WalletHoldPage, example=examples.HOLD_PAGE),),
+    problems=(ProblemCode.WALLET_NOT_FOUND, *LIST_PROBLEMS),
+)
+
 _READ_BALANCE: Final = Operation(
     operation_id="read_wallet_balance",
     method="GET",
@@ -245,5 +268,6 @@ WALLET_OPERATIONS: Final = (
     _CHANGE,
     _DELETE,
     _LIST_ENTRIES,
+    _LIST_HOLDS,
     _READ_BALANCE,
 )

@@ -15,6 +15,7 @@ from contracts.representations.transaction import (
     render_transaction,
     render_wallet,
     render_wallet_entry,
+    render_wallet_hold,
 )
 
 _ALICE: Final = UUID("0199a1f2-6c1e-7d40-8001-5f2d9c7be311")
@@ -112,6 +113,26 @@ INTERNAL_WALLET_REQUEST: Final[Json] = {
 }
 WALLET_PAGE: Final[Json] = {"items": [WALLET], "next_cursor": None}
 ENTRY_PAGE: Final[Json] = {"items": [render_wallet_entry(_ENTRY_ROW)], "next_cursor": None}
+HOLD_PAGE: Final[Json] = {
+    "wallet": WALLET,
+    "items": [
+        render_wallet_hold(
+            {
+                "transaction_id": _TRANSACTION_ID,
+                "wallet_id": _ALICE,
+                "destination_wallet_id": _BOB,
+                "currency": "USD",
+                "amount": 10_050,
+                "remaining": 4_050,
+                "captured": 6_000,
+                "status": "OPEN",
+                "expires_at": _POSTED + timedelta(hours=1),
+                "created_at": _SUBMITTED,
+            }
+        )
+    ],
+    "next_cursor": None,
+}
 BALANCE: Final[Json] = {"balance": "899.50", "at": format_moment(_POSTED)}
 
 TRANSFER_REQUEST: Final[Json] = {

@@ -8,7 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.messages import DeadLetterReason, RequestedTransaction
 from contracts.problems import Problem
-from contracts.representations.transaction import Timestamp, Transaction, Wallet, WalletEntry
+from contracts.representations.transaction import (
+    Timestamp,
+    Transaction,
+    Wallet,
+    WalletEntry,
+    WalletHold,
+)
 from contracts.requests.transaction import BATCH_MAX, BatchMode
 
 PAGE_LIMIT_DEFAULT: Final = 50
@@ -39,6 +45,14 @@ class WalletEntryPage(BaseModel):
     """A wallet's entries, the newest first."""
 
     items: list[WalletEntry]
+    next_cursor: NextCursor
+
+
+class WalletHoldPage(BaseModel):
+    """A wallet and its holds, both as they are at one instant."""
+
+    wallet: Wallet
+    items: list[WalletHold]
     next_cursor: NextCursor
 
 

@@ -135,6 +135,21 @@ class Transaction(BaseModel):
     batch_id: UUID | None = Field(description="The atomic batch that it is a member of")
 
 
+class WalletHold(BaseModel):
+    """A hold of a wallet, as it stands now."""
+
+    transaction_id: UUID
+    wallet_id: UUID
+    destination_wallet_id: UUID | None
+    amount: Amount
+    remaining: Amount
+    captured: Amount
+    currency: str
+    status: HoldStatus
+    expires_at: Timestamp
+    created_at: Timestamp
+
+
 class WalletEntry(BaseModel):
     """One line of a wallet's history."""
 
@@ -365,6 +380,23 @@ def render_wallet_entry(row: Row) -> Json:
         "balance_before": format_minor(row["balance_after"] - row["amount"], currency),
         "balance_after": format_minor(row["balance_after"], currency),
         "description": row["description"],
+        "created_at": format_moment(row["created_at"]),
+    }
+
+
+def render_wallet_hold(row: Row) -> Json:
+    """Return a row of a hold (joined with its transaction) as `WalletHold` has it."""
+    currency, destination = row["currency"], row["destination_wallet_id"]
+    return {
+        "transaction_id": str(row["transaction_id"]),
+        "wallet_id": str(row["wallet_id"]),
+        "destination_wallet_id": None if destination is None else str(destination),
+        "amount": format_minor(row["amount"], currency),
+        "remaining": format_minor(row["remaining"], currency),
+        "captured": format_minor(row["captured"], currency),
+        "currency": currency,
+        "status": row["status"],
+        "expires_at": format_moment(row["expires_at"]),
         "created_at": format_moment(row["created_at"]),
     }
 

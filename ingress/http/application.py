@@ -9,6 +9,7 @@ from ingress.http.assets import list_assets
 from ingress.http.batches import BatchCalls
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
+from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
@@ -19,6 +20,7 @@ def build_application(
     *,
     gate: Gate,
     wallets: WalletCalls,
+    holds: HoldCalls,
     transactions: TransactionCalls,
     batches: BatchCalls,
     dead_letters: DeadLetterCalls,
@@ -27,7 +29,7 @@ def build_application(
     """Return the application that serves OPERATIONS."""
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[name_and_answer])
     guarded = {
-        **_money_handlers(wallets, transactions, batches),
+        **_money_handlers(wallets, holds, transactions, batches),
         **_dead_letter_handlers(dead_letters),
     }
     plain = _plain_handlers(readiness)
@@ -43,7 +45,7 @@ def build_application(
 
 
 def _money_handlers(
-    wallets: WalletCalls, transactions: TransactionCalls, batches: BatchCalls
+    wallets: WalletCalls, holds: HoldCalls, transactions: TransactionCalls, batches: BatchCalls
 ) -> Mapping[str, Handler]:
     return {
         "create_wallet": wallets.create,
@@ -52,6 +54,7 @@ def _money_handlers(
         "change_wallet": wallets.change,
         "delete_wallet": wallets.delete,
         "list_wallet_entries": wallets.list_entries,
+        "list_wallet_holds": holds.list_page,
         "read_wallet_balance": wallets.read_balance,
         "submit_transaction": transactions.submit,
         "submit_transaction_batch": batches.submit,

@@ -243,7 +243,8 @@ def _changed_limit(row: Any, change: WalletChange) -> int:
         return limit
     if change.overdraft_limit is not None:
         limit = overdraft_minor(change.overdraft_limit, row["currency"])
-    if row["balance"] - row["held"] + limit < 0:
+    # The database counts an expired hold until it is written as such, within seconds.
+    if row["balance"] - row["recorded_held"] + limit < 0:
         raise ContractError(
             ProblemCode.OVERDRAFT_IN_USE, "the balance is further below zero than this limit"
         )

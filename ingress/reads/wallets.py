@@ -90,7 +90,8 @@ class WalletStore:
 
     async def lock(self, connection: Connection, wallet_id: UUID) -> asyncpg.Record | None:
         """Return one wallet, locked until the database transaction ends."""
-        return await connection.fetchrow(self._sql["lock_wallet"], wallet_id)
+        await connection.execute(self._sql["lock_wallet"], wallet_id)
+        return await connection.fetchrow(self._sql["read_wallet"], wallet_id)
 
     async def change(
         self, connection: Connection, wallet_id: UUID, state: tuple[str, int, str | None]

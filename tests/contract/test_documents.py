@@ -39,6 +39,7 @@ SURFACE = {
     ("PATCH", "/v1/wallets/{wallet_id}"),
     ("DELETE", "/v1/wallets/{wallet_id}"),
     ("GET", "/v1/wallets/{wallet_id}/entries"),
+    ("GET", "/v1/wallets/{wallet_id}/holds"),
     ("GET", "/v1/wallets/{wallet_id}/balance"),
     ("POST", "/v1/transactions"),
     ("POST", "/v1/transactions/batch"),

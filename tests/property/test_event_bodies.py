@@ -87,7 +87,7 @@ def test_a_body_is_the_document_as_json(
 
 def _wallets_after(row: dict[str, Any], limits: Mapping[str, tuple[int, int]]) -> list[WalletState]:
     """Return what follows from the entries of a row that is posted, and no part of a reversal."""
-    if row["source_sequence"] is None or row["reverses"] or row["reversed_by"]:
+    if row["source_sequence"] is None or row["reverses"] or row["reversals"]:
         return []
     states = []
     for side in ("source", "destination"):

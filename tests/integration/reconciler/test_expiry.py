@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -26,6 +26,7 @@ from tests.integration.processor.books import add_wallets, open_pool, random_tra
 from tests.integration.reconciler.parts import QUEUES, make_retry_queue
 from tests.integration.reconciler.pending import record_pending
 from tests.integration.reconciler.serving import running
+from tests.integration.reconciler.terms import record_with_terms
 from tests.support import eventually
 from verification.verify import verify
 
@@ -214,6 +215,49 @@ async def test_what_a_batch_has_locked_is_left_to_it(
 
     assert (beside_the_batch, statuses) == (1, ["PENDING", "FAILED"])
     assert after_it == 1
+
+
+async def test_an_atomic_batch_expires_as_a_whole_or_not_at_all(
+    pool: Pool, database: Connection, database_url: str
+) -> None:
+    one, other = str(uuid4()), str(uuid4())
+    ids = await record_with_terms(
+        database, [{"batch_id": batch_id} for batch_id in (one, one, one, other, other)]
+    )
+    await database.execute("UPDATE transactions SET created_at = created_at - interval '2 min'")
+    expiry = Expiry(pool, after_s=AGE_S)
+    poster = await connect(database_url, name="test")
+
+    async with poster.transaction():
+        await poster.execute("SELECT 1 FROM transactions WHERE id = $1 FOR NO KEY UPDATE", ids[1])
+        beside_the_batch = await expiry.expire([ids[0], ids[3]])
+        statuses = await _statuses(database)
+    after_it = await expiry.expire([ids[0]])
+    await poster.close()
+
+    assert (beside_the_batch, after_it) == (2, 3)
+    assert statuses == ["PENDING"] * 3 + ["FAILED"] * 2
+    assert await _statuses(database) == ["FAILED"] * 5
+
+
+async def test_what_was_scheduled_ages_from_its_time_on(
+    pool: Pool,
+    database: Connection,
+    publisher: Publisher,
+    depth: QueueDepth,
+    channel: Channel,
+) -> None:
+    [scheduled] = await record_with_terms(database, [{"execute_at": "2020-01-01T00:00:00Z"}])
+    await _record_old(database, pool)
+    await database.execute("UPDATE transaction_terms SET execute_at = now()")
+    retry_queue = make_retry_queue(pool, publisher, depth, expire_after_s=AGE_S)
+
+    async with _consumed(channel):
+        expired = [await _pass(database, retry_queue, depth) for _ in range(LAST_CALLS + 1)]
+    by_id = await Expiry(pool, after_s=AGE_S).expire([scheduled])
+
+    assert (expired, by_id) == ([0, 0, 0, 1], 0)
+    assert await _statuses(database) == ["PENDING", "FAILED"]
 
 
 async def test_posting_and_expiring_at_once_end_each_transaction_once(

@@ -21,6 +21,7 @@ from runtime.postgres.pool import Connection, Pool
 from tests.integration.reconciler.parts import PARTITIONS, QUEUES, make_retry_queue
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running
+from tests.integration.reconciler.terms import record_with_terms
 
 
 async def _make_stale(pool: Pool) -> None:
@@ -248,3 +249,65 @@ async def test_two_retry_queues_at_once_publish_each_transaction_once(
     groups = [group for queue in QUEUES for group in await taken_ids(channel, queue)]
     assert sum(one.republished for one in counts) == 700
     assert sorted(one for group in groups for one in group) == ids
+
+
+async def test_an_atomic_batch_goes_where_its_first_member_goes_in_one_message(
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel
+) -> None:
+    plain = await record_pending(database, wallet_ids=[_wallet_of(1)] * 200)
+    batch_id = str(uuid4())
+    members = await record_with_terms(
+        database,
+        [{"batch_id": batch_id}] * 300,
+        wallets=[(_wallet_of(1 - number % 2), uuid4()) for number in range(300)],
+    )
+    await _make_stale(pool)
+
+    counts = await retry_queue.run_once()
+
+    assert counts.republished == 500
+    assert await taken_ids(channel, QUEUES[0]) == []
+    assert await taken_ids(channel, QUEUES[1]) == [plain, members]
+
+
+async def test_with_one_member_of_an_atomic_batch_all_are_announced(
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel
+) -> None:
+    """The others are on the retry queue too, but not due."""
+    batch_id = str(uuid4())
+    first, second, third = await record_with_terms(
+        database,
+        [{"batch_id": batch_id}] * 3,
+        wallets=[(_wallet_of(number % 2), uuid4()) for number in range(3)],
+    )
+    await _make_stale(pool)
+    await database.execute(
+        "UPDATE stale_transactions SET next_attempt_at = now() + interval '1 min'"
+        " WHERE transaction_id <> $1",
+        second,
+    )
+
+    await retry_queue.run_once()
+
+    groups = [await taken_ids(channel, queue) for queue in QUEUES]
+    assert groups == [[[first, second, third]], []]
+
+
+async def test_what_names_no_wallet_goes_to_the_first_partition(
+    pool: Pool, database: Connection, retry_queue: RetryQueue, channel: Channel
+) -> None:
+    legs = [
+        {"wallet_id": str(uuid4()), "currency": "EUR", "amount": amount, "is_external": False}
+        for amount in (-5, 5)
+    ]
+    [journal] = await record_with_terms(
+        database, [{"legs": legs}], kind="journal", wallets=[(None, None)]
+    )
+    [capture] = await record_with_terms(
+        database, [{"hold_id": str(uuid4())}], kind="capture", wallets=[(None, None)]
+    )
+    await _make_stale(pool)
+
+    await retry_queue.run_once()
+
+    assert await taken_ids(channel, QUEUES[0]) == [[journal, capture]]

@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-# A wallet per part, so that every sum is easily seen: buyer, seller, bank, fees (EUR), dollars.
+# Wallets and transactions by name: every sum below is easily seen.
 _NAMED: Final = """
 CREATE TEMPORARY TABLE named AS
 SELECT name, gen_random_uuid() AS id

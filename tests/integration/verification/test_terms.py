@@ -43,6 +43,7 @@ def _id(name: str) -> str:
 
 
 _BUYER = f"(SELECT source_wallet_id FROM transactions WHERE id = {_id('hold_open')})"
+_BATCH = f"(SELECT batch_id FROM transaction_terms WHERE transaction_id = {_id('member_1')})"
 _UNBOUND = """
 ALTER TABLE holds DROP CONSTRAINT holds_check;
 ALTER TABLE holds DROP CONSTRAINT holds_check1;
@@ -210,15 +211,13 @@ CORRUPTIONS = [
     ),
     _corruption(
         "an atomic batch that was posted in part",
-        f"UPDATE transaction_terms SET batch_id = (SELECT batch_id FROM transaction_terms "
-        f"WHERE transaction_id = {_id('member_1')}) "
+        f"UPDATE transaction_terms SET batch_id = {_BATCH} "
         f"WHERE transaction_id = {_id('member_failed_1')}",
         Check.ATOMIC_BATCHES,
     ),
     _corruption(
         "an atomic batch of which one member waits",
-        f"UPDATE transaction_terms SET batch_id = (SELECT batch_id FROM transaction_terms "
-        f"WHERE transaction_id = {_id('member_1')}) WHERE transaction_id = {_id('later')}",
+        f"UPDATE transaction_terms SET batch_id = {_BATCH} WHERE transaction_id = {_id('later')}",
         Check.ATOMIC_BATCHES,
     ),
     _corruption(
