@@ -20,7 +20,7 @@ from reconciler.schedule import Leadership, Reconciler
 from runtime.amqp.connection import Channel
 from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.processor.books import add_wallets, open_pool
-from tests.integration.reconciler.conftest import PARTITIONS
+from tests.integration.reconciler.parts import PARTITIONS
 from tests.integration.reconciler.pending import taken_ids
 from tests.integration.reconciler.serving import running
 from tests.integration.reconciler.terms import at, open_holds, record_with_terms
