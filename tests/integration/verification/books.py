@@ -121,7 +121,7 @@ ANALYZE;
 _UNGUARD: Final = """
 ALTER TABLE entries DISABLE TRIGGER entries_append_only;
 GRANT UPDATE, DELETE ON entries TO CURRENT_USER;
-ALTER TABLE wallets DROP CONSTRAINT wallets_not_overdrawn;
+ALTER TABLE wallets DROP CONSTRAINT wallets_available_not_negative;
 """
 
 
