@@ -183,9 +183,7 @@ async def test_a_journal_is_listed_once_for_each_wallet_that_a_leg_names(api: Ch
         {"wallet_id": wallet, "amount": "-1.00", "currency": "USD"},
         {"wallet_id": other, "amount": "3.00", "currency": "USD"},
     ]
-    journals = [
-        (await api.submit({"type": "journal", "legs": legs})).json["id"] for _ in range(3)
-    ]
+    journals = [(await api.submit({"type": "journal", "legs": legs})).json["id"] for _ in range(3)]
     last = (await api.submit(transfer(other, wallet, "1.00"))).json["id"]
 
     for limit in "1", "2", "100":
