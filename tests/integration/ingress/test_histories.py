@@ -153,3 +153,25 @@ async def test_a_wallet_without_entries_has_an_empty_history(api: CheckedApi) ->
 
     assert entries.json == {"items": [], "next_cursor": None}
     assert balance.json["balance"] == "0"
+
+
+async def test_entries_of_a_journal_are_in_their_wallet_s_currency(api: CheckedApi) -> None:
+    dollars, yen = await api.create_wallet("USD"), await api.create_wallet("JPY")
+    journal = await api.submit(
+        {
+            "type": "journal",
+            "legs": [
+                {"external": True, "amount": "-2.00", "currency": "USD"},
+                {"wallet_id": dollars, "amount": "2.00", "currency": "USD"},
+                {"external": True, "amount": "-300", "currency": "JPY"},
+                {"wallet_id": yen, "amount": "300", "currency": "JPY"},
+            ],
+        }
+    )
+    assert journal.json["status"] == "COMPLETED", journal.body
+
+    [in_dollars], [in_yen] = await _entries(api, dollars), await _entries(api, yen)
+
+    assert (in_dollars["amount"], in_dollars["balance_after"]) == ("2.00", "2.00")
+    assert (in_yen["amount"], in_yen["balance_after"]) == ("300", "300")
+    assert in_dollars["transaction_id"] == in_yen["transaction_id"] == journal.json["id"]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.ingress.document import CheckedApi, is_fresh_request_id
 from tests.integration.ingress.serving import CheckedDoors
+from tests.support import Api
 
 _TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -43,9 +44,9 @@ async def test_ready_names_every_dependency(api: CheckedApi) -> None:
 
 async def test_every_process_tells_of_itself_on_its_status_port(doors: CheckedDoors) -> None:
     for url in doors.system.status_urls.values():
-        async with CheckedApi(url, None) as process:
+        async with Api(url, None) as process:
             for path in ("/healthz", "/readyz", "/metrics"):
-                answer = await super(CheckedApi, process).call("GET", path)
+                answer = await process.call("GET", path)
                 assert answer.status == 200, (url, path)
 
 

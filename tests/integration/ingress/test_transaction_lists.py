@@ -172,3 +172,22 @@ async def test_a_wallet_without_transactions_has_an_empty_list(api: CheckedApi) 
     answer = await api.get("/v1/transactions", wallet_id=str(uuid4()))
 
     assert answer.json == {"items": [], "next_cursor": None}
+
+
+async def test_a_journal_is_listed_once_for_each_wallet_that_a_leg_names(api: CheckedApi) -> None:
+    wallet, other = await api.create_wallet(), await api.create_wallet()
+    first = (await api.submit(deposit(wallet, "10.00"))).json["id"]
+    legs = [
+        {"wallet_id": wallet, "amount": "-3.00", "currency": "USD"},
+        {"wallet_id": wallet, "amount": "1.00", "currency": "USD"},
+        {"wallet_id": wallet, "amount": "-1.00", "currency": "USD"},
+        {"wallet_id": other, "amount": "3.00", "currency": "USD"},
+    ]
+    journals = [(await api.submit({"type": "journal", "legs": legs})).json["id"] for _ in range(3)]
+    last = (await api.submit(transfer(other, wallet, "1.00"))).json["id"]
+
+    for limit in "1", "2", "100":
+        listed = await _listed(api, wallet_id=wallet, limit=limit)
+        assert listed == [last, *reversed(journals), first]
+    assert await _listed(api, wallet_id=other, limit="2") == [last, *reversed(journals)]
+    assert await _listed(api, wallet_id=other, type="journal") == journals[::-1]

@@ -96,8 +96,8 @@ async def test_expired_holds_are_freed_and_their_events_owed(
             "hold_expired",
             [late, later],
             {
-                str(late): [[str(wallet), 0, 0, 507, 9_493]],
-                str(later): [[str(wallet), 0, 0, 7, 9_993]],
+                str(late): [[str(wallet), 0, 0, 507, 9_493, "USD"]],
+                str(later): [[str(wallet), 0, 0, 7, 9_993, "USD"]],
             },
         )
     ]

@@ -120,8 +120,8 @@ ANALYZE;
 # The tables guard themselves; corruption comes from outside of these guards.
 _UNGUARD: Final = """
 ALTER TABLE entries DISABLE TRIGGER entries_append_only;
-ALTER TABLE wallets DROP CONSTRAINT wallets_available_not_negative;
 GRANT UPDATE, DELETE ON entries TO CURRENT_USER;
+ALTER TABLE wallets DROP CONSTRAINT wallets_available_not_negative;
 """
 
 
