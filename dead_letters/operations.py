@@ -10,11 +10,19 @@ import asyncpg
 import orjson
 import structlog
 
-from contracts.messages import RESULT_TYPE, result_body
+from contracts.messages import RESULT_TYPE, DeadLetterReason, result_body
 from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
-from contracts.record import RecordedRow, Submission, recorded_rows, recording_arguments
+from contracts.problems import ContractError
+from contracts.record import (
+    RecordedRow,
+    Submission,
+    have_terms,
+    recorded_rows,
+    recording_arguments,
+)
 from contracts.representations.pages import PAGE_LIMIT_MAX, DeadLetterFate
 from contracts.representations.transaction import render_transaction
+from contracts.requests.references import other_id, resolved
 from dead_letters import metrics
 from dead_letters.model import (
     DeadLetter,
@@ -227,8 +235,20 @@ class DeadLetters:
         self, connection: Connection, letter: DeadLetter, plan: RecordAgain
     ) -> Acted:
         """Record what fits; as long as a key stands for other content, the letter stays open."""
-        rows = await self._record(connection, plan.submissions)
+        savepoint = connection.transaction()
+        await savepoint.start()
+        try:
+            rows = await self._record(connection, plan.submissions)
+        except ContractError as error:
+            await savepoint.rollback()
+            detail = f"{DeadLetterReason.INVALID_MESSAGE}: {error.detail}"[:DETAIL_MAX]
+            return DeadLetterOutcome(letter.id, DeadLetterFate.REFUSED, detail), []
         conflicts = conflicts_of(plan.submissions, rows)
+        if conflicts and plan.is_atomic:
+            await savepoint.rollback()
+            detail = f"{len(conflicts)} keys of the atomic batch stand for other content"
+            return DeadLetterOutcome(letter.id, DeadLetterFate.REFUSED, detail), []
+        await savepoint.commit()
         fate = DeadLetterFate.REFUSED if conflicts else DeadLetterFate.REPLAYED
         ids = tuple(row.id for row in rows if row.is_same)
         outcome = DeadLetterOutcome(letter.id, fate, recording_detail(rows, conflicts), ids)
@@ -263,10 +283,17 @@ class DeadLetters:
     async def _record(
         self, connection: Connection, submissions: Sequence[Submission]
     ) -> list[RecordedRow]:
-        rows = await connection.fetch(
-            self._sql["record_requested"], *recording_arguments(submissions)
-        )
-        return recorded_rows(rows, len(submissions))
+        """Record submissions; raises ContractError for one that does not fit what it names."""
+        named = [one for each in submissions if (one := other_id(each.command)) is not None]
+        read = self._sql["read_transactions"]
+        others = {row["id"]: row for row in await connection.fetch(read, named)} if named else {}
+        known = [
+            one._replace(command=resolved(one.command, others.get(other_id(one.command))))
+            for one in submissions
+        ]
+        name = "record_requested_with_terms" if have_terms(known) else "record_requested"
+        rows = await connection.fetch(self._sql[name], *recording_arguments(known))
+        return recorded_rows(rows, len(known))
 
     async def _owe_again(self, connection: Connection, letter: DeadLetter, plan: OweAgain) -> Acted:
         await connection.execute(

@@ -106,6 +106,26 @@ FROM record_transactions(
     traceparents => $12
 );
 
+-- name: record_requested_with_terms
+-- The same for requests of which some are more than plain moves.
+SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at
+FROM record_transactions_with_terms(
+    new_channel => 'amqp',
+    submitters => $1,
+    keys => $2,
+    fingerprints => $3,
+    types => $4,
+    sources => $5,
+    destinations => $6,
+    amounts => $7,
+    currencies => $8,
+    descriptions => $9,
+    metadatas => $10,
+    request_ids => $11,
+    traceparents => $12,
+    terms => $13
+);
+
 -- name: read_transactions
 -- Whole transactions, for a result.
 SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);

@@ -45,6 +45,8 @@ class RecordAgain:
     """Submissions under their original keys and submitter: what is recorded already stays so."""
 
     submissions: list[Submission]
+    is_atomic: bool = False
+    """Whether they are recorded together or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def plan_replay(letter: DeadLetter) -> Plan:
     match content:
         case Recorded(transaction_ids):
             return PostAgain(transaction_ids, released=None)
-        case Requested(submitter=submitter, commands=commands):
+        case Requested(submitter=submitter, commands=commands, is_atomic=is_atomic):
             traceparent = valid_traceparent(letter.header(TRACEPARENT_HEADER))
             submissions = [
                 Submission(submitter=submitter, command=command, traceparent=traceparent)
@@ -110,7 +112,7 @@ def plan_replay(letter: DeadLetter) -> Plan:
             ]
             if letter.reason == DeadLetterReason.REPLY_NOT_SENT:
                 return _sent_again(letter, submissions, submitter=submitter)
-            return RecordAgain(submissions)
+            return RecordAgain(submissions, is_atomic=is_atomic)
         case other:
             assert_never(other)
 

@@ -1,5 +1,6 @@
 """From the messages of a partition's queue, as they arrive, to what they ask for."""
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
@@ -14,7 +15,9 @@ from contracts.messages import (
     Requested,
     decode_message,
 )
+from contracts.problems import ContractError
 from contracts.record import Submission
+from contracts.requests.terms import check_ahead
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
 from processor.recording import Item
 from runtime.amqp.connection import user_of
@@ -120,7 +123,22 @@ def _content(properties: Properties, body: bytes, *, own_user: str) -> Recorded 
         raise PoisonMessageError(
             DeadLetterReason.NOT_PERMITTED, "only Ackledger's own processes publish recorded ids"
         )
+    if isinstance(content, Requested):
+        _check_ahead(content)
     return content
+
+
+def _check_ahead(content: Requested) -> None:
+    """Raise PoisonMessageError for what is to be executed too far ahead of now."""
+    now = datetime.now(UTC)
+    for place, command in enumerate(content.commands):
+        try:
+            check_ahead(command.terms, now)
+        except ContractError as error:
+            where = f"/transactions/{place}: " if content.is_batch else ""
+            raise PoisonMessageError(
+                DeadLetterReason.INVALID_MESSAGE, f"{where}{error.detail}"
+            ) from None
 
 
 def _items(content: Recorded | Requested, properties: Properties) -> list[Item]:

@@ -3,6 +3,9 @@
 A new version adds files; none is ever changed.
 """
 
+import hashlib
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,6 +27,18 @@ from contracts.money import Money
 _MESSAGES = Path(__file__).parent / "messages"
 A = UUID("01930000-0000-7000-8000-00000000000a")
 B = UUID("01930000-0000-7000-8000-00000000000b")
+C = UUID("01930000-0000-7000-8000-00000000000c")
+D = UUID("01930000-0000-7000-8000-00000000000d")
+MOMENT = datetime(2026, 11, 30, 23, tzinfo=UTC)
+LATER = "2026-12-01T00:00:00Z"
+LEAST = {
+    "idempotency_key": "1",
+    "type": "deposit",
+    "destination_wallet_id": str(A),
+    "amount": "1",
+    "currency": "USD",
+}
+TERMS_FINGERPRINT = "04d942735deceeb4e66312d487575e49964cecf50d6baee2678abb8f56f1c14b"
 FINGERPRINT = "934f37b954d98d95f6875b7150c87bcd3bc2486974a5eafe7fca5346153128eb"
 
 
@@ -75,6 +90,84 @@ def test_a_batch_of_version_1_keeps_its_order() -> None:
     assert decoded.is_batch
     assert [one.idempotency_key for one in decoded.commands] == ["order-4711", "w-1"]
     assert decoded.commands[1].money == Money(1234, "KWD")
+
+
+def test_terms_of_version_1_are_read_whole() -> None:
+    decoded = _decode(_fixture("transaction.requested.v1.terms"))
+
+    assert isinstance(decoded, Requested)
+    assert (decoded.is_batch, decoded.is_atomic) == (True, True)
+    hold, capture, release, journal, reversal = decoded.commands
+    terms = [one.terms for one in decoded.commands]
+    assert None not in terms
+    assert len({one.batch_id for one in terms if one}) == 1
+    assert [one.money for one in decoded.commands] == [Money(1000, "USD"), *[None] * 4]
+    assert [one and one.other_id for one in terms] == [None, C, C, None, D]
+    assert [one and one.amount for one in terms] == [
+        None, Decimal("2.50"), None, None, Decimal("1.20"),
+    ]  # fmt: skip
+    assert (hold.source_wallet_id, hold.destination_wallet_id) == (A, B)
+    assert hold.terms
+    assert (hold.terms.expires_in_s, hold.terms.valid_until) == (3600, MOMENT)
+    assert list(hold.terms.conditions) == [
+        {
+            "wallet_id": str(A),
+            "version": 3,
+            "available_at_least": "0",
+            "balance_at_most": "-1.5",
+        }
+    ]
+    assert (capture.type, capture.terms and capture.terms.is_final) == ("capture", False)
+    assert (release.type, reversal.type) == ("release", "reversal")
+    # The first wallet that it debits says where it stands in the order.
+    assert (journal.source_wallet_id, journal.destination_wallet_id) == (A, None)
+    assert journal.terms
+    assert [(one.minor, one.is_external) for one in journal.terms.legs] == [
+        (-300, True), (400, False), (-100, False),
+    ]  # fmt: skip
+
+
+def test_the_fingerprints_of_terms_of_version_1_never_change() -> None:
+    decoded = _decode(_fixture("transaction.requested.v1.terms"))
+
+    assert isinstance(decoded, Requested)
+    whole = hashlib.sha256(b"".join(one.fingerprint for one in decoded.commands)).hexdigest()
+    assert whole == TERMS_FINGERPRINT
+
+
+def test_force_is_not_for_upstream_systems() -> None:
+    reversal = {
+        "version": 1,
+        "idempotency_key": "r",
+        "type": "reversal",
+        "reverses": str(D),
+        "force": True,
+    }
+    with pytest.raises(PoisonMessageError) as caught:
+        _decode(orjson.dumps(reversal))
+
+    assert caught.value.reason is DeadLetterReason.NOT_PERMITTED
+
+
+@pytest.mark.parametrize(
+    ("changed", "place"),
+    [
+        ({"mode": "together"}, "mode"),
+        ({"mode": None}, "mode"),
+        ({"more": 1}, "version and mode"),
+        ({"transactions": [LEAST, LEAST]}, "/transactions/1/idempotency_key"),
+        (
+            {"transactions": [LEAST, {**LEAST, "idempotency_key": "2", "execute_at": LATER}]},
+            "/transactions/1/execute_at",
+        ),
+    ],
+)
+def test_an_atomic_batch_that_is_none_is_poison(changed: dict[str, Any], place: str) -> None:
+    with pytest.raises(PoisonMessageError) as caught:
+        _decode(orjson.dumps({"version": 1, "mode": "atomic", "transactions": [LEAST], **changed}))
+
+    assert caught.value.reason is DeadLetterReason.INVALID_MESSAGE
+    assert place in caught.value.detail
 
 
 def test_recorded_ids_of_version_1_are_read_and_written_the_same() -> None:

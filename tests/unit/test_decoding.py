@@ -1,5 +1,6 @@
 """From arrivals to what they ask for: nothing raises, and nothing keeps an error alive."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
@@ -71,3 +72,17 @@ def test_requested_transactions_are_counted_by_their_keys(count: int) -> None:
     assert estimated_transactions(_arrival(body, user_id="shop")) == count
     single = orjson.dumps(requested(deposit(wallet, "1.00")))
     assert estimated_transactions(_arrival(single, user_id="shop")) == 1
+
+
+@pytest.mark.parametrize(("days", "is_taken"), [(365, True), (367, False)])
+def test_what_is_scheduled_too_far_ahead_is_poison(days: int, *, is_taken: bool) -> None:
+    at = (datetime.now(UTC) + timedelta(days=days)).isoformat()
+    near = {**deposit(str(uuid4()), "1.00"), "idempotency_key": "near"}
+    body = {"version": 1, "transactions": [near, {**near, "execute_at": at}]}
+
+    content = decoded(_arrival(orjson.dumps(body), user_id="shop"), own_user=_OWN).content
+
+    assert isinstance(content, Requested) == is_taken
+    if isinstance(content, Poison):
+        assert content.reason is DeadLetterReason.INVALID_MESSAGE
+        assert content.detail.startswith("/transactions/1: /execute_at")
