@@ -5,7 +5,14 @@ from enum import StrEnum
 from typing import Final
 
 from contracts.requests.transaction import Channel
-from ledger.words import FailureCode, TransactionStatus, TransactionType, WalletKind, WalletStatus
+from ledger.words import (
+    FailureCode,
+    HoldStatus,
+    TransactionStatus,
+    TransactionType,
+    WalletKind,
+    WalletStatus,
+)
 from tests.house.source_tree import ROOT
 
 PYTHON: Final[dict[str, type[StrEnum]]] = {
@@ -13,6 +20,7 @@ PYTHON: Final[dict[str, type[StrEnum]]] = {
     "transaction_channel": Channel,
     "transaction_status": TransactionStatus,
     "transaction_type": TransactionType,
+    "hold_status": HoldStatus,
     "wallet_kind": WalletKind,
     "wallet_status": WalletStatus,
 }
