@@ -31,7 +31,6 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
     Requested,
-    encode_recorded,
     escaped,
     reply_queue,
     result_body,
@@ -41,6 +40,14 @@ from contracts.topology import DEAD_LETTERS, partition_queue
 from ledger.words import FINAL_STATUSES
 from processor import metrics
 from processor.decoding import Delivery, PartitionConsumer, Poison
+from processor.letters import (
+    DeadLetterCause,
+    letter_of_invalid,
+    letter_of_quarantined,
+    letter_of_reused_keys,
+    letter_of_unrecorded,
+    told,
+)
 from processor.poster import ACQUIRE_TIMEOUT_S, Poster
 from processor.recording import InvalidItem, ItemOutcome
 from processor.retry import FailedItem, ItemResult, RetryingPoster
@@ -76,22 +83,8 @@ BURIALS_MAX: Final = 64
 """Dead letters that wait for their confirm at once: a flood of poison is soon over."""
 BURIALS_OCTETS_MAX: Final = 8 * 1024 * 1024
 """Bodies of the dead letters that wait at once: each is in memory twice until it left."""
-_IDS_SHOWN_MAX: Final = 3
-"""Transactions that a letter about reused keys names; the places name all."""
-_PLACES_SHOWN_MAX: Final = 600
-"""Characters of the places: what is wrong there stands behind them, in the same header."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterCause:
-    """Why a message is buried; `body`, if given, stands in for the original."""
-
-    reason: DeadLetterReason
-    detail: str
-    transaction_id: UUID | None = None
-    body: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,11 +284,6 @@ def _result(reply: Reply, rows: Rows) -> Outgoing:
     )
 
 
-def told(error: Exception) -> str:
-    """Return an error as a dead letter's detail tells of it."""
-    return f"{type(error).__name__}: {error}"
-
-
 @dataclass(frozen=True, slots=True)
 class _Awaited:
     reply: Reply
@@ -478,18 +466,18 @@ class BatchReplies:
                 case other:
                     assert_never(other)
         if invalid:
-            await self._bury(delivery, _letter_of_invalid(delivery, invalid))
+            await self._bury(delivery, letter_of_invalid(delivery, invalid))
         if reused:
-            await self._bury(delivery, _letter_of_reused_keys(delivery, reused))
+            await self._bury(delivery, letter_of_reused_keys(delivery, reused))
         if unrecorded:
-            await self._bury(delivery, _letter_of_unrecorded(delivery, unrecorded))
+            await self._bury(delivery, letter_of_unrecorded(delivery, unrecorded))
 
     async def quarantine(self, delivery: Delivery, failed: FailedItem) -> UUID | None:
         """Quarantine a transaction; None for one that has no row, and so no letter yet."""
 
         async def bury(transaction_id: UUID | None) -> None:
             if transaction_id is not None:
-                await self._bury(delivery, _letter_of_quarantined(failed.error, transaction_id))
+                await self._bury(delivery, letter_of_quarantined(failed.error, transaction_id))
 
         transaction_id: UUID | None = None
         try:
@@ -561,51 +549,3 @@ def _reply_of(delivery: Delivery, settled: Sequence[ItemResult]) -> Reply | None
         if isinstance(one, ItemOutcome) and not one.is_key_reused
     ]
     return Reply(delivery, queue, ids)
-
-
-def _letter_of_quarantined(error: Exception, transaction_id: UUID) -> DeadLetterCause:
-    return DeadLetterCause(
-        reason=DeadLetterReason.QUARANTINED,
-        detail=told(error),
-        transaction_id=transaction_id,
-        body=encode_recorded([transaction_id]),
-    )
-
-
-def _letter_of_unrecorded(
-    delivery: Delivery, failed: Sequence[tuple[int, Exception]]
-) -> DeadLetterCause:
-    place = _place(delivery, [index for index, _ in failed])
-    return DeadLetterCause(DeadLetterReason.QUARANTINED, f"{place}{told(failed[0][1])}")
-
-
-def _letter_of_reused_keys(
-    delivery: Delivery, reused: Sequence[tuple[int, UUID]]
-) -> DeadLetterCause:
-    place = _place(delivery, [index for index, _ in reused])
-    names = ", ".join(str(one) for _, one in reused[:_IDS_SHOWN_MAX])
-    more = f" and {len(reused) - _IDS_SHOWN_MAX} more" if len(reused) > _IDS_SHOWN_MAX else ""
-    detail = f"{place}the key was already used with different content, for {names}{more}"
-    return DeadLetterCause(DeadLetterReason.IDEMPOTENCY_KEY_REUSED, detail)
-
-
-def _letter_of_invalid(delivery: Delivery, invalid: Sequence[tuple[int, str]]) -> DeadLetterCause:
-    place = _place(delivery, [index for index, _ in invalid])
-    return DeadLetterCause(DeadLetterReason.INVALID_MESSAGE, f"{place}{invalid[0][1]}")
-
-
-def _place(delivery: Delivery, indexes: Sequence[int]) -> str:
-    """Name the transactions of a message that holds many; whole runs of them as 'first-last'."""
-    if not isinstance(delivery.content, Requested) or not delivery.content.is_batch:
-        return ""
-    runs: list[list[int]] = []
-    for index in indexes:
-        if runs and runs[-1][1] == index - 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    parts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
-    places = ",".join(parts)
-    if len(places) > _PLACES_SHOWN_MAX:
-        places = f"{places[:_PLACES_SHOWN_MAX]}…"
-    return f"/transactions/{places}: "

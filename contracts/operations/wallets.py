@@ -16,7 +16,7 @@ from contracts.operations.shapes import (
 from contracts.problems import ProblemCode
 from contracts.representations import examples
 from contracts.representations.pages import WalletEntryPage, WalletHoldPage, WalletPage
-from contracts.representations.transaction import Balance, Wallet
+from contracts.representations.wallet import Balance, Wallet
 from contracts.requests.wallet import (
     OWNER_ID_MAX,
     RequestedKind,

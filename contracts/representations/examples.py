@@ -13,10 +13,8 @@ from contracts.representations.transaction import (
     format_moment,
     render_event,
     render_transaction,
-    render_wallet,
-    render_wallet_entry,
-    render_wallet_hold,
 )
+from contracts.representations.wallet import render_wallet, render_wallet_entry, render_wallet_hold
 
 _ALICE: Final = UUID("0199a1f2-6c1e-7d40-8001-5f2d9c7be311")
 _BOB: Final = UUID("0199a1f2-7a90-72c8-8001-c84e10d7f0aa")

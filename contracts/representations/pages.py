@@ -8,13 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.messages import DeadLetterReason, RequestedTransaction
 from contracts.problems import Problem
-from contracts.representations.transaction import (
-    Timestamp,
-    Transaction,
-    Wallet,
-    WalletEntry,
-    WalletHold,
-)
+from contracts.representations.transaction import Timestamp, Transaction
+from contracts.representations.wallet import Wallet, WalletEntry, WalletHold
 from contracts.requests.transaction import BATCH_MAX, BatchMode
 
 PAGE_LIMIT_DEFAULT: Final = 50

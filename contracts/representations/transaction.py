@@ -27,8 +27,6 @@ from ledger.words import (
     HoldStatus,
     TransactionStatus,
     TransactionType,
-    WalletKind,
-    WalletStatus,
 )
 
 
@@ -43,27 +41,6 @@ Json = dict[str, Any]
 
 Amount = Annotated[str, Field(description="Major units, a decimal string", examples=["100.50"])]
 Timestamp = Annotated[AwareDatetime, Field(description="RFC 3339, UTC, microseconds")]
-
-
-class Wallet(BaseModel):
-    """A wallet: `available` = `balance` - `held` + `overdraft_limit`."""
-
-    id: UUID
-    owner_id: str | None
-    currency: str
-    kind: WalletKind = Field(
-        description="Only a `customer`'s wallet is held to its `available`; the other kinds are not"
-    )
-    balance: Amount
-    held: Amount
-    available: Amount
-    overdraft_limit: Amount
-    status: WalletStatus
-    version: int = Field(description="How many entries the wallet has")
-    metadata: dict[str, Any]
-    created_at: Timestamp
-    updated_at: Timestamp
-    deleted_at: Timestamp | None
 
 
 class Failure(BaseModel):
@@ -135,42 +112,6 @@ class Transaction(BaseModel):
     batch_id: UUID | None = Field(description="The atomic batch that it is a member of")
 
 
-class WalletHold(BaseModel):
-    """A hold of a wallet, as it stands now."""
-
-    transaction_id: UUID
-    wallet_id: UUID
-    destination_wallet_id: UUID | None
-    amount: Amount
-    remaining: Amount
-    captured: Amount
-    currency: str
-    status: HoldStatus
-    expires_at: Timestamp
-    created_at: Timestamp
-
-
-class WalletEntry(BaseModel):
-    """One line of a wallet's history."""
-
-    wallet_id: UUID
-    sequence: int
-    transaction_id: UUID
-    type: TransactionType
-    amount: Amount = Field(description="Signed: negative where money leaves the wallet")
-    balance_before: Amount
-    balance_after: Amount
-    description: str | None
-    created_at: Timestamp
-
-
-class Balance(BaseModel):
-    """A wallet's balance at a moment."""
-
-    balance: Amount
-    at: Timestamp
-
-
 class WalletAfter(BaseModel):
     """A wallet as a transaction left it."""
 
@@ -208,29 +149,6 @@ Embedded: TypeAlias = orjson.Fragment | Json
 def format_moment(moment: datetime) -> str:
     """Return RFC 3339 in UTC with microseconds, always six digits."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def render_wallet(row: Row) -> Json:
-    """Return a wallet row as `Wallet` has it."""
-    currency = row["currency"]
-    available = row["balance"] - row["held"] + row["overdraft_limit"]
-    deleted_at = row["deleted_at"]
-    return {
-        "id": str(row["id"]),
-        "owner_id": row["owner_id"],
-        "currency": currency,
-        "kind": row["kind"],
-        "balance": format_minor(row["balance"], currency),
-        "held": format_minor(row["held"], currency),
-        "available": format_minor(available, currency),
-        "overdraft_limit": format_minor(row["overdraft_limit"], currency),
-        "status": row["status"],
-        "version": row["version"],
-        "metadata": _metadata(row["metadata"]),
-        "created_at": format_moment(row["created_at"]),
-        "updated_at": format_moment(row["updated_at"]),
-        "deleted_at": None if deleted_at is None else format_moment(deleted_at),
-    }
 
 
 # One call for all columns: looked up one by one they cost twice as much.
@@ -302,7 +220,7 @@ def render_transaction(row: Row) -> Json:
         "status": status,
         "failure": None if code is None else {"code": code, "detail": row["failure_detail"]},
         "description": description,
-        "metadata": _metadata(metadata),
+        "metadata": stored_json(metadata),
         "reverses": None if reverses is None else str(reverses),
         "reversed_by": None if reversed_by is None else str(reversed_by),
         "entries": _leg_entries(legs)
@@ -368,39 +286,6 @@ def _hold(hold: Sequence[Any], currency: str) -> Json:
     }
 
 
-def render_wallet_entry(row: Row) -> Json:
-    """Return an entry row (joined with its transaction) as `WalletEntry` has it."""
-    currency = row["currency"]
-    return {
-        "wallet_id": str(row["wallet_id"]),
-        "sequence": row["sequence"],
-        "transaction_id": str(row["transaction_id"]),
-        "type": row["type"],
-        "amount": format_minor(row["amount"], currency),
-        "balance_before": format_minor(row["balance_after"] - row["amount"], currency),
-        "balance_after": format_minor(row["balance_after"], currency),
-        "description": row["description"],
-        "created_at": format_moment(row["created_at"]),
-    }
-
-
-def render_wallet_hold(row: Row) -> Json:
-    """Return a row of a hold (joined with its transaction) as `WalletHold` has it."""
-    currency, destination = row["currency"], row["destination_wallet_id"]
-    return {
-        "transaction_id": str(row["transaction_id"]),
-        "wallet_id": str(row["wallet_id"]),
-        "destination_wallet_id": None if destination is None else str(destination),
-        "amount": format_minor(row["amount"], currency),
-        "remaining": format_minor(row["remaining"], currency),
-        "captured": format_minor(row["captured"], currency),
-        "currency": currency,
-        "status": row["status"],
-        "expires_at": format_moment(row["expires_at"]),
-        "created_at": format_moment(row["created_at"]),
-    }
-
-
 def render_event(
     transaction: Json,
     *,
@@ -451,7 +336,7 @@ def _entries(row: Row, source: str, destination: str, amount: str) -> list[Json]
     ]
 
 
-def _metadata(text: str | None) -> Embedded:
+def stored_json(text: str | None) -> Embedded:
     """Return stored JSON to be embedded as it is.
 
     Read and written again it would cost time, lose digits, and fail where it is deeper than orjson

@@ -7,7 +7,7 @@ from uuid import UUID
 from aiohttp import web
 
 from contracts.problems import ContractError, ProblemCode
-from contracts.representations.transaction import render_wallet, render_wallet_hold
+from contracts.representations.wallet import render_wallet, render_wallet_hold
 from ingress.http.middleware import Call, json_response
 from ingress.parsing import ID_BYTES, cursor_error, uuid_of
 from ingress.reads.holds import HoldPosition, HoldStore

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from contracts.money import exponent_of, format_minor
 from contracts.problems import ContractError, ProblemCode
-from contracts.representations.transaction import format_moment, render_wallet, render_wallet_entry
+from contracts.representations.transaction import format_moment
+from contracts.representations.wallet import render_wallet, render_wallet_entry
 from contracts.requests.transaction import TransactionType, checked_key
 from contracts.requests.wallet import (
     RequestedKind,

@@ -1,6 +1,5 @@
 """Posting transactions with terms: holds, captures, reversals, journals, batches, conditions."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from processor.poster import BatchResult, Poster
 from processor.wallet_cache import WalletCache
 from runtime.postgres.pool import Connection
 from tests.integration.processor.books import add_wallets, open_pool
+from tests.support import eventually
 
 _RECORD = """
 SELECT id FROM record_transactions_with_terms(
@@ -23,6 +23,7 @@ SELECT id FROM record_transactions_with_terms(
 )
 """
 _WALLET = "SELECT balance, held, version FROM wallets WHERE id = $1"
+_HAS_EXPIRED = "SELECT expires_at <= clock_timestamp() FROM holds WHERE transaction_id = $1"
 _EXTERNAL = external_wallet_id("USD")
 
 
@@ -133,7 +134,11 @@ async def test_a_release_frees_what_is_left(shop: Shop) -> None:
 async def test_an_expired_hold_is_worth_nothing_from_its_instant_on(shop: Shop) -> None:
     hold = await shop.hold(10_000, expires_in_s=1)
     assert await shop.post(hold) == ["COMPLETED"]
-    await asyncio.sleep(1.1)
+
+    async def has_expired() -> bool:
+        return bool(await shop.database.fetchval(_HAS_EXPIRED, hold))
+
+    await eventually(has_expired, what="its expiry")
     transfer = await shop.record("transfer", shop.alice, shop.bob, 10_000)
     capture = await shop.capture(hold, 1)
 
