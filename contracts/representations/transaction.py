@@ -472,47 +472,55 @@ def posted_event_body(
         status, description, metadata, debit, source_after, credit, destination_after, created_at,
         completed_at, _, _,
     ) = row  # fmt: skip
-    source, destination, external = (
-        f'"{source_id}"',
-        f'"{destination_id}"',
-        _quoted_external(currency),
-    )
+    source, destination = f'"{source_id}"', f'"{destination_id}"'
+    external, zero = _currency_texts(currency)
     amount = format_minor(minor, currency)
-    wallets = ",".join(
-        _wallet_after_text(wallet, version, after, currency, limits)
-        for wallet, version, after in (
-            (source, debit, source_after),
-            (destination, credit, destination_after),
+    source_text = format_minor(source_after, currency)
+    destination_text = format_minor(destination_after, currency)
+    # Only few wallets have a limit, or money that is held: then what is available is the balance.
+    if limits:
+        source_wallet = _limited(source, debit, source_after, currency, limits)
+        destination_wallet = _limited(destination, credit, destination_after, currency, limits)
+    else:
+        source_wallet = (
+            f'{{"wallet_id":{source},"version":{debit},"balance":"{source_text}",'
+            f'"held":"{zero}","available":"{source_text}"}}'
         )
-        if wallet != external
-    )
+        destination_wallet = (
+            f'{{"wallet_id":{destination},"version":{credit},"balance":"{destination_text}",'
+            f'"held":"{zero}","available":"{destination_text}"}}'
+        )
+    seen_source, seen_destination = source, destination
+    if source == external:
+        seen_source, wallets = "null", destination_wallet
+    elif destination == external:
+        seen_destination, wallets = "null", source_wallet
+    else:
+        wallets = f"{source_wallet},{destination_wallet}"
     return (
         f'{{"event_id":"{event_id}","event_type":"{event_type}","occurred_at":"{occurred_at}",'
         f'"id":"{transaction_id}","reference":"{reference_of(transaction_id)}",'
         f'"idempotency_key":{quoted(key)},"submitter":{quoted(submitter)},'
         f'"channel":"{channel}","type":"{kind}",'
-        f'"source_wallet_id":{"null" if source == external else source},'
-        f'"destination_wallet_id":{"null" if destination == external else destination},'
+        f'"source_wallet_id":{seen_source},"destination_wallet_id":{seen_destination},'
         f'"amount":"{amount}","currency":"{currency}","status":"{status}","failure":null,'
         f'"description":{"null" if description is None else quoted(description)},'
         f'"metadata":{metadata or "{}"},"reverses":null,"reversed_by":null,"entries":['
         f'{{"wallet_id":{source},"sequence":{debit},"amount":"-{amount}",'
         f'"balance_before":"{format_minor(source_after + minor, currency)}",'
-        f'"balance_after":"{format_minor(source_after, currency)}"}},'
+        f'"balance_after":"{source_text}"}},'
         f'{{"wallet_id":{destination},"sequence":{credit},"amount":"{amount}",'
         f'"balance_before":"{format_minor(destination_after - minor, currency)}",'
-        f'"balance_after":"{format_minor(destination_after, currency)}"}}],'
+        f'"balance_after":"{destination_text}"}}],'
         f'"created_at":"{format_moment(created_at)}",'
         f'"completed_at":"{format_moment(completed_at)}",{plain_terms(currency)},'
         f'"wallets":[{wallets}]}}'
     ).encode()
 
 
-def _wallet_after_text(
-    quoted_id: str, version: int, balance: int, currency: str, limits: Limits
-) -> str:
+def _limited(quoted_id: str, version: int, balance: int, currency: str, limits: Limits) -> str:
     """Return what `_wallet_after` comes to as JSON."""
-    held, limit = limits.get(quoted_id[1:-1], _NOTHING) if limits else _NOTHING
+    held, limit = limits.get(quoted_id[1:-1], _NOTHING)
     return (
         f'{{"wallet_id":{quoted_id},"version":{version},'
         f'"balance":"{format_minor(balance, currency)}","held":"{format_minor(held, currency)}",'
@@ -531,5 +539,6 @@ def plain_terms(currency: str) -> str:
 
 
 @functools.cache  # as many answers as currencies
-def _quoted_external(currency: str) -> str:
-    return f'"{external_wallet_id(currency)}"'
+def _currency_texts(currency: str) -> tuple[str, str]:
+    """Return the id of a currency's external wallet in quotes, and nothing as an amount."""
+    return f'"{external_wallet_id(currency)}"', format_minor(0, currency)

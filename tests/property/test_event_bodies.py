@@ -28,6 +28,7 @@ def _rows(draw: st.DrawFn) -> dict[str, Any]:
     status = draw(st.sampled_from(list(_POSTED)))
     is_posted = _POSTED[status]
     wallets = st.uuids() | st.just(external_wallet_id(currency))
+    source, destination = draw(st.tuples(wallets, wallets).filter(lambda two: two[0] != two[1]))
     metadata = draw(st.none() | _METADATA)
     reverses = draw(st.none() | st.uuids())
     reversals = draw(st.none() | st.lists(st.uuids(), min_size=1, max_size=2))
@@ -43,8 +44,8 @@ def _rows(draw: st.DrawFn) -> dict[str, Any]:
         "submitter": draw(_TEXT),
         "channel": draw(st.sampled_from(["http", "amqp"])),
         "type": "reversal" if reverses else draw(st.sampled_from(sorted(PLAIN_TYPES))),
-        "source_wallet_id": draw(wallets),
-        "destination_wallet_id": draw(wallets),
+        "source_wallet_id": source,
+        "destination_wallet_id": destination,
         "amount": draw(st.integers(1, 2**60)),
         "currency": currency,
         "status": status,
