@@ -415,11 +415,12 @@ def render_event(
         "event_type": event_type,
         "occurred_at": occurred_at,
         **transaction,
-        "wallets": [_wallet_after(one) for one in wallets],
+        "wallets": [render_wallet_after(one) for one in wallets],
     }
 
 
-def _wallet_after(state: WalletState) -> Json:
+def render_wallet_after(state: WalletState) -> Json:
+    """Return a wallet as a transaction left it as `WalletAfter` has it."""
     currency = state.currency
     return {
         "wallet_id": str(state.wallet_id),
