@@ -12,7 +12,10 @@ import orjson
 
 from contracts.identifiers import external_wallet_id
 from contracts.money import exponent_of
+from contracts.record import recorded_wallets
 from contracts.representations.transaction import Row
+from contracts.requests.terms import RequestedTerms
+from contracts.requests.transaction import TransactionCommand
 from ledger.state import (
     NO_TERMS,
     Condition,
@@ -99,6 +102,39 @@ def instruction_of(row: Row, terms: Terms = NO_TERMS) -> Instruction:
         row["amount"],
         row["currency"],
         terms,
+    )
+
+
+def drafted(
+    command: TransactionCommand, transaction_id: UUID, wallets: Mapping[UUID, LedgerWallet]
+) -> Instruction:
+    """Return what a command would be to decide, had it been recorded under this id."""
+    source, destination = recorded_wallets(command)
+    return Instruction(
+        transaction_id,
+        command.type,
+        source,
+        destination,
+        None if command.money is None else command.money.minor,
+        command.currency,
+        NO_TERMS if command.terms is None else _drafted_terms(command.terms, wallets),
+    )
+
+
+def _drafted_terms(terms: RequestedTerms, wallets: Mapping[UUID, LedgerWallet]) -> Terms:
+    return Terms(
+        hold_id=terms.hold_id,
+        reverses=terms.reverses,
+        expires_in_s=terms.expires_in_s,
+        is_final=terms.is_final is not False,
+        is_forced=terms.is_forced,
+        legs=tuple(
+            Leg(leg.wallet_id, leg.minor, leg.currency, is_external=leg.is_external)
+            for leg in terms.legs
+        ),
+        valid_until=terms.valid_until,
+        batch_id=terms.batch_id,
+        conditions=tuple(_condition(one, wallets) for one in terms.conditions),
     )
 
 

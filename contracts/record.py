@@ -92,24 +92,33 @@ def _arguments_with_terms(submission: Submission) -> tuple[Any, ...]:
     command = submission.command
     if command.terms is None:
         return (*_arguments(submission), None)
-    currency, kind = command.currency, command.type
-    external = None if currency is None else external_wallet_id(currency)
-    source, destination = command.source_wallet_id, command.destination_wallet_id
+    source, destination = recorded_wallets(command)
     return (
         submission.submitter,
         command.idempotency_key,
         command.fingerprint,
-        kind,
-        external if kind is TransactionType.DEPOSIT else source,
-        external if kind is TransactionType.WITHDRAWAL else destination,
+        command.type,
+        source,
+        destination,
         None if command.money is None else command.money.minor,
-        currency,
+        command.currency,
         command.description,
         None if command.metadata == b"{}" else command.metadata.decode(),
         submission.request_id,
         submission.traceparent,
         command.terms.to_json(),
     )
+
+
+def recorded_wallets(command: TransactionCommand) -> tuple[UUID | None, UUID | None]:
+    """Return source and destination as a row has them: those outside are filled in."""
+    source, destination = command.source_wallet_id, command.destination_wallet_id
+    external = None if command.currency is None else external_wallet_id(command.currency)
+    if command.type is TransactionType.DEPOSIT:
+        return external, destination
+    if command.type is TransactionType.WITHDRAWAL:
+        return source, external
+    return source, destination
 
 
 def _arguments(submission: Submission) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from ingress.http.middleware import Gate
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
 from ingress.reads.holds import HoldStore
+from ingress.reads.preview import Previewer
 from ingress.reads.transactions import TransactionStore
 from ingress.reads.wallets import WalletStore
 from ingress.submit.admission import BacklogGauge, RateLimiter, check_redis, connect_redis
@@ -121,7 +122,7 @@ async def serve(settings: IngressSettings) -> None:
         holds=HoldCalls(HoldStore(pools.lists)),
         wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
-        batches=BatchCalls(services),
+        batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),

@@ -375,6 +375,22 @@ FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN holds AS h ON h.transaction_id = wanted.id
 INNER JOIN transactions AS t ON t.id = wanted.id;
 
+-- name: read_book_holds
+-- What a preview rests on: these holds, and those of these wallets that are open and have expired.
+SELECT * FROM book_holds(ids => $1, wallet_ids => $2, moment => $3);
+
+-- name: read_book_originals
+-- Transactions that are to be reversed.
+SELECT * FROM book_originals(ids => $1);
+
+-- name: read_book_wallets
+-- Wallets as posting would find them.
+SELECT
+    w.id, w.kind::text, w.currency, w.status::text, w.balance, w.held, w.overdraft_limit,
+    w.version, w.forced_overdraft
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN wallets AS w ON w.id = wanted.id;
+
 -- name: examine_entries
 -- A bounded window of one wallet's entries, newest first.
 WITH examined AS MATERIALIZED (

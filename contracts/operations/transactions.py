@@ -17,9 +17,11 @@ from contracts.operations.shapes import (
 from contracts.problems import ProblemCode
 from contracts.representations import examples
 from contracts.representations.pages import (
+    PreviewRequest,
     TransactionBatchRequest,
     TransactionBatchResult,
     TransactionPage,
+    TransactionPreview,
 )
 from contracts.representations.transaction import Transaction
 from contracts.requests.terms import (
@@ -218,6 +220,31 @@ _CANCEL: Final = Operation(
     ),
 )
 
+_PREVIEW: Final = Operation(
+    operation_id="preview_transactions",
+    method="POST",
+    path="/v1/transactions/preview",
+    tag=Tag.TRANSACTIONS,
+    summary="Preview transactions",
+    description=(
+        "What posting now would do, decided by the code that posts, on one snapshot of the book; "
+        "nothing is written, and no key is used or needed. The body is that of one transaction or "
+        "of a batch request, whose transactions are posted in their order, each on what those "
+        "before it have left. `execute_at` does not enter: they are posted as if they were due. "
+        "Any invalid item refuses the request. Needs the scope `wallets:read` too."
+    ),
+    scope=Scope.TRANSACTIONS_WRITE,
+    request=PreviewRequest,
+    request_examples={
+        "one": {"summary": "One transaction", "value": examples.TRANSFER_REQUEST},
+        "batch": {"summary": "A batch", "value": examples.PREVIEW_BATCH_REQUEST},
+    },
+    responses=(
+        Response(200, "What would happen", model=TransactionPreview, example=examples.PREVIEW),
+    ),
+    problems=(ProblemCode.IDEMPOTENCY_KEY_INVALID, *BODY_PROBLEMS),
+)
+
 _READ: Final = Operation(
     operation_id="read_transaction",
     method="GET",
@@ -287,4 +314,4 @@ _LIST: Final = Operation(
     problems=LIST_PROBLEMS,
 )
 
-TRANSACTION_OPERATIONS: Final = (_SUBMIT, _SUBMIT_BATCH, _READ, _LIST, _REVERSE, _CANCEL)
+TRANSACTION_OPERATIONS: Final = (_SUBMIT, _SUBMIT_BATCH, _PREVIEW, _READ, _LIST, _REVERSE, _CANCEL)

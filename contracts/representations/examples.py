@@ -13,8 +13,10 @@ from contracts.representations.transaction import (
     format_moment,
     render_event,
     render_transaction,
+    render_wallet_after,
 )
 from contracts.representations.wallet import render_wallet, render_wallet_entry, render_wallet_hold
+from ledger.state import WalletState
 
 _ALICE: Final = UUID("0199a1f2-6c1e-7d40-8001-5f2d9c7be311")
 _BOB: Final = UUID("0199a1f2-7a90-72c8-8001-c84e10d7f0aa")
@@ -196,6 +198,17 @@ BATCH_REQUEST: Final[Json] = {
         {**TRANSFER_REQUEST, "idempotency_key": "order-4711-payment"},
         {**DEPOSIT_REQUEST, "idempotency_key": "top-up-0815"},
     ]
+}
+PREVIEW_BATCH_REQUEST: Final[Json] = {
+    "mode": "atomic",
+    "transactions": [TRANSFER_REQUEST, WITHDRAWAL_REQUEST],
+}
+PREVIEW: Final[Json] = {
+    "transactions": [{"status": "COMPLETED", "failure": None}],
+    "wallets": [
+        render_wallet_after(WalletState(_ALICE, 18, 89_950, 0, 99_950, currency="USD")),
+        render_wallet_after(WalletState(_BOB, 3, 30_050, 0, 30_050, currency="USD")),
+    ],
 }
 
 TRANSACTION: Final[Json] = _shown(render_transaction(_COMPLETED_ROW))

@@ -4,13 +4,15 @@ from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from contracts.messages import DeadLetterReason, RequestedTransaction
 from contracts.problems import Problem
-from contracts.representations.transaction import Timestamp, Transaction
+from contracts.representations.transaction import Failure, Timestamp, Transaction, WalletAfter
 from contracts.representations.wallet import Wallet, WalletEntry, WalletHold
+from contracts.requests.terms import TransactionRequest
 from contracts.requests.transaction import BATCH_MAX, BatchMode
+from ledger.words import TransactionStatus
 
 PAGE_LIMIT_DEFAULT: Final = 50
 PAGE_LIMIT_MAX: Final = 200
@@ -95,6 +97,35 @@ class TransactionBatchResult(BaseModel):
     """An item for each transaction of the request, in the same order."""
 
     items: list[AcceptedItem | RefusedItem]
+
+
+class PreviewBatch(BaseModel):
+    """A batch request whose transactions need no keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: BatchMode = BatchMode.INDEPENDENT
+    transactions: list[TransactionRequest] = Field(min_length=1, max_length=BATCH_MAX)
+
+
+class PreviewRequest(RootModel[TransactionRequest | PreviewBatch]):
+    """One transaction or a batch of them, as they would be submitted."""
+
+
+class PreviewedTransaction(BaseModel):
+    """What a transaction would come to if it were posted now."""
+
+    status: Literal[TransactionStatus.COMPLETED, TransactionStatus.FAILED]
+    failure: Failure | None
+
+
+class TransactionPreview(BaseModel):
+    """What posting these transactions now would do."""
+
+    transactions: list[PreviewedTransaction] = Field(description="In the order of the request")
+    wallets: list[WalletAfter] = Field(
+        description="The customers' and internal wallets that they name, as they would be then"
+    )
 
 
 class Liveness(BaseModel):

@@ -300,11 +300,12 @@ def render_event(
         "event_type": event_type,
         "occurred_at": occurred_at,
         **transaction,
-        "wallets": [_wallet_after(one) for one in wallets],
+        "wallets": [render_wallet_after(one) for one in wallets],
     }
 
 
-def _wallet_after(state: WalletState) -> Json:
+def render_wallet_after(state: WalletState) -> Json:
+    """Return a wallet as a transaction left it as `WalletAfter` has it."""
     currency = state.currency
     return {
         "wallet_id": str(state.wallet_id),
@@ -519,7 +520,7 @@ def posted_event_body(
 
 
 def _limited(quoted_id: str, version: int, balance: int, currency: str, limits: Limits) -> str:
-    """Return what `_wallet_after` comes to as JSON."""
+    """Return what `render_wallet_after` comes to as JSON."""
     held, limit = limits.get(quoted_id[1:-1], _NOTHING)
     return (
         f'{{"wallet_id":{quoted_id},"version":{version},'

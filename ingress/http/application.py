@@ -58,6 +58,7 @@ def _money_handlers(
         "read_wallet_balance": wallets.read_balance,
         "submit_transaction": transactions.submit,
         "submit_transaction_batch": batches.submit,
+        "preview_transactions": batches.preview,
         "reverse_transaction": transactions.reverse,
         "cancel_transaction": transactions.cancel,
         "read_transaction": transactions.read,

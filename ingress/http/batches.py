@@ -13,7 +13,7 @@ from aiohttp import web
 
 from contracts.problems import ContractError, FieldError, ProblemCode
 from contracts.record import Submission
-from contracts.representations.transaction import Json, Row
+from contracts.representations.transaction import Json, Row, render_wallet_after
 from contracts.requests.references import atomic, other_id, resolved
 from contracts.requests.transaction import (
     BATCH_MAX,
@@ -22,13 +22,17 @@ from contracts.requests.transaction import (
     command_of,
     refuse_unknown,
 )
+from contracts.scopes import Scope
 from ingress.authentication import Client
 from ingress.calls import RETRY, Answer, Services, conflict, own_request_id, pending_view, permit
-from ingress.http.middleware import Call, response_of
+from ingress.http.middleware import Call, json_response, response_of
 from ingress.http.problems import problem_answer
+from ingress.reads.preview import Previewer
 from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import backlog_full
 from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
+from ledger.rules import REFUSAL_DETAILS
+from ledger.words import FailureCode, TransactionStatus
 
 TURN_S: Final = 0.005
 """A batch works on its items for so long at a time: a batch of a thousand invalid ones takes a
@@ -42,10 +46,11 @@ _KEY_CODES: Final = frozenset(
 
 
 class BatchCalls:
-    """Submit batches."""
+    """Submit batches, and say what one would come to."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, previewer: Previewer) -> None:
         self._services = services
+        self._previewer = previewer
 
     async def submit(self, call: Call) -> web.Response:
         """POST /v1/transactions/batch."""
@@ -58,6 +63,20 @@ class BatchCalls:
         else:
             body = await self._submit_each(call, commands)
         return response_of(Answer(202, body, RETRY))
+
+    async def preview(self, call: Call) -> web.Response:
+        """POST /v1/transactions/preview: of one transaction, or of a batch."""
+        call.client.require(Scope.WALLETS_READ)
+        commands = await _previewed(
+            await call.json(), client=call.client, store=self._services.store
+        )
+        found = await self._previewer.preview(commands)
+        return json_response(
+            {
+                "transactions": [_previewed_view(one) for one in found.failures],
+                "wallets": [render_wallet_after(one) for one in found.wallets],
+            }
+        )
 
     async def _submit_atomic(self, call: Call, commands: Sequence[TransactionCommand]) -> bytes:
         members = atomic(commands, submitter=call.client.name)
@@ -126,6 +145,34 @@ async def commands_of(
     }
     others = await store.rows(list(named)) if named else {}
     return [_resolved_or_problem(one, others) for one in commands] if named else commands
+
+
+async def _previewed(
+    body: Any, *, client: Client, store: TransactionStore
+) -> list[TransactionCommand]:
+    """Return the commands of a body that need no key; raises ContractError for any fault."""
+    is_batch = isinstance(body, dict) and "transactions" in body
+    items, mode = batch_of(body) if is_batch else ([body], BatchMode.INDEPENDENT)
+    named = [_named(item, place) for place, item in enumerate(items)]
+    found = await commands_of(named, client=client, store=store)
+    if not is_batch and isinstance(found[0], ContractError):
+        raise found[0]
+    commands = whole(found)
+    return atomic(commands, submitter=client.name) if mode is BatchMode.ATOMIC else commands
+
+
+def _named(item: Any, place: int) -> Any:
+    """Return an item that has a key of its own, or is no transaction."""
+    if not isinstance(item, dict) or item.get("idempotency_key") is not None:
+        return item
+    return {**item, "idempotency_key": f"preview-{place}"}
+
+
+def _previewed_view(code: FailureCode | None) -> Json:
+    if code is None:
+        return {"status": TransactionStatus.COMPLETED, "failure": None}
+    failure = {"code": code, "detail": REFUSAL_DETAILS[code]}
+    return {"status": TransactionStatus.FAILED, "failure": failure}
 
 
 def whole(commands: Sequence[TransactionCommand | ContractError]) -> list[TransactionCommand]:

@@ -39,6 +39,7 @@ SURFACE = {
     ("GET", "/v1/wallets/{wallet_id}/balance"),
     ("POST", "/v1/transactions"),
     ("POST", "/v1/transactions/batch"),
+    ("POST", "/v1/transactions/preview"),
     ("GET", "/v1/transactions/{transaction_id}"),
     ("GET", "/v1/transactions"),
     ("POST", "/v1/transactions/{transaction_id}/reverse"),
