@@ -145,25 +145,65 @@ def _print(transaction: dict[str, Any]) -> None:
         if value:
             out.print(f"  {name:<13}", style="dim", end="")
             out.print(printable(str(value)))
-    if transaction["entries"]:
-        out.print()
-        columns = ("wallet_id", "sequence", "amount", "balance_before", "balance_after")
-        rows = [[str(entry[column]) for column in columns] for entry in transaction["entries"]]
-        print_table([column.replace("_", " ") for column in columns], rows)
+    for part, columns in _TABLES.items():
+        if transaction[part]:
+            out.print()
+            rows = [[_cell(line[column]) for column in columns] for line in transaction[part]]
+            print_table([column.replace("_", " ") for column in columns], rows)
+
+
+_TABLES = {
+    "legs": ("wallet_id", "amount", "currency"),
+    "entries": ("wallet_id", "sequence", "amount", "balance_before", "balance_after"),
+}
+"""The lists in a transaction that are shown as tables, and their columns."""
+
+
+def _cell(value: object) -> str:
+    return "external" if value is None else str(value)
 
 
 def _facts(transaction: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": transaction["id"],
-        "what": f"{transaction['type']} of {transaction['amount']} {transaction['currency']}",
+        "what": _what(transaction),
         "from": transaction["source_wallet_id"],
         "to": transaction["destination_wallet_id"],
         "description": transaction["description"],
         "metadata": transaction["metadata"],
+        "hold": _hold(transaction["hold"]),
+        "of hold": transaction["hold_id"],
         "reverses": transaction["reverses"],
+        "reversals": _reversals(transaction),
         "reversed by": transaction["reversed_by"],
+        "execute at": transaction["execute_at"],
+        "valid until": transaction["valid_until"],
+        "atomic batch": transaction["batch_id"],
         "key": transaction["idempotency_key"],
         "submitter": f"{transaction['submitter']} over {transaction['channel']}",
         "created": transaction["created_at"],
         "completed": transaction["completed_at"],
     }
+
+
+def _what(transaction: dict[str, Any]) -> str:
+    if transaction["amount"] is None:
+        return str(transaction["type"])
+    return f"{transaction['type']} of {transaction['amount']} {transaction['currency']}"
+
+
+def _hold(hold: dict[str, Any] | None) -> str | None:
+    if hold is None:
+        return None
+    return (
+        f"{hold['status']}, {hold['captured']} captured, {hold['remaining']} left, "
+        f"expires {hold['expires_at']}"
+    )
+
+
+def _reversals(transaction: dict[str, Any]) -> str | None:
+    if not transaction["reversals"]:
+        return None
+    ids = ", ".join(transaction["reversals"])
+    amount = transaction["reversed_amount"]
+    return ids if amount is None else f"{amount} by {ids}"
