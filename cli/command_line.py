@@ -9,6 +9,7 @@ import typer
 from cli.commands import (
     api_keys,
     dead_letters,
+    keys,
     migrate,
     reconcile,
     replay_file,
@@ -32,6 +33,7 @@ _COMMANDS = (
     verify,
     dead_letters,
     reconcile,
+    keys,
 )
 
 

@@ -30,6 +30,7 @@ class ProblemCode(StrEnum):
     DEAD_LETTER_NOT_FOUND = "dead_letter_not_found"
     DEAD_LETTER_ENDED = "dead_letter_ended"
     DEAD_LETTER_REFUSED = "dead_letter_refused"
+    SEAL_NOT_FOUND = "seal_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     WALLET_NOT_EMPTY = "wallet_not_empty"
     WALLET_CLOSED = "wallet_closed"
@@ -72,6 +73,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.DEAD_LETTER_REFUSED: ProblemKind(
         409, "The dead letter cannot be replayed as it is"
     ),
+    ProblemCode.SEAL_NOT_FOUND: ProblemKind(404, "No such seal"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The resource has no such method"),
     ProblemCode.WALLET_NOT_EMPTY: ProblemKind(409, "The wallet still holds money"),
     ProblemCode.WALLET_CLOSED: ProblemKind(409, "The wallet is closed"),

@@ -19,11 +19,13 @@ from prometheus_client import Counter
 from reconciler import metrics
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
+from reconciler.sealing import BrokenChainError, SealCheck, Sealer
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
 from runtime.service.periodic import Step, repeat
+from verification.seal_keys import SealKeyError
 
 # Any number, the same for every process of Ackledger: 'ackr' in ASCII.
 LOCK_KEY: Final = 0x61636B72
@@ -170,7 +172,8 @@ def while_leading(step: Step, *, is_leader: Callable[[], bool]) -> Step:
 class Reconciler:
     """Finishes what got stuck: PENDING transactions past a threshold are published again.
 
-    Beside that it checks the integrity of what was posted. Both are done by the leader alone.
+    Beside that it checks the integrity of what was posted, and seals it. All is done by the leader
+    alone.
     """
 
     def __init__(
@@ -179,6 +182,8 @@ class Reconciler:
         sweep: Sweep,
         retry_queue: RetryQueue,
         integrity: IntegrityCheck,
+        sealer: Sealer,
+        seal_check: SealCheck,
         leadership: Leadership,
         stale_after_s: float,
         interval_s: float,
@@ -186,6 +191,8 @@ class Reconciler:
         self._sweep = sweep
         self._retry_queue = retry_queue
         self._integrity = integrity
+        self._sealer = sealer
+        self._seal_check = seal_check
         self._leadership = leadership
         self._stale_after_s = stale_after_s
         self._interval_s = interval_s
@@ -223,11 +230,15 @@ class Reconciler:
         await self._passing.acquire()
 
     async def _work(self) -> None:
+        steps: tuple[tuple[Step, str, Counter], ...] = (
+            (self._reconcile, "reconcile", metrics.FAILURES),
+            (self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES),
+            (self._sealer.run_step, "seal", metrics.SEAL_FAILURES),
+            (self._seal_check.run_step, "seal_check", metrics.SEAL_CHECK_FAILURES),
+        )
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(self._reconcile, "reconcile", metrics.FAILURES))
-            group.create_task(
-                self._repeat(self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES)
-            )
+            for step, name, failures in steps:
+                group.create_task(self._repeat(step, name, failures))
 
     async def _repeat(self, step: Step, name: str, failures: Counter) -> None:
         def failed(error: Exception) -> None:
@@ -237,7 +248,7 @@ class Reconciler:
         await repeat(
             while_leading(step, is_leader=lambda: self._leadership.is_leader),
             every_s=self._interval_s,
-            is_passing=is_transient,
+            is_passing=_is_passing,
             failed=failed,
             backoff=Backoff(first_s=0.5, most_s=5.0),
         )
@@ -246,3 +257,8 @@ class Reconciler:
         async with self._passing:
             counts = await self.run_once()
         return min(self._interval_s, BUSY_INTERVAL_S) if counts.republished else self._interval_s
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether a step is made again: what concerns the seals alone never stops the rest."""
+    return is_transient(error) or isinstance(error, SealKeyError | BrokenChainError)

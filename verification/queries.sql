@@ -371,3 +371,138 @@ WHERE
     OR (status IN ('FAILED', 'QUARANTINED', 'REVERSED') AND listed_status IS NULL)
 ORDER BY id
 LIMIT $2;
+
+-- name: pin_lookups
+-- From here on rows are found by their keys, page by page: see `pin_verification`.
+SET LOCAL enable_nestloop = on;
+SET LOCAL enable_indexscan = on;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+SET LOCAL enable_material = off;
+
+-- name: read_leaves
+-- For each seal $1 and the transactions $2 that it names, in their order: the digest of each
+-- transaction's rows, one behind the other (32 zero bytes where there is none), and how many entries
+-- are among the rows. This is format 1, byte for byte (docs/seals.md): it never changes. Only what
+-- PostgreSQL itself brings is called: a function of ours could be replaced.
+SELECT
+    m.number,
+    string_agg(coalesce(leaf.digest, decode(repeat('00', 32), 'hex')), ''::bytea ORDER BY m.place)
+        AS leaves,
+    coalesce(sum(leaf.entries), 0)::bigint AS entries
+FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS m (number, id, place)
+LEFT JOIN LATERAL (
+    SELECT
+        sha256(
+            record_send(row(
+                t.id,
+                CASE
+                    WHEN t.status IN ('COMPLETED', 'REVERSED') THEN 'completed'
+                    WHEN t.status = 'FAILED' THEN 'failed'
+                    ELSE 'open'
+                END,
+                t.failure_code::text, t.failure_detail, t.type::text, t.submitter,
+                t.idempotency_key, t.fingerprint, t.channel::text, t.source_wallet_id,
+                t.destination_wallet_id, t.amount, t.currency, t.reverses, t.created_at,
+                t.completed_at
+            ))
+            || coalesce(debit.line, ''::bytea)
+            || coalesce(credit.line, ''::bytea)
+        ) AS digest,
+        num_nonnulls(debit.line, credit.line) AS entries
+    FROM transactions AS t
+    LEFT JOIN LATERAL (
+        SELECT
+            record_send(row(
+                e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at
+            )) AS line
+        FROM entries AS e
+        WHERE e.wallet_id = t.source_wallet_id AND e.sequence = t.source_sequence
+        OFFSET 0
+    ) AS debit ON true
+    LEFT JOIN LATERAL (
+        SELECT
+            record_send(row(
+                e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at
+            )) AS line
+        FROM entries AS e
+        WHERE e.wallet_id = t.destination_wallet_id AND e.sequence = t.destination_sequence
+        OFFSET 0
+    ) AS credit ON true
+    WHERE t.id = m.id
+    OFFSET 0
+) AS leaf ON true
+GROUP BY m.number;
+
+-- name: count_sealed
+-- How long the chain is, and how many transactions its seals say they cover.
+SELECT count(*) AS seals, coalesce(sum(transactions), 0)::bigint AS transactions FROM seals;
+
+-- name: list_seals
+-- The next seals, without what they name.
+SELECT
+    number, format, until, transactions, entries, previous, digest, sealed_at, key_id, signature
+FROM seals
+WHERE number > $1
+ORDER BY number
+LIMIT $2;
+
+-- name: list_seal_members
+-- What the seals from $1 to $2 name.
+SELECT number, transaction_ids, leaf_prefixes FROM seals WHERE number BETWEEN $1 AND $2;
+
+-- name: count_unsealed
+-- Transactions that ended and are in no seal although the walk has passed them, or although that was
+-- more than $1 seconds ago; and those that are in more than one.
+WITH sealed AS (
+    SELECT m.id, count(*) AS times
+    FROM seals AS s
+    CROSS JOIN LATERAL unnest(s.transaction_ids) AS m (id)
+    GROUP BY m.id
+)
+
+SELECT
+    count(*) FILTER (WHERE sealed.times > 1) AS doubled,
+    count(*) FILTER (
+        WHERE sealed.id IS NULL
+        AND (
+            (t.id < p.walked_until AND u.transaction_id IS NULL)
+            OR greatest(t.completed_at, p.began_at) < now() - make_interval(secs => $1)
+        )
+    ) AS missing
+FROM transactions AS t
+CROSS JOIN seal_progress AS p
+LEFT JOIN sealed ON sealed.id = t.id
+LEFT JOIN unsealed_transactions AS u ON u.transaction_id = t.id
+WHERE t.status IN ('COMPLETED', 'REVERSED', 'FAILED');
+
+-- name: list_unsealed
+-- Those, the oldest first.
+WITH sealed AS (
+    SELECT m.id, count(*) AS times
+    FROM seals AS s
+    CROSS JOIN LATERAL unnest(s.transaction_ids) AS m (id)
+    GROUP BY m.id
+)
+
+SELECT t.id, t.status::text AS status, t.completed_at, coalesce(sealed.times, 0) AS times
+FROM transactions AS t
+CROSS JOIN seal_progress AS p
+LEFT JOIN sealed ON sealed.id = t.id
+LEFT JOIN unsealed_transactions AS u ON u.transaction_id = t.id
+WHERE
+    t.status IN ('COMPLETED', 'REVERSED', 'FAILED')
+    AND (
+        sealed.times > 1
+        OR (
+            sealed.id IS NULL
+            AND (
+                (t.id < p.walked_until AND u.transaction_id IS NULL)
+                OR greatest(t.completed_at, p.began_at) < now() - make_interval(secs => $1)
+            )
+        )
+    )
+ORDER BY t.id
+LIMIT $2;

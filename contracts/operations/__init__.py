@@ -7,6 +7,7 @@ apart.
 from typing import Final
 
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
+from contracts.operations.seals import SEAL_OPERATIONS
 from contracts.operations.service import SERVICE_OPERATIONS
 from contracts.operations.shapes import (
     BODY_BYTES_MAX,
@@ -36,6 +37,7 @@ __all__ = [
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *WALLET_OPERATIONS,
     *TRANSACTION_OPERATIONS,
+    *SEAL_OPERATIONS,
     *DEAD_LETTER_OPERATIONS,
     *SERVICE_OPERATIONS,
 )

@@ -26,6 +26,7 @@ class Tag(StrEnum):
 
     WALLETS = "Wallets"
     TRANSACTIONS = "Transactions"
+    SEALS = "Seals"
     HEALTH = "Health"
     DOCUMENTS = "Documents"
     DEAD_LETTERS = "Dead letters"

@@ -8,6 +8,7 @@ from contracts.operations import BODY_BYTES_MAX, OPERATIONS
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
+from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
 from runtime.service.status_server import Readiness, render_readiness
@@ -18,6 +19,7 @@ def build_application(
     gate: Gate,
     wallets: WalletCalls,
     transactions: TransactionCalls,
+    seals: SealCalls,
     dead_letters: DeadLetterCalls,
     readiness: Readiness,
 ) -> web.Application:
@@ -25,6 +27,8 @@ def build_application(
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[name_and_answer])
     guarded = {
         **_money_handlers(wallets, transactions),
+        "list_seals": seals.list_page,
+        "read_latest_seal": seals.read_latest,
         **_dead_letter_handlers(dead_letters),
     }
     plain = _plain_handlers(readiness)

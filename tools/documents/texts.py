@@ -63,6 +63,7 @@ ASYNCAPI_INTRODUCTION: Final = _ASYNCAPI_INTRODUCTION.replace("{bounds}", _BOUND
 TAGS: Final[dict[Tag, str]] = {
     Tag.WALLETS: "A wallet holds one currency for one owner.",
     Tag.TRANSACTIONS: "Deposits, withdrawals and transfers, each posted once or refused.",
+    Tag.SEALS: "The hash chain over what was posted: a later change of it is found.",
     Tag.HEALTH: "For orchestrators and load balancers.",
     Tag.DOCUMENTS: "This API, for people and for programs.",
     Tag.DEAD_LETTERS: "Messages that could not be processed, for operators.",

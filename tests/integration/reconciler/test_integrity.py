@@ -17,6 +17,7 @@ from reconciler.integrity import (
 )
 from reconciler.retry_queue import REWIND, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, Reconciler
+from reconciler.sealing import SealCheck, Sealer
 from runtime.postgres.pool import Pool, connect, create_pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 from tests.integration.reconciler.serving import running
@@ -267,6 +268,8 @@ async def test_the_leader_checks_on_and_on(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
+        sealer=Sealer(pool, keys=None, interval_s=0.1),
+        seal_check=SealCheck(pool, keys=None, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=0.1,
         interval_s=0.1,

@@ -14,6 +14,7 @@ from reconciler.__main__ import reconcile_once
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.schedule import Leadership, ReconcileCounts, Reconciler
+from reconciler.sealing import SealCheck, Sealer
 from runtime.amqp.connection import Channel
 from runtime.amqp.topology import check_queue
 from runtime.postgres.pool import Connection, Pool
@@ -54,6 +55,8 @@ async def test_it_publishes_what_becomes_stale_while_it_leads(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
+        sealer=Sealer(pool, keys=None, interval_s=0.1),
+        seal_check=SealCheck(pool, keys=None, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=0.2,
         interval_s=0.1,
@@ -75,6 +78,8 @@ async def test_it_goes_on_after_the_database_cut_every_connection(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
+        sealer=Sealer(pool, keys=None, interval_s=0.1),
+        seal_check=SealCheck(pool, keys=None, interval_s=0.1),
         leadership=leadership,
         stale_after_s=0.1,
         interval_s=0.1,
@@ -118,6 +123,8 @@ async def test_one_pass_by_hand_works_beside_a_leader(
         sweep=Sweep(pool),
         retry_queue=retry_queue,
         integrity=IntegrityCheck(pool, interval_s=0.1),
+        sealer=Sealer(pool, keys=None, interval_s=0.1),
+        seal_check=SealCheck(pool, keys=None, interval_s=0.1),
         leadership=Leadership(database_url),
         stale_after_s=3600,
         interval_s=0.1,

@@ -8,6 +8,7 @@ from contracts.topology import partition_queue
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import Leadership, Reconciler
+from reconciler.sealing import SealCheck, Sealer
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Connection, Pool
@@ -51,6 +52,8 @@ async def test_two_reconcilers_and_passes_by_hand_announce_an_old_backlog_once(
             sweep=Sweep(pool),
             retry_queue=_retry_queue(pool, publisher, depth, in_flight_max=BACKLOG + 1),
             integrity=IntegrityCheck(pool, interval_s=60),
+            sealer=Sealer(pool, keys=None, interval_s=60),
+            seal_check=SealCheck(pool, keys=None, interval_s=60),
             leadership=Leadership(database_url),
             stale_after_s=0.05,
             interval_s=0.05,

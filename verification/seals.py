@@ -1,0 +1,335 @@
+"""Seals: what was posted, chained by digests and signed, so that a later change of it is found.
+
+A seal names transactions that have ended. Its digest is the SHA-256 of their rows, of its own
+figures and of the digest before it; docs/seals.md has the format byte by byte. `ChainWalk` reads
+the chain page by page and recomputes it from the tables: `ackledger verify` goes to its end at
+once, the reconciler a page at a time for ever.
+
+What has been changed consistently, the balances and the digests with it, is found by the
+signatures: the private key is in no database.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Final
+from uuid import UUID
+
+from runtime.postgres.pool import Connection
+from runtime.postgres.queries import load_queries
+from verification.checks import Check, Finding, Row
+from verification.seal_keys import Anchor, TrustedKeys
+
+FORMAT: Final = 1
+"""How the digest is made. Another way gets another number, and this one stays readable."""
+GENESIS: Final = bytes(32)
+"""What the first seal has for the digest before it."""
+LEAF_BYTES: Final = 32
+PREFIX_BYTES: Final = 4
+TRANSACTIONS_PER_SEAL_MAX: Final = 5_000
+TRANSACTIONS_PER_PAGE: Final = 20_000
+"""What a page recomputes, about: some megabytes on both sides, some hundred milliseconds."""
+SEALS_PER_PAGE: Final = 1_000
+"""Seals in a page where each covers few."""
+NAMED_MAX: Final = 10
+"""Changed transactions of one seal that are named in findings of their own."""
+
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""PostgreSQL's own, from which it counts microseconds."""
+_MICROSECOND: Final = timedelta(microseconds=1)
+_HEADER: Final = struct.Struct(">14shqqqqq")
+_MAGIC: Final = b"ackledger seal"
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """One link of the chain, without the ids that it names. Digests are 32 bytes."""
+
+    number: int
+    format: int
+    until: datetime
+    transactions: int
+    entries: int
+    previous: bytes
+    digest: bytes
+    sealed_at: datetime
+    key_id: str | None
+    signature: bytes | None
+
+    @classmethod
+    def of_row(cls, row: Row) -> "Seal":
+        """Return a row of the table."""
+        return cls(
+            number=row["number"],
+            format=row["format"],
+            until=row["until"],
+            transactions=row["transactions"],
+            entries=row["entries"],
+            previous=row["previous"],
+            digest=row["digest"],
+            sealed_at=row["sealed_at"],
+            key_id=row["key_id"],
+            signature=row["signature"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """The digests of a seal's transactions, one behind the other, and their number of entries."""
+
+    digests: bytes
+    entries: int
+
+    @property
+    def prefixes(self) -> bytes:
+        """The first bytes of each."""
+        starts = range(0, len(self.digests), LEAF_BYTES)
+        return b"".join([self.digests[at : at + PREFIX_BYTES] for at in starts])
+
+
+NO_LEAVES: Final = Leaves(b"", 0)
+
+
+def digest_of(
+    *, number: int, until: datetime, sealed_at: datetime, previous: bytes, leaves: Leaves
+) -> bytes:
+    """Return the digest of a seal of format 1."""
+    header = _HEADER.pack(
+        _MAGIC,
+        FORMAT,
+        number,
+        microseconds_of(until),
+        microseconds_of(sealed_at),
+        len(leaves.digests) // LEAF_BYTES,
+        leaves.entries,
+    )
+    return hashlib.sha256(header + previous + leaves.digests).digest()
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Return the microseconds since 2000, as PostgreSQL keeps a moment."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+async def read_leaves(
+    connection: Connection, named: Mapping[int, Sequence[UUID]]
+) -> dict[int, Leaves]:
+    """Return the leaves of seals as the tables give them now; `named`: each seal's transactions."""
+    numbers = [number for number, ids in named.items() for _ in ids]
+    ids = [one for members in named.values() for one in members]
+    rows = await connection.fetch(load_queries("verification")["read_leaves"], numbers, ids)
+    return {row["number"]: Leaves(row["leaves"], row["entries"]) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A seal as it stands in the table: what it says, what it names, and what the rows give."""
+
+    seal: Seal
+    transaction_ids: Sequence[UUID]
+    leaf_prefixes: bytes
+    leaves: Leaves
+
+    def digest_findings(self) -> Iterator[Finding]:
+        """Yield what does not recompute: the transactions by name, where they can be told."""
+        seal = self.seal
+        if seal.format != FORMAT:
+            yield _of_seal(
+                Check.SEAL_DIGEST, seal.number, f"it has the unknown format {seal.format}"
+            )
+            return
+        is_right = self.leaves.entries == seal.entries and seal.digest == digest_of(
+            number=seal.number,
+            until=seal.until,
+            sealed_at=seal.sealed_at,
+            previous=seal.previous,
+            leaves=self.leaves,
+        )
+        if is_right and len(self.transaction_ids) == seal.transactions:
+            return
+        changed = list(self._changed())
+        for transaction_id, detail in changed[:NAMED_MAX]:
+            yield Finding(
+                Check.SEAL_DIGEST,
+                f"transaction {transaction_id}",
+                f"{detail} since seal {seal.number} of {seal.sealed_at.isoformat()}",
+            )
+        if len(changed) > NAMED_MAX:
+            detail = (
+                f"{len(changed)} of its {seal.transactions} transactions are not what they were"
+            )
+            yield _of_seal(Check.SEAL_DIGEST, seal.number, detail)
+        elif not changed:
+            detail = (
+                f"its {seal.transactions} transactions and figures do not give its digest "
+                f"{seal.digest.hex()}"
+            )
+            yield _of_seal(Check.SEAL_DIGEST, seal.number, detail)
+
+    def _changed(self) -> Iterator[tuple[UUID, str]]:
+        """Yield the transactions whose rows are not those that were sealed, as far as it shows."""
+        for place, transaction_id in enumerate(self.transaction_ids):
+            leaf = self.leaves.digests[place * LEAF_BYTES : (place + 1) * LEAF_BYTES]
+            prefix = self.leaf_prefixes[place * PREFIX_BYTES : (place + 1) * PREFIX_BYTES]
+            if leaf == bytes(LEAF_BYTES):
+                yield transaction_id, "it is gone"
+            elif leaf[:PREFIX_BYTES] != prefix:
+                yield transaction_id, "it or its entries were changed"
+
+
+def chain_findings(before: Seal | None, seal: Seal) -> Iterator[Finding]:
+    """Yield what is wrong between a seal and the one before it."""
+    expected = 1 if before is None else before.number + 1
+    if seal.number != expected:
+        gap = (
+            f"seal {expected}"
+            if seal.number == expected + 1
+            else f"{expected} to {seal.number - 1}"
+        )
+        yield _of_seal(Check.SEAL_CHAIN, seal.number, f"none comes before it: {gap} is missing")
+    elif seal.previous != (GENESIS if before is None else before.digest):
+        detail = f"it follows {seal.previous.hex()}, which is not the digest of the seal before"
+        yield _of_seal(Check.SEAL_CHAIN, seal.number, detail)
+
+
+def _of_seal(check: Check, number: int, detail: str) -> Finding:
+    return Finding(check, f"seal {number}", detail)
+
+
+@dataclass(slots=True)
+class ChainEnd:
+    """What a walk has seen of the chain."""
+
+    last: Seal | None = None
+    last_signed: Seal | None = None
+    signed: int = 0
+    transactions: int = 0
+    met: dict[int, bytes] = field(default_factory=dict)
+    """The digests of the seals that somebody has written down, as the chain has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Seals that were recomputed in one step."""
+
+    seals: int
+    transactions: int
+    findings: list[Finding]
+
+
+class ChainWalk:
+    """Recomputes the chain from its beginning, a page at a time and in bounded memory."""
+
+    def __init__(
+        self,
+        *,
+        trusted: TrustedKeys | None,
+        anchors: Sequence[Anchor] = (),
+        transactions_per_page: int = TRANSACTIONS_PER_PAGE,
+    ) -> None:
+        """`trusted`: the keys that may have signed; None checks no signature."""
+        self._trusted = trusted
+        self._anchors = anchors
+        self._page = transactions_per_page
+        self._sql = load_queries("verification")
+        self.end = ChainEnd()
+
+    async def next_page(self, connection: Connection) -> Page | None:
+        """Recompute the next seals; None behind the last. Raises what the database raises."""
+        seals = await self._next_seals(connection)
+        if not seals:
+            return None
+        links = await self._links(connection, seals)
+        findings = [
+            finding
+            for before, link in pairwise([None, *links])
+            if link is not None
+            for finding in self._findings(before.seal if before else self.end.last, link)
+        ]
+        self._note(seals)
+        return Page(len(seals), sum(len(link.transaction_ids) for link in links), findings)
+
+    def end_findings(self) -> Iterator[Finding]:
+        """Yield what only shows at the chain's end: what it lacks."""
+        end = self.end
+        last = 0 if end.last is None else end.last.number
+        for anchor in self._anchors:
+            found = end.met.get(anchor.number)
+            if found is None:
+                detail = f"it was written down ({anchor}), and the chain ends with seal {last}"
+                yield _of_seal(Check.SEAL_CHAIN, anchor.number, detail)
+            elif found != anchor.digest:
+                detail = f"its digest is {found.hex()}, written down is {anchor.digest.hex()}"
+                yield _of_seal(Check.SEAL_CHAIN, anchor.number, detail)
+        if self._trusted is not None and end.last is not None:
+            yield from self._tail_findings(self._trusted, end.last)
+
+    def _tail_findings(self, trusted: TrustedKeys, last: Seal) -> Iterator[Finding]:
+        """A signature covers all seals before it: what comes after the last one, nothing covers."""
+        signed = self.end.last_signed
+        if signed is None or signed.number < last.number:
+            first = 1 if signed is None else signed.number + 1
+            if last.sealed_at >= trusted.valid_from:
+                detail = f"no seal from {first} to {last.number} is signed"
+                yield _of_seal(Check.SEAL_SIGNATURE, last.number, detail)
+
+    async def _next_seals(self, connection: Connection) -> list[Seal]:
+        after = 0 if self.end.last is None else self.end.last.number
+        rows = await connection.fetch(self._sql["list_seals"], after, SEALS_PER_PAGE)
+        seals: list[Seal] = []
+        covered = 0
+        for row in rows:
+            covered += row["transactions"]
+            if seals and covered > self._page:
+                break
+            seals.append(Seal.of_row(row))
+        return seals
+
+    async def _links(self, connection: Connection, seals: Sequence[Seal]) -> list[Link]:
+        rows = await connection.fetch(
+            self._sql["list_seal_members"], seals[0].number, seals[-1].number
+        )
+        members = {row["number"]: row for row in rows}
+        leaves = await read_leaves(
+            connection,
+            {
+                seal.number: members[seal.number]["transaction_ids"]
+                for seal in seals
+                if seal.format == FORMAT
+            },
+        )
+        return [
+            Link(
+                seal,
+                members[seal.number]["transaction_ids"],
+                members[seal.number]["leaf_prefixes"],
+                leaves.get(seal.number, NO_LEAVES),
+            )
+            for seal in seals
+        ]
+
+    def _findings(self, before: Seal | None, link: Link) -> Iterator[Finding]:
+        yield from chain_findings(before, link.seal)
+        yield from link.digest_findings()
+        if self._trusted is None or link.seal.signature is None:
+            return
+        problem = self._trusted.problem_with(
+            key_id=link.seal.key_id,
+            signature=link.seal.signature,
+            digest=link.seal.digest,
+            at=link.seal.sealed_at,
+        )
+        if problem is not None:
+            yield _of_seal(Check.SEAL_SIGNATURE, link.seal.number, problem)
+
+    def _note(self, seals: Sequence[Seal]) -> None:
+        wanted = {anchor.number for anchor in self._anchors}
+        self.end.met.update((seal.number, seal.digest) for seal in seals if seal.number in wanted)
+        signed = [seal for seal in seals if seal.signature is not None]
+        self.end.signed += len(signed)
+        self.end.last_signed = signed[-1] if signed else self.end.last_signed
+        self.end.transactions += sum(seal.transactions for seal in seals)
+        self.end.last = seals[-1]
