@@ -8,7 +8,7 @@
 -- nothing.
 CREATE TABLE seals (
     number bigint PRIMARY KEY CHECK (number >= 1),
-    format smallint NOT NULL,
+    format integer NOT NULL,
     until timestamptz NOT NULL,
     transactions bigint NOT NULL CHECK (transactions >= 1),
     entries bigint NOT NULL,

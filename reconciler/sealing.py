@@ -28,6 +28,7 @@ from verification.seals import (
     FORMAT,
     GENESIS,
     TRANSACTIONS_PER_SEAL_MAX,
+    TRANSACTIONS_PER_SEAL_MIN,
     ChainWalk,
     Seal,
     digest_of,
@@ -104,6 +105,7 @@ class Sealer:
         self._keys = keys
         self._interval_s = interval_s
         self._seal_max = seal_max
+        self._size = seal_max
         self._lag_s = lag_s
         self._patience_s = patience_s
         self._fault_points = fault_points
@@ -113,12 +115,16 @@ class Sealer:
         self._is_told = False
 
     async def run_step(self) -> float:
-        """Make one step, and return the seconds to rest after it."""
+        """Make one step, and return the seconds to rest after it; after an error a smaller one."""
         began = time.monotonic()
         try:
             counts = await self.run_once()
+        except Exception:
+            self._size = max(TRANSACTIONS_PER_SEAL_MIN, self._size // 2)
+            raise
         finally:
             metrics.SEAL_AGE_SECONDS.set(time.monotonic() - self._reached_at)
+        self._size = min(self._seal_max, self._size * 2)
         if counts.is_caught_up:
             return self._interval_s
         took_s = time.monotonic() - began
@@ -196,8 +202,8 @@ class Sealer:
         """Look through a stretch of the list; at its end the next round begins."""
         rows = await connection.fetch(self._sql["poll_unsealed"], places.polled_until, POLLED_MAX)
         ended = [row["id"] for row in rows if row["has_ended"]]
-        if len(ended) > self._seal_max:
-            taken = ended[: self._seal_max]
+        if len(ended) > self._size:
+            taken = ended[: self._size]
             return _Found(taken, [], next_start=taken[-1], is_full=True)
         is_last = len(rows) < POLLED_MAX
         next_start = _FIRST_ID if is_last else rows[-1]["id"]
@@ -210,7 +216,7 @@ class Sealer:
     ) -> _Found:
         """Look at the next transactions, as many as the seal has room for."""
         until = first_id_at(horizon)
-        room = self._seal_max - len(polled.ended)
+        room = self._size - len(polled.ended)
         start = places.walked_until
         if room == 0 or until <= start:
             return _Found([], [], next_start=start, is_full=room == 0)

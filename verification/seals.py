@@ -30,8 +30,15 @@ GENESIS: Final = bytes(32)
 LEAF_BYTES: Final = 32
 PREFIX_BYTES: Final = 4
 TRANSACTIONS_PER_SEAL_MAX: Final = 5_000
+"""What one seal covers: a change of one of them is looked for among so many, some tens of
+milliseconds of the server's time."""
+TRANSACTIONS_PER_SEAL_MIN: Final = 50
+"""What it covers at least, where a step took longer than it may."""
 TRANSACTIONS_PER_PAGE: Final = 20_000
 """What a page recomputes, about: some megabytes on both sides, some hundred milliseconds."""
+LOOKED_UP_MAX: Final = 1_000
+"""Transactions that one statement looks up: old ones may have to come from the disk, three reads
+each, and a statement of the reconciler is bounded in time."""
 SEALS_PER_PAGE: Final = 1_000
 """Seals in a page where each covers few."""
 NAMED_MAX: Final = 10
@@ -118,10 +125,18 @@ async def read_leaves(
     connection: Connection, named: Mapping[int, Sequence[UUID]]
 ) -> dict[int, Leaves]:
     """Return the leaves of seals as the tables give them now; `named`: each seal's transactions."""
-    numbers = [number for number, ids in named.items() for _ in ids]
-    ids = [one for members in named.values() for one in members]
-    rows = await connection.fetch(load_queries("verification")["read_leaves"], numbers, ids)
-    return {row["number"]: Leaves(row["leaves"], row["entries"]) for row in rows}
+    query = load_queries("verification")["read_leaves"]
+    members = [(number, one) for number, ids in named.items() for one in ids]
+    found: dict[int, Leaves] = {}
+    for start in range(0, len(members), LOOKED_UP_MAX):
+        part = members[start : start + LOOKED_UP_MAX]
+        rows = await connection.fetch(query, [one[0] for one in part], [one[1] for one in part])
+        for row in rows:
+            known = found.get(row["number"], NO_LEAVES)
+            found[row["number"]] = Leaves(
+                known.digests + row["leaves"], known.entries + row["entries"]
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

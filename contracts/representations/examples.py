@@ -177,6 +177,7 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.DEAD_LETTER_NOT_FOUND: f"no dead letter {_OUTBOX_ID}",
     ProblemCode.DEAD_LETTER_ENDED: "it was replayed before",
     ProblemCode.DEAD_LETTER_REFUSED: "unknown_version: version 2 is not 1",
+    ProblemCode.SEAL_NOT_FOUND: "nothing is sealed yet",
     ProblemCode.METHOD_NOT_ALLOWED: "GET and POST are allowed here",
     ProblemCode.WALLET_NOT_EMPTY: "the balance is 899.50 USD; a wallet is closed at zero",
     ProblemCode.WALLET_CLOSED: "a closed wallet stays closed",

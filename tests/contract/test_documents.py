@@ -39,6 +39,8 @@ SURFACE = {
     ("PATCH", "/v1/wallets/{wallet_id}"),
     ("GET", "/v1/wallets/{wallet_id}/entries"),
     ("GET", "/v1/wallets/{wallet_id}/balance"),
+    ("GET", "/v1/seals"),
+    ("GET", "/v1/seals/latest"),
     ("POST", "/v1/transactions"),
     ("POST", "/v1/transactions/batch"),
     ("GET", "/v1/transactions/{transaction_id}"),
