@@ -190,13 +190,16 @@ class Sealer:
     async def _places(self, connection: Connection, now: datetime, *, is_set_back: bool) -> _Places:
         """Lock the places, and go back where rows may have come in behind the walk."""
         [row] = await connection.fetch(self._sql["lock_seal_progress"])
-        walked_until: UUID = row["walked_until"]
-        places = _Places(walked_until, row["walked_before"], row["polled_until"])
+        places = _Places(row["walked_until"], row["walked_before"], row["polled_until"])
         back = first_id_at(now - REWIND)
-        if walked_until <= back or not (is_set_back or walked_until > first_id_at(now)):
+        is_ahead = places.walked_until > first_id_at(now)
+        if places.walked_until <= back or not (is_set_back or is_ahead):
             return places
         log.warning("database_clock_set_back", now=now.isoformat())
-        return _Places(back, max(walked_until, places.walked_before), places.polled_until)
+        before = max(places.walked_until, places.walked_before)
+        moved = _Places(back, before, places.polled_until)
+        await self._write_places(connection, moved)
+        return moved
 
     async def _poll(self, connection: Connection, places: _Places) -> _Found:
         """Look through a stretch of the list; at its end the next round begins."""
@@ -295,12 +298,15 @@ class Sealer:
             await connection.execute(self._sql["forget_unsealed"], [*polled.ended, *walked.ended])
         moved = _Places(walked.next_start, places.walked_before, polled.next_start)
         if moved != places:
-            await connection.execute(
-                self._sql["move_seal_progress"],
-                moved.walked_until,
-                moved.walked_before,
-                moved.polled_until,
-            )
+            await self._write_places(connection, moved)
+
+    async def _write_places(self, connection: Connection, places: _Places) -> None:
+        await connection.execute(
+            self._sql["move_seal_progress"],
+            places.walked_until,
+            places.walked_before,
+            places.polled_until,
+        )
 
     def _note(self, seal: Seal | None, walked: _Found, now: datetime) -> None:
         """Tell the metrics, and write the seal down beside the keys: it is committed."""

@@ -229,10 +229,15 @@ async def test_a_clock_that_was_set_back_by_less_than_the_walk_stays_behind_is_n
     unnoticed = (await sealer.run_once()).sealed
     assert sealer._clock_lead_s is not None
     sealer._clock_lead_s += 5
+    # The step that notices finds nothing that it may take yet; what it noticed is not forgotten.
+    sealer._patience_s = 3600
+    held_back = (await sealer.run_once()).sealed
+    sealer._patience_s = 0
 
     noticed = await seal_all(sealer)
 
-    assert (unnoticed, noticed) == (0, 3)
+    assert (unnoticed, held_back, noticed) == (0, 0, 3)
+    assert (await verified(database)).clean
 
 
 async def test_a_chain_that_does_not_end_as_it_was_left_is_not_continued(
