@@ -30,6 +30,7 @@ from verification.seals import (
     TRANSACTIONS_PER_SEAL_MAX,
     TRANSACTIONS_PER_SEAL_MIN,
     ChainWalk,
+    LookedUpLeaves,
     Seal,
     digest_of,
     read_leaves,
@@ -357,7 +358,9 @@ class SealCheck:
 
     def _new_walk(self) -> ChainWalk:
         trusted = None if self._keys is None else self._keys.trusted()
-        return ChainWalk(trusted=trusted, transactions_per_page=CHECKED_PER_STEP)
+        return ChainWalk(
+            trusted=trusted, leaves=LookedUpLeaves(), transactions_per_page=CHECKED_PER_STEP
+        )
 
 
 def _values(seal: Seal, ids: Sequence[UUID], prefixes: bytes) -> tuple[Any, ...]:

@@ -373,7 +373,7 @@ ORDER BY id
 LIMIT $2;
 
 -- name: pin_lookups
--- From here on rows are found by their keys, page by page: see `pin_verification`.
+-- What is planned from here on finds few rows by their keys: see `pin_verification`.
 SET LOCAL enable_nestloop = on;
 SET LOCAL enable_indexscan = on;
 SET LOCAL enable_seqscan = off;
@@ -383,19 +383,22 @@ SET LOCAL enable_mergejoin = off;
 SET LOCAL enable_material = off;
 
 -- name: read_leaves
--- For each seal $1 and the transactions $2 that it names, in their order: the digest of each
--- transaction's rows, one behind the other (32 zero bytes where there is none), and how many entries
--- are among the rows. This is format 1, byte for byte (docs/seals.md): it never changes. Only what
--- PostgreSQL itself brings is called: a function of ours could be replaced.
+-- For each seal the digests of its transactions' rows, one behind the other in the order in which it
+-- names them (32 zero bytes where there is none), and how many entries are among the rows. For seals
+-- that are to be made: numbers $1 and transactions $2, side by side; and for those from $3 to $4.
+-- This is format 1, byte for byte (docs/seals.md): it never changes. Only what PostgreSQL itself
+-- brings is called: a function of ours could be replaced. The session says how rows are found: by
+-- their keys, or all at once by reading and hashing whole tables.
 SELECT
-    m.number,
-    string_agg(coalesce(leaf.digest, decode(repeat('00', 32), 'hex')), ''::bytea ORDER BY m.place)
+    leaf.number,
+    string_agg(coalesce(leaf.digest, decode(repeat('00', 32), 'hex')), ''::bytea ORDER BY leaf.place)
         AS leaves,
     coalesce(sum(leaf.entries), 0)::bigint AS entries
-FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS m (number, id, place)
-LEFT JOIN LATERAL (
+FROM (
     SELECT
-        sha256(
+        m.number,
+        m.place,
+        CASE WHEN t.id IS NOT NULL THEN sha256(
             record_send(row(
                 t.id,
                 CASE
@@ -408,33 +411,34 @@ LEFT JOIN LATERAL (
                 t.destination_wallet_id, t.amount, t.currency, t.reverses, t.created_at,
                 t.completed_at
             ))
-            || coalesce(debit.line, ''::bytea)
-            || coalesce(credit.line, ''::bytea)
-        ) AS digest,
-        num_nonnulls(debit.line, credit.line) AS entries
-    FROM transactions AS t
-    LEFT JOIN LATERAL (
-        SELECT
-            record_send(row(
-                e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at
-            )) AS line
-        FROM entries AS e
-        WHERE e.wallet_id = t.source_wallet_id AND e.sequence = t.source_sequence
-        OFFSET 0
-    ) AS debit ON true
-    LEFT JOIN LATERAL (
-        SELECT
-            record_send(row(
-                e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at
-            )) AS line
-        FROM entries AS e
-        WHERE e.wallet_id = t.destination_wallet_id AND e.sequence = t.destination_sequence
-        OFFSET 0
-    ) AS credit ON true
-    WHERE t.id = m.id
+            || CASE WHEN debit.wallet_id IS NULL THEN ''::bytea ELSE record_send(row(
+                debit.wallet_id, debit.sequence, debit.transaction_id, debit.amount,
+                debit.balance_after, debit.created_at
+            )) END
+            || CASE WHEN credit.wallet_id IS NULL THEN ''::bytea ELSE record_send(row(
+                credit.wallet_id, credit.sequence, credit.transaction_id, credit.amount,
+                credit.balance_after, credit.created_at
+            )) END
+        ) END AS digest,
+        num_nonnulls(debit.wallet_id, credit.wallet_id) AS entries
+    FROM (
+        SELECT given.number, given.id, given.place
+        FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS given (number, id, place)
+        UNION ALL
+        SELECT s.number, named.id, named.place
+        FROM seals AS s
+        CROSS JOIN LATERAL unnest(s.transaction_ids) WITH ORDINALITY AS named (id, place)
+        WHERE s.number BETWEEN $3 AND $4
+    ) AS m
+    LEFT JOIN transactions AS t ON t.id = m.id
+    LEFT JOIN entries AS debit
+        ON debit.wallet_id = t.source_wallet_id AND debit.sequence = t.source_sequence
+    LEFT JOIN entries AS credit
+        ON credit.wallet_id = t.destination_wallet_id AND credit.sequence = t.destination_sequence
     OFFSET 0
-) AS leaf ON true
-GROUP BY m.number;
+) AS leaf
+GROUP BY leaf.number
+ORDER BY leaf.number;
 
 -- name: count_sealed
 -- How long the chain is, and how many transactions its seals say they cover.
@@ -451,7 +455,11 @@ LIMIT $2;
 
 -- name: list_seal_members
 -- What the seals from $1 to $2 name.
-SELECT number, transaction_ids, leaf_prefixes FROM seals WHERE number BETWEEN $1 AND $2;
+SELECT number, transaction_ids FROM seals WHERE number BETWEEN $1 AND $2;
+
+-- name: read_seal_members
+-- What one seal names, and the beginnings of its transactions' digests.
+SELECT transaction_ids, leaf_prefixes FROM seals WHERE number = $1;
 
 -- name: count_unsealed
 -- Transactions that ended and are in no seal although the walk has passed them, or although that was

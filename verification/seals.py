@@ -11,12 +11,14 @@ signatures: the private key is in no database.
 
 import hashlib
 import struct
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
+
+import asyncpg
 
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
@@ -44,6 +46,10 @@ SEALS_PER_PAGE: Final = 1_000
 NAMED_MAX: Final = 10
 """Changed transactions of one seal that are named in findings of their own."""
 
+_SEALS_READ_AHEAD: Final = 16
+"""Seals that are fetched at once: at most 2.5 MB of digests."""
+_NO_SEALS: Final = (1, 0)
+_ALL_SEALS: Final = (1, 2**63 - 1)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """PostgreSQL's own, from which it counts microseconds."""
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -124,13 +130,18 @@ def microseconds_of(moment: datetime) -> int:
 async def read_leaves(
     connection: Connection, named: Mapping[int, Sequence[UUID]]
 ) -> dict[int, Leaves]:
-    """Return the leaves of seals as the tables give them now; `named`: each seal's transactions."""
+    """Return the leaves of seals as the tables give them now; `named`: each seal's transactions.
+
+    `connection` looks up by key, so many at a time as a statement has time for.
+    """
     query = load_queries("verification")["read_leaves"]
     members = [(number, one) for number, ids in named.items() for one in ids]
     found: dict[int, Leaves] = {}
     for start in range(0, len(members), LOOKED_UP_MAX):
         part = members[start : start + LOOKED_UP_MAX]
-        rows = await connection.fetch(query, [one[0] for one in part], [one[1] for one in part])
+        rows = await connection.fetch(
+            query, [one[0] for one in part], [one[1] for one in part], *_NO_SEALS
+        )
         for row in rows:
             known = found.get(row["number"], NO_LEAVES)
             found[row["number"]] = Leaves(
@@ -139,60 +150,104 @@ async def read_leaves(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A seal as it stands in the table: what it says, what it names, and what the rows give."""
+class LeafReader(Protocol):
+    """Gives the leaves of seals, asked for in the order of their numbers."""
 
-    seal: Seal
-    transaction_ids: Sequence[UUID]
-    leaf_prefixes: bytes
-    leaves: Leaves
+    async def read(self, connection: Connection, first: int, last: int) -> Mapping[int, Leaves]:
+        """Return those of the seals from one number to another that name anything."""
 
-    def digest_findings(self) -> Iterator[Finding]:
-        """Yield what does not recompute: the transactions by name, where they can be told."""
-        seal = self.seal
-        if seal.format != FORMAT:
-            yield _of_seal(
-                Check.SEAL_DIGEST, seal.number, f"it has the unknown format {seal.format}"
-            )
-            return
-        is_right = self.leaves.entries == seal.entries and seal.digest == digest_of(
+
+class LookedUpLeaves:
+    """Finds the rows of a few seals by their keys: for a check that never takes long."""
+
+    def __init__(self) -> None:
+        self._sql = load_queries("verification")
+
+    async def read(self, connection: Connection, first: int, last: int) -> Mapping[int, Leaves]:
+        """Return the leaves of the seals from one number to another."""
+        rows = await connection.fetch(self._sql["list_seal_members"], first, last)
+        return await read_leaves(connection, {row[0]: row[1] for row in rows})
+
+
+class LeafStream:
+    """Reads the tables as a whole, and gives the leaves of all seals one after the other.
+
+    The server sorts and hashes, and spills to temporary files; here a few seals are held.
+    """
+
+    def __init__(self, cursor: "asyncpg.cursor.Cursor[asyncpg.Record]") -> None:
+        self._cursor = cursor
+        self._waiting: deque[asyncpg.Record] = deque()
+
+    @classmethod
+    async def open(cls, connection: "asyncpg.Connection[asyncpg.Record]") -> "LeafStream":
+        """Begin to read, in the connection's database transaction and with its settings of now."""
+        query = load_queries("verification")["read_leaves"]
+        return cls(await connection.cursor(query, [], [], *_ALL_SEALS))
+
+    async def read(self, _: Connection, first: int, last: int) -> Mapping[int, Leaves]:
+        """Return the leaves of the seals from one number to another, no lower than before."""
+        found = {}
+        while await self._has_more() and self._waiting[0]["number"] <= last:
+            row = self._waiting.popleft()
+            if row["number"] >= first:
+                found[row["number"]] = Leaves(row["leaves"], row["entries"])
+        return found
+
+    async def _has_more(self) -> bool:
+        if not self._waiting:
+            self._waiting.extend(await self._cursor.fetch(_SEALS_READ_AHEAD))
+        return bool(self._waiting)
+
+
+def is_right(seal: Seal, leaves: Leaves) -> bool:
+    """Whether a seal says what its leaves give."""
+    return (
+        seal.transactions == len(leaves.digests) // LEAF_BYTES
+        and seal.entries == leaves.entries
+        and seal.digest
+        == digest_of(
             number=seal.number,
             until=seal.until,
             sealed_at=seal.sealed_at,
             previous=seal.previous,
-            leaves=self.leaves,
+            leaves=leaves,
         )
-        if is_right and len(self.transaction_ids) == seal.transactions:
-            return
-        changed = list(self._changed())
-        for transaction_id, detail in changed[:NAMED_MAX]:
-            yield Finding(
-                Check.SEAL_DIGEST,
-                f"transaction {transaction_id}",
-                f"{detail} since seal {seal.number} of {seal.sealed_at.isoformat()}",
-            )
-        if len(changed) > NAMED_MAX:
-            detail = (
-                f"{len(changed)} of its {seal.transactions} transactions are not what they were"
-            )
-            yield _of_seal(Check.SEAL_DIGEST, seal.number, detail)
-        elif not changed:
-            detail = (
-                f"its {seal.transactions} transactions and figures do not give its digest "
-                f"{seal.digest.hex()}"
-            )
-            yield _of_seal(Check.SEAL_DIGEST, seal.number, detail)
+    )
 
-    def _changed(self) -> Iterator[tuple[UUID, str]]:
-        """Yield the transactions whose rows are not those that were sealed, as far as it shows."""
-        for place, transaction_id in enumerate(self.transaction_ids):
-            leaf = self.leaves.digests[place * LEAF_BYTES : (place + 1) * LEAF_BYTES]
-            prefix = self.leaf_prefixes[place * PREFIX_BYTES : (place + 1) * PREFIX_BYTES]
-            if leaf == bytes(LEAF_BYTES):
-                yield transaction_id, "it is gone"
-            elif leaf[:PREFIX_BYTES] != prefix:
-                yield transaction_id, "it or its entries were changed"
+
+def digest_findings(
+    seal: Seal, leaves: Leaves, transaction_ids: Sequence[UUID], leaf_prefixes: bytes
+) -> Iterator[Finding]:
+    """Yield what was changed in a seal that is not right: by transaction, as far as it shows."""
+    changed = list(_changed(leaves, transaction_ids, leaf_prefixes))
+    for transaction_id, detail in changed[:NAMED_MAX]:
+        yield Finding(
+            Check.SEAL_DIGEST,
+            f"transaction {transaction_id}",
+            f"{detail} since seal {seal.number} of {seal.sealed_at.isoformat()}",
+        )
+    if len(changed) > NAMED_MAX:
+        detail = f"{len(changed)} of its {seal.transactions} transactions are not what they were"
+        yield _of_seal(Check.SEAL_DIGEST, seal.number, detail)
+    elif not changed:
+        detail = (
+            f"its {seal.transactions} transactions and figures do not give its digest "
+            f"{seal.digest.hex()}"
+        )
+        yield _of_seal(Check.SEAL_DIGEST, seal.number, detail)
+
+
+def _changed(
+    leaves: Leaves, transaction_ids: Sequence[UUID], leaf_prefixes: bytes
+) -> Iterator[tuple[UUID, str]]:
+    for place, transaction_id in enumerate(transaction_ids):
+        leaf = leaves.digests[place * LEAF_BYTES : (place + 1) * LEAF_BYTES]
+        prefix = leaf_prefixes[place * PREFIX_BYTES : (place + 1) * PREFIX_BYTES]
+        if leaf == bytes(LEAF_BYTES):
+            yield transaction_id, "it is gone"
+        elif leaf[:PREFIX_BYTES] != prefix:
+            yield transaction_id, "it or its entries were changed"
 
 
 def chain_findings(before: Seal | None, seal: Seal) -> Iterator[Finding]:
@@ -242,11 +297,13 @@ class ChainWalk:
         self,
         *,
         trusted: TrustedKeys | None,
+        leaves: LeafReader,
         anchors: Sequence[Anchor] = (),
         transactions_per_page: int = TRANSACTIONS_PER_PAGE,
     ) -> None:
         """`trusted`: the keys that may have signed; None checks no signature."""
         self._trusted = trusted
+        self._leaves = leaves
         self._anchors = anchors
         self._page = transactions_per_page
         self._sql = load_queries("verification")
@@ -257,15 +314,18 @@ class ChainWalk:
         seals = await self._next_seals(connection)
         if not seals:
             return None
-        links = await self._links(connection, seals)
-        findings = [
-            finding
-            for before, link in pairwise([None, *links])
-            if link is not None
-            for finding in self._findings(before.seal if before else self.end.last, link)
-        ]
+        leaves = await self._leaves.read(connection, seals[0].number, seals[-1].number)
+        findings: list[Finding] = []
+        before = self.end.last
+        for seal in seals:
+            findings += chain_findings(before, seal)
+            found = leaves.get(seal.number, NO_LEAVES)
+            findings += await self._digest_findings(connection, seal, found)
+            findings += self._signature_findings(seal)
+            before = seal
         self._note(seals)
-        return Page(len(seals), sum(len(link.transaction_ids) for link in links), findings)
+        covered = sum(len(one.digests) for one in leaves.values()) // LEAF_BYTES
+        return Page(len(seals), covered, findings)
 
     def end_findings(self) -> Iterator[Finding]:
         """Yield what only shows at the chain's end: what it lacks."""
@@ -303,42 +363,25 @@ class ChainWalk:
             seals.append(Seal.of_row(row))
         return seals
 
-    async def _links(self, connection: Connection, seals: Sequence[Seal]) -> list[Link]:
-        rows = await connection.fetch(
-            self._sql["list_seal_members"], seals[0].number, seals[-1].number
-        )
-        members = {row["number"]: row for row in rows}
-        leaves = await read_leaves(
-            connection,
-            {
-                seal.number: members[seal.number]["transaction_ids"]
-                for seal in seals
-                if seal.format == FORMAT
-            },
-        )
-        return [
-            Link(
-                seal,
-                members[seal.number]["transaction_ids"],
-                members[seal.number]["leaf_prefixes"],
-                leaves.get(seal.number, NO_LEAVES),
-            )
-            for seal in seals
-        ]
+    async def _digest_findings(
+        self, connection: Connection, seal: Seal, leaves: Leaves
+    ) -> list[Finding]:
+        if seal.format != FORMAT:
+            detail = f"it has the unknown format {seal.format}"
+            return [_of_seal(Check.SEAL_DIGEST, seal.number, detail)]
+        if is_right(seal, leaves):
+            return []
+        [row] = await connection.fetch(self._sql["read_seal_members"], seal.number)
+        return list(digest_findings(seal, leaves, row["transaction_ids"], row["leaf_prefixes"]))
 
-    def _findings(self, before: Seal | None, link: Link) -> Iterator[Finding]:
-        yield from chain_findings(before, link.seal)
-        yield from link.digest_findings()
-        if self._trusted is None or link.seal.signature is None:
+    def _signature_findings(self, seal: Seal) -> Iterator[Finding]:
+        if self._trusted is None or seal.signature is None:
             return
         problem = self._trusted.problem_with(
-            key_id=link.seal.key_id,
-            signature=link.seal.signature,
-            digest=link.seal.digest,
-            at=link.seal.sealed_at,
+            key_id=seal.key_id, signature=seal.signature, digest=seal.digest, at=seal.sealed_at
         )
         if problem is not None:
-            yield _of_seal(Check.SEAL_SIGNATURE, link.seal.number, problem)
+            yield _of_seal(Check.SEAL_SIGNATURE, seal.number, problem)
 
     def _note(self, seals: Sequence[Seal]) -> None:
         wanted = {anchor.number for anchor in self._anchors}

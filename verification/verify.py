@@ -50,7 +50,7 @@ from verification.checks import (
     wallet_findings,
 )
 from verification.seal_keys import Anchor, TrustedKeys
-from verification.seals import ChainWalk
+from verification.seals import ChainWalk, LeafStream
 
 WALLETS_PER_PAGE: Final = 5_000
 """Rows that a page of the walk brings: a few hundred kilobytes."""
@@ -228,8 +228,9 @@ class _Verification:
         bound = self._seals.unsealed_max_s
         [row] = await self._connection.fetch(self._sql["count_unsealed"], bound)
         await self._list("list_unsealed", row["missing"] + row["doubled"], unsealed_finding, bound)
+        leaves = await LeafStream.open(self._connection)
         await self._connection.execute(self._sql["pin_lookups"])
-        walk = ChainWalk(trusted=self._seals.trusted, anchors=self._seals.anchors)
+        walk = ChainWalk(trusted=self._seals.trusted, leaves=leaves, anchors=self._seals.anchors)
         while page := await walk.next_page(self._connection):
             self._findings.add(page.findings)
             self._advance(page.transactions)

@@ -25,7 +25,7 @@ from tests.integration.seals.sealing import (
 from tests.integration.verification.books import write_books
 from verification.checks import Check
 from verification.seal_keys import Anchor, SealKeys
-from verification.seals import ChainWalk
+from verification.seals import ChainWalk, LookedUpLeaves
 from verification.verify import SealExpectations
 
 # The middle one of the posted transactions has moved one cent more ever since: its row, both
@@ -384,7 +384,7 @@ async def test_a_long_history_is_sealed_and_verified_in_bounded_memory(
 async def test_the_chain_is_recomputed_whatever_pages_it_is_read_in(
     books: Database, keys: SealKeys
 ) -> None:
-    walk = ChainWalk(trusted=keys.trusted(), transactions_per_page=20)
+    walk = ChainWalk(trusted=keys.trusted(), leaves=LookedUpLeaves(), transactions_per_page=20)
     pages: list[Any] = []
     while page := await walk.next_page(books):
         pages.append(page)
