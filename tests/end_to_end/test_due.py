@@ -70,7 +70,7 @@ async def test_a_scheduled_transaction_is_executed_at_its_time(doors: Doors) -> 
     recorded = (await doors.api.submit(request)).json
 
     async def is_executed() -> bool:
-        return (await _transaction(doors, recorded["id"]))["status"] == "COMPLETED"
+        return bool((await _transaction(doors, recorded["id"]))["status"] == "COMPLETED")
 
     await eventually(is_executed, what="it is executed")
     done = datetime.fromisoformat((await _transaction(doors, recorded["id"]))["completed_at"])

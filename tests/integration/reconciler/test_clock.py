@@ -14,13 +14,12 @@ from contracts.topology import partition_queue
 from processor.poster import Poster
 from processor.wallet_cache import WalletCache
 from reconciler.clock import HOLDS_PER_STEP_MAX, Clock, ClockCounts
-from reconciler.integrity import IntegrityCheck
-from reconciler.retry_queue import RetryQueue, Sweep
+from reconciler.retry_queue import RetryQueue
 from reconciler.schedule import Leadership, Reconciler
 from runtime.amqp.connection import Channel
 from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.processor.books import add_wallets, open_pool
-from tests.integration.reconciler.parts import PARTITIONS
+from tests.integration.reconciler.parts import PARTITIONS, make_reconciler
 from tests.integration.reconciler.pending import taken_ids
 from tests.integration.reconciler.serving import running
 from tests.integration.reconciler.terms import at, open_holds, record_with_terms
@@ -288,18 +287,15 @@ def leadership(database_url: str) -> Leadership:
 
 
 @pytest.fixture
-def reconciler(
-    pool: Pool, clock: Clock, retry_queue: RetryQueue, leadership: Leadership
-) -> Reconciler:
+def reconciler(pool: Pool, retry_queue: RetryQueue, leadership: Leadership) -> Reconciler:
     """A reconciler whose passes are an hour apart."""
-    return Reconciler(
-        sweep=Sweep(pool),
-        retry_queue=retry_queue,
-        clock=clock,
-        integrity=IntegrityCheck(pool, interval_s=3600),
-        leadership=leadership,
+    return make_reconciler(
+        pool,
+        retry_queue,
+        leadership,
         stale_after_s=3600,
         interval_s=3600,
+        integrity_interval_s=3600,
     )
 
 
