@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
-from ledger.book import Book
+from ledger.book import Book, state_of, states_of
 from ledger.plans import Plan, plan_of
 from ledger.rules import is_late, refusal_after, refusal_before, refusal_of
 from ledger.state import (
@@ -107,11 +107,11 @@ def post_book(
     open holds that have expired by `moment`: those expire first. Members of an atomic batch stand
     side by side. What is handed in is left as it is.
     """
-    book = Book.of(wallets, holds, originals)
+    book = Book(wallets, holds, originals)
     expired = list(_expire(book, moment))
     posted: list[Settled] = []
     refused: list[Refused] = []
-    for _, unit in groupby(instructions, key=lambda one: one.terms.batch_id or one.id):
+    for _, unit in groupby(instructions, key=_unit_of):
         for one in _settle_unit(book, list(unit), moment):
             if isinstance(one, Settled):
                 posted.append(one)
@@ -121,31 +121,39 @@ def post_book(
         moment=moment,
         posted=posted,
         refused=refused,
-        wallets=list(book.wallets.maps[0].values()),
-        holds=list(book.holds.maps[0].values()),
+        wallets=list(book.new_wallets.values()),
+        holds=list(book.new_holds.values()),
         expired=expired,
         reversed=[
             one.id
-            for one in book.originals.maps[0].values()
+            for one in book.new_originals.values()
             if one.status is TransactionStatus.REVERSED
         ],
     )
+
+
+def _unit_of(instruction: Instruction) -> UUID:
+    return instruction.terms.batch_id or instruction.id
 
 
 def _expire(book: Book, moment: datetime) -> Iterator[tuple[Hold, WalletState]]:
     """Free what expired holds held."""
     for hold in list(book.holds.values()):
         if hold.status is HoldStatus.OPEN and hold.expires_at <= moment:
-            book.apply(hold.id, [Leg(hold.wallet_id, 0, hold.currency, held=-hold.remaining)])
+            freed = Leg(hold.wallet_id, 0, hold.currency, held=-hold.remaining)
+            wallets, _ = book.after(hold.id, [freed])
             gone = replace(hold, remaining=0, status=HoldStatus.EXPIRED)
-            book.holds[hold.id] = gone
-            yield gone, book.state_of(hold.wallet_id)
+            book.take(wallets, [gone])
+            yield gone, state_of(wallets[hold.wallet_id])
 
 
 def _settle_unit(
     book: Book, unit: Sequence[Instruction], moment: datetime
 ) -> Sequence[Settled | Refused]:
     """Post transactions that succeed or fail together: all of them, or none."""
+    if len(unit) == 1:
+        outcome = _settle(book, unit[0], moment)
+        return [outcome if isinstance(outcome, Settled) else Refused(unit[0].id, outcome)]
     draft = book.draft()
     settled: list[Settled] = []
     for instruction in unit:
@@ -167,39 +175,32 @@ def _settle(book: Book, instruction: Instruction, moment: datetime) -> Settled |
     plan = plan_of(instruction, book, moment)
     if isinstance(plan, FailureCode):
         return plan
-    code = refusal_before(instruction, plan.legs, book)
+    legs, amount, hold, original = plan
+    code = refusal_before(instruction, legs, book.wallets)
     if code is not None:
         return code
-    draft = book.draft()
-    entries = draft.apply(instruction.id, plan.legs)
-    code = refusal_after(instruction, plan.legs, book, draft)
+    after, entries = book.after(instruction.id, legs)
+    code = refusal_after(instruction, book.wallets, after)
     if code is not None:
         return code
-    _bound_forced(draft, is_forced=instruction.terms.is_forced)
-    _note(draft, instruction, plan)
-    book.keep(draft)
-    states = book.states_of(plan.legs)
-    return Settled(instruction, plan.amount, plan.legs, tuple(entries), states)
+    _bound_forced(after, is_forced=instruction.terms.is_forced)
+    itself = book.originals.get(instruction.id)
+    originals = [one for one in (original, itself and _posted(itself, plan)) if one is not None]
+    book.take(after, () if hold is None else (hold,), originals)
+    return Settled(instruction, amount, legs, tuple(entries), states_of(after.values()))
 
 
-def _bound_forced(draft: Book, *, is_forced: bool) -> None:
+def _bound_forced(wallets: Mapping[UUID, LedgerWallet], *, is_forced: bool) -> None:
     """Note how far a forced reversal has overdrawn wallets, or how much of that is left."""
-    for wallet in draft.wallets.maps[0].values():
-        shortfall = max(0, -wallet.available) if wallet.kind is WalletKind.CUSTOMER else 0
-        wallet.forced_overdraft = (
-            shortfall if is_forced else min(wallet.forced_overdraft, shortfall)
-        )
+    for wallet in wallets.values():
+        if wallet.kind is WalletKind.CUSTOMER and (is_forced or wallet.forced_overdraft):
+            shortfall = max(0, -wallet.available)
+            wallet.forced_overdraft = (
+                shortfall if is_forced else min(wallet.forced_overdraft, shortfall)
+            )
 
 
-def _note(draft: Book, instruction: Instruction, plan: Plan) -> None:
-    """Remember what the transaction has made of a hold or an original, and that it is posted."""
-    if plan.hold is not None:
-        draft.holds[plan.hold.id] = plan.hold
-    if plan.original is not None:
-        draft.originals[plan.original.id] = plan.original
-    itself = draft.originals.get(instruction.id)
-    if itself is not None:
-        legs = tuple(leg._replace(held=0) for leg in plan.legs if leg.amount)
-        draft.originals[instruction.id] = replace(
-            itself, status=TransactionStatus.COMPLETED, legs=legs, amount=plan.amount
-        )
+def _posted(original: Original, plan: Plan) -> Original:
+    """Return a transaction that a later one of the batch may reverse, now that it is posted."""
+    legs = tuple(leg._replace(held=0) for leg in plan.legs if leg.amount)
+    return replace(original, status=TransactionStatus.COMPLETED, legs=legs, amount=plan.amount)

@@ -4,11 +4,11 @@ A refusal is a business 'no': a value, never an exception. To add one, add its c
 `ledger.words`, its line to the ladder, and its text to REFUSAL_DETAILS.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
-from ledger.book import Book
 from ledger.state import Condition, Instruction, LedgerWallet, Leg, Movement
 from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, WalletStatus
 
@@ -149,11 +149,31 @@ def _is_within_limits(amount: int, source: LedgerWallet, destination: LedgerWall
 # between the first line and these.
 
 
-def refusal_before(instruction: Instruction, legs: Sequence[Leg], book: Book) -> FailureCode | None:
-    """Return why these wallets may not be changed at all, if so: the lines that need no amounts."""
-    if _is_same_wallet(instruction):
+def refusal_before(
+    instruction: Instruction, legs: Sequence[Leg], wallets: Mapping[UUID, LedgerWallet]
+) -> FailureCode | None:
+    """Return why the wallets of legs may not be changed, if so: the lines that need no amounts.
+
+    Between active wallets none of them can apply: the common case, in a fifth of the time.
+    """
+    source, destination = instruction.source_wallet_id, instruction.destination_wallet_id
+    if source is not None and source == destination and not instruction.terms.legs:
         return FailureCode.SAME_WALLET
-    wallets = [(leg, book.wallets.get(leg.wallet_id)) for leg in legs]
+    for wallet_id, _, currency, is_external, _ in legs:
+        wallet = wallets.get(wallet_id)
+        if (
+            wallet is None
+            or wallet.status is not _ACTIVE
+            or wallet.currency != currency
+            or (wallet.kind is _EXTERNAL and not is_external)
+        ):
+            return _first_before([(leg, wallets.get(leg.wallet_id)) for leg in legs])
+    return None
+
+
+def _first_before(
+    wallets: Sequence[tuple[Leg, LedgerWallet | None]],
+) -> FailureCode | None:
     if any(wallet is None and not leg.is_external for leg, wallet in wallets):
         return FailureCode.WALLET_NOT_FOUND
     known = [(leg, wallet) for leg, wallet in wallets if wallet is not None]
@@ -165,22 +185,32 @@ def refusal_before(instruction: Instruction, legs: Sequence[Leg], book: Book) ->
         return FailureCode.WALLET_CLOSED
     if any(wallet.status is _FROZEN and _is_change(leg) for leg, wallet in known):
         return FailureCode.WALLET_FROZEN
-    if len(known) < len(legs):  # the external wallet, which no client names
+    if len(known) < len(wallets):  # the external wallet, which no client names
         return FailureCode.WALLET_NOT_FOUND
     return None
 
 
 def refusal_after(
-    instruction: Instruction, legs: Sequence[Leg], before: Book, after: Book
+    instruction: Instruction,
+    before: Mapping[UUID, LedgerWallet],
+    after: Mapping[UUID, LedgerWallet],
 ) -> FailureCode | None:
-    """Return why wallets may not become what legs made of them, if so: after all of the legs."""
-    changed = [after.wallets[one] for one in dict.fromkeys(leg.wallet_id for leg in legs)]
-    if not all(_is_storable(wallet) for wallet in changed):
-        return FailureCode.LIMIT_EXCEEDED
+    """Return why wallets may not become what a transaction makes of them, if so.
+
+    `after` holds those that it changes, with all of its legs.
+    """
     is_forced = instruction.terms.is_forced
-    if not is_forced and any(_is_short(before.wallets[one.id], one) for one in changed):
+    is_short = False
+    for wallet in after.values():
+        if not -MINOR_MAX <= wallet.balance <= MINOR_MAX or wallet.held > MINOR_MAX:
+            return FailureCode.LIMIT_EXCEEDED
+        if wallet.kind is _CUSTOMER and not is_forced:
+            is_short |= wallet.available < min(0, before[wallet.id].available)
+    if is_short:
+        # A customer's wallet has less than before, and less than nothing.
         return FailureCode.INSUFFICIENT_FUNDS
-    if not _are_met(instruction.terms.conditions, before, after):
+    conditions = instruction.terms.conditions
+    if conditions and not all(_is_met(one, before, after) for one in conditions):
         return FailureCode.CONDITION_FAILED
     return None
 
@@ -191,33 +221,20 @@ def is_late(instruction: Instruction, moment: datetime) -> bool:
     return valid_until is not None and valid_until < moment
 
 
-def _is_same_wallet(instruction: Instruction) -> bool:
-    source, destination = instruction.source_wallet_id, instruction.destination_wallet_id
-    return source is not None and source == destination and not instruction.terms.legs
-
-
 def _is_change(leg: Leg) -> bool:
     """Whether a leg takes, gives or holds money; to free what is held is always allowed."""
     return leg.amount != 0 or leg.held > 0
 
 
-def _is_storable(wallet: LedgerWallet) -> bool:
-    return -MINOR_MAX <= wallet.balance <= MINOR_MAX and wallet.held <= MINOR_MAX
-
-
-def _is_short(before: LedgerWallet, after: LedgerWallet) -> bool:
-    """Whether a customer's wallet has less than before, and less than nothing."""
-    return after.kind is _CUSTOMER and after.available < min(0, before.available)
-
-
-def _are_met(conditions: Iterable[Condition], before: Book, after: Book) -> bool:
-    return all(_is_met(condition, before, after) for condition in conditions)
-
-
-def _is_met(condition: Condition, before: Book, after: Book) -> bool:
-    was, now = before.wallets.get(condition.wallet_id), after.wallets.get(condition.wallet_id)
-    if was is None or now is None:
+def _is_met(
+    condition: Condition,
+    before: Mapping[UUID, LedgerWallet],
+    after: Mapping[UUID, LedgerWallet],
+) -> bool:
+    was = before.get(condition.wallet_id)
+    if was is None:
         return False
+    now = after.get(condition.wallet_id, was)
     if condition.version is not None and was.version != condition.version:
         return False
     at_least, at_most = condition.available_at_least, condition.balance_at_most
