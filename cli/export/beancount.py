@@ -14,7 +14,6 @@ from cli.export.texts import (
     beancount_string,
     description_of,
     flat,
-    postings,
 )
 from contracts.identifiers import reference_of
 from contracts.money import format_minor
@@ -60,7 +59,7 @@ class BeancountWriter:
         return (
             f"\n{moment[:10]} * {beancount_string(text)} ^{reference_of(transaction.id)}\n"
             f'  time: "{moment[11:26]}"\n  type: "{transaction.type}"\n'
-            f"{postings(transaction.legs, self._accounts, self._commodity)}"
+            f"{self._accounts.postings(transaction.legs, self._commodity)}"
         )
 
     def closing(self, day: date, balances: Sequence[Balance]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 
@@ -15,13 +15,11 @@ class BookWallet(NamedTuple):
     owner_id: str | None
 
 
-class BookLeg(NamedTuple):
-    """One signed leg in minor units, with the number of its entry in the wallet."""
+BookLeg: TypeAlias = tuple[UUID, str, int, int]
+"""One leg: wallet, currency, signed minor units, and the number of its entry in the wallet.
 
-    wallet_id: UUID
-    currency: str
-    minor: int
-    sequence: int
+A plain tuple: made two million times for a million transactions.
+"""
 
 
 class BookTransaction(NamedTuple):

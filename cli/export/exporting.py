@@ -1,5 +1,6 @@
 """The stream from the tables to a file: one snapshot, in one order, the same text each time."""
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, timedelta
@@ -123,11 +124,14 @@ class _Export:
         ends = _DayEnds(self._reader.daily_balances())
         total = await self._reader.estimate()
         async for page in self._reader.transactions():
-            for day, transactions in groupby(page, key=_day_of):
-                await self._end_days(ends, before=day)
-                self._day = day
-                self._write("".join(map(self._writer.transaction, transactions)))
             self._done.transactions += len(page)
+            while page:
+                self._day = _day_of(page[0])
+                await self._end_days(ends, before=self._day)
+                # They are in the order of time: a few looks tell how many are of this day.
+                count = bisect_right(page, self._day, key=_day_of)
+                self._write("".join(map(self._writer.transaction, page[:count])))
+                page = page[count:]  # noqa: PLW2901
             if self._progress is not None:
                 self._progress(self._done.transactions, max(total, self._done.transactions))
         await self._end_days(ends, before=date.max)

@@ -1,15 +1,15 @@
 """Books for hledger and for ledger. Pure.
 
 Balances are asserted by postings of nothing (`0.00 USD = 12.00 USD`), so that the programs' own
-exit codes are the verdict. Ledger judges them in the order of the file, hledger by date and then by that
-order: those of a day stand after all that happened on it.
+exit codes are the verdict. Ledger judges them in the order of the file, hledger by date and then by
+that order: those of a day stand after all that happened on it.
 """
 
 from collections.abc import Sequence
 from datetime import date
 
 from cli.export.book import Balance, BookAsset, BookTransaction, BookWallet
-from cli.export.texts import Accounts, description_of, flat, postings, quoted_commodity
+from cli.export.texts import Accounts, description_of, flat, quoted_commodity
 from contracts.identifiers import reference_of
 from contracts.money import format_minor
 
@@ -51,7 +51,7 @@ class _JournalWriter:
             f"\n{moment[:10]} * ({reference_of(transaction.id)}) "
             f"{description_of(transaction.description, transaction.type)}\n"
             f"    ; time: {moment[11:26]}\n    ; type: {transaction.type}\n"
-            f"{postings(transaction.legs, self._accounts, self._commodity)}"
+            f"{self._accounts.postings(transaction.legs, self._commodity)}"
         )
 
     def closing(self, day: date, balances: Sequence[Balance]) -> str:

@@ -115,11 +115,12 @@ def _transaction(row: asyncpg.Record) -> BookTransaction:
         id_, kind, completed_at, submitter, key, reverses, description,
         source, source_sequence, destination, destination_sequence, amount, currency, apart,
     ) = row  # fmt: skip
+    legs: tuple[BookLeg, ...]
     if amount is None:
-        legs = tuple(BookLeg(*leg) for leg in apart or ())
+        legs = tuple(map(tuple, apart or ()))
     else:
         legs = (
-            BookLeg(source, currency, -amount, source_sequence),
-            BookLeg(destination, currency, amount, destination_sequence),
+            (source, currency, -amount, source_sequence),
+            (destination, currency, amount, destination_sequence),
         )
     return BookTransaction(id_, kind, completed_at, submitter, key, reverses, description, legs)

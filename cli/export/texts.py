@@ -36,6 +36,17 @@ class Accounts:
     def __getitem__(self, wallet_id: UUID) -> str:
         return self._named.get(wallet_id) or f"{_WALLETS}{wallet_id}"
 
+    def postings(self, legs: Sequence[BookLeg], commodity: Mapping[str, str]) -> str:
+        """Return a line a leg, as all three programs read it; `commodity`: code to its writing."""
+        named = self._named.get
+        return "".join(
+            [
+                f"    {named(wallet_id) or f'{_WALLETS}{wallet_id}'}    "
+                f"{format_minor(minor, currency)} {commodity[currency]}\n"
+                for wallet_id, currency, minor, _ in legs
+            ]
+        )
+
 
 def _account(wallet_id: UUID, kind: str, currency: str) -> str:
     if kind == "external":
@@ -78,13 +89,3 @@ def beancount_string(text: str) -> str:
     r"""Return a string in quotes, with `\` and `"` escaped."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def postings(legs: Sequence[BookLeg], accounts: Accounts, commodity: Mapping[str, str]) -> str:
-    """Return a line a leg, in the shape that all three read; `commodity`: code to its writing."""
-    return "".join(
-        [
-            f"    {accounts[wallet_id]}    {format_minor(minor, currency)} {commodity[currency]}\n"
-            for wallet_id, currency, minor, _ in legs
-        ]
-    )
