@@ -99,6 +99,7 @@ def _audited(
     if not is_well(result):
         raise RefusedError("the demonstration did not end as its model says; see: ackledger demo")
     say("posted; exporting and recomputing")
+    directory.mkdir()
     return uvloop.run(audit_demonstration(site, programs, directory))
 
 
