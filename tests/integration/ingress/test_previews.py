@@ -87,14 +87,12 @@ class Town:
 
 
 def _journal(one: str, other: str, third: str, amount: str) -> Json:
-    legs = [(one, f"-{amount}"), (other, amount), (third, "-0.01")]
-    return {
-        "type": "journal",
-        "legs": [
-            *({"wallet_id": wallet, "amount": sum_, "currency": "USD"} for wallet, sum_ in legs),
-            {"external": True, "amount": "0.01", "currency": "USD"},
-        ],
-    }
+    amounts = [(one, f"-{amount}"), (other, amount), (third, "-0.01")]
+    legs: list[Json] = [
+        {"wallet_id": wallet, "amount": change, "currency": "USD"} for wallet, change in amounts
+    ]
+    legs.append({"external": True, "amount": "0.01", "currency": "USD"})
+    return {"type": "journal", "legs": legs}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -212,7 +210,8 @@ async def test_what_cannot_be_submitted_cannot_be_previewed(
     ]
     single = await _preview(api, deposit(wallet, "x"))
     batch = await _preview(api, {"transactions": [deposit(wallet, "1"), deposit(wallet, "x")]})
-    nothing = [await _preview(api, one) for one in ([], {}, {"transactions": []})]
+    bodies: list[Any] = [[], {}, {"transactions": []}]
+    nothing = [await _preview(api, one) for one in bodies]
 
     assert {(one.status, one.code) for one in answers} == {(403, "insufficient_scope")}
     assert [one["pointer"] for one in single.json["errors"]] == ["/amount"]
