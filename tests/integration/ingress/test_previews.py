@@ -103,9 +103,9 @@ async def test_what_a_preview_says_is_what_then_happens(api: CheckedApi, seed: i
     for _ in range(25):
         count = town.random.choice([1, 1, 2, 5])
         mode = "atomic" if town.random.random() < 0.5 else "independent"
-        body = {"mode": mode, "transactions": [town.transaction() for _ in range(count)]}
-        preview = await _preview(api, body)
-        keyed = [{**one, "idempotency_key": uuid4().hex} for one in body["transactions"]]
+        asked = [town.transaction() for _ in range(count)]
+        preview = await _preview(api, {"mode": mode, "transactions": asked})
+        keyed = [{**one, "idempotency_key": uuid4().hex} for one in asked]
         sent = await api.call(
             "POST", "/v1/transactions/batch", json={"mode": mode, "transactions": keyed}
         )
@@ -136,8 +136,8 @@ async def test_what_a_preview_says_is_what_then_happens(api: CheckedApi, seed: i
             }
             for one in ended
         ]
-        assert preview.json["transactions"] == came_to, body
-        assert preview.json["wallets"] == [_shown(one) for one in wallets], body
+        assert preview.json["transactions"] == came_to, asked
+        assert preview.json["wallets"] == [_shown(one) for one in wallets], asked
         statuses |= {(one["failure"] or {}).get("code") for one in ended}
 
     assert None in statuses
