@@ -10,6 +10,7 @@ from cli.commands import (
     api_keys,
     assets,
     dead_letters,
+    keys,
     migrate,
     reconcile,
     replay_file,
@@ -34,6 +35,7 @@ _COMMANDS = (
     verify,
     dead_letters,
     reconcile,
+    keys,
 )
 
 

@@ -73,6 +73,11 @@ def completed(invocation: Invocation) -> dict[str, str]:
     missing = [name for name in SERVER_URLS if not environment.get(name)]
     if not missing:
         return environment
-    urls = invocation.running_servers(invocation.directory, invocation.environment)
-    is_other = any(environment.get(name) not in (None, "", url) for name, url in urls.items())
-    return environment if is_other else {**environment, **urls}
+    running = invocation.running_servers(invocation.directory, invocation.environment)
+    is_other = any(
+        environment.get(name) not in (None, "", url)
+        for name, url in running.items()
+        if name in SERVER_URLS
+    )
+    given = {name: value for name, value in environment.items() if value}
+    return environment if is_other else {**environment, **running, **given}

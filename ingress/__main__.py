@@ -17,9 +17,11 @@ from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.fast_path.connection import FastCalls, FastPath
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate
+from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
 from ingress.reads.holds import HoldStore
+from ingress.reads.seals import SealStore
 from ingress.reads.transactions import TransactionStore
 from ingress.reads.wallets import WalletStore
 from ingress.submit.admission import BacklogGauge, RateLimiter, check_redis, connect_redis
@@ -122,6 +124,7 @@ async def serve(settings: IngressSettings) -> None:
         wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services),
+        seals=SealCalls(SealStore(pools.lists)),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),

@@ -418,3 +418,11 @@ SELECT clock_timestamp();
 -- The clients behind key hashes that are not revoked.
 SELECT key_hash, client, scopes FROM api_keys
 WHERE key_hash = ANY ($1::bytea[]) AND revoked_at IS NULL;
+
+-- name: list_seals
+-- The last $2 seals before the number $1, or of all.
+SELECT number, until, transactions, digest, previous, sealed_at, signature, key_id
+FROM seals
+WHERE number < coalesce($1::bigint, 9223372036854775807)
+ORDER BY number DESC
+LIMIT $2;

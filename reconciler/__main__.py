@@ -16,6 +16,7 @@ from reconciler.clock import Clock
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
+from reconciler.sealing import SealCheck, Sealer
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
@@ -23,12 +24,13 @@ from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import Pool, create_pool
 from runtime.service.fault_points import FaultPoints, fault_points_in
 from runtime.service.lifecycle import Service, run_process
-from runtime.service.settings import ReconcilerSettings
+from runtime.service.settings import ConfigurationError, ReconcilerSettings
 from runtime.service.status_server import Readiness, StatusServer, check_broker
+from verification.seal_keys import SealKeyError, SealKeys
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """How long a single pass waits for the broker."""
-_DATABASE_CONNECTIONS: Final = 4
+_DATABASE_CONNECTIONS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ async def _connected(parts: _Parts) -> AsyncIterator[None]:
 
 
 async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Parts:
+    keys = _seal_keys(settings)
     pool = create_pool(
         settings.database_url,
         name="reconciler",
@@ -130,6 +133,10 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         retry_queue=retry_queue,
         clock=Clock(pool),
         integrity=IntegrityCheck(pool, interval_s=settings.integrity_interval_s),
+        sealer=Sealer(
+            pool, keys=keys, interval_s=settings.seal_interval_s, fault_points=fault_points
+        ),
+        seal_check=SealCheck(pool, keys=keys, interval_s=settings.integrity_interval_s),
         leadership=Leadership(settings.database_url),
         stale_after_s=stale_after_s,
         interval_s=settings.reconcile_interval_s,
@@ -141,6 +148,19 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         depth=depth,
         reconciler=reconciler,
     )
+
+
+def _seal_keys(settings: ReconcilerSettings) -> SealKeys | None:
+    """Return the keys; raises ConfigurationError where the setting names none that can be used."""
+    if settings.seal_keys is None:
+        return None
+    keys = SealKeys(settings.seal_keys)
+    try:
+        keys.signer()
+        keys.trusted()
+    except SealKeyError as error:
+        raise ConfigurationError(f"ACKLEDGER_SEAL_KEYS: {error}") from None
+    return keys
 
 
 def main() -> int:

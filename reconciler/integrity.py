@@ -110,13 +110,13 @@ class IntegrityCheck:
             rows = await connection.fetch(self._sql["take_late_endings"], self._size)
             ids = [row["transaction_id"] for row in rows]
             findings = await check_transactions(connection, ids)
-            return len(ids), await self._note(connection, findings)
+            return len(ids), await note_findings(connection, findings)
 
     async def _check_next(self, connection: Connection) -> tuple[_Stretch, int]:
         stretch = await self._next_stretch(connection)
         findings = await check_transactions(connection, stretch.ids)
         async with connection.transaction():
-            found = await self._note(connection, findings)
+            found = await note_findings(connection, findings)
             if stretch.next_until > stretch.checked_until:
                 await connection.execute(
                     self._sql["move_integrity_progress"], stretch.checked_until, stretch.next_until
@@ -134,25 +134,26 @@ class IntegrityCheck:
         next_until = UUID(int=ids[-1].int + 1) if is_full else swept_until
         return _Stretch(ids, checked_until, next_until, swept_until)
 
-    async def _note(self, connection: Connection, findings: Sequence[Finding]) -> int:
-        """Keep findings and tell of the new ones; told before the commit: rather twice than not."""
-        if not findings:
-            return 0
-        rows = await connection.fetch(
-            self._sql["note_findings"],
-            [finding.check.value for finding in findings],
-            [finding.subject for finding in findings],
-            [finding.detail for finding in findings],
+
+async def note_findings(connection: Connection, findings: Sequence[Finding]) -> int:
+    """Keep findings and tell of the new ones; told before the commit: rather twice than not."""
+    if not findings:
+        return 0
+    rows = await connection.fetch(
+        load_queries("reconciler")["note_findings"],
+        [finding.check.value for finding in findings],
+        [finding.subject for finding in findings],
+        [finding.detail for finding in findings],
+    )
+    for row in rows:
+        metrics.INTEGRITY_FINDINGS.labels(row["check_name"]).inc()
+        log.error(
+            "integrity_finding",
+            check=row["check_name"],
+            subject=row["subject"],
+            detail=row["detail"],
         )
-        for row in rows:
-            metrics.INTEGRITY_FINDINGS.labels(row["check_name"]).inc()
-            log.error(
-                "integrity_finding",
-                check=row["check_name"],
-                subject=row["subject"],
-                detail=row["detail"],
-            )
-        return len(rows)
+    return len(rows)
 
 
 def _milliseconds(transaction_id: UUID) -> int:

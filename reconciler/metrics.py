@@ -61,3 +61,25 @@ INTEGRITY_LAG_SECONDS: Final = Gauge(
 INTEGRITY_FAILURES: Final = Counter(
     "ackledger_integrity_failures", "Steps of the integrity check that have to be done again"
 )
+
+SEALED: Final = Counter("ackledger_sealed_transactions", "Transactions that were sealed")
+SEAL_NUMBER: Final = Gauge("ackledger_seal_number", "The number of the last seal of the chain")
+SEAL_AGE_SECONDS: Final = Gauge(
+    "ackledger_seal_age_seconds",
+    "How long ago the moment is up to which everything that had ended is sealed",
+)
+SEAL_UNSEALED: Final = Gauge(
+    "ackledger_seal_waiting_transactions",
+    "Transactions that had not ended when sealing passed them, counted up to a bound",
+)
+SEAL_IS_SIGNED: Final = Gauge("ackledger_seal_is_signed", "1 while seals are made with a signature")
+SEAL_FAILURES: Final = Counter(
+    "ackledger_seal_failures", "Steps of sealing that have to be done again"
+)
+SEAL_CHECKED: Final = Counter(
+    "ackledger_seal_checked_transactions",
+    "Sealed transactions that were recomputed, again and again from the chain's beginning",
+)
+SEAL_CHECK_FAILURES: Final = Counter(
+    "ackledger_seal_check_failures", "Steps of the seals' check that have to be done again"
+)

@@ -360,3 +360,92 @@ WHERE
     u.partition = ended.partition
     AND u.submitter = ended.submitter
     AND u.transaction_id = ended.transaction_id;
+
+-- name: lock_seal_progress
+-- One process seals at a time, whoever leads: the next waits here, and then sees what this one did.
+SELECT walked_until, walked_before, polled_until FROM seal_progress FOR UPDATE;
+
+-- name: read_last_seal
+-- The end of the chain.
+SELECT number, digest FROM seals ORDER BY number DESC LIMIT 1;
+
+-- name: read_seal_digest
+-- What one seal says.
+SELECT digest FROM seals WHERE number = $1;
+
+-- name: poll_unsealed
+-- The next $2 of those that had not ended when they were passed, and whether they have by now.
+SELECT
+    u.transaction_id AS id,
+    coalesce(t.status IN ('COMPLETED', 'REVERSED', 'FAILED'), false) AS has_ended
+FROM (
+    SELECT transaction_id FROM unsealed_transactions
+    WHERE transaction_id > $1
+    ORDER BY transaction_id
+    LIMIT $2
+) AS u
+LEFT JOIN LATERAL (
+    SELECT one.status FROM transactions AS one WHERE one.id = u.transaction_id OFFSET 0
+) AS t ON true
+ORDER BY u.transaction_id;
+
+-- name: list_unsealed
+-- The next transactions of sealing's walk: [$1, $2), at most $3. One that is PENDING and younger
+-- than $4 seconds most likely ends within moments.
+SELECT
+    id,
+    status IN ('COMPLETED', 'REVERSED', 'FAILED') AS has_ended,
+    status = 'PENDING' AND created_at > statement_timestamp() - make_interval(secs => $4) AS is_young
+FROM transactions
+WHERE id >= $1 AND id < $2
+ORDER BY id
+LIMIT $3;
+
+-- name: list_sealed_between
+-- Which ids of [$1, $2) are sealed: by seals that had come to the moment $3 at least, when the walk
+-- first passed there. A seal names its ids in their order.
+SELECT m.id
+FROM (
+    SELECT transaction_ids FROM seals
+    WHERE
+        until >= $3
+        AND transaction_ids[1] < $2
+        AND transaction_ids[cardinality(transaction_ids)] >= $1
+    OFFSET 0
+) AS s
+CROSS JOIN LATERAL unnest(s.transaction_ids) AS m (id)
+WHERE m.id >= $1 AND m.id < $2;
+
+-- name: insert_seal
+-- Adds one to the chain.
+INSERT INTO seals (
+    number, format, until, transactions, entries, transaction_ids, leaf_prefixes, previous, digest,
+    sealed_at, key_id, signature
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+
+-- name: insert_seal_key
+-- Lets everybody look up the public key of a signature.
+INSERT INTO seal_keys (key_id, public_key) VALUES ($1, $2) ON CONFLICT (key_id) DO NOTHING;
+
+-- name: insert_unsealed
+-- Remembers what has not ended yet.
+INSERT INTO unsealed_transactions (transaction_id)
+SELECT w.id FROM unnest($1::uuid[]) AS w (id)
+ON CONFLICT (transaction_id) DO NOTHING;
+
+-- name: forget_unsealed
+-- What is sealed leaves the list.
+DELETE FROM unsealed_transactions WHERE transaction_id = ANY ($1::uuid[]);
+
+-- name: move_seal_progress
+-- How far sealing has come; written with the seal itself.
+UPDATE seal_progress SET walked_until = $1, walked_before = $2, polled_until = $3;
+
+-- name: count_unsealed
+-- How many have not ended and are passed, counted up to a bound.
+SELECT count(*) FROM (SELECT FROM unsealed_transactions LIMIT $1) AS counted;
+
+-- name: read_clock
+-- The database's time.
+SELECT clock_timestamp();

@@ -20,11 +20,13 @@ from reconciler import metrics
 from reconciler.clock import Clock
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
+from reconciler.sealing import BrokenChainError, SealCheck, Sealer
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
 from runtime.service.periodic import Step, repeat
+from verification.seal_keys import SealKeyError
 
 # Any number, the same for every process of Ackledger: 'ackr' in ASCII.
 LOCK_KEY: Final = 0x61636B72
@@ -174,8 +176,8 @@ def while_leading(step: Step, *, is_leader: Callable[[], bool]) -> Step:
 class Reconciler:
     """Finishes what got stuck: PENDING transactions past a threshold are published again.
 
-    Beside that it does what is due by the clock, and checks the integrity of what was posted. All
-    of it is done by the leader alone.
+    Beside that it does what is due by the clock, checks the integrity of what was posted, and seals
+    it. All of it is done by the leader alone.
     """
 
     def __init__(
@@ -185,6 +187,8 @@ class Reconciler:
         retry_queue: RetryQueue,
         clock: Clock,
         integrity: IntegrityCheck,
+        sealer: Sealer,
+        seal_check: SealCheck,
         leadership: Leadership,
         stale_after_s: float,
         interval_s: float,
@@ -193,6 +197,8 @@ class Reconciler:
         self._retry_queue = retry_queue
         self._clock = clock
         self._integrity = integrity
+        self._sealer = sealer
+        self._seal_check = seal_check
         self._leadership = leadership
         self._stale_after_s = stale_after_s
         self._interval_s = interval_s
@@ -231,12 +237,16 @@ class Reconciler:
         await self._passing.acquire()
 
     async def _work(self) -> None:
+        steps: tuple[tuple[Step, str, Counter], ...] = (
+            (self._reconcile, "reconcile", metrics.FAILURES),
+            (self._strike, "clock", metrics.CLOCK_FAILURES),
+            (self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES),
+            (self._sealer.run_step, "seal", metrics.SEAL_FAILURES),
+            (self._seal_check.run_step, "seal_check", metrics.SEAL_CHECK_FAILURES),
+        )
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(self._reconcile, "reconcile", metrics.FAILURES))
-            group.create_task(self._repeat(self._strike, "clock", metrics.CLOCK_FAILURES))
-            group.create_task(
-                self._repeat(self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES)
-            )
+            for step, name, failures in steps:
+                group.create_task(self._repeat(step, name, failures))
 
     async def _repeat(self, step: Step, name: str, failures: Counter) -> None:
         def failed(error: Exception) -> None:
@@ -246,7 +256,7 @@ class Reconciler:
         await repeat(
             while_leading(step, is_leader=lambda: self._leadership.is_leader),
             every_s=self._interval_s,
-            is_passing=is_transient,
+            is_passing=_is_passing,
             failed=failed,
             backoff=Backoff(first_s=0.5, most_s=5.0),
         )
@@ -263,3 +273,8 @@ class Reconciler:
             async with self._passing:
                 await self._retry_queue.run_once()
         return CLOCK_INTERVAL_S if counts.is_done else 0.0
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether a step is made again: what concerns the seals alone never stops the rest."""
+    return is_transient(error) or isinstance(error, SealKeyError | BrokenChainError)

@@ -59,6 +59,14 @@ class Check(StrEnum):
     """Every event is told, or an operator gave it up: none waits as a dead letter."""
     REPLY_SET_ASIDE = "reply_set_aside"
     """The same for results that senders asked for."""
+    SEAL_DIGEST = "seal_digest"
+    """A seal's transactions and entries are what they were when it was made."""
+    SEAL_CHAIN = "seal_chain"
+    """Seals are numbered from 1 without a gap, and each follows the one before."""
+    SEAL_SIGNATURE = "seal_signature"
+    """Seals are signed by keys that are trusted."""
+    SEAL_MISSING = "seal_missing"
+    """What has ended is sealed, once, and not much later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,28 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
+class SealsReport:
+    """The chain of seals: how long it is, what it covers, and its end."""
+
+    number: int
+    transactions: int
+    signed: int
+    are_signatures_checked: bool
+    latest: str | None
+    """`number:digest` of the last one: what to write down elsewhere."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as `ackledger verify --json` prints it."""
+        return {
+            "number": self.number,
+            "transactions": self.transactions,
+            "signed": self.signed,
+            "signatures_checked": self.are_signatures_checked,
+            "latest": self.latest,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class VerificationReport:
     """The outcome: clean exactly when nothing was found."""
 
@@ -107,6 +137,7 @@ class VerificationReport:
     transactions: int
     entries: int
     by_status: Mapping[str, int]
+    seals: SealsReport
     findings: tuple[Finding, ...]
     findings_total: int
 
@@ -123,6 +154,7 @@ class VerificationReport:
             "transactions": self.transactions,
             "entries": self.entries,
             "by_status": dict(self.by_status),
+            "seals": self.seals.to_json(),
             "findings": [*(finding.to_json() for finding in self.findings), *self._omitted()],
         }
 
@@ -330,6 +362,17 @@ def schedule_finding(row: Row) -> Finding:
     else:
         detail = f"it is SCHEDULED still, for {row['listed_at'].isoformat()}"
     return Finding(Check.SCHEDULED, f"transaction {row['id']}", detail)
+
+
+def unsealed_finding(row: Row) -> Finding:
+    """Return the finding for a transaction that ended and is not in exactly one seal."""
+    if row["times"]:
+        detail = f"it is in {row['times']} seals"
+    elif row["completed_at"] is None:
+        detail = f"it is {row['status']}, and in no seal"
+    else:
+        detail = f"it is {row['status']} since {row['completed_at'].isoformat()}, and in no seal"
+    return Finding(Check.SEAL_MISSING, f"transaction {row['id']}", detail)
 
 
 def currency_findings(totals: Mapping[str, int]) -> Iterator[Finding]:

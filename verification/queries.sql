@@ -752,3 +752,170 @@ LEFT JOIN scheduled_transactions AS s
     ON s.execute_at = terms.execute_at AND s.transaction_id = t.id
 WHERE t.status = 'SCHEDULED' AND s.transaction_id IS NULL
 LIMIT $2;
+
+-- name: pin_lookups
+-- What is planned from here on finds few rows by their keys: see `pin_verification`.
+SET LOCAL enable_nestloop = on;
+SET LOCAL enable_indexscan = on;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+SET LOCAL enable_material = off;
+
+-- name: read_leaves
+-- For each seal the digests of its transactions' rows, one behind the other in the order in which it
+-- names them (32 zero bytes where there is none), and how many entries are among the rows. For seals
+-- that are to be made: numbers $1 and transactions $2, side by side; and for those from $3 to $4.
+-- This is format 1, byte for byte (docs/seals.md): it never changes. Only what PostgreSQL itself
+-- brings is called: a function of ours could be replaced. The session says how rows are found: by
+-- their keys, or all at once by reading and hashing whole tables.
+SELECT
+    leaf.number,
+    string_agg(coalesce(leaf.digest, decode(repeat('00', 32), 'hex')), ''::bytea ORDER BY leaf.place)
+        AS leaves,
+    coalesce(sum(leaf.entries), 0)::bigint AS entries
+FROM (
+    SELECT
+        m.number,
+        m.place,
+        CASE WHEN t.id IS NOT NULL THEN sha256(
+            record_send(row(
+                t.id,
+                CASE
+                    WHEN t.status IN ('COMPLETED', 'REVERSED') THEN 'completed'
+                    WHEN t.status = 'FAILED' THEN 'failed'
+                    ELSE 'open'
+                END,
+                t.failure_code::text, t.failure_detail, t.type::text, t.submitter,
+                t.idempotency_key, t.fingerprint, t.channel::text, t.source_wallet_id,
+                t.destination_wallet_id, t.amount, t.currency, t.reverses, t.created_at,
+                t.completed_at
+            ))
+            || CASE WHEN debit.wallet_id IS NULL THEN ''::bytea ELSE record_send(row(
+                debit.wallet_id, debit.sequence, debit.transaction_id, debit.amount,
+                debit.balance_after, debit.created_at
+            )) END
+            || CASE WHEN credit.wallet_id IS NULL THEN ''::bytea ELSE record_send(row(
+                credit.wallet_id, credit.sequence, credit.transaction_id, credit.amount,
+                credit.balance_after, credit.created_at
+            )) END
+            || CASE WHEN t.amount IS NOT NULL THEN ''::bytea ELSE coalesce((
+                -- What has no amount of its own may have legs. Each is looked up where there is one:
+                -- joined, whole tables would be read for a few.
+                SELECT string_agg(
+                    record_send(row(
+                        l.position::bigint, l.wallet_id, l.currency, l.amount, l.is_external,
+                        l.sequence
+                    ))
+                    || coalesce((
+                        SELECT record_send(row(
+                            e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after,
+                            e.created_at
+                        ))
+                        FROM entries AS e
+                        WHERE e.wallet_id = l.wallet_id AND e.sequence = l.sequence
+                    ), ''::bytea),
+                    ''::bytea ORDER BY l.position
+                )
+                FROM transaction_legs AS l
+                WHERE l.transaction_id = t.id
+            ), ''::bytea) END
+        ) END AS digest,
+        num_nonnulls(debit.wallet_id, credit.wallet_id)
+        + CASE WHEN t.amount IS NOT NULL THEN 0 ELSE (
+            SELECT count(l.sequence) FROM transaction_legs AS l WHERE l.transaction_id = t.id
+        ) END AS entries
+    FROM (
+        SELECT given.number, given.id, given.place
+        FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS given (number, id, place)
+        UNION ALL
+        SELECT s.number, named.id, named.place
+        FROM seals AS s
+        CROSS JOIN LATERAL unnest(s.transaction_ids) WITH ORDINALITY AS named (id, place)
+        WHERE s.number BETWEEN $3 AND $4
+    ) AS m
+    LEFT JOIN transactions AS t ON t.id = m.id
+    LEFT JOIN entries AS debit
+        ON debit.wallet_id = t.source_wallet_id AND debit.sequence = t.source_sequence
+    LEFT JOIN entries AS credit
+        ON credit.wallet_id = t.destination_wallet_id AND credit.sequence = t.destination_sequence
+    OFFSET 0
+) AS leaf
+GROUP BY leaf.number
+ORDER BY leaf.number;
+
+-- name: count_sealed
+-- How long the chain is, and how many transactions its seals say they cover.
+SELECT count(*) AS seals, coalesce(sum(transactions), 0)::bigint AS transactions FROM seals;
+
+-- name: list_seals
+-- The next seals, without what they name.
+SELECT
+    number, format, until, transactions, entries, previous, digest, sealed_at, key_id, signature
+FROM seals
+WHERE number > $1
+ORDER BY number
+LIMIT $2;
+
+-- name: list_seal_members
+-- What the seals from $1 to $2 name.
+SELECT number, transaction_ids FROM seals WHERE number BETWEEN $1 AND $2;
+
+-- name: read_seal_members
+-- What one seal names, and the beginnings of its transactions' digests.
+SELECT transaction_ids, leaf_prefixes FROM seals WHERE number = $1;
+
+-- name: count_unsealed
+-- Transactions that ended and are in no seal although the walk has passed them, or although that was
+-- more than $1 seconds ago; and those that are in more than one.
+WITH sealed AS (
+    SELECT m.id, count(*) AS times
+    FROM seals AS s
+    CROSS JOIN LATERAL unnest(s.transaction_ids) AS m (id)
+    GROUP BY m.id
+)
+
+SELECT
+    count(*) FILTER (WHERE sealed.times > 1) AS doubled,
+    count(*) FILTER (
+        WHERE sealed.id IS NULL
+        AND (
+            (t.id < p.walked_until AND u.transaction_id IS NULL)
+            OR greatest(t.completed_at, p.began_at) < now() - make_interval(secs => $1)
+        )
+    ) AS missing
+FROM transactions AS t
+CROSS JOIN seal_progress AS p
+LEFT JOIN sealed ON sealed.id = t.id
+LEFT JOIN unsealed_transactions AS u ON u.transaction_id = t.id
+WHERE t.status IN ('COMPLETED', 'REVERSED', 'FAILED');
+
+-- name: list_unsealed
+-- Those, the oldest first.
+WITH sealed AS (
+    SELECT m.id, count(*) AS times
+    FROM seals AS s
+    CROSS JOIN LATERAL unnest(s.transaction_ids) AS m (id)
+    GROUP BY m.id
+)
+
+SELECT t.id, t.status::text AS status, t.completed_at, coalesce(sealed.times, 0) AS times
+FROM transactions AS t
+CROSS JOIN seal_progress AS p
+LEFT JOIN sealed ON sealed.id = t.id
+LEFT JOIN unsealed_transactions AS u ON u.transaction_id = t.id
+WHERE
+    t.status IN ('COMPLETED', 'REVERSED', 'FAILED')
+    AND (
+        sealed.times > 1
+        OR (
+            sealed.id IS NULL
+            AND (
+                (t.id < p.walked_until AND u.transaction_id IS NULL)
+                OR greatest(t.completed_at, p.began_at) < now() - make_interval(secs => $1)
+            )
+        )
+    )
+ORDER BY t.id
+LIMIT $2;

@@ -9,7 +9,8 @@ its work_mem and spills to temporary files beyond.
 `check_transactions` finds by keys what `verify` finds by reading all: an entry whose balance does
 not follow from the one before, a wallet that is not what its last entry says, a leg without its
 entry, an entry that is nobody's. By induction over a wallet's entries, each checked when it is new,
-the balance is the sum. What was changed afterwards, behind the last entries, only `verify` sees.
+the balance is the sum. What was changed afterwards, behind the last entries, only `verify` sees;
+and what was changed so that all of this still holds, only the seals (verification/seals.py).
 
 Neither proves what the tables cannot know: that a request which never arrived was meant.
 """
@@ -31,6 +32,7 @@ from verification.checks import (
     Finding,
     Findings,
     Row,
+    SealsReport,
     VerificationReport,
     batch_finding,
     chain_finding,
@@ -49,9 +51,12 @@ from verification.checks import (
     stray_entry_finding,
     touched_wallet_findings,
     unposted_finding,
+    unsealed_finding,
     unturned_finding,
     wallet_findings,
 )
+from verification.seal_keys import Anchor, TrustedKeys
+from verification.seals import ChainWalk, LeafStream
 
 WALLETS_PER_PAGE: Final = 5_000
 """Rows that a page of the walk brings: a few hundred kilobytes."""
@@ -59,6 +64,8 @@ BROKEN_WALLETS_HELD_MAX: Final = 1_000
 """Wallets whose broken entries are listed one by one; all of them are counted."""
 WRONG_ROWS_MAX: Final = 100
 """Rows that are brought out for each question: books that are worse need `verify`."""
+UNSEALED_MAX_S: Final = 3600.0
+"""How long after its end a transaction may be in no seal, unless the caller says otherwise."""
 _LEGS: Final = 2
 """On the row of every posted transaction that has its legs there."""
 _REVERSAL, _JOURNAL, _HOLD, _CAPTURE = "reversal", "journal", "hold", "capture"
@@ -69,10 +76,23 @@ _SET_ASIDE: Final = sorted({*EVENT_REASONS, DeadLetterReason.REPLY_NOT_SENT})
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class SealExpectations:
+    """What the seals are held against: keys (None: signatures are not looked at) and anchors."""
+
+    trusted: TrustedKeys | None = None
+    anchors: Sequence[Anchor] = ()
+    unsealed_max_s: float = UNSEALED_MAX_S
+
+
+NO_EXPECTATIONS: Final = SealExpectations()
+
+
 async def verify(
     connection: "asyncpg.Connection[asyncpg.Record]",
     *,
     pending_max_s: float,
+    seals: SealExpectations = NO_EXPECTATIONS,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Return what is wrong with the books, or that nothing is.
@@ -81,7 +101,7 @@ async def verify(
     the rows done and the rows in all, an estimate until the last call.
     """
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        verification = _Verification(connection, pending_max_s, progress or _ignore)
+        verification = _Verification(connection, pending_max_s, seals, progress or _ignore)
         return await verification.run()
 
 
@@ -150,10 +170,12 @@ class _Verification:
         self,
         connection: "asyncpg.Connection[asyncpg.Record]",
         pending_max_s: float,
+        seals: SealExpectations,
         progress: Progress,
     ) -> None:
         self._connection = connection
         self._pending_max_s = pending_max_s
+        self._seals = seals
         self._progress = progress
         self._sql = load_queries("verification")
         self._findings = Findings()
@@ -163,8 +185,9 @@ class _Verification:
     async def run(self) -> VerificationReport:
         await self._connection.execute(self._sql["pin_verification"])
         [estimate] = await self._connection.fetch(self._sql["estimate_rows"])
+        [sealed] = await self._connection.fetch(self._sql["count_sealed"])
         # Entries are read twice: beside their wallets, and beside their transactions.
-        self._total = 2 * estimate["entries"] + estimate["transactions"]
+        self._total = 2 * estimate["entries"] + estimate["transactions"] + sealed["transactions"]
         wallets = await self._check_wallets()
         counts = await self._check_transactions()
         await self._check_exceptional(counts.by_status)
@@ -178,12 +201,14 @@ class _Verification:
         ):
             await self._list_with_total(query, finding_of)
         await self._check_set_aside()
+        sealed_report = await self._check_seals()
         self._progress(self._done, self._done)
         return VerificationReport(
             wallets=wallets,
             transactions=sum(counts.by_status.values()),
             entries=entries,
             by_status=counts.by_status,
+            seals=sealed_report,
             findings=self._findings.held,
             findings_total=self._findings.total,
         )
@@ -279,6 +304,27 @@ class _Verification:
         rows = await self._connection.fetch(self._sql[query], *parameters, room)
         if rows:
             self._findings.add((finding_of(row) for row in rows), total=rows[0]["total"])
+
+    async def _check_seals(self) -> SealsReport:
+        """Everything that ended is in one seal; and the chain of them recomputes."""
+        bound = self._seals.unsealed_max_s
+        [row] = await self._connection.fetch(self._sql["count_unsealed"], bound)
+        await self._list("list_unsealed", row["missing"] + row["doubled"], unsealed_finding, bound)
+        leaves = await LeafStream.open(self._connection)
+        await self._connection.execute(self._sql["pin_lookups"])
+        walk = ChainWalk(trusted=self._seals.trusted, leaves=leaves, anchors=self._seals.anchors)
+        while page := await walk.next_page(self._connection):
+            self._findings.add(page.findings)
+            self._advance(page.transactions)
+        self._findings.add(walk.end_findings())
+        end = walk.end
+        return SealsReport(
+            number=0 if end.last is None else end.last.number,
+            transactions=end.transactions,
+            signed=end.signed,
+            are_signatures_checked=self._seals.trusted is not None,
+            latest=None if end.last is None else str(Anchor(end.last.number, end.last.digest)),
+        )
 
     async def _list(
         self,

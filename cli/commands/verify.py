@@ -1,10 +1,11 @@
 """`ackledger verify`: the proof, from the tables alone, that the books balance."""
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.failures import UsageError
 from cli.invocation import settings_of
 from cli.output import AsJson, console, print_json
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from runtime.service.settings import VerifySettings
     from verification.checks import VerificationReport
-    from verification.verify import Progress
+    from verification.verify import Progress, SealExpectations
 
 
 def register(app: typer.Typer) -> None:
@@ -21,14 +22,24 @@ def register(app: typer.Typer) -> None:
     app.command("verify", short_help="Prove the books from the tables alone.")(_verify)
 
 
-def _verify(context: typer.Context, as_json: AsJson = False) -> None:
+def _verify(
+    context: typer.Context,
+    seal: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NUMBER:DIGEST",
+            help="A seal that was written down: the chain must hold it. Give it repeatedly.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Prove the books from the tables alone; exit 1 with every finding when they do not balance."""
     import asyncio
 
     from runtime.service.settings import VerifySettings
 
     settings = settings_of(context, VerifySettings)
-    report = asyncio.run(_report(settings))
+    report = asyncio.run(_report(settings, _expectations(settings, seal or [])))
     if as_json:
         print_json(report.to_json())
     else:
@@ -36,14 +47,37 @@ def _verify(context: typer.Context, as_json: AsJson = False) -> None:
     raise typer.Exit(code=0 if report.clean else 1)
 
 
-async def _report(settings: "VerifySettings") -> "VerificationReport":
+def _expectations(settings: "VerifySettings", written_down: "list[str]") -> "SealExpectations":
+    """Return what the seals must be: those written down, also beside the keys, and signed."""
+    from verification.seal_keys import Anchor, SealKeyError, SealKeys
+    from verification.verify import SealExpectations
+
+    try:
+        anchors = [Anchor.of_text(text) for text in written_down]
+    except ValueError as error:
+        raise UsageError(f"--seal: {error}") from error
+    if settings.seal_keys is None:
+        return SealExpectations(None, anchors, settings.verify_unsealed_max_s)
+    keys = SealKeys(settings.seal_keys)
+    try:
+        trusted, latest = keys.trusted(), keys.latest()
+    except SealKeyError as error:
+        raise UsageError(f"ACKLEDGER_SEAL_KEYS: {error}") from error
+    known = [*anchors, latest] if latest is not None else anchors
+    return SealExpectations(trusted, known, settings.verify_unsealed_max_s)
+
+
+async def _report(settings: "VerifySettings", seals: "SealExpectations") -> "VerificationReport":
     from cli.dependencies import database_connection
     from verification.verify import verify
 
     async with database_connection(settings, name="verify") as connection:
         with _progress() as progress:
             return await verify(
-                connection, pending_max_s=settings.verify_pending_max_s, progress=progress
+                connection,
+                pending_max_s=settings.verify_pending_max_s,
+                seals=seals,
+                progress=progress,
             )
 
 
@@ -75,9 +109,21 @@ def _print(report: "VerificationReport") -> None:
     out.print(f"wallets       {report.wallets}")
     out.print(f"transactions  {report.transactions}{f'  ({by_status})' if by_status else ''}")
     out.print(f"entries       {report.entries}")
+    out.print(f"seals         {_seals(report)}")
     if report.clean:
         out.print("clean: every check holds", style="bold green")
         return
     out.print(f"{report.findings_total} findings", style="bold red")
     for finding in report.to_json()["findings"]:
         out.print(f"  {finding['check']}  {finding['subject']}: {finding['detail']}")
+
+
+def _seals(report: "VerificationReport") -> str:
+    seals = report.seals
+    if seals.latest is None:
+        return "none"
+    if not seals.are_signatures_checked:
+        trust = "signatures not checked: ACKLEDGER_SEAL_KEYS is not set"
+    else:
+        trust = f"{seals.signed} signed"
+    return f"{seals.number}  ({trust}; the last is {seals.latest})"

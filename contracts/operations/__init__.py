@@ -8,6 +8,7 @@ from typing import Final
 
 from contracts.operations.assets import ASSET_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
+from contracts.operations.seals import SEAL_OPERATIONS
 from contracts.operations.service import SERVICE_OPERATIONS
 from contracts.operations.shapes import (
     BODY_BYTES_MAX,
@@ -38,6 +39,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *WALLET_OPERATIONS,
     *TRANSACTION_OPERATIONS,
     *ASSET_OPERATIONS,
+    *SEAL_OPERATIONS,
     *DEAD_LETTER_OPERATIONS,
     *SERVICE_OPERATIONS,
 )

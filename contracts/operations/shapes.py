@@ -27,6 +27,7 @@ class Tag(StrEnum):
     WALLETS = "Wallets"
     TRANSACTIONS = "Transactions"
     ASSETS = "Assets"
+    SEALS = "Seals"
     HEALTH = "Health"
     DOCUMENTS = "Documents"
     DEAD_LETTERS = "Dead letters"

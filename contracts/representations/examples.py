@@ -8,6 +8,7 @@ import orjson
 
 from contracts.identifiers import event_id, external_wallet_id, reference_of
 from contracts.problems import PROBLEMS, ProblemCode
+from contracts.representations.seal import render_seal
 from contracts.representations.transaction import (
     Json,
     format_moment,
@@ -260,6 +261,7 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.DEAD_LETTER_NOT_FOUND: f"no dead letter {_OUTBOX_ID}",
     ProblemCode.DEAD_LETTER_ENDED: "it was replayed before",
     ProblemCode.DEAD_LETTER_REFUSED: "unknown_version: version 2 is not 1",
+    ProblemCode.SEAL_NOT_FOUND: "nothing is sealed yet",
     ProblemCode.METHOD_NOT_ALLOWED: "GET and POST are allowed here",
     ProblemCode.NOT_CANCELLABLE: f"the transaction {_TRANSACTION_ID} is COMPLETED",
     ProblemCode.WALLET_NOT_EMPTY: "the balance is 899.50 USD; a wallet is closed at zero",
@@ -335,3 +337,19 @@ REQUESTED_BATCH_MESSAGE: Final[Json] = {"version": 1, **BATCH_REQUEST}
 RECORDED_MESSAGE: Final[Json] = {"version": 1, "transaction_ids": [str(_TRANSACTION_ID)]}
 RESULT_MESSAGE: Final[Json] = {"version": 1, "transactions": [TRANSACTION]}
 TRACEPARENT: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+SEAL: Final = render_seal(
+    {
+        "number": 4711,
+        "until": _POSTED,
+        "transactions": 1832,
+        "digest": bytes.fromhex("5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"),
+        "previous": bytes.fromhex(
+            "2c624232cdd221771294dfbb310aca000a0df6ac8b66b696d90ef06fdefb64a3"
+        ),
+        "sealed_at": _POSTED + timedelta(seconds=3),
+        "signature": bytes(range(64)),
+        "key_id": "9f86d081884c7d65",
+    }
+)
+SEAL_PAGE: Final = {"items": [SEAL], "next_cursor": None}

@@ -11,6 +11,7 @@ from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
+from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
 from runtime.service.status_server import Readiness, render_readiness
@@ -23,6 +24,7 @@ def build_application(
     holds: HoldCalls,
     transactions: TransactionCalls,
     batches: BatchCalls,
+    seals: SealCalls,
     dead_letters: DeadLetterCalls,
     readiness: Readiness,
 ) -> web.Application:
@@ -30,6 +32,8 @@ def build_application(
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[name_and_answer])
     guarded = {
         **_money_handlers(wallets, holds, transactions, batches),
+        "list_seals": seals.list_page,
+        "read_latest_seal": seals.read_latest,
         **_dead_letter_handlers(dead_letters),
     }
     plain = _plain_handlers(readiness)

@@ -36,6 +36,10 @@ class FaultPoint(StrEnum):
     """Due transactions are claimed, and not published again yet."""
     RECONCILER_REPUBLISHED = "reconciler.republished"
     """Due transactions are published again and confirmed."""
+    RECONCILER_SEALING = "reconciler.sealing"
+    """A seal is written, and what it rests on is not moved on yet; its commit comes next."""
+    RECONCILER_SEALED = "reconciler.sealed"
+    """A seal is committed, and not written down beside the keys."""
     DEAD_LETTERS_STORED = "dead_letters.stored"
     """Dead letters are in the table, and not acked."""
 

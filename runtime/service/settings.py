@@ -140,12 +140,22 @@ class ReconcilerSettings(ServiceSettings):
     reconcile_in_flight_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     expire_after_s: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
     integrity_interval_s: Seconds = 10.0
+    seal_keys: Path | None = None
+    seal_interval_s: Seconds = 10.0
 
 
 class VerifySettings(DatabaseSettings):
     """What `ackledger verify` holds against the books."""
 
     verify_pending_max_s: Seconds = 300.0
+    verify_unsealed_max_s: Annotated[float, Field(gt=0, le=31_536_000)] = 3600.0
+    seal_keys: Path | None = None
+
+
+class SealKeySettings(GivenSettings):
+    """Where the keys are that seals are signed with."""
+
+    seal_keys: Path
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

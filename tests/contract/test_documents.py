@@ -41,6 +41,8 @@ SURFACE = {
     ("GET", "/v1/wallets/{wallet_id}/entries"),
     ("GET", "/v1/wallets/{wallet_id}/holds"),
     ("GET", "/v1/wallets/{wallet_id}/balance"),
+    ("GET", "/v1/seals"),
+    ("GET", "/v1/seals/latest"),
     ("POST", "/v1/transactions"),
     ("POST", "/v1/transactions/batch"),
     ("GET", "/v1/transactions/{transaction_id}"),

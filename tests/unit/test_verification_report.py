@@ -4,6 +4,7 @@ from verification.checks import (
     Check,
     Finding,
     Findings,
+    SealsReport,
     VerificationReport,
     wallet_findings,
 )
@@ -17,6 +18,9 @@ def _report(findings: Findings) -> VerificationReport:
         transactions=2,
         entries=3,
         by_status={"COMPLETED": 2},
+        seals=SealsReport(
+            number=4, transactions=2, signed=0, are_signatures_checked=False, latest="4:00"
+        ),
         findings=findings.held,
         findings_total=findings.total,
     )
@@ -51,8 +55,16 @@ def test_a_report_says_how_many_findings_it_leaves_out() -> None:
         "transactions",
         "entries",
         "by_status",
+        "seals",
         "findings",
     ]
+    assert shown["seals"] == {
+        "number": 4,
+        "transactions": 2,
+        "signed": 0,
+        "signatures_checked": False,
+        "latest": "4:00",
+    }
     assert shown["findings"] == [
         {
             "check": "wallet_balance",

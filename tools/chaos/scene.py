@@ -52,6 +52,8 @@ _SETTINGS: Final = {
     # Short times: a run of half a minute shall see each of them pass.
     "ACKLEDGER_STALE_AFTER_S": str(STALE_AFTER_S),
     "ACKLEDGER_RECONCILE_INTERVAL_S": "1",
+    # Many seals in a short run: each kill of a reconciler may come between two steps of one.
+    "ACKLEDGER_SEAL_INTERVAL_S": "0.3",
     "ACKLEDGER_LOCK_TIMEOUT_S": str(LOCK_TIMEOUT_S),
     "ACKLEDGER_DATABASE_STATEMENT_TIMEOUT_S": "5",
     "ACKLEDGER_SHUTDOWN_TIMEOUT_S": "10",

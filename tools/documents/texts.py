@@ -71,6 +71,7 @@ TAGS: Final[dict[Tag, str]] = {
     Tag.WALLETS: "A wallet holds one currency for one owner.",
     Tag.TRANSACTIONS: "Deposits, withdrawals and transfers, each posted once or refused.",
     Tag.ASSETS: "Currencies of ISO 4217, and what operators registered beside them.",
+    Tag.SEALS: "The hash chain over what was posted: a later change of it is found.",
     Tag.HEALTH: "For orchestrators and load balancers.",
     Tag.DOCUMENTS: "This API, for people and for programs.",
     Tag.DEAD_LETTERS: "Messages that could not be processed, for operators.",

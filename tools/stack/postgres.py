@@ -101,6 +101,11 @@ class PrivatePostgres(PrivateService):
         """The data directory: one for each major version, since they cannot share."""
         return self.home / f"data-{self.version.split('.')[0]}"
 
+    @property
+    def seal_keys(self) -> Path:
+        """The keys that seal what is in the data directory, beside it: they live as long."""
+        return self.home / f"seal-keys-{self.version.split('.')[0]}"
+
     def serves(self) -> bool:
         return accepts(self.endpoint.ports["postgres"]) and postgres_answers(self.url)
 

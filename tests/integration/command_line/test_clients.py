@@ -129,6 +129,7 @@ async def test_verify_is_clean_beside_live_traffic(terminal: Terminal) -> None:
         "transactions",
         "entries",
         "by_status",
+        "seals",
         "findings",
     }
 

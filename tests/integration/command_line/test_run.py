@@ -130,6 +130,23 @@ async def test_a_second_terminal_needs_no_variable(
     assert called.code == 0
 
 
+async def test_a_second_terminal_believes_the_keys_of_the_local_database(
+    running: Run, tmp_path: Path
+) -> None:
+    called = await ackledger("verify", "--json", directory=running.directory)
+    listed = await ackledger("keys", "list", "--json", directory=running.directory)
+    elsewhere = await ackledger(
+        "keys",
+        "list",
+        directory=running.directory,
+        variables={"ACKLEDGER_SEAL_KEYS": str(tmp_path / "others")},
+    )
+
+    assert called.json["seals"]["signatures_checked"] is True
+    assert len(listed.json["items"]) == 1
+    assert elsewhere.code == 1, "a setting of one's own wins"
+
+
 async def test_a_second_terminal_submits_with_the_local_key(running: Run) -> None:
     called = await ackledger(
         *("submit", "--type", "deposit", "--amount", "1.00", "--currency", "EUR", "--json"),

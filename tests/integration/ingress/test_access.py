@@ -25,6 +25,8 @@ _CALLS: list[tuple[str, str, object, Scope]] = [
     ("POST", "/v1/transactions/batch", {"transactions": [{}]}, Scope.TRANSACTIONS_WRITE),
     ("GET", "/v1/transactions", None, Scope.TRANSACTIONS_READ),
     ("GET", "/v1/transactions/{id}", None, Scope.TRANSACTIONS_READ),
+    ("GET", "/v1/seals", None, Scope.TRANSACTIONS_READ),
+    ("GET", "/v1/seals/latest", None, Scope.TRANSACTIONS_READ),
     ("GET", "/v1/dead-letters", None, Scope.OPERATIONS),
     ("GET", "/v1/dead-letters/summary", None, Scope.OPERATIONS),
     ("GET", "/v1/dead-letters/{id}", None, Scope.OPERATIONS),

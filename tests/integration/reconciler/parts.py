@@ -5,6 +5,7 @@ from reconciler.clock import Clock
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import Leadership, Reconciler
+from reconciler.sealing import SealCheck, Sealer
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool
 
@@ -47,6 +48,8 @@ def make_reconciler(
         retry_queue=retry_queue,
         clock=Clock(pool),
         integrity=IntegrityCheck(pool, interval_s=integrity_interval_s),
+        sealer=Sealer(pool, keys=None, interval_s=integrity_interval_s),
+        seal_check=SealCheck(pool, keys=None, interval_s=integrity_interval_s),
         leadership=leadership,
         stale_after_s=stale_after_s,
         interval_s=interval_s,

@@ -17,6 +17,7 @@ from reconciler.clock import HOLDS_PER_STEP_MAX, Clock, ClockCounts
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.schedule import Leadership, Reconciler
+from reconciler.sealing import SealCheck, Sealer
 from runtime.amqp.connection import Channel
 from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.processor.books import add_wallets, open_pool
@@ -297,6 +298,8 @@ def reconciler(
         retry_queue=retry_queue,
         clock=clock,
         integrity=IntegrityCheck(pool, interval_s=3600),
+        sealer=Sealer(pool, keys=None, interval_s=3600),
+        seal_check=SealCheck(pool, keys=None, interval_s=3600),
         leadership=leadership,
         stale_after_s=3600,
         interval_s=3600,

@@ -51,6 +51,13 @@ async def test_correct_books_are_clean_and_counted(
             "QUARANTINED": 1,
             "REVERSED": 1,
         },
+        "seals": {
+            "number": 0,
+            "transactions": 0,
+            "signed": 0,
+            "signatures_checked": False,
+            "latest": None,
+        },
         "findings": [],
     }
 

@@ -1,0 +1,390 @@
+"""Sealing: what has ended is chained, and the chain is recomputed again and again.
+
+The walk passes each transaction once, in the order of ids, up to the moment before which no row can
+still appear. What has ended there is sealed; what has not is listed, and sealed by the list once it
+has. A seal, the list and the places of the walk are one commit: whoever dies in between has done
+nothing, and of two that seal at once the second waits and goes on where the first one ended.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from contracts.identifiers import first_id_at
+from reconciler import metrics
+from reconciler.integrity import SHARE_MAX, note_findings
+from reconciler.retry_queue import COUNTED_MAX, READER_AFTER_S, REWIND
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from verification.checks import Check, Finding
+from verification.seal_keys import Anchor, SealKeyError, SealKeys, Signer
+from verification.seals import (
+    FORMAT,
+    GENESIS,
+    TRANSACTIONS_PER_SEAL_MAX,
+    TRANSACTIONS_PER_SEAL_MIN,
+    ChainWalk,
+    LookedUpLeaves,
+    Seal,
+    digest_of,
+    read_leaves,
+)
+
+LAG_S: Final = 1.0
+"""How far behind the present the walk stays: what was accepted a moment ago has hardly ended."""
+PATIENCE_S: Final = 10.0
+"""How long the walk waits for a PENDING transaction before it lists it and goes on: a backlog that
+is being posted never comes onto the list."""
+POLLED_MAX: Final = 20_000
+"""How many of the list one step looks at: some tens of milliseconds."""
+CHECKED_PER_STEP: Final = 5_000
+"""Sealed transactions that one step of the check recomputes: some hundred milliseconds."""
+CLOCK_STEP_S: Final = 0.5
+"""A database's clock that has lost so much against ours was set back."""
+_FIRST_ID: Final = UUID(int=0)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_BITS: Final = 80
+"""What stands behind the milliseconds in a UUIDv7."""
+
+log = structlog.get_logger()
+
+
+class BrokenChainError(Exception):
+    """The chain does not end as this process has left it; nothing is sealed upon that."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealCounts:
+    """What one step did: `sealed` transactions in the seal `number` (None: there was nothing)."""
+
+    sealed: int
+    number: int | None
+    is_caught_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """How far the walk and the list's round have come."""
+
+    walked_until: UUID
+    walked_before: UUID
+    polled_until: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Transactions that were looked at: which have ended, which not, and where to go on."""
+
+    ended: list[UUID]
+    open: list[UUID]
+    next_start: UUID
+    is_full: bool
+
+
+class Sealer:
+    """Seals what has ended since its last step."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        keys: SealKeys | None,
+        interval_s: float,
+        seal_max: int = TRANSACTIONS_PER_SEAL_MAX,
+        lag_s: float = LAG_S,
+        patience_s: float = PATIENCE_S,
+        fault_points: FaultPoints = NO_FAULTS,
+    ) -> None:
+        """Without `keys` seals are not signed: whoever writes the tables can then rewrite them."""
+        self._pool = pool
+        self._keys = keys
+        self._interval_s = interval_s
+        self._seal_max = seal_max
+        self._size = seal_max
+        self._lag_s = lag_s
+        self._patience_s = patience_s
+        self._fault_points = fault_points
+        self._sql = load_queries("reconciler")
+        self._reached_at = time.monotonic()
+        self._clock_lead_s: float | None = None
+        self._is_told = False
+
+    async def run_step(self) -> float:
+        """Make one step, and return the seconds to rest after it; after an error a smaller one."""
+        began = time.monotonic()
+        try:
+            counts = await self.run_once()
+        except Exception:
+            self._size = max(TRANSACTIONS_PER_SEAL_MIN, self._size // 2)
+            raise
+        finally:
+            metrics.SEAL_AGE_SECONDS.set(time.monotonic() - self._reached_at)
+        self._size = min(self._seal_max, self._size * 2)
+        if counts.is_caught_up:
+            return self._interval_s
+        took_s = time.monotonic() - began
+        return min(self._interval_s, took_s * (1 - SHARE_MAX) / SHARE_MAX)
+
+    async def run_once(self) -> SealCounts:
+        """Make one seal of what there is, if anything; safe beside another's.
+
+        Raises what the database raises, SealKeyError for keys that cannot be used, and
+        BrokenChainError where the chain is not the one that was made here.
+        """
+        signer = self._signer()
+        async with self._pool.acquire() as connection:
+            await self._check_end(connection)
+            [clock] = await connection.fetch(self._sql["read_horizon"], self._lag_s, READER_AFTER_S)
+            is_set_back = self._is_set_back(clock["now"])
+            async with connection.transaction():
+                places = await self._places(connection, clock["now"], is_set_back=is_set_back)
+                polled = await self._poll(connection, places)
+                walked = await self._walk(connection, places, polled, clock["horizon"])
+                seal = await self._seal(connection, signer, [*polled.ended, *walked.ended], walked)
+                await self._fault_points.reach(FaultPoint.RECONCILER_SEALING)
+                await self._move(connection, places, polled, walked)
+            waiting = await connection.fetchval(self._sql["count_unsealed"], COUNTED_MAX)
+        metrics.SEAL_UNSEALED.set(waiting)
+        await self._fault_points.reach(FaultPoint.RECONCILER_SEALED)
+        self._note(seal, walked, clock["now"])
+        return SealCounts(
+            sealed=0 if seal is None else seal.transactions,
+            number=None if seal is None else seal.number,
+            is_caught_up=not (walked.is_full or polled.is_full),
+        )
+
+    def _signer(self) -> Signer | None:
+        signer = None if self._keys is None else self._keys.signer()
+        metrics.SEAL_IS_SIGNED.set(signer is not None)
+        if signer is None and not self._is_told:
+            self._is_told = True
+            log.warning("seals_unsigned", remedy="set ACKLEDGER_SEAL_KEYS; ackledger keys rotate")
+        return signer
+
+    async def _check_end(self, connection: Connection) -> None:
+        """Raise BrokenChainError unless the chain still holds the last seal that was made here."""
+        latest = None if self._keys is None else self._keys.latest()
+        if latest is None:
+            return
+        found = await connection.fetchval(self._sql["read_seal_digest"], latest.number)
+        if found == latest.digest:
+            return
+        detail = "it is gone" if found is None else f"its digest is {found.hex()}"
+        finding = Finding(
+            Check.SEAL_CHAIN, f"seal {latest.number}", f"{detail}; made here was {latest}"
+        )
+        async with connection.transaction():
+            await note_findings(connection, [finding])
+        raise BrokenChainError(f"seal {latest.number}: {detail}; made here was {latest}")
+
+    def _is_set_back(self, now: datetime) -> bool:
+        """Whether the database's clock has lost time against ours since the last step."""
+        known_s = self._clock_lead_s
+        return known_s is not None and _lead_s(now) < known_s - CLOCK_STEP_S
+
+    async def _places(self, connection: Connection, now: datetime, *, is_set_back: bool) -> _Places:
+        """Lock the places, and go back where rows may have come in behind the walk."""
+        [row] = await connection.fetch(self._sql["lock_seal_progress"])
+        places = _Places(row["walked_until"], row["walked_before"], row["polled_until"])
+        back = first_id_at(now - REWIND)
+        is_ahead = places.walked_until > first_id_at(now)
+        if places.walked_until <= back or not (is_set_back or is_ahead):
+            return places
+        log.warning("database_clock_set_back", now=now.isoformat())
+        before = max(places.walked_until, places.walked_before)
+        moved = _Places(back, before, places.polled_until)
+        await self._write_places(connection, moved)
+        return moved
+
+    async def _poll(self, connection: Connection, places: _Places) -> _Found:
+        """Look through a stretch of the list; at its end the next round begins."""
+        rows = await connection.fetch(self._sql["poll_unsealed"], places.polled_until, POLLED_MAX)
+        ended = [row["id"] for row in rows if row["has_ended"]]
+        if len(ended) > self._size:
+            taken = ended[: self._size]
+            return _Found(taken, [], next_start=taken[-1], is_full=True)
+        is_last = len(rows) < POLLED_MAX
+        next_start = _FIRST_ID if is_last else rows[-1]["id"]
+        # Many have ended: more of them most likely have. A long list that waits is no hurry.
+        is_full = not is_last and len(ended) * 10 > len(rows)
+        return _Found(ended, [], next_start, is_full)
+
+    async def _walk(
+        self, connection: Connection, places: _Places, polled: _Found, horizon: datetime
+    ) -> _Found:
+        """Look at the next transactions, as many as the seal has room for."""
+        until = first_id_at(horizon)
+        room = self._size - len(polled.ended)
+        start = places.walked_until
+        if room == 0 or until <= start:
+            return _Found([], [], next_start=start, is_full=room == 0)
+        rows = await connection.fetch(
+            self._sql["list_unsealed"], start, until, room, self._patience_s
+        )
+        young = next((at for at, row in enumerate(rows) if row["is_young"]), None)
+        seen = rows if young is None else rows[:young]
+        is_full = young is None and len(rows) == room
+        if young is not None:
+            until = rows[young]["id"]
+        elif is_full:
+            until = UUID(int=rows[-1]["id"].int + 1)
+        sealed = await self._sealed_between(connection, places, until)
+        return _Found(
+            ended=[row["id"] for row in seen if row["has_ended"] and row["id"] not in sealed],
+            open=[row["id"] for row in seen if not row["has_ended"]],
+            next_start=until,
+            is_full=is_full,
+        )
+
+    async def _sealed_between(
+        self, connection: Connection, places: _Places, until: UUID
+    ) -> set[UUID]:
+        """What of the stretch up to `until` is sealed already: only where it is walked again."""
+        start = places.walked_until
+        if start >= places.walked_before:
+            return set()
+        rows = await connection.fetch(
+            self._sql["list_sealed_between"], start, until, _moment_of(start)
+        )
+        return {row["id"] for row in rows}
+
+    async def _seal(
+        self,
+        connection: Connection,
+        signer: Signer | None,
+        transaction_ids: Sequence[UUID],
+        walked: _Found,
+    ) -> Seal | None:
+        ids = sorted(set(transaction_ids))
+        if not ids:
+            return None
+        last = await connection.fetchrow(self._sql["read_last_seal"])
+        number, previous = (1, GENESIS) if last is None else (last["number"] + 1, last["digest"])
+        leaves = (await read_leaves(connection, {number: ids}))[number]
+        until = _moment_of(walked.next_start)
+        sealed_at: datetime = await connection.fetchval(self._sql["read_clock"])
+        digest = digest_of(
+            number=number, until=until, sealed_at=sealed_at, previous=previous, leaves=leaves
+        )
+        seal = Seal(
+            number=number,
+            format=FORMAT,
+            until=until,
+            transactions=len(ids),
+            entries=leaves.entries,
+            previous=previous,
+            digest=digest,
+            sealed_at=sealed_at,
+            key_id=None if signer is None else signer.key_id,
+            signature=None if signer is None else signer.sign(digest),
+        )
+        if signer is not None:
+            await connection.execute(self._sql["insert_seal_key"], signer.key_id, signer.public_key)
+        await connection.execute(self._sql["insert_seal"], *_values(seal, ids, leaves.prefixes))
+        return seal
+
+    async def _move(
+        self, connection: Connection, places: _Places, polled: _Found, walked: _Found
+    ) -> None:
+        if walked.open:
+            await connection.execute(self._sql["insert_unsealed"], walked.open)
+        # What is walked a second time may stand on the list, too.
+        if polled.ended or places.walked_until < places.walked_before:
+            await connection.execute(self._sql["forget_unsealed"], [*polled.ended, *walked.ended])
+        moved = _Places(walked.next_start, places.walked_before, polled.next_start)
+        if moved != places:
+            await self._write_places(connection, moved)
+
+    async def _write_places(self, connection: Connection, places: _Places) -> None:
+        await connection.execute(
+            self._sql["move_seal_progress"],
+            places.walked_until,
+            places.walked_before,
+            places.polled_until,
+        )
+
+    def _note(self, seal: Seal | None, walked: _Found, now: datetime) -> None:
+        """Tell the metrics, and write the seal down beside the keys: it is committed."""
+        self._clock_lead_s = _lead_s(now)
+        age_s = (now - _moment_of(walked.next_start)).total_seconds()
+        self._reached_at = time.monotonic() - max(0.0, age_s)
+        if seal is None:
+            return
+        metrics.SEALED.inc(seal.transactions)
+        metrics.SEAL_NUMBER.set(seal.number)
+        if self._keys is None:
+            return
+        try:
+            self._keys.note_latest(Anchor(seal.number, seal.digest))
+        except SealKeyError as error:
+            # A directory of secrets may be read-only. It is a second proof, not the seal itself.
+            log.warning("seal_not_noted", error=str(error))
+
+
+class SealCheck:
+    """Recomputes the chain from its beginning, a page at a step, and then again."""
+
+    def __init__(self, pool: Pool, *, keys: SealKeys | None, interval_s: float) -> None:
+        self._pool = pool
+        self._keys = keys
+        self._interval_s = interval_s
+        self._walk: ChainWalk | None = None
+
+    async def run_step(self) -> float:
+        """Make one step, and return the seconds to rest after it."""
+        await self.run_once()
+        return self._interval_s
+
+    async def run_once(self) -> int:
+        """Recompute the next seals and return how many; 0 at the end, where it begins anew.
+
+        Raises what the database raises, and SealKeyError for keys that cannot be used.
+        """
+        walk = self._walk or self._new_walk()
+        async with self._pool.acquire() as connection:
+            page = await walk.next_page(connection)
+            findings = list(walk.end_findings()) if page is None else page.findings
+            async with connection.transaction():
+                await note_findings(connection, findings)
+        self._walk = None if page is None else walk
+        metrics.SEAL_CHECKED.inc(0 if page is None else page.transactions)
+        return 0 if page is None else page.seals
+
+    def _new_walk(self) -> ChainWalk:
+        trusted = None if self._keys is None else self._keys.trusted()
+        return ChainWalk(
+            trusted=trusted, leaves=LookedUpLeaves(), transactions_per_page=CHECKED_PER_STEP
+        )
+
+
+def _values(seal: Seal, ids: Sequence[UUID], prefixes: bytes) -> tuple[Any, ...]:
+    return (
+        seal.number,
+        seal.format,
+        seal.until,
+        seal.transactions,
+        seal.entries,
+        ids,
+        prefixes,
+        seal.previous,
+        seal.digest,
+        seal.sealed_at,
+        seal.key_id,
+        seal.signature,
+    )
+
+
+def _lead_s(now: datetime) -> float:
+    """Return how far the database's clock is ahead of ours, which counts from any moment."""
+    return (now - _EPOCH).total_seconds() - time.monotonic()
+
+
+def _moment_of(transaction_id: UUID) -> datetime:
+    """Return the moment in an id, to the millisecond."""
+    return _EPOCH + timedelta(milliseconds=transaction_id.int >> _TIME_BITS)
