@@ -800,8 +800,32 @@ FROM (
                 credit.wallet_id, credit.sequence, credit.transaction_id, credit.amount,
                 credit.balance_after, credit.created_at
             )) END
+            || CASE WHEN t.amount IS NOT NULL THEN ''::bytea ELSE coalesce((
+                -- What has no amount of its own may have legs. Each is looked up where there is one:
+                -- joined, whole tables would be read for a few.
+                SELECT string_agg(
+                    record_send(row(
+                        l.position::bigint, l.wallet_id, l.currency, l.amount, l.is_external,
+                        l.sequence
+                    ))
+                    || coalesce((
+                        SELECT record_send(row(
+                            e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after,
+                            e.created_at
+                        ))
+                        FROM entries AS e
+                        WHERE e.wallet_id = l.wallet_id AND e.sequence = l.sequence
+                    ), ''::bytea),
+                    ''::bytea ORDER BY l.position
+                )
+                FROM transaction_legs AS l
+                WHERE l.transaction_id = t.id
+            ), ''::bytea) END
         ) END AS digest,
-        num_nonnulls(debit.wallet_id, credit.wallet_id) AS entries
+        num_nonnulls(debit.wallet_id, credit.wallet_id)
+        + CASE WHEN t.amount IS NOT NULL THEN 0 ELSE (
+            SELECT count(l.sequence) FROM transaction_legs AS l WHERE l.transaction_id = t.id
+        ) END AS entries
     FROM (
         SELECT given.number, given.id, given.place
         FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS given (number, id, place)
