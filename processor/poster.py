@@ -241,13 +241,15 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, is_locked=is_locked)
-            known = {} if loaded.has_terms else await self._locked_wallets(connection, loaded)
+            decided = None
+            if not loaded.has_terms:
+                known = await self._locked_wallets(connection, loaded)
+                decided = self._decide_on(known, loaded)
             committed: Callable[[], Awaitable[BatchResult]]
-            if loaded.has_terms or any(one.wallet.held for one in known.values()):
+            if decided is None:
                 on_book = await self._book.post(connection, loaded.in_order, self._changed_at)
                 committed = partial(self._committed_on_book, loaded, on_book)
             else:
-                decided = self._decide_on(known, loaded)
                 written = await self._write(connection, decided)
                 committed = partial(self._committed, loaded, decided, written)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
@@ -310,7 +312,7 @@ class Poster:
     def _decide(self, loaded: Loaded) -> Decided | None:
         """Decide without locks; None where that cannot be done, or there is nothing to do.
 
-        Terms are decided under locks, and so is what holds are open on: they may have expired.
+        Terms are decided under locks.
         A wallet that was not there when it was looked for may have come since, and a refusal could
         not name the row that it rests on: with a lock it is looked for again.
         """
@@ -319,12 +321,18 @@ class Poster:
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
         # What a batch before has left since is newer than what was read.
         read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
-        if len(read) < len(missing) or any(one.wallet.held for one in read.values()):
+        if len(read) < len(missing):
             return None
         return self._decide_on(known | read, loaded)
 
-    def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided:
+    def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided | None:
+        """Decide on these wallets; None where a refusal may rest on a hold that has expired.
+
+        Whoever can pay without what is held can pay in any case, however much of it is free again.
+        """
         decided = _decide_batch(known, loaded.pending)
+        if decided.posting.refused and any(one.wallet.held for one in known.values()):
+            return None
         self._wallet_cache.keep(decided.posting.wallets, decided.writing)
         return decided
 
