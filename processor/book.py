@@ -72,44 +72,57 @@ class BookPoster:
         self._partition = partition
         self._sql = load_queries("processor")
 
+    async def read_terms(
+        self, connection: Connection, rows: Iterable[RecordedView]
+    ) -> dict[UUID, asyncpg.Record]:
+        """Return the terms of those that have any: they never change."""
+        ids = [row["id"] for row in rows if row["has_terms"]]
+        found = await connection.fetch(self._sql["read_terms"], ids) if ids else []
+        return {one["transaction_id"]: one for one in found}
+
     async def post(
-        self, connection: Connection, rows: Sequence[RecordedView], latest_change: datetime
+        self,
+        connection: Connection,
+        rows: Sequence[RecordedView],
+        terms: Mapping[UUID, asyncpg.Record],
+        latest_change: datetime,
     ) -> BookPosting:
         """Post PENDING rows in their order; raises PostingMismatchError.
 
         The members of an atomic batch are posted with the first of them, although others may not
         be among the rows. Nothing is posted before `latest_change`, so entries stay in time order.
         """
-        terms = await self._terms(connection, rows)
         rows, terms = await self._with_whole_batches(connection, rows, terms)
+        instructions = [_instruction(row, terms, {}) for row in rows]
         hold_ids = [one["hold_id"] for one in terms.values() if one["hold_id"]]
         original_ids = [one["reverses"] for one in terms.values() if one["reverses"]]
-        drafts = [_instruction(row, terms, {}) for row in rows]
-        referred = await self._referred(connection, hold_ids, original_ids, (), latest_change)
-        wallets, changed_at = await self._locked(connection, wallet_ids_of(drafts, *referred))
+        # A row names all wallets of what it refers to, but for a journal that it reverses.
+        _, journals = await self._referred(
+            connection, (), _reversals_of_journals(instructions), (), latest_change
+        )
+        wallets, changed_at = await self._locked(
+            connection, wallet_ids_of(instructions, (), journals)
+        )
         moment = await connection.fetchval(self._sql["read_moment"])
         moment = max(moment, changed_at, latest_change)
         holding = [one.id for one in wallets.values() if one.held]
         referred = await self._referred(connection, hold_ids, original_ids, holding, moment)
-        instructions = [_instruction(row, terms, wallets) for row in rows]
+        # What a condition's amounts are is said by its wallet's currency.
+        instructions = [
+            _instruction(row, terms, wallets) if one.terms.conditions else one
+            for row, one in zip(rows, instructions, strict=True)
+        ]
         posting = post_book(wallets.values(), *referred, instructions, moment=moment)
         with mismatches_told():
             await connection.execute(self._sql["write_book"], *_writing_arguments(posting))
         return posting
 
-    async def _terms(
-        self, connection: Connection, rows: Iterable[RecordedView]
-    ) -> dict[UUID, asyncpg.Record]:
-        ids = [row["id"] for row in rows if row["has_terms"]]
-        found = await connection.fetch(self._sql["read_terms"], ids) if ids else []
-        return {one["transaction_id"]: one for one in found}
-
     async def _with_whole_batches(
         self,
         connection: Connection,
         rows: Sequence[RecordedView],
-        terms: dict[UUID, asyncpg.Record],
-    ) -> tuple[Sequence[RecordedView], dict[UUID, asyncpg.Record]]:
+        terms: Mapping[UUID, asyncpg.Record],
+    ) -> tuple[Sequence[RecordedView], Mapping[UUID, asyncpg.Record]]:
         """Return the rows with the members of each atomic batch side by side, all of them."""
         batch_ids = {one["batch_id"] for one in terms.values() if one["batch_id"]}
         if not batch_ids:
@@ -126,7 +139,7 @@ class BookPoster:
         for row in rows:
             batch_id = terms[row["id"]]["batch_id"] if row["id"] in terms else None
             together += [row] if batch_id is None else whole.pop(batch_id, ())
-        return together, await self._terms(connection, together)
+        return together, await self.read_terms(connection, together)
 
     async def _referred(
         self,
@@ -154,8 +167,17 @@ class BookPoster:
         return {row["id"]: wallet_of(row) for row in rows}, changed_at
 
 
+def _reversals_of_journals(instructions: Sequence[Instruction]) -> list[UUID]:
+    """Return what is reversed by those that have no currency: a journal, or nothing."""
+    return [
+        one.terms.reverses
+        for one in instructions
+        if one.currency is None and one.terms.reverses is not None
+    ]
+
+
 def _instruction(
-    row: RecordedView, terms: dict[UUID, asyncpg.Record], wallets: dict[UUID, LedgerWallet]
+    row: RecordedView, terms: Mapping[UUID, asyncpg.Record], wallets: Mapping[UUID, LedgerWallet]
 ) -> Instruction:
     found = terms.get(row["id"])
     return instruction_of(row, NO_TERMS if found is None else terms_of(found, wallets))

@@ -22,7 +22,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -90,8 +90,13 @@ class Loaded:
     """Those of what is PENDING that are no item: they were accepted earlier, without a confirm."""
     is_partial: bool = False
     """Whether items have to wait for more of such ones."""
-    has_terms: bool = False
-    """Whether any of what is PENDING has terms: then it takes locks to decide the batch."""
+    terms: Mapping[UUID, asyncpg.Record] = field(default_factory=dict)
+    """Of what is PENDING those that have any: then it takes locks to decide the batch."""
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether any has."""
+        return bool(self.terms)
 
     @property
     def in_order(self) -> list[RecordedView]:
@@ -247,7 +252,9 @@ class Poster:
                 decided = self._decide_on(known, loaded)
             committed: Callable[[], Awaitable[BatchResult]]
             if decided is None:
-                on_book = await self._book.post(connection, loaded.in_order, self._changed_at)
+                on_book = await self._book.post(
+                    connection, loaded.in_order, loaded.terms, self._changed_at
+                )
                 committed = partial(self._committed_on_book, loaded, on_book)
             else:
                 written = await self._write(connection, decided)
@@ -290,12 +297,11 @@ class Poster:
             )
             pending = [_movement(row) for row in put.rows]
             by_id.update((row["id"], row) for row in put.rows)
-            has_terms = any(map(_has_terms, put.rows))
-            return Loaded(
-                outcomes, by_id, pending, {}, None, put.earlier, put.is_partial, has_terms
-            )
+            terms = await self._book.read_terms(connection, put.rows)
+            return Loaded(outcomes, by_id, pending, {}, None, put.earlier, put.is_partial, terms)
         pending = [_movement(by_id[one]) for one in order if one in by_id]
-        return Loaded(outcomes, by_id, pending, wallets={}, has_terms=any(map(_has_terms, rows)))
+        terms = await self._book.read_terms(connection, rows)
+        return Loaded(outcomes, by_id, pending, wallets={}, terms=terms)
 
     async def _wallets(
         self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str
@@ -419,10 +425,6 @@ class Poster:
         ):
             with _given_up_in_silence(connection):
                 yield connection
-
-
-def _has_terms(row: RecordedView) -> bool:
-    return row["has_terms"] is True
 
 
 def _wallet_ids_of(pending: Iterable[Movement]) -> set[UUID]:
