@@ -96,13 +96,12 @@ class BookPoster:
         instructions = [_instruction(row, terms, {}) for row in rows]
         hold_ids = [one["hold_id"] for one in terms.values() if one["hold_id"]]
         original_ids = [one["reverses"] for one in terms.values() if one["reverses"]]
-        # A row names all wallets of what it refers to, but for a journal that it reverses.
-        _, journals = await self._referred(
-            connection, (), _reversals_of_journals(instructions), (), latest_change
+        # A row names its hold's wallet, if it was there; of an original there may be more.
+        unseen = [one.terms.hold_id for one in instructions if one.source_wallet_id is None]
+        before = await self._referred(
+            connection, [one for one in unseen if one], original_ids, (), latest_change
         )
-        wallets, changed_at = await self._locked(
-            connection, wallet_ids_of(instructions, (), journals)
-        )
+        wallets, changed_at = await self._locked(connection, wallet_ids_of(instructions, *before))
         moment = await connection.fetchval(self._sql["read_moment"])
         moment = max(moment, changed_at, latest_change)
         holding = [one.id for one in wallets.values() if one.held]
@@ -165,15 +164,6 @@ class BookPoster:
         rows = await connection.fetch(self._sql["lock_book_wallets"], list(wallet_ids))
         changed_at = max((row["updated_at"] for row in rows), default=LONG_AGO)
         return {row["id"]: wallet_of(row) for row in rows}, changed_at
-
-
-def _reversals_of_journals(instructions: Sequence[Instruction]) -> list[UUID]:
-    """Return what is reversed by those that have no currency: a journal, or nothing."""
-    return [
-        one.terms.reverses
-        for one in instructions
-        if one.currency is None and one.terms.reverses is not None
-    ]
 
 
 def _instruction(

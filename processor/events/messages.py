@@ -259,7 +259,7 @@ class SetAsideEvent(NamedTuple):
     reason: DeadLetterReason
     detail: str
     body: bytes
-    """What `runtime.dead_letters.replay` owes it anew by."""
+    """What `dead_letters.replay` owes it anew by."""
 
 
 class RefusedEvent(NamedTuple):

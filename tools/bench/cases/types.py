@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from cli.dependencies import Connection
 from processor.poster import Poster
 from runtime.postgres.pool import KEYED_SESSION, create_pool
+from runtime.postgres.queries import load_queries
 from tools.bench.bench import Bench
 from tools.bench.cases import names
 from tools.bench.cases.case import Arm, Interleaved, Measure
@@ -126,7 +127,7 @@ async def _post(field: Field, connection: Connection, requests: Sequence[Request
             ids = await record(connection, group, submitter=field.ground.submitter)
             await poster.post(ids)
             posted += ids
-    await connection.execute("DELETE FROM outbox")
+    await connection.execute(load_queries("tools.bench")["forget_events"])
     return posted
 
 
