@@ -481,16 +481,12 @@ def posted_event_body(
     seen_source = "null" if source == external else source
     seen_destination = "null" if destination == external else destination
     wallets = ",".join(
-        [
-            _wallet_after_text(
-                one, version, after, text, zero=zero, currency=currency, limits=limits
-            )
-            for one, version, after, text in (
-                (seen_source, debit, source_after, source_text),
-                (seen_destination, credit, destination_after, destination_text),
-            )
-            if one != "null"
-        ]
+        _wallet_after_text(*side, zero=zero, currency=currency, limits=limits)
+        for side in (
+            (seen_source, debit, source_after, source_text),
+            (seen_destination, credit, destination_after, destination_text),
+        )
+        if side[0] != "null"
     )
     return (
         f'{{"event_id":"{event_id}","event_type":"{event_type}","occurred_at":"{occurred_at}",'
