@@ -4,11 +4,8 @@
 -- what is held of their wallets is lowered, and one row of the outbox owes the events, each with the
 -- wallet as that hold left it. Wallets are locked first and in id order, as posting does; whoever
 -- changes a hold holds its wallet. A wallet that holds less than its holds say is left to `verify`.
--- The reconciler's session plans by lookups alone, which would join these few rows in the square.
 CREATE FUNCTION expire_holds(most integer) RETURNS integer
-LANGUAGE plpgsql
-SET enable_hashjoin = on
-AS $$
+LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     -- A value, since no index is searched for what clock_timestamp() says anew for each row.
