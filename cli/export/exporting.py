@@ -1,0 +1,163 @@
+"""The stream from the tables to a file: one snapshot, in one order, the same text each time."""
+
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, timedelta
+from enum import StrEnum
+from itertools import groupby
+from typing import Final
+from uuid import UUID
+
+from cli.dependencies import Connection
+from cli.export.beancount import BeancountWriter
+from cli.export.book import Balance, BookTransaction, BookWriter
+from cli.export.journals import HledgerWriter, LedgerWriter
+from cli.export.reading import BookReader, Span
+from cli.export.records import CsvWriter, JsonLinesWriter
+from cli.export.texts import Accounts
+
+Write = Callable[[str], object]
+"""Takes the next piece of the text."""
+Progress = Callable[[int, int], None]
+"""Called with the transactions done and those in all, the latter an estimate."""
+
+_EPOCH: Final = date(1970, 1, 1)
+_DAY: Final = timedelta(days=1)
+
+
+class ExportFormat(StrEnum):
+    """Whom the text is for."""
+
+    HLEDGER = "hledger"
+    LEDGER = "ledger"
+    BEANCOUNT = "beancount"
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+@dataclass(slots=True)
+class Exported:
+    """How much was written."""
+
+    wallets: int = 0
+    transactions: int = 0
+
+
+def writer_of(chosen: ExportFormat, own_wallets: Mapping[UUID, tuple[str, str]]) -> BookWriter:
+    """Return the writer of a format; `own_wallets`: kind and currency of what is no customer's."""
+    accounts = Accounts(own_wallets)
+    writers: dict[ExportFormat, Callable[[], BookWriter]] = {
+        ExportFormat.HLEDGER: lambda: HledgerWriter(accounts),
+        ExportFormat.LEDGER: lambda: LedgerWriter(accounts),
+        ExportFormat.BEANCOUNT: lambda: BeancountWriter(accounts),
+        ExportFormat.CSV: CsvWriter,
+        ExportFormat.JSONL: JsonLinesWriter,
+    }
+    return writers[chosen]()
+
+
+async def export_book(
+    connection: Connection,
+    chosen: ExportFormat,
+    span: Span,
+    write: Write,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write the posted book of a span; return how much that was.
+
+    Opening balances come first where the span has a first day, and are dated the evening before.
+    Each day's transactions are followed by the balances of the wallets that moved, and the last
+    day's by those of all wallets: as their rows say, or, where the span ends, as their entries sum.
+    `connection` has no command timeout (cli.dependencies.database_connection).
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        reader = BookReader(connection, span)
+        await reader.pin()
+        writer = writer_of(chosen, await reader.own_wallets())
+        return await _Export(reader, writer, span, write, progress).run()
+
+
+class _Export:
+    """One run: what it reads from, writes with and to, and how far it is."""
+
+    def __init__(
+        self,
+        reader: BookReader,
+        writer: BookWriter,
+        span: Span,
+        write: Write,
+        progress: Progress | None,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._span = span
+        self._write = write
+        self._progress = progress
+        self._day = span.first or _EPOCH
+        self._done = Exported()
+
+    async def run(self) -> Exported:
+        self._write(self._writer.heading(await self._reader.assets()))
+        async for wallets in self._reader.wallets():
+            self._write("".join(map(self._writer.wallet, wallets)))
+            self._done.wallets += len(wallets)
+        if self._span.first is not None:
+            await self._open(self._span.first - _DAY)
+        await self._transactions()
+        async for balances in self._reader.balances_at(self._span.until):
+            self._write(self._writer.closing(self._day, balances))
+        return self._done
+
+    async def _open(self, evening: date) -> None:
+        """Write what wallets begin with: per currency the balances sum to zero by themselves."""
+        current = None
+        async for page in self._reader.balances_at(self._span.since):
+            held = (balance for balance in page if balance.minor)
+            for currency, balances in groupby(held, key=lambda balance: balance.currency):
+                if currency != current:
+                    self._write(self._writer.opening(evening, currency))
+                    current = currency
+                self._write(self._writer.opened(evening, list(balances)))
+
+    async def _transactions(self) -> None:
+        ends = _DayEnds(self._reader.daily_balances())
+        total = await self._reader.estimate()
+        async for page in self._reader.transactions():
+            self._done.transactions += len(page)
+            while page:
+                self._day = _day_of(page[0])
+                await self._end_days(ends, before=self._day)
+                # They are in the order of time: a few looks tell how many are of this day.
+                count = bisect_right(page, self._day, key=_day_of)
+                self._write("".join(map(self._writer.transaction, page[:count])))
+                page = page[count:]  # noqa: PLW2901
+            if self._progress is not None:
+                self._progress(self._done.transactions, max(total, self._done.transactions))
+        await self._end_days(ends, before=date.max)
+
+    async def _end_days(self, ends: "_DayEnds", *, before: date) -> None:
+        async for day, balances in ends.before(before):
+            self._write(self._writer.closing(day, balances))
+
+
+def _day_of(transaction: BookTransaction) -> date:
+    return transaction.completed_at.astimezone(UTC).date()
+
+
+class _DayEnds:
+    """The balances at the ends of days, taken as far as the transactions have come."""
+
+    def __init__(self, days: AsyncIterator[tuple[date, list[Balance]]]) -> None:
+        self._days = days
+        self._next: tuple[date, list[Balance]] | None = None
+
+    async def before(self, day: date) -> AsyncIterator[tuple[date, list[Balance]]]:
+        """Yield all that end before a day and were not yielded yet."""
+        while True:
+            if self._next is None:
+                self._next = await anext(self._days, None)
+            if self._next is None or self._next[0] >= day:
+                return
+            yield self._next
+            self._next = None
