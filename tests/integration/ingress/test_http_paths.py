@@ -113,7 +113,9 @@ _TERMS: Final = [
     _submit(
         "a condition", 202, {**_DEPOSIT, "conditions": [{"wallet_id": "<poor>", "version": 9}]}
     ),
-    _submit("too late", 200, {**_DEPOSIT, "valid_until": "2026-01-01T00:00:00Z"}, "Prefer: wait=9"),
+    _submit(
+        "too late", 200, {**_DEPOSIT, "valid_until": "2026-01-01T00:00:00Z"}, "Prefer: wait=20"
+    ),
     _submit("later", 202, {**_DEPOSIT, "execute_at": "<later>"}),
     _submit("later, with a wait", 202, {**_DEPOSIT, "execute_at": "<later>"}, "Prefer: wait=1"),
     _submit("much later", 422, {**_DEPOSIT, "execute_at": "2100-01-01T00:00:00Z"}),

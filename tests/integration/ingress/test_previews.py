@@ -175,7 +175,7 @@ async def test_an_expired_hold_is_in_nobody_s_way(api: CheckedApi) -> None:
         "source_wallet_id": wallet,
         "amount": "5.00",
         "currency": "USD",
-        "expires_in_s": 1,
+        "expires_in_s": 3,
     }
     await api.submit(hold)
 

@@ -187,7 +187,13 @@ async def test_a_journal_is_shown_with_its_legs(api: CheckedApi) -> None:
     journal = await api.submit(_journal((alice, "-10.00"), (bob, "9.50"), (None, "0.5")))
     reversal = await _reverse(api, journal.json["id"], {})
     part = await _reverse(api, journal.json["id"], {"amount": "1.00"})
+    key = journal.json["idempotency_key"]
+    listed = [
+        (await api.get("/v1/transactions", idempotency_key=key, wallet_id=one)).json["items"]
+        for one in (alice, bob, _NOBODY)
+    ]
 
+    assert [len(found) for found in listed] == [1, 1, 0]
     assert journal.json["status"] == "COMPLETED"
     shown = ("amount", "currency", "source_wallet_id", "destination_wallet_id")
     assert [journal.json[name] for name in shown] == [None] * 4
