@@ -223,7 +223,7 @@ CREATE TYPE entry_line AS (
 
 CREATE TYPE leg_line AS (
     transaction_id uuid,
-    position smallint,
+    position integer,
     wallet_id uuid,
     currency text,
     amount bigint,
