@@ -365,12 +365,14 @@ BEGIN
 END
 $$;
 
--- What is held of a wallet at this instant: an open hold that has expired is worth nothing.
+-- What is held of a wallet at this instant: an open hold that has expired is worth nothing. By the
+-- statement's time, which an index is searched for; what clock_timestamp() says would be compared
+-- with every open hold of the wallet.
 CREATE FUNCTION held_now(wallet uuid, held bigint) RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN held = 0 THEN 0 ELSE held - coalesce((
         SELECT sum(h.remaining) FROM holds AS h
-        WHERE h.wallet_id = wallet AND h.status = 'OPEN' AND h.expires_at <= clock_timestamp()
+        WHERE h.wallet_id = wallet AND h.status = 'OPEN' AND h.expires_at <= statement_timestamp()
     ), 0)::bigint END
 $$;
 
