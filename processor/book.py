@@ -7,6 +7,7 @@ commit. What names which wallets to lock is read before; it never changes.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -23,6 +24,7 @@ from contracts.book import (
     wallet_of,
 )
 from contracts.record import RecordedView
+from contracts.representations.transaction import Row, format_moment
 from ledger.post import post_book
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import (
@@ -35,6 +37,7 @@ from ledger.state import (
     Settled,
     WalletState,
 )
+from ledger.words import HoldStatus, TransactionStatus
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -65,6 +68,30 @@ class _Referred(NamedTuple):
     originals: list[Original]
 
 
+@dataclass(frozen=True, slots=True)
+class PostedBook:
+    """A batch that is written: what it came to, and the rows that it was decided on."""
+
+    posting: BookPosting
+    completed_outbox_id: UUID | None
+    rows: Mapping[UUID, RecordedView]
+    terms: Mapping[UUID, asyncpg.Record]
+
+    def views(self) -> dict[UUID, Row]:
+        """Return what was posted as `transaction_views` has it since the commit, by ids."""
+        holds = {hold.id: hold for hold in self.posting.holds}
+        return {
+            one.transaction_id: _view(
+                self.rows[one.transaction_id],
+                self.terms.get(one.transaction_id),
+                one,
+                self.posting.moment,
+                holds.get(one.transaction_id),
+            )
+            for one in self.posting.posted
+        }
+
+
 class BookPoster:
     """Decides and writes batches inside a database transaction of the caller's."""
 
@@ -86,7 +113,7 @@ class BookPoster:
         rows: Sequence[RecordedView],
         terms: Mapping[UUID, asyncpg.Record],
         latest_change: datetime,
-    ) -> BookPosting:
+    ) -> "PostedBook":
         """Post PENDING rows in their order; raises PostingMismatchError.
 
         The members of an atomic batch are posted with the first of them, although others may not
@@ -113,8 +140,10 @@ class BookPoster:
         ]
         posting = post_book(wallets.values(), *referred, instructions, moment=moment)
         with mismatches_told():
-            await connection.execute(self._sql["write_book"], *_writing_arguments(posting))
-        return posting
+            outbox_id = await connection.fetchval(
+                self._sql["write_book"], *_writing_arguments(posting)
+            )
+        return PostedBook(posting, outbox_id, {row["id"]: row for row in rows}, terms)
 
     async def _with_whole_batches(
         self,
@@ -205,6 +234,49 @@ def _completion(one: Settled) -> tuple[Any, ...]:
         debit and debit.sequence,
         credit and credit.sequence,
     )
+
+
+def _view(
+    row: RecordedView,
+    terms: asyncpg.Record | None,
+    one: Settled,
+    moment: datetime,
+    hold: Hold | None,
+) -> Row:
+    _, source, destination, amount, source_sequence, destination_sequence = _completion(one)
+    debit, credit = (None, None) if one.is_on_legs or not one.entries else one.entries
+    legs = [
+        [str(leg.wallet_id), leg.currency, leg.amount, leg.is_external, line.sequence, line[-1]]
+        for leg, line in (zip(one.legs, one.entries, strict=True) if one.is_on_legs else ())
+    ]
+    return {
+        **dict(row.items()),
+        "source_wallet_id": source,
+        "destination_wallet_id": destination,
+        "amount": amount,
+        "status": TransactionStatus.COMPLETED,
+        "failure_code": None,
+        "failure_detail": None,
+        "source_sequence": source_sequence,
+        "destination_sequence": destination_sequence,
+        "source_balance_after": debit and debit.balance_after,
+        "destination_balance_after": credit and credit.balance_after,
+        "completed_at": moment,
+        "reversed_by": None,
+        "reversals": None,
+        "reversed_amount": None,
+        "hold_id": terms and terms["hold_id"],
+        "valid_until": terms and terms["valid_until"],
+        "execute_at": terms and terms["execute_at"],
+        "batch_id": terms and terms["batch_id"],
+        "legs": orjson.dumps(legs).decode() if legs else None,
+        "hold": hold and _hold_text(hold),
+    }
+
+
+def _hold_text(hold: Hold) -> str:
+    """Return a hold as the column of the view has it, as it was opened."""
+    return orjson.dumps([HoldStatus.OPEN, hold.amount, 0, format_moment(hold.expires_at)]).decode()
 
 
 def _leg_lines(one: Settled) -> Iterable[tuple[Any, ...]]:

@@ -42,7 +42,7 @@ from ledger.post import post
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
-from processor.book import LONG_AGO, BookPoster, PostingMismatchError, mismatches_told
+from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.unannounced import UnannouncedReader
@@ -350,8 +350,11 @@ class Poster:
         with mismatches_told():
             return await connection.fetchrow(self._sql["write_moves"], self._changed_at, *arguments)
 
-    async def _committed_on_book(self, loaded: Loaded, posting: BookPosting) -> BatchResult:
+    async def _committed_on_book(self, loaded: Loaded, on_book: PostedBook) -> BatchResult:
         """Forget what others may remember of these wallets, and tell as of any batch."""
+        posting = on_book.posting
+        if self._event_buffer is not None and on_book.completed_outbox_id is not None:
+            self._event_buffer.keep(on_book.completed_outbox_id, on_book.views())
         self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
         self._changed_at = max(self._changed_at, posting.moment)
         return await self._told(loaded, posting)

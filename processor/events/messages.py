@@ -28,7 +28,7 @@ from contracts.representations.transaction import (
 from contracts.topology import EVENTS_EXCHANGE
 from ledger.state import WalletState
 from processor import metrics
-from processor.events.buffer import BufferedBatch
+from processor.events.buffer import Buffered, BufferedBatch
 from runtime.amqp.publisher import Outgoing
 
 DETAIL_MAX: Final = 500
@@ -94,8 +94,8 @@ class Place(NamedTuple):
     transaction_id: UUID
 
 
-Source: TypeAlias = BufferedBatch | Mapping[UUID, Row]
-"""Where the transactions of a part are: in memory, or as rows of `transaction_views`."""
+Source: TypeAlias = Buffered
+"""Where the transactions of a part are: in memory, or read."""
 
 
 class TransactionUnreadableError(Exception):

@@ -9,6 +9,8 @@ import orjson
 import pytest
 
 from contracts.identifiers import external_wallet_id
+from processor.events.buffer import EventBuffer
+from processor.events.messages import build, owed_by
 from processor.poster import BatchResult, Poster
 from processor.wallet_cache import WalletCache
 from runtime.postgres.pool import Connection
@@ -35,6 +37,7 @@ class Shop:
     poster: Poster
     alice: UUID
     bob: UUID
+    buffer: EventBuffer
     last: BatchResult | None = field(default=None, init=False)
 
     async def record(
@@ -91,7 +94,9 @@ _PLAIN = ("deposit", "withdrawal", "transfer")
 async def shop(database: Connection, database_url: str) -> AsyncIterator[Shop]:
     alice, bob = await add_wallets(database, 2, balance=10_000)
     async with open_pool(database_url) as pool:
-        yield Shop(database, Poster(pool, wallet_cache=WalletCache()), alice, bob)
+        buffer = EventBuffer()
+        poster = Poster(pool, wallet_cache=WalletCache(), event_buffer=buffer)
+        yield Shop(database, poster, alice, bob, buffer)
 
 
 async def test_a_hold_reserves_and_a_capture_of_a_part_frees_the_rest(shop: Shop) -> None:
@@ -273,3 +278,39 @@ async def test_plain_moves_beside_holds_keep_wallets_in_memory_true(shop: Shop) 
 
     refused = await shop.record("transfer", shop.alice, shop.bob, 1)
     assert await shop.post(refused) == ["insufficient_funds"]
+
+
+async def test_events_from_memory_are_those_from_the_tables(shop: Shop) -> None:
+    hold = await shop.hold(6_000)
+    part = await shop.capture(hold, 1_000, is_final=False)
+    release = await shop.record("release", shop.alice, hold_id=hold)
+    transfer = await shop.record(
+        "transfer", shop.alice, shop.bob, 5, valid_until="2126-01-01T00:00:00Z"
+    )
+    back = await shop.record("reversal", shop.bob, shop.alice, reverses=transfer)
+    journal = await _journal(shop, (shop.alice, -300), (shop.bob, 200), (_EXTERNAL, 100))
+    batch = [
+        await shop.record("transfer", shop.alice, shop.bob, 1, batch_id=str(UUID(int=one)))
+        for one in (1, 1)
+    ]
+    plain = await shop.record("transfer", shop.alice, shop.bob, 7)
+    await shop.post(hold, part, release, transfer, back, journal, *batch, plain)
+
+    row = await shop.database.fetchrow(
+        "SELECT *, wallets::text FROM outbox WHERE event_type = 'completed'"
+    )
+    assert row is not None
+    owed = owed_by(row)
+    remembered = shop.buffer.get(owed.outbox_id)
+    read = await shop.database.fetch(
+        "SELECT * FROM transaction_views WHERE id = ANY ($1)", owed.transaction_ids
+    )
+    tables = {one["id"]: one for one in read}
+
+    assert isinstance(remembered, dict)
+    assert len(tables) == 9
+    from_memory, from_tables = build([owed], [remembered]), build([owed], [tables])
+    assert (from_memory.broken, from_tables.broken) == ({}, {})
+    for one, other in zip(from_memory.messages, from_tables.messages, strict=True):
+        assert orjson.loads(one.body) == orjson.loads(other.body)
+        assert one == other
