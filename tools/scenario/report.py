@@ -7,7 +7,7 @@ from rich.table import Table
 
 from cli.replay.tally import Tally
 from tools.scenario.demonstration import FileResult, ScenarioResult
-from tools.scenario.plan import DOORS
+from tools.scenario.steps import DOORS
 from tools.scenario.verdict import Line, compare, wrong_balances
 from verification.checks import VerificationReport
 
