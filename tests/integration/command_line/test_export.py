@@ -122,7 +122,7 @@ async def test_it_has_what_is_posted_and_its_legs_alone(
     rows = await database.fetch(
         "SELECT transaction_id, wallet_id, sequence, amount FROM posted_legs"
     )
-    posted = sorted((row[0], row[1], row[2], row[3]) for row in rows)
+    posted = sorted((str(row[0]), str(row[1]), row[2], row[3]) for row in rows)
     exported = sorted(
         (one["transaction_id"], leg["wallet_id"], leg["sequence"], _minor(leg["amount"]))
         for one in records["transaction"]
