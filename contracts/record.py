@@ -5,6 +5,7 @@ Submissions with terms go by `record_transactions_with_terms`, which takes one a
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol, cast
 from uuid import UUID
 
@@ -80,9 +81,13 @@ def recording_arguments(submissions: Sequence[Submission]) -> tuple[list[Any], .
     return tuple(map(list, zip(*rows, strict=True))) or tuple([] for _ in range(_ARRAYS))
 
 
+# Terms are never false: nothing has to be compared, and a group of plain moves is looked at in C.
+_TERMS: Final = attrgetter("command.terms")
+
+
 def have_terms(submissions: Iterable[Submission]) -> bool:
     """Whether any submission is more than a plain move."""
-    return any(submission.command.terms is not None for submission in submissions)
+    return any(map(_TERMS, submissions))
 
 
 _ARRAYS: Final = 12
@@ -123,7 +128,10 @@ def recorded_wallets(command: TransactionCommand) -> tuple[UUID | None, UUID | N
 
 def _arguments(submission: Submission) -> tuple[Any, ...]:
     command = submission.command
-    minor, currency = command.plain_money
+    money = command.money
+    if money is None:
+        raise AssertionError("a plain move has an amount")
+    minor, currency = money
     return (
         submission.submitter,
         command.idempotency_key,

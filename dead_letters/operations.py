@@ -45,6 +45,8 @@ from dead_letters.replay import (
     posting_detail,
     recording_detail,
 )
+from ledger.rules import REFUSAL_DETAILS
+from ledger.words import FailureCode
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
 from runtime.postgres.pool import Connection, Pool
@@ -226,8 +228,9 @@ class DeadLetters:
     ) -> Acted:
         if plan.released is not None:
             await connection.execute(self._sql["release_quarantined"], plan.released)
-        ids = tuple(plan.transaction_ids)
-        pending = await self._pending(connection, ids)
+        pending = await self._pending(connection, plan.transaction_ids)
+        # With each member of an atomic batch all of its others, named or not.
+        ids = tuple(dict.fromkeys([*plan.transaction_ids, *(one.id for one in pending)]))
         detail = posting_detail(named=len(ids), pending=len(pending))
         return DeadLetterOutcome(letter.id, DeadLetterFate.REPLAYED, detail, ids), pending
 
@@ -314,13 +317,18 @@ class DeadLetters:
         if letter.is_event:
             detail = "given up: its event is never told, its transaction stays as it is"
         elif letter.transaction_id is not None:
-            is_failed = await connection.fetchval(
+            rows = await connection.fetch(
                 self._sql["fail_quarantined"],
                 letter.transaction_id,
                 f"its message was discarded: {letter.reason}",
+                FailureCode.BATCH_FAILED,
+                REFUSAL_DETAILS[FailureCode.BATCH_FAILED],
             )
-            if is_failed:
-                detail, failed = "given up: its transaction FAILED", (letter.transaction_id,)
+            failed = tuple(row["id"] for row in rows)
+            if len(failed) > 1:
+                detail = f"given up: the {len(failed)} transactions of its atomic batch FAILED"
+            elif failed:
+                detail = "given up: its transaction FAILED"
         await connection.execute(self._sql["mark_discarded"], letter.id)
         return DeadLetterOutcome(letter.id, DeadLetterFate.DISCARDED, detail, failed), []
 

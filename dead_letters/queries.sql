@@ -131,11 +131,28 @@ FROM record_transactions_with_terms(
 SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);
 
 -- name: release_quarantined
--- A quarantined transaction is to be posted again.
-WITH released AS (
-    UPDATE transactions SET status = 'PENDING'
-    WHERE id = $1 AND status = 'QUARANTINED'
-    RETURNING id
+-- A quarantined transaction is to be posted again, with all of its atomic batch.
+WITH locked AS MATERIALIZED (
+    SELECT t.id FROM transactions AS t
+    WHERE
+        t.status = 'QUARANTINED'
+        AND t.id IN (
+            SELECT $1::uuid
+            UNION ALL
+            SELECT other.transaction_id
+            FROM transaction_terms AS own
+            INNER JOIN transaction_terms AS other ON other.batch_id = own.batch_id
+            WHERE own.transaction_id = $1
+        )
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t
+),
+
+released AS (
+    UPDATE transactions AS t SET status = 'PENDING'
+    FROM locked
+    WHERE t.id = locked.id
+    RETURNING t.id
 )
 
 DELETE FROM exceptional_transactions AS x
@@ -164,19 +181,43 @@ UPDATE dead_letters SET replayed_at = clock_timestamp() WHERE id = $1;
 UPDATE dead_letters SET discarded_at = clock_timestamp() WHERE id = $1;
 
 -- name: fail_quarantined
--- Gives a quarantined transaction up, and owes the event. No row if it is not QUARANTINED.
+-- Gives a quarantined transaction up, with all of its atomic batch, and owes the events. No row if
+-- it is not QUARANTINED. The others of its batch fail for what became of it: code $3, detail $4.
+WITH locked AS MATERIALIZED (
+    SELECT t.id FROM transactions AS t
+    WHERE
+        t.status = 'QUARANTINED'
+        AND t.id IN (
+            SELECT $1::uuid
+            UNION ALL
+            SELECT other.transaction_id
+            FROM transaction_terms AS own
+            INNER JOIN transaction_terms AS other ON other.batch_id = own.batch_id
+            WHERE own.transaction_id = $1
+        )
+    ORDER BY t.id
+    FOR NO KEY UPDATE OF t
+)
+
 SELECT
-    end_transactions(
-        moment => clock_timestamp(),
-        ids => ARRAY[locked.id],
-        from_status => 'QUARANTINED',
-        to_status => 'FAILED',
-        codes => ARRAY['discarded'],
-        details => ARRAY[$2::text]
-    ) IS NOT NULL AS is_failed
+    unnest(
+        end_transactions(
+            moment => clock_timestamp(),
+            ids => named.ids,
+            from_status => 'QUARANTINED',
+            to_status => 'FAILED',
+            codes => named.codes,
+            details => named.details
+        )
+    ) AS id
 FROM (
-    SELECT id FROM transactions WHERE id = $1 AND status = 'QUARANTINED' FOR NO KEY UPDATE
-) AS locked;
+    SELECT
+        array_agg(l.id ORDER BY l.id) AS ids,
+        array_agg(CASE WHEN l.id = $1 THEN 'discarded' ELSE $3 END ORDER BY l.id) AS codes,
+        array_agg(CASE WHEN l.id = $1 THEN $2 ELSE $4 END ORDER BY l.id) AS details
+    FROM locked AS l
+) AS named
+WHERE $1 = ANY (named.ids);
 
 -- name: owe_event_again
 -- An event that was set aside is owed anew; `origin_id` keeps its event id.

@@ -34,7 +34,7 @@ from contracts.json import TooManyFieldsError, decode_json
 from contracts.money import format_minor
 from contracts.operations import WAIT_S_MAX
 from contracts.problems import ContractError, FieldError, ProblemCode
-from contracts.record import RecordedRow, Submission
+from contracts.record import RecordedRow, Submission, recorded_wallets
 from contracts.representations.transaction import (
     Json,
     format_moment,
@@ -45,6 +45,7 @@ from contracts.requests.references import other_id, resolved
 from contracts.requests.terms import RequestedTerms, check_ahead
 from contracts.requests.transaction import (
     FINAL_STATUSES,
+    Channel,
     TransactionCommand,
     TransactionStatus,
     checked_key,
@@ -293,8 +294,7 @@ class SubmitCall(TransactionCall):
     def _announced(self, announced: "asyncio.Future[None] | None") -> None:
         if announced is not None:
             announced.result()  # raises where the broker did not confirm it and it is not marked
-        is_new = self._accepted.standing is Standing.NEW
-        if is_new and not self._wait_s and self._submission.command.terms is None:
+        if self._accepted.standing is Standing.NEW and not self._wait_s:
             self._end(_new_answer(self._submission, self._accepted.row))
         else:
             self._then(self._services.store.read_soon(self._accepted.row.id), self._read)
@@ -420,8 +420,51 @@ def conflict(command: TransactionCommand) -> ContractError:
     )
 
 
+def new_view(submission: Submission, row: RecordedRow) -> bytes:
+    """Return a new transaction as it would be read now, as JSON, without reading it."""
+    if submission.command.terms is None:
+        return pending_view(submission, row)
+    return orjson.dumps(render_transaction(_new_row(submission, row, submission.command.terms)))
+
+
+def _new_row(submission: Submission, row: RecordedRow, terms: RequestedTerms) -> Json:
+    """Return the row of `transaction_views` that a submission with terms has become."""
+    command = submission.command
+    source, destination = recorded_wallets(command)
+    legs = [[leg.wallet_id, leg.currency, leg.minor, leg.is_external] for leg in terms.legs]
+    return {
+        "id": row.id,
+        "idempotency_key": command.idempotency_key,
+        "submitter": submission.submitter,
+        "channel": Channel.HTTP,
+        "type": command.type,
+        "source_wallet_id": source,
+        "destination_wallet_id": destination,
+        "amount": None if command.money is None else command.money.minor,
+        "currency": command.currency,
+        "status": TransactionStatus.PENDING if row.is_pending else TransactionStatus.SCHEDULED,
+        "failure_code": None,
+        "description": command.description,
+        "metadata": command.metadata.decode(),
+        "reverses": terms.reverses,
+        "reversed_by": None,
+        "source_sequence": None,
+        "created_at": row.created_at,
+        "completed_at": None,
+        "has_terms": True,
+        "reversals": None,
+        "reversed_amount": None,
+        "legs": orjson.dumps([[*leg, None, None] for leg in legs]) if legs else None,
+        "hold": None,
+        "hold_id": terms.hold_id,
+        "valid_until": terms.valid_until,
+        "execute_at": terms.execute_at,
+        "batch_id": terms.batch_id,
+    }
+
+
 def pending_view(submission: Submission, row: RecordedRow) -> bytes:
-    """Return a new transaction as it would be read now, as JSON, without reading it.
+    """Return the same of a plain move, which is PENDING.
 
     The same bytes as `render_transaction` would lead to: each submission is rendered once, so this
     is written out.
@@ -462,7 +505,7 @@ def _new_answer(submission: Submission, row: RecordedRow) -> Answer:
     location = f"/v1/transactions/{row.id}"
     return Answer(
         202,
-        pending_view(submission, row),
+        new_view(submission, row),
         {"Location": location, "Retry-After": str(RETRY_AFTER_S)},
     )
 

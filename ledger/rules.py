@@ -1,7 +1,9 @@
 """The refusals: one ladder, whose order of lines is the order of precedence.
 
-A refusal is a business 'no': a value, never an exception. To add one, add its code to
-`ledger.words`, its line to the ladder, and its text to REFUSAL_DETAILS.
+A refusal is a business 'no': a value, never an exception. The ladder is told three times: whole for
+plain moves (`first_refusal`), in short for the common one of them (`refusal_of`), and for any legs
+(`refusal_before`, `refusal_after`). Property tests hold each against the others, and the order of
+REFUSAL_DETAILS is the ladder's. How to add a line: CONTRIBUTING.md.
 """
 
 from collections.abc import Mapping, Sequence

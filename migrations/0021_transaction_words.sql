@@ -1,5 +1,8 @@
 -- migrate:up
 
+-- Nothing is ordered by these words.
+-- squawk-ignore-file require-enum-value-ordering
+
 -- A new value of an enumeration cannot be used in the database transaction that adds it.
 ALTER TYPE transaction_type ADD VALUE IF NOT EXISTS 'hold';
 ALTER TYPE transaction_type ADD VALUE IF NOT EXISTS 'capture';

@@ -5,9 +5,13 @@
 -- as it was. Nullable now: what is only known when it is posted (the amount of a capture of the
 -- rest), and what does not apply (the amount of a journal).
 ALTER TABLE transactions
+-- squawk-ignore ban-drop-not-null
 ALTER COLUMN source_wallet_id DROP NOT NULL,
+-- squawk-ignore ban-drop-not-null
 ALTER COLUMN destination_wallet_id DROP NOT NULL,
+-- squawk-ignore ban-drop-not-null
 ALTER COLUMN amount DROP NOT NULL,
+-- squawk-ignore ban-drop-not-null
 ALTER COLUMN currency DROP NOT NULL,
 ADD COLUMN has_terms boolean;
 
@@ -35,7 +39,7 @@ WHERE hold_id IS NOT NULL;
 -- they stand on its row. `sequence`: the entry that a leg became.
 CREATE TABLE transaction_legs (
     transaction_id uuid NOT NULL,
-    position smallint NOT NULL,
+    position integer NOT NULL,
     wallet_id uuid NOT NULL,
     currency text NOT NULL,
     amount bigint NOT NULL CHECK (amount <> 0),

@@ -112,6 +112,7 @@ CREATE FUNCTION book_terms(ids uuid[]) RETURNS TABLE (
     is_final boolean,
     is_forced boolean,
     valid_until timestamptz,
+    execute_at timestamptz,
     batch_id uuid,
     conditions text,
     legs text
@@ -119,7 +120,7 @@ CREATE FUNCTION book_terms(ids uuid[]) RETURNS TABLE (
 LANGUAGE sql STABLE AS $$
     SELECT
         t.transaction_id, t.hold_id, recorded.reverses, t.expires_in_s, t.is_final, t.is_forced,
-        t.valid_until, t.batch_id, t.conditions::text, legs.described
+        t.valid_until, t.execute_at, t.batch_id, t.conditions::text, legs.described
     FROM unnest(ids) AS wanted (id)
     INNER JOIN transaction_terms AS t ON t.transaction_id = wanted.id
     INNER JOIN transactions AS recorded ON recorded.id = wanted.id
@@ -223,7 +224,7 @@ CREATE TYPE entry_line AS (
 
 CREATE TYPE leg_line AS (
     transaction_id uuid,
-    position smallint,
+    position integer,
     wallet_id uuid,
     currency text,
     amount bigint,
@@ -246,7 +247,8 @@ CREATE TYPE hold_state AS (
 -- Writes a batch that was decided on locked rows: as `write_posting` does, for transactions of every
 -- type. `reversed_ids` are the transactions that are now reversed as a whole, `expired_ids` the holds
 -- that expired. `states`: the wallets as each transaction left them, for its event. Where the rows
--- are not those that the batch was decided on, it raises AL001.
+-- are not those that the batch was decided on, it raises AL001. Returns the row of the outbox that owes
+-- the events of what was completed.
 CREATE FUNCTION write_book(
     moment timestamptz,
     wallets wallet_change[],
@@ -261,12 +263,13 @@ CREATE FUNCTION write_book(
     details text[],
     states json,
     reversal_states json
-) RETURNS void
+) RETURNS uuid
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     changed bigint;
     completed_ids uuid[];
+    completed_outbox_id uuid;
 BEGIN
     UPDATE wallets AS w
     SET
@@ -332,8 +335,9 @@ BEGIN
             id, source_wallet_id, destination_wallet_id, amount, source_sequence,
             destination_sequence, position
         );
+        completed_outbox_id := uuid_v7(clock_us(), 1);
         INSERT INTO outbox (id, event_type, transaction_ids, created_at, wallets)
-        VALUES (uuid_v7(clock_us(), 1), 'completed', completed_ids, moment, states);
+        VALUES (completed_outbox_id, 'completed', completed_ids, moment, states);
     END IF;
     IF cardinality(refused_ids) > 0 THEN
         PERFORM write_refusals(moment, refused_ids, codes, details);
@@ -343,6 +347,7 @@ BEGIN
     END IF;
 
     PERFORM pg_notify('ackledger_posted', nudge_of(coalesce(completed_ids, '{}') || refused_ids));
+    RETURN completed_outbox_id;
 END
 $$;
 
@@ -365,12 +370,14 @@ BEGIN
 END
 $$;
 
--- What is held of a wallet at this instant: an open hold that has expired is worth nothing.
+-- What is held of a wallet at this instant: an open hold that has expired is worth nothing. By the
+-- statement's time, which an index is searched for; what clock_timestamp() says would be compared
+-- with every open hold of the wallet.
 CREATE FUNCTION held_now(wallet uuid, held bigint) RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN held = 0 THEN 0 ELSE held - coalesce((
         SELECT sum(h.remaining) FROM holds AS h
-        WHERE h.wallet_id = wallet AND h.status = 'OPEN' AND h.expires_at <= clock_timestamp()
+        WHERE h.wallet_id = wallet AND h.status = 'OPEN' AND h.expires_at <= statement_timestamp()
     ), 0)::bigint END
 $$;
 

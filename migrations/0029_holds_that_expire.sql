@@ -4,11 +4,8 @@
 -- what is held of their wallets is lowered, and one row of the outbox owes the events, each with the
 -- wallet as that hold left it. Wallets are locked first and in id order, as posting does; whoever
 -- changes a hold holds its wallet. A wallet that holds less than its holds say is left to `verify`.
--- The reconciler's session plans by lookups alone, which would join these few rows in the square.
 CREATE FUNCTION expire_holds(most integer) RETURNS integer
-LANGUAGE plpgsql
-SET enable_hashjoin = on
-AS $$
+LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     -- A value, since no index is searched for what clock_timestamp() says anew for each row.
@@ -39,40 +36,41 @@ BEGIN
     FOR NO KEY UPDATE OF w;
 
     -- A statement of its own: it sees what those changed for whom the locks waited.
+    -- The holds travel along in arrays: to join them again to their wallets would compare each with
+    -- each, since this session joins by lookups alone.
     WITH due AS MATERIALIZED (
-        SELECT h.transaction_id, h.wallet_id, h.remaining, f.position
+        SELECT
+            h.wallet_id, sum(h.remaining) AS amount,
+            array_agg(h.transaction_id ORDER BY f.position) AS ids,
+            array_agg(h.remaining ORDER BY f.position) AS remainders,
+            array_agg(f.position ORDER BY f.position) AS positions
         FROM unnest(found_ids) WITH ORDINALITY AS f (id, position)
         INNER JOIN holds AS h ON h.transaction_id = f.id
         WHERE h.status = 'OPEN'
+        GROUP BY h.wallet_id
     ),
 
     changed AS (
         UPDATE wallets AS w
-        SET held = w.held - freed.amount, updated_at = greatest(moment, w.updated_at)
-        FROM (
-            SELECT d.wallet_id, sum(d.remaining) AS amount FROM due AS d GROUP BY d.wallet_id
-        ) AS freed
-        WHERE w.id = freed.wallet_id AND w.held >= freed.amount
-        RETURNING w.id, w.version, w.balance, w.held, w.overdraft_limit, w.currency
-    ),
-
-    ended AS (
-        UPDATE holds AS h
-        SET remaining = 0, status = 'EXPIRED', updated_at = moment
-        FROM due AS d
-        INNER JOIN changed AS w ON w.id = d.wallet_id
-        WHERE h.transaction_id = d.transaction_id
+        SET held = w.held - due.amount, updated_at = greatest(moment, w.updated_at)
+        FROM due
+        WHERE w.id = due.wallet_id AND w.held >= due.amount
+        RETURNING
+            w.id, w.currency, w.version, w.balance, w.held, w.overdraft_limit, due.ids,
+            due.remainders, due.positions
     ),
 
     steps AS (
         SELECT
-            d.transaction_id, d.position, w.id, w.version, w.balance, w.overdraft_limit, w.currency,
+            one.transaction_id, one.position, w.id, w.currency, w.version, w.balance,
+            w.overdraft_limit,
             -- What is held after this one: what is left, and those that follow.
-            w.held - d.remaining + sum(d.remaining) OVER (
-                PARTITION BY d.wallet_id ORDER BY d.position DESC
+            w.held - one.remaining + sum(one.remaining) OVER (
+                PARTITION BY w.id ORDER BY one.position DESC
             ) AS held
-        FROM due AS d
-        INNER JOIN changed AS w ON w.id = d.wallet_id
+        FROM changed AS w
+        CROSS JOIN LATERAL unnest(w.ids, w.remainders, w.positions)
+            AS one (transaction_id, remaining, position)
     )
 
     SELECT
@@ -92,6 +90,10 @@ BEGIN
         RETURN 0;
     END IF;
 
+    UPDATE holds AS h
+    SET remaining = 0, status = 'EXPIRED', updated_at = moment
+    FROM unnest(expired_ids) AS e (id)
+    WHERE h.transaction_id = e.id;
     INSERT INTO outbox (id, event_type, transaction_ids, created_at, wallets)
     VALUES (uuid_v7(clock_us(), 0), 'hold_expired', expired_ids, moment, states);
     RETURN cardinality(expired_ids);

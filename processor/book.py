@@ -7,6 +7,7 @@ commit. What names which wallets to lock is read before; it never changes.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -23,6 +24,7 @@ from contracts.book import (
     wallet_of,
 )
 from contracts.record import RecordedView
+from contracts.representations.transaction import Row, format_moment
 from ledger.post import post_book
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import (
@@ -35,6 +37,7 @@ from ledger.state import (
     Settled,
     WalletState,
 )
+from ledger.words import HoldStatus, TransactionStatus
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -65,6 +68,30 @@ class _Referred(NamedTuple):
     originals: list[Original]
 
 
+@dataclass(frozen=True, slots=True)
+class PostedBook:
+    """A batch that is written: what it came to, and the rows that it was decided on."""
+
+    posting: BookPosting
+    completed_outbox_id: UUID | None
+    rows: Mapping[UUID, RecordedView]
+    terms: Mapping[UUID, asyncpg.Record]
+
+    def views(self) -> dict[UUID, Row]:
+        """Return what was posted as `transaction_views` has it since the commit, by ids."""
+        holds = {hold.id: hold for hold in self.posting.holds}
+        return {
+            one.transaction_id: _view(
+                self.rows[one.transaction_id],
+                self.terms.get(one.transaction_id),
+                one,
+                self.posting.moment,
+                holds.get(one.transaction_id),
+            )
+            for one in self.posting.posted
+        }
+
+
 class BookPoster:
     """Decides and writes batches inside a database transaction of the caller's."""
 
@@ -72,44 +99,58 @@ class BookPoster:
         self._partition = partition
         self._sql = load_queries("processor")
 
+    async def read_terms(
+        self, connection: Connection, rows: Iterable[RecordedView]
+    ) -> dict[UUID, asyncpg.Record]:
+        """Return the terms of those that have any: they never change."""
+        ids = [row["id"] for row in rows if row["has_terms"]]
+        found = await connection.fetch(self._sql["read_terms"], ids) if ids else []
+        return {one["transaction_id"]: one for one in found}
+
     async def post(
-        self, connection: Connection, rows: Sequence[RecordedView], latest_change: datetime
-    ) -> BookPosting:
+        self,
+        connection: Connection,
+        rows: Sequence[RecordedView],
+        terms: Mapping[UUID, asyncpg.Record],
+        latest_change: datetime,
+    ) -> "PostedBook":
         """Post PENDING rows in their order; raises PostingMismatchError.
 
         The members of an atomic batch are posted with the first of them, although others may not
         be among the rows. Nothing is posted before `latest_change`, so entries stay in time order.
         """
-        terms = await self._terms(connection, rows)
         rows, terms = await self._with_whole_batches(connection, rows, terms)
+        instructions = [_instruction(row, terms, {}) for row in rows]
         hold_ids = [one["hold_id"] for one in terms.values() if one["hold_id"]]
         original_ids = [one["reverses"] for one in terms.values() if one["reverses"]]
-        drafts = [_instruction(row, terms, {}) for row in rows]
-        referred = await self._referred(connection, hold_ids, original_ids, (), latest_change)
-        wallets, changed_at = await self._locked(connection, wallet_ids_of(drafts, *referred))
+        # A row names its hold's wallet, if it was there; of an original there may be more.
+        unseen = [one.terms.hold_id for one in instructions if one.source_wallet_id is None]
+        before = await self._referred(
+            connection, [one for one in unseen if one], original_ids, (), latest_change
+        )
+        wallets, changed_at = await self._locked(connection, wallet_ids_of(instructions, *before))
         moment = await connection.fetchval(self._sql["read_moment"])
         moment = max(moment, changed_at, latest_change)
         holding = [one.id for one in wallets.values() if one.held]
         referred = await self._referred(connection, hold_ids, original_ids, holding, moment)
-        instructions = [_instruction(row, terms, wallets) for row in rows]
+        # What a condition's amounts are is said by its wallet's currency.
+        instructions = [
+            _instruction(row, terms, wallets) if one.terms.conditions else one
+            for row, one in zip(rows, instructions, strict=True)
+        ]
         posting = post_book(wallets.values(), *referred, instructions, moment=moment)
         with mismatches_told():
-            await connection.execute(self._sql["write_book"], *_writing_arguments(posting))
-        return posting
-
-    async def _terms(
-        self, connection: Connection, rows: Iterable[RecordedView]
-    ) -> dict[UUID, asyncpg.Record]:
-        ids = [row["id"] for row in rows if row["has_terms"]]
-        found = await connection.fetch(self._sql["read_terms"], ids) if ids else []
-        return {one["transaction_id"]: one for one in found}
+            outbox_id = await connection.fetchval(
+                self._sql["write_book"], *_writing_arguments(posting)
+            )
+        return PostedBook(posting, outbox_id, {row["id"]: row for row in rows}, terms)
 
     async def _with_whole_batches(
         self,
         connection: Connection,
         rows: Sequence[RecordedView],
-        terms: dict[UUID, asyncpg.Record],
-    ) -> tuple[Sequence[RecordedView], dict[UUID, asyncpg.Record]]:
+        terms: Mapping[UUID, asyncpg.Record],
+    ) -> tuple[Sequence[RecordedView], Mapping[UUID, asyncpg.Record]]:
         """Return the rows with the members of each atomic batch side by side, all of them."""
         batch_ids = {one["batch_id"] for one in terms.values() if one["batch_id"]}
         if not batch_ids:
@@ -126,7 +167,7 @@ class BookPoster:
         for row in rows:
             batch_id = terms[row["id"]]["batch_id"] if row["id"] in terms else None
             together += [row] if batch_id is None else whole.pop(batch_id, ())
-        return together, await self._terms(connection, together)
+        return together, await self.read_terms(connection, together)
 
     async def _referred(
         self,
@@ -155,7 +196,7 @@ class BookPoster:
 
 
 def _instruction(
-    row: RecordedView, terms: dict[UUID, asyncpg.Record], wallets: dict[UUID, LedgerWallet]
+    row: RecordedView, terms: Mapping[UUID, asyncpg.Record], wallets: Mapping[UUID, LedgerWallet]
 ) -> Instruction:
     found = terms.get(row["id"])
     return instruction_of(row, NO_TERMS if found is None else terms_of(found, wallets))
@@ -193,6 +234,49 @@ def _completion(one: Settled) -> tuple[Any, ...]:
         debit and debit.sequence,
         credit and credit.sequence,
     )
+
+
+def _view(
+    row: RecordedView,
+    terms: asyncpg.Record | None,
+    one: Settled,
+    moment: datetime,
+    hold: Hold | None,
+) -> Row:
+    _, source, destination, amount, source_sequence, destination_sequence = _completion(one)
+    debit, credit = (None, None) if one.is_on_legs or not one.entries else one.entries
+    legs = [
+        [str(leg.wallet_id), leg.currency, leg.amount, leg.is_external, line.sequence, line[-1]]
+        for leg, line in (zip(one.legs, one.entries, strict=True) if one.is_on_legs else ())
+    ]
+    return {
+        **dict(row.items()),
+        "source_wallet_id": source,
+        "destination_wallet_id": destination,
+        "amount": amount,
+        "status": TransactionStatus.COMPLETED,
+        "failure_code": None,
+        "failure_detail": None,
+        "source_sequence": source_sequence,
+        "destination_sequence": destination_sequence,
+        "source_balance_after": debit and debit.balance_after,
+        "destination_balance_after": credit and credit.balance_after,
+        "completed_at": moment,
+        "reversed_by": None,
+        "reversals": None,
+        "reversed_amount": None,
+        "hold_id": terms and terms["hold_id"],
+        "valid_until": terms and terms["valid_until"],
+        "execute_at": terms and terms["execute_at"],
+        "batch_id": terms and terms["batch_id"],
+        "legs": orjson.dumps(legs).decode() if legs else None,
+        "hold": hold and _hold_text(hold),
+    }
+
+
+def _hold_text(hold: Hold) -> str:
+    """Return a hold as the column of the view has it, as it was opened."""
+    return orjson.dumps([HoldStatus.OPEN, hold.amount, 0, format_moment(hold.expires_at)]).decode()
 
 
 def _leg_lines(one: Settled) -> Iterable[tuple[Any, ...]]:

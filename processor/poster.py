@@ -22,7 +22,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -42,7 +42,7 @@ from ledger.post import post
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
-from processor.book import LONG_AGO, BookPoster, PostingMismatchError, mismatches_told
+from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.unannounced import UnannouncedReader
@@ -90,8 +90,13 @@ class Loaded:
     """Those of what is PENDING that are no item: they were accepted earlier, without a confirm."""
     is_partial: bool = False
     """Whether items have to wait for more of such ones."""
-    has_terms: bool = False
-    """Whether any of what is PENDING has terms: then it takes locks to decide the batch."""
+    terms: Mapping[UUID, asyncpg.Record] = field(default_factory=dict)
+    """Of what is PENDING those that have any: then it takes locks to decide the batch."""
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether any has."""
+        return bool(self.terms)
 
     @property
     def in_order(self) -> list[RecordedView]:
@@ -241,13 +246,17 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, is_locked=is_locked)
-            known = {} if loaded.has_terms else await self._locked_wallets(connection, loaded)
+            decided = None
+            if not loaded.has_terms:
+                known = await self._locked_wallets(connection, loaded)
+                decided = self._decide_on(known, loaded)
             committed: Callable[[], Awaitable[BatchResult]]
-            if loaded.has_terms or any(one.wallet.held for one in known.values()):
-                on_book = await self._book.post(connection, loaded.in_order, self._changed_at)
+            if decided is None:
+                on_book = await self._book.post(
+                    connection, loaded.in_order, loaded.terms, self._changed_at
+                )
                 committed = partial(self._committed_on_book, loaded, on_book)
             else:
-                decided = self._decide_on(known, loaded)
                 written = await self._write(connection, decided)
                 committed = partial(self._committed, loaded, decided, written)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
@@ -288,12 +297,11 @@ class Poster:
             )
             pending = [_movement(row) for row in put.rows]
             by_id.update((row["id"], row) for row in put.rows)
-            has_terms = any(map(_has_terms, put.rows))
-            return Loaded(
-                outcomes, by_id, pending, {}, None, put.earlier, put.is_partial, has_terms
-            )
+            terms = await self._book.read_terms(connection, put.rows)
+            return Loaded(outcomes, by_id, pending, {}, None, put.earlier, put.is_partial, terms)
         pending = [_movement(by_id[one]) for one in order if one in by_id]
-        return Loaded(outcomes, by_id, pending, wallets={}, has_terms=any(map(_has_terms, rows)))
+        terms = await self._book.read_terms(connection, rows)
+        return Loaded(outcomes, by_id, pending, wallets={}, terms=terms)
 
     async def _wallets(
         self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str
@@ -310,7 +318,7 @@ class Poster:
     def _decide(self, loaded: Loaded) -> Decided | None:
         """Decide without locks; None where that cannot be done, or there is nothing to do.
 
-        Terms are decided under locks, and so is what holds are open on: they may have expired.
+        Terms are decided under locks.
         A wallet that was not there when it was looked for may have come since, and a refusal could
         not name the row that it rests on: with a lock it is looked for again.
         """
@@ -319,12 +327,18 @@ class Poster:
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
         # What a batch before has left since is newer than what was read.
         read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
-        if len(read) < len(missing) or any(one.wallet.held for one in read.values()):
+        if len(read) < len(missing):
             return None
         return self._decide_on(known | read, loaded)
 
-    def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided:
+    def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided | None:
+        """Decide on these wallets; None where a refusal may rest on a hold that has expired.
+
+        Whoever can pay without what is held can pay in any case, however much of it is free again.
+        """
         decided = _decide_batch(known, loaded.pending)
+        if decided.posting.refused and any(one.wallet.held for one in known.values()):
+            return None
         self._wallet_cache.keep(decided.posting.wallets, decided.writing)
         return decided
 
@@ -336,8 +350,11 @@ class Poster:
         with mismatches_told():
             return await connection.fetchrow(self._sql["write_moves"], self._changed_at, *arguments)
 
-    async def _committed_on_book(self, loaded: Loaded, posting: BookPosting) -> BatchResult:
+    async def _committed_on_book(self, loaded: Loaded, on_book: PostedBook) -> BatchResult:
         """Forget what others may remember of these wallets, and tell as of any batch."""
+        posting = on_book.posting
+        if self._event_buffer is not None and on_book.completed_outbox_id is not None:
+            self._event_buffer.keep(on_book.completed_outbox_id, on_book.views())
         self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
         self._changed_at = max(self._changed_at, posting.moment)
         return await self._told(loaded, posting)
@@ -411,10 +428,6 @@ class Poster:
         ):
             with _given_up_in_silence(connection):
                 yield connection
-
-
-def _has_terms(row: RecordedView) -> bool:
-    return row["has_terms"] is True
 
 
 def _wallet_ids_of(pending: Iterable[Movement]) -> set[UUID]:

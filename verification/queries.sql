@@ -86,10 +86,10 @@ SELECT
     count(*) AS transactions,
     count(*) - count(t.amount) AS without_amount,
     count(*) FILTER (
-        WHERE (t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL)
-        AND (
+        WHERE (
             t.status NOT IN ('COMPLETED', 'REVERSED') OR t.type IN ('hold', 'release', 'journal')
         )
+        AND (t.source_sequence IS NOT NULL OR t.destination_sequence IS NOT NULL)
     ) AS unposted_with_entries,
     count(*) FILTER (
         WHERE t.status = 'PENDING'
@@ -102,12 +102,11 @@ GROUP BY t.status, t.type;
 -- Each entry beside its transaction. An entry is matched when a posted transaction's row names it as
 -- the leg that it is. A leg names one entry and an entry one transaction; so if as many entries match
 -- (here and in `match_legs`) as there are legs and as there are entries, none is missing and none is
--- too many.
+-- too many. A row that names entries although its legs do not stand on it is counted above.
 SELECT
     count(*) AS entries,
     count(*) FILTER (
         WHERE t.status IN ('COMPLETED', 'REVERSED')
-        AND t.type NOT IN ('hold', 'release', 'journal')
         AND (
             (
                 e.wallet_id = t.source_wallet_id
@@ -345,12 +344,13 @@ WHERE NOT coalesce(
 LIMIT $1;
 
 -- name: list_unturned_reversals
--- Reversals whose legs are not those of what they reverse the other way round.
+-- Reversals whose legs are not those of what they reverse the other way round. An outer join, so that
+-- the few reversals are hashed and not all transactions.
 SELECT wrong.id, wrong.reverses, count(*) OVER () AS total
 FROM (
     SELECT r.id, r.reverses
     FROM transactions AS r
-    INNER JOIN transactions AS o ON o.id = r.reverses
+    LEFT JOIN transactions AS o ON o.id = r.reverses
     WHERE
         r.reverses IS NOT NULL AND r.status = 'COMPLETED' AND r.amount IS NOT NULL
         AND (
@@ -704,13 +704,13 @@ FROM (
         UNION ALL
         -- Of a part only the wallets say what it turns round.
         SELECT w.id, NULL, 1
-        FROM transactions AS o
+        FROM (SELECT) AS one
+        LEFT JOIN transactions AS o ON o.id = r.reverses
         CROSS JOIN LATERAL (
             VALUES (r.source_wallet_id, o.destination_wallet_id),
             (r.destination_wallet_id, o.source_wallet_id)
         ) AS w (id, wanted_id)
-        WHERE
-            o.id = r.reverses AND r.amount IS NOT NULL AND w.id IS DISTINCT FROM w.wanted_id
+        WHERE r.amount IS NOT NULL AND w.id IS DISTINCT FROM w.wanted_id
     ) AS leg
     WHERE r.reverses IS NOT NULL AND r.status = 'COMPLETED'
     GROUP BY r.id, r.reverses, leg.wallet_id, leg.currency
@@ -800,8 +800,32 @@ FROM (
                 credit.wallet_id, credit.sequence, credit.transaction_id, credit.amount,
                 credit.balance_after, credit.created_at
             )) END
+            || CASE WHEN t.amount IS NOT NULL THEN ''::bytea ELSE coalesce((
+                -- What has no amount of its own may have legs. Each is looked up where there is one:
+                -- joined, whole tables would be read for a few.
+                SELECT string_agg(
+                    record_send(row(
+                        l.position::bigint, l.wallet_id, l.currency, l.amount, l.is_external,
+                        l.sequence
+                    ))
+                    || coalesce((
+                        SELECT record_send(row(
+                            e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after,
+                            e.created_at
+                        ))
+                        FROM entries AS e
+                        WHERE e.wallet_id = l.wallet_id AND e.sequence = l.sequence
+                    ), ''::bytea),
+                    ''::bytea ORDER BY l.position
+                )
+                FROM transaction_legs AS l
+                WHERE l.transaction_id = t.id
+            ), ''::bytea) END
         ) END AS digest,
-        num_nonnulls(debit.wallet_id, credit.wallet_id) AS entries
+        num_nonnulls(debit.wallet_id, credit.wallet_id)
+        + CASE WHEN t.amount IS NOT NULL THEN 0 ELSE (
+            SELECT count(l.sequence) FROM transaction_legs AS l WHERE l.transaction_id = t.id
+        ) END AS entries
     FROM (
         SELECT given.number, given.id, given.place
         FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS given (number, id, place)

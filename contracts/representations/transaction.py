@@ -478,26 +478,16 @@ def posted_event_body(
     amount = format_minor(minor, currency)
     source_text = format_minor(source_after, currency)
     destination_text = format_minor(destination_after, currency)
-    # Only few wallets have a limit, or money that is held: then what is available is the balance.
-    if limits:
-        source_wallet = _limited(source, debit, source_after, currency, limits)
-        destination_wallet = _limited(destination, credit, destination_after, currency, limits)
-    else:
-        source_wallet = (
-            f'{{"wallet_id":{source},"version":{debit},"balance":"{source_text}",'
-            f'"held":"{zero}","available":"{source_text}"}}'
+    seen_source = "null" if source == external else source
+    seen_destination = "null" if destination == external else destination
+    wallets = ",".join(
+        _wallet_after_text(*side, zero=zero, currency=currency, limits=limits)
+        for side in (
+            (seen_source, debit, source_after, source_text),
+            (seen_destination, credit, destination_after, destination_text),
         )
-        destination_wallet = (
-            f'{{"wallet_id":{destination},"version":{credit},"balance":"{destination_text}",'
-            f'"held":"{zero}","available":"{destination_text}"}}'
-        )
-    seen_source, seen_destination = source, destination
-    if source == external:
-        seen_source, wallets = "null", destination_wallet
-    elif destination == external:
-        seen_destination, wallets = "null", source_wallet
-    else:
-        wallets = f"{source_wallet},{destination_wallet}"
+        if side[0] != "null"
+    )
     return (
         f'{{"event_id":"{event_id}","event_type":"{event_type}","occurred_at":"{occurred_at}",'
         f'"id":"{transaction_id}","reference":"{reference_of(transaction_id)}",'
@@ -519,13 +509,26 @@ def posted_event_body(
     ).encode()
 
 
-def _limited(quoted_id: str, version: int, balance: int, currency: str, limits: Limits) -> str:
+def _wallet_after_text(
+    quoted_id: str,
+    version: int,
+    balance: int,
+    balance_text: str,
+    *,
+    zero: str,
+    currency: str,
+    limits: Limits,
+) -> str:
     """Return what `render_wallet_after` comes to as JSON."""
-    held, limit = limits.get(quoted_id[1:-1], _NOTHING)
+    held_text, available_text = zero, balance_text
+    # Only few wallets have a limit, or money that is held.
+    if limits:
+        held, limit = limits.get(quoted_id[1:-1], _NOTHING)
+        held_text = format_minor(held, currency)
+        available_text = format_minor(balance - held + limit, currency)
     return (
-        f'{{"wallet_id":{quoted_id},"version":{version},'
-        f'"balance":"{format_minor(balance, currency)}","held":"{format_minor(held, currency)}",'
-        f'"available":"{format_minor(balance - held + limit, currency)}"}}'
+        f'{{"wallet_id":{quoted_id},"version":{version},"balance":"{balance_text}",'
+        f'"held":"{held_text}","available":"{available_text}"}}'
     )
 
 

@@ -46,7 +46,8 @@ def fingerprint_of(
     """Return 32 bytes (SHA-256) that are equal exactly when the content of two requests is.
 
     `metadata` is canonical JSON (sorted keys). The amount enters in minor units, so '1', '1.0' and
-    '1.00' are the same content; the door it came through does not enter.
+    '1.00' are the same content; the door it came through does not enter. What it is made of never
+    changes: keys are for ever, and each replay of an old one would become a conflict.
     """
     content = orjson.dumps(
         [

@@ -24,7 +24,7 @@ from contracts.requests.transaction import (
 )
 from contracts.scopes import Scope
 from ingress.authentication import Client
-from ingress.calls import RETRY, Answer, Services, conflict, own_request_id, pending_view, permit
+from ingress.calls import RETRY, Answer, Services, conflict, new_view, own_request_id, permit
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.http.problems import problem_answer
 from ingress.reads.preview import Previewer
@@ -80,12 +80,12 @@ class BatchCalls:
 
     async def _submit_atomic(self, call: Call, commands: Sequence[TransactionCommand]) -> bytes:
         members = atomic(commands, submitter=call.client.name)
-        accepted = await self._services.recorder.accept_atomic(_submissions(call, members))
+        submissions = _submissions(call, members)
+        accepted = await self._services.recorder.accept_atomic(submissions)
         for one in accepted:
             count_standing(one.standing)
-        views = await self._services.store.read_many([one.row.id for one in accepted])
-        written = partial(_read_item, views)
-        return await _items_body(accepted, written)
+        outcomes = list(zip(submissions, accepted, strict=True))
+        return await _items_body(outcomes, partial(_item, call, await self._replays(accepted)))
 
     async def _submit_each(
         self, call: Call, commands: Sequence[TransactionCommand | ContractError]
@@ -101,13 +101,18 @@ class BatchCalls:
         outcomes: list[Exception | tuple[Submission, Outcome]] = [
             command if isinstance(command, Exception) else next(recorded) for command in commands
         ]
-        to_read = [
-            one.row.id
-            for submission, one in zip(submissions, accepted, strict=True)
-            if isinstance(one, Accepted) and _is_to_be_read(submission, one)
-        ]
-        views = await self._services.store.read_many(to_read)
+        views = await self._replays(accepted)
         return await _items_body(outcomes, partial(_item, call, views))
+
+    async def _replays(self, accepted: Sequence[Outcome]) -> Mapping[UUID, Json]:
+        """Return the transactions that were recorded before, by their ids, as they are now."""
+        return await self._services.store.read_many(
+            [
+                one.row.id
+                for one in accepted
+                if isinstance(one, Accepted) and one.standing is Standing.REPLAY
+            ]
+        )
 
 
 def batch_of(body: Any) -> tuple[list[Any], BatchMode]:
@@ -239,13 +244,6 @@ async def _each_in_turn(items: Sequence[Item], step: Callable[[Item], Made]) -> 
             until = time.monotonic() + TURN_S
 
 
-def _is_to_be_read(submission: Submission, accepted: Accepted) -> bool:
-    """Whether its transaction cannot be shown without being read."""
-    if accepted.standing is Standing.NEW:
-        return submission.command.terms is not None
-    return accepted.standing is Standing.REPLAY
-
-
 def _item(
     call: Call, views: Mapping[UUID, Json], outcome: Exception | tuple[Submission, Outcome]
 ) -> bytes:
@@ -256,14 +254,9 @@ def _item(
         return _problem_item(call, accepted)
     if accepted.standing is Standing.CONFLICT:
         return _problem_item(call, conflict(submission.command))
-    if _is_to_be_read(submission, accepted):
-        return _read_item(views, accepted)
-    return b'{"status_code":202,"transaction":%b}' % pending_view(submission, accepted.row)
-
-
-def _read_item(views: Mapping[UUID, Json], accepted: Accepted) -> bytes:
-    status = 202 if accepted.standing is Standing.NEW else 200
-    return orjson.dumps({"status_code": status, "transaction": views[accepted.row.id]})
+    if accepted.standing is Standing.NEW:
+        return b'{"status_code":202,"transaction":%b}' % new_view(submission, accepted.row)
+    return orjson.dumps({"status_code": 200, "transaction": views[accepted.row.id]})
 
 
 def _problem_item(call: Call, error: Exception) -> bytes:

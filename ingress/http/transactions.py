@@ -145,7 +145,8 @@ def _filter_of(call: Call) -> tuple[TransactionFilter, UUID]:
 
 def _passes(item: Json, wanted: TransactionFilter, before: UUID) -> bool:
     """Whether a transaction found by its name also fits the other filters."""
-    wallets = (item["source_wallet_id"], item["destination_wallet_id"])
+    wallets = {item["source_wallet_id"], item["destination_wallet_id"]}
+    wallets |= {leg["wallet_id"] for leg in item["legs"] or ()}
     return (
         (wanted.wallet_id is None or str(wanted.wallet_id) in wallets)
         and wanted.status in (None, item["status"])

@@ -7,13 +7,13 @@ read from the database.
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import structlog
 
 from contracts.record import RecordedView
-from contracts.representations.transaction import PostedRow
+from contracts.representations.transaction import PostedRow, Row
 from ledger.state import Posted
 
 RECENT_MAX: Final = 8_192
@@ -46,20 +46,24 @@ class BufferedBatch:
         ]
 
 
+Buffered: TypeAlias = BufferedBatch | Mapping[UUID, Row]
+"""Plain moves, or transactions of any type as rows of `transaction_views`, by their ids."""
+
+
 class EventBuffer:
     """The last batches that were committed here, by their rows in the outbox."""
 
     def __init__(self) -> None:
-        self._batches: dict[UUID, BufferedBatch] = {}
+        self._batches: dict[UUID, Buffered] = {}
         self._size = 0
         self._told = asyncio.Event()
 
-    def keep(self, outbox_id: UUID, batch: BufferedBatch) -> None:
+    def keep(self, outbox_id: UUID, batch: Buffered) -> None:
         """Remember a batch until it is told of."""
         self._batches[outbox_id] = batch
         self._size += len(batch)
 
-    def get(self, outbox_id: UUID) -> BufferedBatch | None:
+    def get(self, outbox_id: UUID) -> Buffered | None:
         """Return a batch, if it is still known."""
         return self._batches.get(outbox_id)
 

@@ -108,5 +108,5 @@ async def test_every_type_is_shown(doors: Doors, terminal: Terminal) -> None:
     assert "reversals " in shown[journal]
     assert reversal in shown[journal]
     assert "REVERSED" in shown[journal]
-    assert f"reverses       {journal}" in shown[reversal]
+    assert journal in shown[reversal]
     assert (await terminal.call("verify")).code == 0

@@ -11,7 +11,7 @@ from contracts.identifiers import first_id_at
 from runtime.postgres.queries import load_queries
 from tools.bench.failing import BenchFailedError
 from tools.bench.ground import Field
-from tools.bench.laying import Kind, Transfer, lay
+from tools.bench.laying import Kind, Request, lay
 from tools.bench.result import Figures
 from tools.bench.usage import CpuMeter
 
@@ -21,7 +21,7 @@ DRAINED_IN_S: Final = 600.0
 
 
 async def drain(
-    field: Field, connection: Connection, kind: Kind, transfers: Sequence[Transfer]
+    field: Field, connection: Connection, kind: Kind, transfers: Sequence[Request]
 ) -> Figures:
     """Lay a backlog on a gated field, open the gate, and return rates and CPU time.
 
@@ -44,7 +44,7 @@ async def drain(
     return {"transactions_per_s": per_s, "events_per_s": row["after_first"] / told_s, **cpu}
 
 
-async def await_ended(field: Field, connection: Connection, transfers: Sequence[Transfer]) -> None:
+async def await_ended(field: Field, connection: Connection, transfers: Sequence[Request]) -> None:
     """Return when the last of them is posted or refused: one queue posts in its order."""
     question = load_queries("tools.bench")["is_ended"]
     key = transfers[-1].key

@@ -1,18 +1,19 @@
 """Laying a backlog: rows and messages as the doors would have made them, faster than they do."""
 
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, Protocol, TypeVar, assert_never
 from uuid import UUID, uuid4
 
 import orjson
 
 from cli.dependencies import Connection
 from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
-from contracts.record import Submission, recorded_rows, recording_arguments
+from contracts.record import Submission, have_terms, recorded_rows, recording_arguments
+from contracts.requests.references import other_id, resolved
 from contracts.requests.transaction import command_of
 from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
 from runtime.amqp.publisher import Outgoing, Publisher
@@ -27,6 +28,7 @@ FLIGHT: Final = 2_000
 """Messages that are published together; a channel takes 20,000 unconfirmed."""
 OVERDRAFT_MINOR: Final = 10**12
 _PUBLISH_TIMEOUT_S: Final = 60.0
+_NOTHING: Final = UUID(int=0)
 
 Item = TypeVar("Item")
 
@@ -75,6 +77,29 @@ class Transfer:
         }
 
 
+class Request(Protocol):
+    """Whatever is asked for."""
+
+    @property
+    def key(self) -> str:
+        """Its idempotency key."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a client's body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A transaction of any type, by the fields of its body."""
+
+    key: str
+    fields: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a client's body."""
+        return {"idempotency_key": self.key, **self.fields}
+
+
 REFUSED_SHARE: Final = 0.3
 
 
@@ -108,7 +133,7 @@ async def make_wallets(connection: Connection, *, rich: int, poor: int) -> Walle
 
 
 async def lay(
-    ground: Ground, connection: Connection, kind: Kind, transfers: Sequence[Transfer]
+    ground: Ground, connection: Connection, kind: Kind, transfers: Sequence[Request]
 ) -> None:
     """Lay a backlog of one kind, every message confirmed; raises NotConfirmedError."""
     url = ground.upstream_url
@@ -139,15 +164,12 @@ def in_groups(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 
 async def _record(
-    ground: Ground, connection: Connection, transfers: Sequence[Transfer]
+    ground: Ground, connection: Connection, requests: Sequence[Request]
 ) -> list[Outgoing]:
-    """Insert PENDING rows by the ingress's own statement; return what announces them."""
-    sql = load_queries("ingress")["record_transactions"]
+    """Insert PENDING rows as the ingress does; return what announces them."""
     messages = []
-    for group in in_groups(transfers, GROUP):
-        submissions = [Submission(ground.submitter, command_of(one.to_json())) for one in group]
-        rows = await connection.fetch(sql, *recording_arguments(submissions))
-        ids = [row.id for row in recorded_rows(rows, len(group))]
+    for group in in_groups(requests, GROUP):
+        ids = await record(connection, group, submitter=ground.submitter)
         messages.append(
             Outgoing(
                 exchange="",
@@ -159,13 +181,33 @@ async def _record(
     return messages
 
 
-def _requested(group: Sequence[Transfer]) -> Outgoing:
+async def record(
+    connection: Connection, requests: Sequence[Request], *, submitter: str
+) -> list[UUID]:
+    """Insert PENDING rows by the ingress's own statements; return their ids in order."""
+    commands = [command_of(one.to_json()) for one in requests]
+    named = [one for one in map(other_id, commands) if one is not None]
+    rows = await connection.fetch(load_queries("processor")["read_others"], named) if named else []
+    others = {row["id"]: row for row in rows}
+    submissions = [
+        Submission(submitter, resolved(one, others.get(other_id(one) or _NOTHING)))
+        for one in commands
+    ]
+    is_plain = not have_terms(submissions)
+    query = "record_transactions" if is_plain else "record_transactions_with_terms"
+    recorded = await connection.fetch(
+        load_queries("ingress")[query], *recording_arguments(submissions)
+    )
+    return [row.id for row in recorded_rows(recorded, len(requests))]
+
+
+def _requested(group: Sequence[Request]) -> Outgoing:
     body = {"version": 1, "transactions": [one.to_json() for one in group]}
-    return _upstream(str(group[0].source), body)
+    return _upstream(group[0].key, body)
 
 
-def _requested_alone(transfer: Transfer) -> Outgoing:
-    return _upstream(str(transfer.source), {"version": 1, **transfer.to_json()})
+def _requested_alone(transfer: Request) -> Outgoing:
+    return _upstream(transfer.key, {"version": 1, **transfer.to_json()})
 
 
 def _upstream(routing_key: str, body: dict[str, Any]) -> Outgoing:

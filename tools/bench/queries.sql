@@ -172,3 +172,7 @@ UPDATE sweep_progress SET swept_until = uuid_v7(clock_us()), checked_until = uui
 -- name: count_history
 -- How many transactions there are.
 SELECT count(*) FROM transactions;
+
+-- name: forget_events
+-- What was posted before a sample has no events in it.
+DELETE FROM outbox;

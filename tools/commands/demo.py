@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tools.running import Running
     from tools.scenario.demonstration import Site
-    from tools.scenario.plan import Door as DoorName
+    from tools.scenario.steps import Door as DoorName
 
 SEED: Final = 20_260_101
 """Any number will do; a written one makes two machines show the same scenario."""

@@ -93,7 +93,13 @@ def _channels() -> Json:
                 "equal routing keys reach the same queue."
             ),
             "parameters": {
-                "wallet_id": {"description": "The wallet that is debited; for a deposit, credited"}
+                "wallet_id": {
+                    "description": (
+                        "The wallet that is debited; for a deposit, credited. For a capture or a "
+                        "release the hold's source, for a reversal the reversed transaction's, for "
+                        "a journal the wallet of its first leg that is debited"
+                    )
+                }
             },
             "messages": _references("requested", "requested_batch", "recorded"),
             "bindings": {"amqp": _exchange(TRANSACTIONS_EXCHANGE)},
@@ -138,7 +144,10 @@ def _events_channel() -> Json:
             "change": {"enum": [event.removeprefix("transaction.") for event in event_types]},
             "type": {"enum": [kind.value for kind in TransactionType]},
             "currency": {
-                "description": "ISO 4217, or a registered asset",
+                "description": (
+                    "ISO 4217, or a registered asset; `several` for a transaction that has no one "
+                    "currency, such as a journal"
+                ),
                 "examples": ["USD", "POINTS8"],
             },
         },

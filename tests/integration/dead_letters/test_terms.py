@@ -1,13 +1,16 @@
 """Replays of messages whose transactions are more than plain moves."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import orjson
 
 from contracts.representations.pages import DeadLetterFate
+from contracts.topology import posting_partition
 from dead_letters.operations import DeadLetters
-from runtime.postgres.pool import Connection
+from processor.poster import Poster
+from runtime.postgres.pool import Connection, Pool
+from tests.integration.dead_letters.conftest import PARTITIONS
 from tests.integration.dead_letters.letters import deposit, store
 
 _WALLET = "11111111-1111-4111-8111-111111111111"
@@ -90,3 +93,60 @@ async def test_an_atomic_batch_is_recorded_as_a_whole_or_not_at_all(
     assert len(batches) == 2
     assert len(set(batches)) == 1
     assert batches[0]["batch_id"] is not None
+
+
+# What was set aside
+
+
+async def _quarantined_batch(
+    pool: Pool, database: Connection, dead_letters: DeadLetters
+) -> tuple[UUID, list[UUID]]:
+    """Return the dead letter of an atomic batch that was set aside, and its members in order."""
+    body = _batch(*(deposit(uuid4().hex) for _ in range(3)))
+    recorded = await dead_letters.replay(await store(database, body), actor="test")
+    members = list(recorded.transaction_ids)
+
+    async def bury(_: UUID | None) -> None:
+        """The letter is stored below, as its collector would."""
+
+    partition = posting_partition(None, UUID(_WALLET), "EUR", count=PARTITIONS)
+    poster = Poster(pool, partition=partition, partitions=PARTITIONS)
+    assert await poster.quarantine(members[1], bury=bury) == members[1]
+    letter = await store(database, b"{}", reason="quarantined", transaction_id=members[1])
+    assert await _ends(database, members) == ["QUARANTINED"] * 3
+    return letter, members
+
+
+async def _ends(database: Connection, ids: list[UUID]) -> list[str]:
+    rows = await database.fetch(
+        "SELECT id, coalesce(failure_code::text, status::text) AS became FROM transactions"
+    )
+    found = {row["id"]: row["became"] for row in rows}
+    return [found[one] for one in ids]
+
+
+async def test_an_atomic_batch_leaves_quarantine_as_a_whole(
+    pool: Pool, database: Connection, dead_letters: DeadLetters
+) -> None:
+    letter, members = await _quarantined_batch(pool, database, dead_letters)
+    outcome = await dead_letters.replay(letter, actor="test")
+
+    assert await _ends(database, members) == ["PENDING"] * 3
+    assert sorted(outcome.transaction_ids) == sorted(members)
+    assert outcome.detail == "posted again"
+    assert await database.fetchval("SELECT count(*) FROM exceptional_transactions") == 0
+
+
+async def test_an_atomic_batch_is_given_up_as_a_whole(
+    pool: Pool, database: Connection, dead_letters: DeadLetters
+) -> None:
+    letter, members = await _quarantined_batch(pool, database, dead_letters)
+    outcome = await dead_letters.discard(letter, actor="test")
+
+    assert await _ends(database, members) == ["batch_failed", "discarded", "batch_failed"]
+    assert outcome.transaction_ids == tuple(members)
+    assert outcome.detail == "given up: the 3 transactions of its atomic batch FAILED"
+    owed = await database.fetch(
+        "SELECT transaction_ids FROM outbox WHERE event_type = 'failed' ORDER BY id"
+    )
+    assert [list(row["transaction_ids"]) for row in owed] == [members]

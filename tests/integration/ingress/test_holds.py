@@ -70,7 +70,7 @@ async def test_holds_are_listed_with_what_became_of_them(api: CheckedApi) -> Non
 @pytest.mark.parametrize("status", [None, "OPEN"])
 async def test_pages_follow_one_another(api: CheckedApi, status: str | None) -> None:
     wallet = await _wallet_with(api)
-    made = [await _hold(api, wallet, "1.00", expires_in_s=600 - n) for n in range(5)]
+    made = [await _hold(api, wallet, "1.00", expires_in_s=3_600 - 600 * n) for n in range(5)]
     params = {"limit": "2"} | ({} if status is None else {"status": status})
     found: list[str] = []
     cursor = None
@@ -86,7 +86,7 @@ async def test_pages_follow_one_another(api: CheckedApi, status: str | None) -> 
 
 async def test_an_expired_hold_is_worth_nothing_from_its_instant_on(api: CheckedApi) -> None:
     wallet = await _wallet_with(api, "10.00")
-    hold = await _hold(api, wallet, "10.00", expires_in_s=1)
+    hold = await _hold(api, wallet, "10.00", expires_in_s=3)
     tag = (await api.get(f"/v1/wallets/{wallet}")).headers["ETag"]
 
     async def expired() -> Any:

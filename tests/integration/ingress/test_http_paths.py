@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -79,6 +80,47 @@ _NEW: Final = [
     _submit("a trace", 202, _DEPOSIT, f"traceparent: {_TRACE}"),
     _submit("a wrong trace", 202, _DEPOSIT, "traceparent: 00-0-0-01"),
     _submit("spaces around", 202, b" \n" + orjson.dumps(_DEPOSIT) + b"\t"),
+]
+_NOBODY: Final = "0199a1f2-6c1e-7d40-8001-5f2d9c7be311"
+_HOLD: Final = {
+    "type": "hold",
+    "source_wallet_id": "<wallet>",
+    "amount": "1.00",
+    "currency": "USD",
+    "expires_in_s": 60,
+}
+_JOURNAL: Final = {
+    "type": "journal",
+    "legs": [
+        {"wallet_id": "<funded>", "amount": "-10.00", "currency": "USD"},
+        {"wallet_id": "<empty>", "amount": "9.00", "currency": "USD"},
+        {"wallet_id": "<empty>", "amount": "1.00", "currency": "USD"},
+    ],
+}
+_TERMS: Final = [
+    _submit("a hold", 202, _HOLD),
+    _submit("a hold in time", 200, {**_HOLD, "source_wallet_id": "<poor>"}, "Prefer: wait=20"),
+    _submit("a journal", 202, _JOURNAL),
+    _submit("a journal in time", 200, _JOURNAL, "Prefer: wait=20"),
+    _submit("a capture of nothing", 202, {"type": "capture", "hold_id": _NOBODY}),
+    _submit("a capture of no hold", 202, {"type": "capture", "hold_id": "<completed>"}),
+    _submit("a release", 200, {"type": "release", "hold_id": _NOBODY}, "Prefer: wait=20"),
+    _submit("a reversal", 202, {"type": "reversal", "reverses": "<failed>"}),
+    _submit(
+        "too many decimals", 422, {"type": "reversal", "reverses": "<failed>", "amount": "1.001"}
+    ),
+    _submit("force", 202, {"type": "reversal", "reverses": "<failed>", "force": True}),
+    _submit(
+        "a condition", 202, {**_DEPOSIT, "conditions": [{"wallet_id": "<poor>", "version": 9}]}
+    ),
+    _submit(
+        "too late", 200, {**_DEPOSIT, "valid_until": "2026-01-01T00:00:00Z"}, "Prefer: wait=20"
+    ),
+    _submit("later", 202, {**_DEPOSIT, "execute_at": "<later>"}),
+    _submit("later, with a wait", 202, {**_DEPOSIT, "execute_at": "<later>"}, "Prefer: wait=1"),
+    _submit("much later", 422, {**_DEPOSIT, "execute_at": "2100-01-01T00:00:00Z"}),
+    _keyed("replay", 200, {**_HOLD, "amount": "2.00"}, "Idempotency-Key: <held>", **_KEPT),
+    _keyed("conflict", 422, {**_HOLD, "amount": "3.00"}, "Idempotency-Key: <held>"),
 ]
 _WAITS: Final = [
     _submit("completed in time", 200, _MOVED, "Prefer: wait=20"),
@@ -166,6 +208,7 @@ _BODIES: Final = [
 ]
 _CASES: Final = {
     "new": _NEW,
+    "terms": _TERMS,
     "wait": _WAITS,
     "key": _KEYS,
     "media type": _MEDIA_TYPES,
@@ -182,6 +225,8 @@ async def words(doors: CheckedDoors, wallet: str) -> Mapping[str, str]:
     poor = await api.create_wallet()
     completed = await api.submit(_filled(_REPLAYED, wallet=wallet), key=used)
     failed = await api.submit(transfer(poor, wallet, "5.00"))
+    held = f"key-{uuid4().hex}"
+    await api.submit(_filled({**_HOLD, "amount": "2.00"}, wallet=wallet), key=held)
     assert [completed.json["status"], failed.json["status"]] == ["COMPLETED", "FAILED"]
     return {
         "wallet": wallet,
@@ -190,6 +235,8 @@ async def words(doors: CheckedDoors, wallet: str) -> Mapping[str, str]:
         "completed": completed.json["id"],
         "COMPLETED": completed.json["id"].upper(),
         "failed": failed.json["id"],
+        "held": held,
+        "later": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
         "token": doors.system.api_key,
         "reader": await new_api_key(doors.database_url, "reader", [Scope.WALLETS_READ]),
     }

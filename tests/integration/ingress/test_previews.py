@@ -87,14 +87,12 @@ class Town:
 
 
 def _journal(one: str, other: str, third: str, amount: str) -> Json:
-    legs = [(one, f"-{amount}"), (other, amount), (third, "-0.01")]
-    return {
-        "type": "journal",
-        "legs": [
-            *({"wallet_id": wallet, "amount": sum_, "currency": "USD"} for wallet, sum_ in legs),
-            {"external": True, "amount": "0.01", "currency": "USD"},
-        ],
-    }
+    amounts = [(one, f"-{amount}"), (other, amount), (third, "-0.01")]
+    legs: list[Json] = [
+        {"wallet_id": wallet, "amount": change, "currency": "USD"} for wallet, change in amounts
+    ]
+    legs.append({"external": True, "amount": "0.01", "currency": "USD"})
+    return {"type": "journal", "legs": legs}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -105,9 +103,9 @@ async def test_what_a_preview_says_is_what_then_happens(api: CheckedApi, seed: i
     for _ in range(25):
         count = town.random.choice([1, 1, 2, 5])
         mode = "atomic" if town.random.random() < 0.5 else "independent"
-        body = {"mode": mode, "transactions": [town.transaction() for _ in range(count)]}
-        preview = await _preview(api, body)
-        keyed = [{**one, "idempotency_key": uuid4().hex} for one in body["transactions"]]
+        asked = [town.transaction() for _ in range(count)]
+        preview = await _preview(api, {"mode": mode, "transactions": asked})
+        keyed = [{**one, "idempotency_key": uuid4().hex} for one in asked]
         sent = await api.call(
             "POST", "/v1/transactions/batch", json={"mode": mode, "transactions": keyed}
         )
@@ -138,8 +136,8 @@ async def test_what_a_preview_says_is_what_then_happens(api: CheckedApi, seed: i
             }
             for one in ended
         ]
-        assert preview.json["transactions"] == came_to, body
-        assert preview.json["wallets"] == [_shown(one) for one in wallets], body
+        assert preview.json["transactions"] == came_to, asked
+        assert preview.json["wallets"] == [_shown(one) for one in wallets], asked
         statuses |= {(one["failure"] or {}).get("code") for one in ended}
 
     assert None in statuses
@@ -177,7 +175,7 @@ async def test_an_expired_hold_is_in_nobody_s_way(api: CheckedApi) -> None:
         "source_wallet_id": wallet,
         "amount": "5.00",
         "currency": "USD",
-        "expires_in_s": 1,
+        "expires_in_s": 3,
     }
     await api.submit(hold)
 
@@ -212,7 +210,8 @@ async def test_what_cannot_be_submitted_cannot_be_previewed(
     ]
     single = await _preview(api, deposit(wallet, "x"))
     batch = await _preview(api, {"transactions": [deposit(wallet, "1"), deposit(wallet, "x")]})
-    nothing = [await _preview(api, one) for one in ([], {}, {"transactions": []})]
+    bodies: list[Any] = [[], {}, {"transactions": []}]
+    nothing = [await _preview(api, one) for one in bodies]
 
     assert {(one.status, one.code) for one in answers} == {(403, "insufficient_scope")}
     assert [one["pointer"] for one in single.json["errors"]] == ["/amount"]

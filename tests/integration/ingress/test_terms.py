@@ -9,7 +9,7 @@ import pytest
 from contracts.scopes import Scope
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import MakeClient
-from tests.support import Answer, deposit, transfer
+from tests.support import Answer, deposit, transfer, withdrawal
 
 _NOBODY: Final = str(uuid4())
 
@@ -187,7 +187,13 @@ async def test_a_journal_is_shown_with_its_legs(api: CheckedApi) -> None:
     journal = await api.submit(_journal((alice, "-10.00"), (bob, "9.50"), (None, "0.5")))
     reversal = await _reverse(api, journal.json["id"], {})
     part = await _reverse(api, journal.json["id"], {"amount": "1.00"})
+    key = journal.json["idempotency_key"]
+    listed = [
+        (await api.get("/v1/transactions", idempotency_key=key, wallet_id=one)).json["items"]
+        for one in (alice, bob, _NOBODY)
+    ]
 
+    assert [len(found) for found in listed] == [1, 1, 0]
     assert journal.json["status"] == "COMPLETED"
     shown = ("amount", "currency", "source_wallet_id", "destination_wallet_id")
     assert [journal.json[name] for name in shown] == [None] * 4
@@ -270,6 +276,56 @@ async def test_conditions_and_a_time_that_is_over_refuse(api: CheckedApi) -> Non
     ]  # fmt: skip
     assert late.json["failure"]["code"] == "expired"
     assert await api.balance(wallet) == "102.00"
+
+
+async def test_what_is_new_is_answered_as_it_is_read(api: CheckedApi, wallet: str) -> None:
+    """Later, so that nothing happens in between."""
+    hold = (await api.submit(_hold(await _funded(api), "1.00"))).json["id"]
+    bodies: list[dict[str, Any]] = [
+        deposit(wallet, "1.00"),
+        withdrawal(wallet, "1.00"),
+        transfer(wallet, _NOBODY, "1.00"),
+        _hold(wallet, "1.00"),
+        _hold(wallet, "1.00", destination_wallet_id=_NOBODY),
+        {"type": "capture", "hold_id": hold},
+        {"type": "capture", "hold_id": hold, "amount": "1", "destination_wallet_id": wallet},
+        {"type": "capture", "hold_id": _NOBODY, "amount": "1"},
+        {"type": "release", "hold_id": hold},
+        {"type": "reversal", "reverses": hold, "amount": "0.50", "force": True},
+        _journal((wallet, "-1.00"), (None, "1.00")),
+    ]
+    at, until = _moment(hours=1), _moment(hours=2)
+    later = [
+        {
+            **body,
+            "execute_at": at,
+            "valid_until": until,
+            "conditions": [{"wallet_id": wallet, "version": 1}],
+            "description": 'naïve "text"',
+            "metadata": {"b": 1, "a": [None]},
+        }
+        for body in bodies
+    ]
+    single = [await api.submit(body, wait=None) for body in later]
+    keyed = [{**body, "idempotency_key": uuid4().hex} for body in later]
+    answers = [
+        await api.call(
+            "POST", "/v1/transactions/batch", json={"mode": mode, "transactions": keyed[start:]}
+        )
+        for mode, start in (("independent", 5), ("atomic", 0))
+    ]
+    conflicting = answers[1]
+    atomic = await api.call(
+        "POST", "/v1/transactions/batch", json={"mode": "atomic", "transactions": keyed[:5]}
+    )
+    items = [*answers[0].json["items"], *atomic.json["items"]]
+    new = [*(one.json for one in single), *(item["transaction"] for item in items)]
+
+    assert {one.status for one in single} == {202}
+    assert (conflicting.status, conflicting.code) == (422, "idempotency_key_reused")
+    assert {one["status"] for one in new} == {"SCHEDULED"}
+    for one in new:
+        assert (await api.get(f"/v1/transactions/{one['id']}")).json == one
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from contracts.record import RECORDED_COLUMNS, Submission
 from ledger.state import Posting
-from processor.events.buffer import EventBuffer
+from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.events.messages import event_message, owed_by, posted_message
 from processor.poster import BatchResult, Loaded, Poster
 from processor.wallet_cache import WalletCache
@@ -240,7 +240,7 @@ async def _messages(
     assert row is not None
     owed = owed_by(row)
     batch = event_buffer.get(owed.outbox_id)
-    assert batch is not None
+    assert isinstance(batch, BufferedBatch)
     ids = owed.transaction_ids
     read = await pool.fetch(load_queries("processor")["read_transactions"], ids)
     by_id = {row["id"]: row for row in read}

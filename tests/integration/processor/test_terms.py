@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import orjson
 import pytest
 
 from contracts.identifiers import external_wallet_id
+from processor.events.buffer import EventBuffer
+from processor.events.messages import build, owed_by
 from processor.poster import BatchResult, Poster
 from processor.wallet_cache import WalletCache
 from runtime.postgres.pool import Connection
@@ -24,6 +27,27 @@ SELECT id FROM record_transactions_with_terms(
 """
 _WALLET = "SELECT balance, held, version FROM wallets WHERE id = $1"
 _HAS_EXPIRED = "SELECT expires_at <= clock_timestamp() FROM holds WHERE transaction_id = $1"
+_FORMER_WRITE = """
+SELECT write_posting(
+    latest_change => now(),
+    wallet_ids => array_agg(id ORDER BY id),
+    balances => array_agg(balance ORDER BY id),
+    versions => array_agg(version + 1 ORDER BY id),
+    row_versions => array_agg(xmin ORDER BY id),
+    posted_ids => ARRAY[$3::uuid],
+    sources => ARRAY[$1::uuid],
+    destinations => ARRAY[$2::uuid],
+    amounts => ARRAY[1::bigint],
+    source_sequences => ARRAY[1::bigint],
+    destination_sequences => ARRAY[1::bigint],
+    source_balances => ARRAY[9999::bigint],
+    destination_balances => ARRAY[10001::bigint],
+    refused_ids => '{}',
+    codes => '{}',
+    details => '{}'
+)
+FROM wallets WHERE id IN ($1::uuid, $2::uuid)
+"""
 _EXTERNAL = external_wallet_id("USD")
 
 
@@ -35,6 +59,7 @@ class Shop:
     poster: Poster
     alice: UUID
     bob: UUID
+    buffer: EventBuffer
     last: BatchResult | None = field(default=None, init=False)
 
     async def record(
@@ -91,7 +116,9 @@ _PLAIN = ("deposit", "withdrawal", "transfer")
 async def shop(database: Connection, database_url: str) -> AsyncIterator[Shop]:
     alice, bob = await add_wallets(database, 2, balance=10_000)
     async with open_pool(database_url) as pool:
-        yield Shop(database, Poster(pool, wallet_cache=WalletCache()), alice, bob)
+        buffer = EventBuffer()
+        poster = Poster(pool, wallet_cache=WalletCache(), event_buffer=buffer)
+        yield Shop(database, poster, alice, bob, buffer)
 
 
 async def test_a_hold_reserves_and_a_capture_of_a_part_frees_the_rest(shop: Shop) -> None:
@@ -273,3 +300,50 @@ async def test_plain_moves_beside_holds_keep_wallets_in_memory_true(shop: Shop) 
 
     refused = await shop.record("transfer", shop.alice, shop.bob, 1)
     assert await shop.post(refused) == ["insufficient_funds"]
+
+
+async def test_a_processor_of_the_release_before_cannot_post_what_has_terms(shop: Shop) -> None:
+    late = await shop.record(
+        "transfer", shop.alice, shop.bob, 1, valid_until="2026-01-01T00:00:00Z"
+    )
+    with pytest.raises(asyncpg.PostgresError, match="expected 1 completed, changed 0"):
+        await shop.database.execute(_FORMER_WRITE, shop.alice, shop.bob, late)
+
+    assert await shop.wallet(shop.alice) == (10_000, 0)
+    assert await shop.post(late) == ["expired"]
+
+
+async def test_events_from_memory_are_those_from_the_tables(shop: Shop) -> None:
+    hold = await shop.hold(6_000)
+    part = await shop.capture(hold, 1_000, is_final=False)
+    release = await shop.record("release", shop.alice, hold_id=hold)
+    transfer = await shop.record(
+        "transfer", shop.alice, shop.bob, 5, valid_until="2126-01-01T00:00:00Z"
+    )
+    back = await shop.record("reversal", shop.bob, shop.alice, reverses=transfer)
+    journal = await _journal(shop, (shop.alice, -300), (shop.bob, 200), (_EXTERNAL, 100))
+    batch = [
+        await shop.record("transfer", shop.alice, shop.bob, 1, batch_id=str(UUID(int=one)))
+        for one in (1, 1)
+    ]
+    plain = await shop.record("transfer", shop.alice, shop.bob, 7)
+    await shop.post(hold, part, release, transfer, back, journal, *batch, plain)
+
+    row = await shop.database.fetchrow(
+        "SELECT *, wallets::text FROM outbox WHERE event_type = 'completed'"
+    )
+    assert row is not None
+    owed = owed_by(row)
+    remembered = shop.buffer.get(owed.outbox_id)
+    read = await shop.database.fetch(
+        "SELECT * FROM transaction_views WHERE id = ANY ($1)", owed.transaction_ids
+    )
+    tables = {one["id"]: one for one in read}
+
+    assert isinstance(remembered, dict)
+    assert len(tables) == 9
+    from_memory, from_tables = build([owed], [remembered]), build([owed], [tables])
+    assert (from_memory.broken, from_tables.broken) == ({}, {})
+    for one, other in zip(from_memory.messages, from_tables.messages, strict=True):
+        assert orjson.loads(one.body) == orjson.loads(other.body)
+        assert one == other

@@ -20,7 +20,7 @@ from verification.verify import SealExpectations, verify
 Database: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-UUID_OID, TEXT_OID, BYTEA_OID, INT8_OID, MOMENT_OID = 2950, 25, 17, 20, 1184
+UUID_OID, TEXT_OID, BYTEA_OID, BOOL_OID, INT8_OID, MOMENT_OID = 2950, 25, 17, 16, 20, 1184
 
 # The tables guard themselves; whoever has the database's password takes the guards away.
 UNGUARD: Final = """
@@ -89,9 +89,9 @@ def text(value: str | None) -> tuple[int, bytes | None]:
     return TEXT_OID, None if value is None else value.encode()
 
 
-def number(value: int) -> tuple[int, bytes]:
+def number(value: int | None) -> tuple[int, bytes | None]:
     """Return a 64-bit number's field."""
-    return INT8_OID, struct.pack(">q", value)
+    return INT8_OID, None if value is None else struct.pack(">q", value)
 
 
 def moment(value: datetime) -> tuple[int, bytes]:
@@ -104,8 +104,20 @@ def uuid(value: UUID | None) -> tuple[int, bytes | None]:
     return UUID_OID, None if value is None else value.bytes
 
 
-def leaf_of(row: Any, entries: Sequence[Any]) -> bytes:
-    """Return a transaction's digest, from its row and its entries (source first)."""
+def entry_of(entry: Any) -> bytes:
+    """Return an entry's row."""
+    return packed(
+        uuid(entry["wallet_id"]),
+        number(entry["sequence"]),
+        uuid(entry["transaction_id"]),
+        number(entry["amount"]),
+        number(entry["balance_after"]),
+        moment(entry["created_at"]),
+    )
+
+
+def leaf_of(row: Any, legs: Sequence[Any], entries: Sequence[Any]) -> bytes:
+    """Return a transaction's digest: of its row, its legs if it has any, and its entries."""
     outcome = "failed" if row["status"] == "FAILED" else "completed"
     content = packed(
         uuid(row["id"]),
@@ -125,15 +137,19 @@ def leaf_of(row: Any, entries: Sequence[Any]) -> bytes:
         moment(row["created_at"]),
         moment(row["completed_at"]),
     )
-    for entry in entries:
+    by_place = {(entry["wallet_id"], entry["sequence"]): entry_of(entry) for entry in entries}
+    for side in ("source", "destination"):
+        content += by_place.get((row[f"{side}_wallet_id"], row[f"{side}_sequence"]), b"")
+    for leg in legs:
         content += packed(
-            uuid(entry["wallet_id"]),
-            number(entry["sequence"]),
-            uuid(entry["transaction_id"]),
-            number(entry["amount"]),
-            number(entry["balance_after"]),
-            moment(entry["created_at"]),
+            number(leg["position"]),
+            uuid(leg["wallet_id"]),
+            text(leg["currency"]),
+            number(leg["amount"]),
+            (BOOL_OID, bytes([leg["is_external"]])),
+            number(leg["sequence"]),
         )
+        content += by_place.get((leg["wallet_id"], leg["sequence"]), b"")
     return hashlib.sha256(content).digest()
 
 
@@ -143,9 +159,13 @@ async def digest_from_tables(database: Connection, seal: Any) -> bytes:
     for transaction_id in seal["transaction_ids"]:
         row = await database.fetchrow("SELECT * FROM transactions WHERE id = $1", transaction_id)
         entries = await database.fetch(
-            "SELECT * FROM entries WHERE transaction_id = $1 ORDER BY amount", transaction_id
+            "SELECT * FROM entries WHERE transaction_id = $1", transaction_id
         )
-        leaves.append(leaf_of(row, entries))
+        legs = await database.fetch(
+            "SELECT * FROM transaction_legs WHERE transaction_id = $1 ORDER BY position",
+            transaction_id,
+        )
+        leaves.append(leaf_of(row, legs, entries))
         count += len(entries)
     micro = timedelta(microseconds=1)
     header = b"ackledger seal" + struct.pack(

@@ -163,6 +163,7 @@ async def test_books_that_are_written_meanwhile_are_clean(
         reports.append(await verify(books, pending_max_s=PENDING_MAX_S))
     await writing
     await writer.close()
+    reports.append(await verify(books, pending_max_s=PENDING_MAX_S))
 
     assert [report.findings for report in reports] == [()] * len(reports)
     assert reports[-1].entries > reports[0].entries

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from cli.failures import UsageError
-from tools.bench.cases import drain, growth, latency, posting, processes, status
+from tools.bench.cases import drain, growth, latency, posting, processes, status, types
 from tools.bench.cases.case import Case
 
 CASES: Final[Sequence[Case]] = (
     drain.CASE,
+    types.CASE,
     posting.END_TO_END,
     posting.SUBMIT,
     latency.CASE,

@@ -36,12 +36,17 @@ ANALYZE promises, told;
 
 -- name: join_promises
 -- One row a key that asked for a transaction, beside the transaction that it became. A key that the
--- broker had confirmed and lost counts as accepted when it was accepted again.
+-- broker had confirmed and lost counts as accepted when it was accepted again. `wallet` and `sequence`
+-- say in which order plain moves were posted; of what moves nothing, or several wallets, they do not.
 CREATE TEMPORARY TABLE asked AS
 SELECT
     p.*, t.id, t.status::text AS status, t.created_at, t.completed_at,
     coalesce(p.source, p.destination) AS wallet,
-    CASE WHEN p.source IS NULL THEN t.destination_sequence ELSE t.source_sequence END AS sequence,
+    CASE
+        WHEN p.type NOT IN ('deposit', 'withdrawal', 'transfer') THEN NULL
+        WHEN p.source IS NULL THEN t.destination_sequence
+        ELSE t.source_sequence
+    END AS sequence,
     t.type::text AS found_type, t.source_wallet_id AS found_source,
     t.destination_wallet_id AS found_destination, t.amount AS found_minor,
     t.currency AS found_currency
@@ -112,17 +117,30 @@ SELECT
     ) AS full_batches;
 
 -- name: wrong_balances
--- C: wallets whose balance is not what the journal's completed transactions come to.
+-- C: wallets whose balance is not what the journal's completed transactions come to: plain moves as
+-- they were asked for, others by the legs that they became.
 SELECT
     format('wallet %s', w.id) AS subject,
     format('its completed promises sum to %s, its balance is %s', m.total, w.balance) AS detail,
     count(*) OVER () AS total
 FROM (
-    SELECT leg.wallet_id, coalesce(sum(leg.amount) FILTER (WHERE a.status = 'COMPLETED'), 0) AS total
-    FROM asked AS a
-    CROSS JOIN LATERAL (VALUES (a.source, -a.minor), (a.destination, a.minor))
-        AS leg (wallet_id, amount)
-    GROUP BY leg.wallet_id
+    SELECT
+        line.wallet_id,
+        coalesce(sum(line.amount) FILTER (WHERE line.status IN ('COMPLETED', 'REVERSED')), 0)
+            AS total
+    FROM (
+        SELECT leg.wallet_id, leg.amount, a.status
+        FROM asked AS a
+        CROSS JOIN LATERAL (VALUES (a.source, -a.minor), (a.destination, a.minor))
+            AS leg (wallet_id, amount)
+        WHERE a.type IN ('deposit', 'withdrawal', 'transfer')
+        UNION ALL
+        SELECT leg.wallet_id, leg.amount, a.status
+        FROM asked AS a
+        INNER JOIN posted_legs AS leg ON leg.transaction_id = a.id
+        WHERE a.type NOT IN ('deposit', 'withdrawal', 'transfer')
+    ) AS line
+    GROUP BY line.wallet_id
 ) AS m
 INNER JOIN wallets AS w ON w.id = m.wallet_id
 WHERE w.balance <> m.total
@@ -141,16 +159,19 @@ HAVING count(*) > 1
 LIMIT $1;
 
 -- name: wrong_legs
--- X: transactions with more or fewer entries than a completed one has.
+-- X: transactions with more or fewer entries than the legs that they were posted with: two of a plain
+-- move.
 SELECT
-    format('transaction %s', coalesce(e.transaction_id, a.id)) AS subject,
+    format('transaction %s', coalesce(e.transaction_id, l.transaction_id)) AS subject,
     format('it has %s entries', coalesce(e.entries, 0)) AS detail,
     count(*) OVER () AS total
 FROM (
     SELECT transaction_id, count(*) AS entries FROM entries GROUP BY transaction_id
 ) AS e
-FULL JOIN (SELECT id FROM asked WHERE status = 'COMPLETED') AS a ON a.id = e.transaction_id
-WHERE e.entries IS DISTINCT FROM 2
+FULL JOIN (
+    SELECT transaction_id, count(*) AS legs FROM posted_legs GROUP BY transaction_id
+) AS l ON l.transaction_id = e.transaction_id
+WHERE e.entries IS DISTINCT FROM l.legs
 LIMIT $1;
 
 -- name: unasked_transactions
@@ -165,7 +186,7 @@ WHERE t.submitter = $2 AND t.idempotency_key ^@ ANY ($3::text[]) AND a.key IS NU
 LIMIT $1;
 
 -- name: unfinished_promises
--- T: what was promised, or at least recorded, and has not come to an end.
+-- T: what was promised, or at least recorded, and has not come to an end, or was to be executed by now.
 SELECT
     format('key %s', a.key) AS subject,
     CASE
@@ -177,6 +198,13 @@ FROM asked AS a
 WHERE
     (a.accepted_s IS NOT NULL OR a.id IS NOT NULL)
     AND coalesce(a.status, '') NOT IN ('COMPLETED', 'FAILED', 'REVERSED')
+    AND NOT (
+        coalesce(a.status, '') = 'SCHEDULED'
+        AND EXISTS (
+            SELECT FROM transaction_terms AS terms
+            WHERE terms.transaction_id = a.id AND terms.execute_at > clock_timestamp()
+        )
+    )
 LIMIT $1;
 
 -- name: vanished_poison
@@ -268,7 +296,8 @@ WHERE
 LIMIT $1;
 
 -- name: overdrawn_entries
--- N: entries after which a customer's wallet was below its limit.
+-- N: transactions after which a customer's wallet was below its limit. A limit holds after all legs of
+-- a journal, and not for what a forced reversal took.
 SELECT
     format('wallet %s entry %s', e.wallet_id, e.sequence) AS subject,
     format('the balance after it is %s, the limit %s', e.balance_after, -w.overdraft_limit)
@@ -276,21 +305,42 @@ SELECT
     count(*) OVER () AS total
 FROM entries AS e
 INNER JOIN wallets AS w ON w.id = e.wallet_id
-WHERE w.kind = 'customer' AND e.balance_after < -w.overdraft_limit
+LEFT JOIN entries AS next
+    ON next.wallet_id = e.wallet_id AND next.sequence = e.sequence + 1
+    AND next.transaction_id = e.transaction_id
+WHERE
+    w.kind = 'customer' AND e.balance_after < -w.overdraft_limit
+    AND next.wallet_id IS NULL
+    AND e.wallet_id NOT IN (
+        SELECT leg.wallet_id
+        FROM transaction_terms AS terms
+        INNER JOIN posted_legs AS leg ON leg.transaction_id = terms.transaction_id
+        WHERE terms.is_forced
+    )
 LIMIT $1;
 
 -- name: untold_transactions
--- E: final transactions, recorded since the events were listened to, without their event.
+-- E: final transactions and expired holds, recorded since the events were listened to, without their
+-- event.
 SELECT
-    format('transaction %s', t.id) AS subject,
-    format('it is %s, and no event told it', t.status) AS detail,
+    format('transaction %s', ended.id) AS subject,
+    format('it is %s, and no event told it', ended.what) AS detail,
     count(*) OVER () AS total
-FROM transactions AS t
+FROM (
+    SELECT t.id, t.created_at, t.status::text AS what, lower(t.status::text) AS event
+    FROM transactions AS t
+    WHERE t.status IN ('COMPLETED', 'FAILED', 'REVERSED')
+    UNION ALL
+    SELECT t.id, t.created_at, 'a hold that EXPIRED', 'hold_expired'
+    FROM holds AS h
+    INNER JOIN transactions AS t ON t.id = h.transaction_id
+    WHERE h.status = 'EXPIRED'
+) AS ended
 WHERE
-    t.created_at >= $2 AND t.status IN ('COMPLETED', 'FAILED', 'REVERSED')
+    ended.created_at >= $2
     AND NOT EXISTS (
         SELECT FROM told AS e
-        WHERE e.transaction_id = t.id AND e.event_type = 'transaction.' || lower(t.status::text)
+        WHERE e.transaction_id = ended.id AND e.event_type = 'transaction.' || ended.event
     )
 LIMIT $1;
 
@@ -333,6 +383,10 @@ WHERE
         WHEN 'transaction.quarantined' THEN
             t.status = 'QUARANTINED'
             OR EXISTS (SELECT FROM letters AS l WHERE l.transaction_id = e.transaction_id)
+        WHEN 'transaction.hold_expired' THEN EXISTS (
+            SELECT FROM holds AS h
+            WHERE h.transaction_id = e.transaction_id AND h.status = 'EXPIRED'
+        )
         ELSE false
     END
 LIMIT $1;
@@ -447,12 +501,16 @@ CREATE TEMPORARY TABLE awaited (
 );
 
 -- name: drop_finished
--- Strikes off the keys whose transactions have ended.
+-- Strikes off the keys whose transactions have ended, or are not due yet.
 DELETE FROM awaited
 USING transactions AS t
+LEFT JOIN transaction_terms AS terms ON terms.transaction_id = t.id
 WHERE
     NOT awaited.is_letter AND t.submitter = $1 AND t.idempotency_key = awaited.key
-    AND t.status IN ('COMPLETED', 'FAILED', 'REVERSED');
+    AND (
+        t.status IN ('COMPLETED', 'FAILED', 'REVERSED')
+        OR (t.status = 'SCHEDULED' AND terms.execute_at > clock_timestamp())
+    );
 
 -- name: drop_buried
 -- Strikes off the marks and keys whose dead letters are stored.
@@ -478,6 +536,11 @@ SELECT
         WHEN EXISTS (SELECT FROM awaited) THEN NULL
         ELSE
             (SELECT count(*) FROM transactions WHERE status = 'PENDING')
+            + (SELECT count(*) FROM scheduled_transactions WHERE execute_at <= clock_timestamp())
+            + (
+                SELECT count(*) FROM holds
+                WHERE status = 'OPEN' AND expires_at <= clock_timestamp()
+            )
             + (SELECT count(*) FROM outbox)
             + (SELECT count(*) FROM refused_events)
     END AS unfinished;
