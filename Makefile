@@ -26,12 +26,21 @@ run: setup ## Start everything (servers, ingress, processor, reconciler); Ctrl-C
 demo: setup ## Move some thousands of transactions over HTTP and AMQP, then prove the books
 	@exec $(BIN)/ackledger demo
 
+# Programs of others have a folder of their own: none of them is ever beside the product.
+AUDITORS := .local/auditors
+$(AUDITORS)/.ready: $(VENV)/.ready requirements/audit.lock deploy/make-auditors
+	@deploy/make-auditors "$(PYTHON)" $(BIN)/uv $(AUDITORS) requirements/audit.lock
+
+.PHONY: audit
+audit: setup $(AUDITORS)/.ready ## Have hledger, ledger and beancount recompute the books of the demo
+	@exec $(BIN)/ackledger audit --auditors $(AUDITORS)
+
 # BROKER=4.3 (or 4.0, 3.10) runs, tests, attacks or measures on a private RabbitMQ of that series,
 # unpacked from the Debian release that carries it.
 ifdef BROKER
 BROKER_ROOT := .local/broker-$(BROKER)
-run demo test test-tools chaos bench: export ACKLEDGER_STACK_BROKER_ROOT := $(CURDIR)/$(BROKER_ROOT)
-run demo test test-tools chaos bench: $(BROKER_ROOT)/.ready
+run demo audit test test-tools chaos bench: export ACKLEDGER_STACK_BROKER_ROOT := $(CURDIR)/$(BROKER_ROOT)
+run demo audit test test-tools chaos bench: $(BROKER_ROOT)/.ready
 $(BROKER_ROOT)/.ready: deploy/make-broker
 	@deploy/make-broker $(BROKER) $(BROKER_ROOT)
 endif
@@ -102,6 +111,7 @@ lock: setup ## Resolve the dependencies anew into requirements/*.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev --output-file requirements/dev.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements/production.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra bench --constraint requirements/dev.lock --output-file requirements/bench.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements/audit.lock requirements/audit.in
 
 .PHONY: clean
 clean: ## Remove the environment, the private servers' data and all caches

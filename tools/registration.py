@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.extensions import Extension
-from tools.commands import bench, chaos, demo, run, stack
+from tools.commands import audit, bench, chaos, demo, run, stack
 
 
 def running_servers(directory: Path, environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -26,5 +26,5 @@ def running_servers(directory: Path, environment: Mapping[str, str]) -> Mapping[
 
 
 EXTENSION: Final = Extension(
-    first=(run, demo, stack), last=(chaos, bench), running_servers=running_servers
+    first=(run, demo, audit, stack), last=(chaos, bench), running_servers=running_servers
 )

@@ -53,10 +53,15 @@ class BookReader:
         self._sql = load_queries("cli.export")
 
     async def pin(self) -> None:
-        """Set the snapshot's bounds, and learn what amounts in registered assets mean."""
+        """Set the snapshot's bounds, and learn what amounts in registered assets mean.
+
+        Raises AmountError for a span of a currency that does not exist.
+        """
         await self._connection.execute(self._sql["pin_export"])
         for row in await self._connection.fetch(self._sql["list_registered_assets"]):
             register_asset(row["code"], row["exponent"], is_usable=False)
+        if self._span.currency is not None:
+            exponent_of(self._span.currency)
 
     async def estimate(self) -> int:
         """Return about how many transactions there are."""

@@ -34,7 +34,8 @@ from runtime.amqp.publisher import Outgoing
 DETAIL_MAX: Final = 500
 """Characters of an error: enough to recognize it."""
 SEVERAL_CURRENCIES: Final = "several"
-"""Stands for the currency in the routing key of a journal in more than one."""
+"""Stands for the currency in the routing key of a journal in more than one, or of what refers to
+nothing."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 log = structlog.get_logger()
@@ -202,7 +203,14 @@ def event_message(owed: Owed, transaction: Row, after: WalletsAfter = NOTHING_KN
         limits=after.limits,
     )
     headers = _trace_headers(transaction["traceparent"], transaction["request_id"])
-    return _message(owed.event_type, transaction["type"], transaction["currency"], body, headers)
+    currency = transaction["currency"] or _currency_of(transaction["legs"])
+    return _message(owed.event_type, transaction["type"], currency, body, headers)
+
+
+def _currency_of(legs: str | None) -> str:
+    """Return the one currency of a journal's legs, as the view has them."""
+    currencies = {leg[1] for leg in orjson.loads(legs or "[]")}
+    return currencies.pop() if len(currencies) == 1 else SEVERAL_CURRENCIES
 
 
 def posted_message(owed: Owed, transaction: PostedRow, limits: Limits = NO_LIMITS) -> Outgoing:
@@ -219,7 +227,7 @@ def posted_message(owed: Owed, transaction: PostedRow, limits: Limits = NO_LIMIT
 
 
 def _message(
-    event_type: str, kind: str, currency: str | None, body: bytes, headers: dict[str, str]
+    event_type: str, kind: str, currency: str, body: bytes, headers: dict[str, str]
 ) -> Outgoing:
     return Outgoing(
         exchange=EVENTS_EXCHANGE,
@@ -233,8 +241,8 @@ def _message(
 
 
 @functools.cache  # as many answers as types and currencies
-def _routing_key(event_type: str, kind: str, currency: str | None) -> str:
-    return f"transaction.{event_type}.{kind}.{currency or SEVERAL_CURRENCIES}"
+def _routing_key(event_type: str, kind: str, currency: str) -> str:
+    return f"transaction.{event_type}.{kind}.{currency}"
 
 
 @functools.cache

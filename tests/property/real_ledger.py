@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -15,14 +15,21 @@ import pytest
 
 from contracts.identifiers import external_wallet_id
 from contracts.messages import REQUESTED_TYPE
-from contracts.money import format_minor
-from contracts.record import RecordedRow, Submission, recorded_rows, recording_arguments
-from contracts.requests.transaction import TransactionCommand
+from contracts.record import (
+    RecordedRow,
+    Submission,
+    have_terms,
+    recorded_rows,
+    recording_arguments,
+)
+from contracts.requests.references import other_id, resolved
+from contracts.requests.transaction import TransactionCommand, command_of
 from contracts.requests.wallet import WalletStatus
 from dead_letters.operations import DeadLetters
 from processor.poster import Poster
 from processor.recording import Item, ItemOutcome
 from processor.wallet_cache import WalletCache
+from reconciler.clock import Clock
 from reconciler.retry_queue import Sweep
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool, connect
@@ -47,7 +54,7 @@ VALUES (
 RETURNING id
 """
 _WALLETS = """
-SELECT w.id, w.balance, w.version, count(e.sequence) AS entries, sum(e.amount) AS total,
+SELECT w.id, w.balance, w.held, w.version, count(e.sequence) AS entries, sum(e.amount) AS total,
     max(e.sequence) AS last
 FROM wallets AS w LEFT JOIN entries AS e ON e.wallet_id = w.id
 WHERE w.id = ANY ($1)
@@ -60,6 +67,18 @@ _EVENTS = """
 SELECT t.idempotency_key, o.event_type
 FROM outbox AS o, unnest(o.transaction_ids) AS owed (id), transactions AS t
 WHERE t.id = owed.id AND t.submitter = $1
+"""
+_OTHER = """
+SELECT type::text, source_wallet_id, destination_wallet_id, amount, currency
+FROM transactions WHERE id = $1
+"""
+_HOLDS = """
+SELECT t.idempotency_key, h.status::text, h.captured, h.remaining
+FROM transactions AS t INNER JOIN holds AS h ON h.transaction_id = t.id
+WHERE t.submitter = $1
+"""
+_LET_EXPIRE = """
+UPDATE holds SET expires_at = clock_timestamp() WHERE transaction_id = $1 AND status = 'OPEN'
 """
 # Whoever used its session last, as pools hand out the one that was given back last.
 _END_POSTER = """
@@ -114,6 +133,7 @@ class _Parts:
     crashes: _Crashes
     dead_letters: DeadLetters
     sweep: Sweep
+    clock: Clock
 
 
 @asynccontextmanager
@@ -136,6 +156,7 @@ async def _open(url: str) -> AsyncIterator[_Parts]:
                 pool=pool, publisher=Publisher(_NO_BROKER, name="machine"), partitions=1
             ),
             sweep=Sweep(pool),
+            clock=Clock(pool),
         )
     await admin.close()
 
@@ -146,7 +167,14 @@ class RealLedger:
     def __init__(self, runner: asyncio.Runner, parts: _Parts) -> None:
         self._run = runner.run
         self._parts = parts
-        self._record_sql = load_queries("ingress")["record_transactions"]
+        self._sql = load_queries("ingress")
+        self._bodies: dict[bytes, dict[str, Any]] = {}
+
+    def command(self, body: dict[str, Any]) -> TransactionCommand:
+        """Return what a request asks for; its body can be sent upstream later."""
+        command = command_of(body)
+        self._bodies[command.fingerprint] = body
+        return command
 
     def create_wallet(self, currency: str, overdraft_limit: int | None) -> UUID:
         """Make an empty wallet: an internal one, where there is no limit."""
@@ -159,12 +187,32 @@ class RealLedger:
         change = "UPDATE wallets SET status = $2::text::wallet_status WHERE id = $1"
         self._run(self._parts.admin.execute(change, wallet_id, status.value))
 
+    def body_of(self, command: TransactionCommand) -> dict[str, Any]:
+        """Return the request that a command was made of."""
+        return {
+            **self._bodies[command.fingerprint],
+            "idempotency_key": command.idempotency_key,
+        }
+
     def record(self, submissions: Sequence[Submission]) -> list[RecordedRow]:
-        """Record requests as the ingress does."""
-        rows = self._run(
-            self._parts.pool.fetch(self._record_sql, *recording_arguments(submissions))
-        )
+        """Record requests as the ingress does: what names another transaction, with that read."""
+        known = [self._resolved(submission) for submission in submissions]
+        has_terms = have_terms(known)
+        query = "record_transactions_with_terms" if has_terms else "record_transactions"
+        rows = self._run(self._parts.pool.fetch(self._sql[query], *recording_arguments(known)))
         return recorded_rows(rows, len(submissions))
+
+    def _resolved(self, submission: Submission) -> Submission:
+        named = other_id(submission.command)
+        if named is None:
+            return submission
+        other = self._run(self._parts.admin.fetchrow(_OTHER, named))
+        return submission._replace(command=resolved(submission.command, other))
+
+    def expire(self, transaction_id: UUID) -> None:
+        """Let a hold's time be over, and the reconciler's clock strike."""
+        self._run(self._parts.admin.execute(_LET_EXPIRE, transaction_id))
+        self._run(self._parts.clock.run_once())
 
     def post(self, items: Sequence[Item]) -> list[ItemOutcome]:
         """Post a batch."""
@@ -256,10 +304,15 @@ class RealLedger:
             assert row["version"] == row["entries"] == (row["last"] or 0), row
             assert row["balance"] == (row["total"] or 0), row
         transactions = self._run(self._parts.admin.fetch(_TRANSACTIONS, submitter))
+        holds = self._run(self._parts.admin.fetch(_HOLDS, submitter))
         events = self._run(self._parts.admin.fetch(_EVENTS, submitter))
         return Snapshot(
-            {row["id"]: (row["balance"], row["entries"]) for row in wallets},
+            {row["id"]: (row["balance"], row["held"], row["entries"]) for row in wallets},
             {row["idempotency_key"]: (row["status"], row["failure_code"]) for row in transactions},
+            {
+                row["idempotency_key"]: (row["status"], row["captured"], row["remaining"])
+                for row in holds
+            },
             Counter((row["idempotency_key"], row["event_type"]) for row in events),
         )
 
@@ -269,7 +322,7 @@ class RealLedger:
         return [finding.to_json() for finding in report.findings]
 
     async def _store(self, submissions: Sequence[Submission], transaction_id: UUID | None) -> UUID:
-        bodies = [body_of(submission.command) for submission in submissions]
+        bodies = [self.body_of(submission.command) for submission in submissions]
         return await store(
             self._parts.admin,
             orjson.dumps({"version": 1, "transactions": bodies}),
@@ -290,21 +343,6 @@ def open_ledger(url: str) -> Iterator[RealLedger]:
             yield RealLedger(runner, parts)
         finally:
             runner.run(opening.__aexit__(None, None, None))
-
-
-def body_of(command: TransactionCommand) -> dict[str, str]:
-    """Return a command as an upstream message holds it."""
-    legs = {
-        "source_wallet_id": command.source_wallet_id,
-        "destination_wallet_id": command.destination_wallet_id,
-    }
-    return {
-        "idempotency_key": command.idempotency_key,
-        "type": command.type.value,
-        "amount": format_minor(command.plain_money.minor, command.plain_money.currency),
-        "currency": command.plain_money.currency,
-        **{name: str(wallet_id) for name, wallet_id in legs.items() if wallet_id is not None},
-    }
 
 
 def new_submitter() -> str:

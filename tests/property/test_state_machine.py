@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from hypothesis import HealthCheck, settings
@@ -22,10 +22,11 @@ from hypothesis.stateful import (
 )
 
 from contracts.identifiers import external_wallet_id
-from contracts.money import Money, format_minor
+from contracts.money import format_minor
 from contracts.record import Submission
-from contracts.requests.transaction import TransactionCommand, command_of
-from ledger.words import WalletStatus
+from contracts.requests.references import atomic
+from contracts.requests.transaction import TransactionCommand
+from ledger.words import TransactionType, WalletStatus
 from processor.recording import Item
 from tests.property.model import PENDING, LetterState, Model, ModelLetter, ModelWallet
 from tests.property.real_ledger import Crash, RealLedger, new_submitter, open_ledger
@@ -36,7 +37,7 @@ EXAMPLES_SHARE: Final = 6
 """One example is some hundred round trips to a server: a sixth of what pure tests run."""
 
 _NOBODY: Final = UUID(int=999)
-_KINDS: Final = ("deposit", "deposit", "withdrawal", "transfer", "transfer")
+_KINDS: Final = ("deposit", "deposit", "withdrawal", "transfer", "transfer", "hold", "hold")
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,19 @@ class Piece:
         return self.submission.command.idempotency_key
 
     @property
+    def is_member(self) -> bool:
+        """Whether it is of an atomic batch."""
+        terms = self.submission.command.terms
+        return terms is not None and terms.batch_id is not None
+
+    @property
     def item(self) -> Item:
         """What a poster is given."""
         return self.submission if self.id is None else self.id
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """One submitter's world. Reversals, once there are any, are rules beside `submit`."""
+    """One submitter's world: requests are thought of, come in by either door, and are posted."""
 
     wallets: Bundle[UUID] = Bundle("wallets")
     commands: Bundle[TransactionCommand] = Bundle("commands")
@@ -116,7 +123,6 @@ class LedgerMachine(RuleBasedStateMachine):
         source, destination = ends[0], stranger or ends[1]
         known = ends[0] if kind != "deposit" else ends[1]
         currency = self.model.wallets[known].currency
-        self.keys += 1
         legs = {
             "deposit": {"destination_wallet_id": str(destination)},
             "withdrawal": {"source_wallet_id": str(source)},
@@ -125,17 +131,102 @@ class LedgerMachine(RuleBasedStateMachine):
                 "destination_wallet_id": str(destination),
             },
         }
+        legs["hold"] = legs["transfer"] if minor % 2 else legs["withdrawal"]
         if not is_own_currency:
             currency = next(one for one in CURRENCIES if one != currency)
-        return command_of(
-            {
-                "idempotency_key": f"key-{self.keys}",
-                "type": kind,
-                "amount": format_minor(minor, currency),
-                "currency": currency,
-                **legs[kind],
-            }
+        amount = format_minor(minor, currency)
+        return self._command({"type": kind, "amount": amount, "currency": currency, **legs[kind]})
+
+    @rule(
+        target=commands,
+        ends=st.lists(wallets, min_size=1, max_size=5),
+        minors=st.lists(st.integers(-60, 60).filter(bool), min_size=5, max_size=5),
+    )
+    def think_of_journal(self, ends: list[UUID], minors: list[int]) -> TransactionCommand:
+        """Some wallets, perhaps one of them several times, and what is over from outside."""
+        currency = self.model.wallets[ends[0]].currency
+        legs: list[dict[str, Any]] = [
+            {"wallet_id": str(one), "minor": minor}
+            for one, minor in zip(ends, minors, strict=False)
+        ]
+        rest = -sum(leg["minor"] for leg in legs)
+        if rest:
+            legs.append({"external": True, "minor": rest})
+        for leg in legs:
+            leg.update(amount=format_minor(leg.pop("minor"), currency), currency=currency)
+        if len(legs) == 1:
+            legs *= 2
+        return self._command({"type": "journal", "legs": legs})
+
+    @precondition(lambda self: self.model.transactions)
+    @rule(
+        target=commands,
+        kind=st.sampled_from(["capture", "capture", "release", "reversal", "reversal"]),
+        minor=st.sampled_from([None, None, 1, 10, 40]),
+        is_final=st.booleans(),
+        data=st.data(),
+    )
+    def think_of_sequel(
+        self,
+        kind: str,
+        minor: int | None,
+        is_final: bool,  # noqa: FBT001
+        data: st.DataObject,
+    ) -> TransactionCommand:
+        """What refers to a transaction that is recorded, of whatever type and status it is."""
+        recorded = list(self.model.transactions.values())
+        holds = [one for one in recorded if one.command.type is TransactionType.HOLD]
+        fit = recorded if kind == "reversal" else holds or recorded
+        other = data.draw(st.sampled_from(fit), label="other")
+        body: dict[str, Any] = {"type": kind}
+        body["reverses" if kind == "reversal" else "hold_id"] = str(other.id)
+        if kind == "capture":
+            body["final"] = is_final
+        money = other.command.money
+        if minor is not None and kind != "release" and money is not None:
+            body["amount"] = format_minor(minor, money.currency)
+        return self._command(body)
+
+    @rule(
+        target=commands,
+        command=commands,
+        wallet_id=wallets,
+        wanted=st.sampled_from(["version", "available_at_least", "balance_at_most"]),
+        much=st.integers(0, 60),
+    )
+    def think_of_condition(
+        self, command: TransactionCommand, wallet_id: UUID, wanted: str, much: int
+    ) -> TransactionCommand:
+        """The same as another, on a condition that may be met."""
+        wallet = self.model.wallets[wallet_id]
+        value = wallet.entries if wanted == "version" else format_minor(much, wallet.currency)
+        conditions = [{"wallet_id": str(wallet_id), wanted: value}]
+        return self._command({**self.ledger.body_of(command), "conditions": conditions})
+
+    def _command(self, body: dict[str, Any]) -> TransactionCommand:
+        self.keys += 1
+        return self.ledger.command({**body, "idempotency_key": f"key-{self.keys}"})
+
+    @precondition(lambda self: self.keys)
+    @rule(batch=st.lists(commands, min_size=1, max_size=3), is_http=st.booleans())
+    def submit_together(self, batch: list[TransactionCommand], is_http: bool) -> None:  # noqa: FBT001
+        """An atomic batch, by either door."""
+        members = atomic(
+            [self._command(self.ledger.body_of(one)) for one in batch], submitter=self.submitter
         )
+        if is_http:
+            self._record(members, is_announced=True)
+        else:
+            self.queue.append([Piece(one, None) for one in self._submissions(members)])
+
+    @precondition(lambda self: any(one.hold for one in self.model.transactions.values()))
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        """A hold's time is over, whatever state it is in."""
+        holds = [key for key, one in self.model.transactions.items() if one.hold]
+        key = data.draw(st.sampled_from(holds), label="hold")
+        self.ledger.expire(self.model.transactions[key].id)
+        self.model.expire(key)
 
     @precondition(lambda self: self.keys)
     @rule(batch=st.lists(commands, min_size=1, max_size=4), is_announced=st.booleans())
@@ -151,17 +242,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(command=commands, more=st.integers(1, 3), is_http=st.booleans())
     def reuse_key(self, command: TransactionCommand, more: int, is_http: bool) -> None:  # noqa: FBT001
-        """The same key with another amount."""
-        money = Money(command.plain_money.minor + more, command.plain_money.currency)
-        other = command_of(
-            {
-                "idempotency_key": command.idempotency_key,
-                "type": command.type.value,
-                "amount": format_minor(money.minor, money.currency),
-                "currency": money.currency,
-                **_legs(command),
-            }
-        )
+        """The same key with other content."""
+        other = self.ledger.command({**self.ledger.body_of(command), "description": str(more)})
         if is_http:
             self._record([other], is_announced=True)
         else:
@@ -254,13 +336,17 @@ class LedgerMachine(RuleBasedStateMachine):
     def _is_same(self, piece: Piece) -> bool:
         return self.model.is_same(piece.submission.command)
 
-    # What goes wrong for good
+    # What goes wrong for good: for an atomic batch as a whole, which is tested by itself
 
-    @precondition(lambda self: self.queue)
+    @property
+    def _independent(self) -> list[list[Piece]]:
+        return [one for one in self.queue if not any(piece.is_member for piece in one)]
+
+    @precondition(lambda self: self._independent)
     @rule(target=letters, data=st.data())
     def quarantine(self, data: st.DataObject) -> UUID:
         """The first item of a message failed alone, for a reason that nobody knows."""
-        piece = self.queue[data.draw(st.integers(0, len(self.queue) - 1), label="message")][0]
+        piece = data.draw(st.sampled_from(self._independent), label="message")[0]
         transaction_id, letter_id = self.ledger.quarantine(piece.item, piece.submission)
         if piece.id is None:
             self.model.record(piece.submission.command, self.ledger.ids(self.submitter)[piece.key])
@@ -271,11 +357,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.dead_letters[letter_id] = ModelLetter(key, [piece.submission])
         return letter_id
 
-    @precondition(lambda self: self.queue)
+    @precondition(lambda self: self._independent)
     @rule(target=letters, data=st.data())
     def bury(self, data: st.DataObject) -> UUID:
         """The broker gives a message up after too many deliveries."""
-        message = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1), label="message"))
+        message = data.draw(st.sampled_from(self._independent), label="message")
+        self.queue.remove(message)
         submissions = [piece.submission for piece in message]
         letter_id = self.ledger.bury(submissions)
         self.dead_letters[letter_id] = ModelLetter(None, submissions)
@@ -333,7 +420,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_balance_is_below_its_limit(self) -> None:
-        assert not any(one.lacks(0) for one in self.model.wallets.values())
+        bound = [one for one in self.model.wallets.values() if one.overdraft_limit is not None]
+        assert not any(one.available < 0 for one in bound)
 
     def teardown(self) -> None:
         """In the end the reconciler finds what is left, and all of it is posted."""
@@ -361,14 +449,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _real(self) -> object:
         return self.ledger.snapshot(self.submitter, list(self.model.wallets))
-
-
-def _legs(command: TransactionCommand) -> dict[str, str]:
-    legs = {
-        "source_wallet_id": command.source_wallet_id,
-        "destination_wallet_id": command.destination_wallet_id,
-    }
-    return {name: str(wallet_id) for name, wallet_id in legs.items() if wallet_id is not None}
 
 
 def test_the_books_are_those_of_a_simple_model_whatever_happens(database_url: str) -> None:

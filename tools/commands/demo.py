@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tools.running import Running
     from tools.scenario.demonstration import Site
-    from tools.scenario.plan import Door as DoorName
+    from tools.scenario.steps import Door as DoorName
 
 SEED: Final = 20_260_101
 """Any number will do; a written one makes two machines show the same scenario."""
@@ -49,16 +49,16 @@ def _demo(
     poison through both doors, and stops it again. Exit 0 when every count is as a model says.
     """
     _check(file, preset)
-    environment = _environment(invocation_of(context).environment)
+    environment = own_environment(invocation_of(context).environment, "demo")
     leave_on_sigterm()
     began = time.monotonic()
     with needing_servers():
         from tools.running import everything
 
-        _clear(Path(environment[DIRECTORY_VARIABLE]))
+        clear(Path(environment[DIRECTORY_VARIABLE]))
         with everything(environment, say=say, is_kept_up=False) as running:
             say(f"ready after {time.monotonic() - began:.1f} s at {running.system.http_url}")
-            site = _site(running, environment)
+            site = site_of(running, environment)
             if file is None:
                 is_well = _show_scenario(site, seed, transactions, as_json=as_json)
             else:
@@ -76,14 +76,14 @@ def _check(file: Path | None, preset: str | None) -> None:
         raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
 
 
-def _environment(given: "Mapping[str, str]") -> dict[str, str]:
-    """The environment with a directory of the demonstration's own, and any free port."""
-    directory = Path(given.get(DIRECTORY_VARIABLE) or ".local") / "demo"
+def own_environment(given: "Mapping[str, str]", folder: str) -> dict[str, str]:
+    """Return the environment with a directory of the demonstration's own, and any free port."""
+    directory = Path(given.get(DIRECTORY_VARIABLE) or ".local") / folder
     free = {"ACKLEDGER_HTTP_PORT": "0", "ACKLEDGER_STATUS_PORT": "0"}
     return {**free, **given, DIRECTORY_VARIABLE: str(directory)}
 
 
-def _clear(directory: Path) -> None:
+def clear(directory: Path) -> None:
     """Begin with empty servers; whatever an interrupted demonstration left is stopped first."""
     import shutil
 
@@ -98,7 +98,8 @@ def _clear(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _site(running: "Running", environment: "Mapping[str, str]") -> "Site":
+def site_of(running: "Running", environment: "Mapping[str, str]") -> "Site":
+    """Return the doors and the database of a system that is up."""
     from runtime.service.settings import DatabaseSettings, load_settings
     from tools.scenario.demonstration import Site
 

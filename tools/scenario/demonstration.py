@@ -20,7 +20,8 @@ from cli.replay.tally import Tally
 from runtime.service.settings import DatabaseSettings
 from tools.scenario.driving import Driver, Observation, Show
 from tools.scenario.model import Expectation, expectation_of
-from tools.scenario.plan import Door, make_plan
+from tools.scenario.plan import make_plan
+from tools.scenario.steps import Door
 from verification.checks import VerificationReport
 from verification.verify import verify
 

@@ -7,23 +7,22 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
-from uuid import UUID
 
-from cli.clients.amqp import UpstreamPublisher
-from cli.clients.http import CREATED, OK, ApiClient
+from cli.clients.amqp import UpstreamMessage, UpstreamPublisher
+from cli.clients.http import ACCEPTED, CREATED, OK, ApiClient
 from cli.dependencies import Connection
 from cli.failures import RefusedError
-from cli.replay.doors import AmqpDoor, Door, HttpDoor, encoded
-from cli.replay.ordering import Item
+from cli.replay.doors import AmqpDoor, Door, HttpDoor
 from cli.replay.tally import Tally
-from contracts.identifiers import external_wallet_id
-from contracts.money import decimal_of, format_minor, minor_units
+from contracts.money import decimal_of, minor_units
 from runtime.postgres.queries import load_queries
 from tools.scenario.model import Expectation
-from tools.scenario.plan import NOWHERE, OUTSIDE, Plan, PlannedWallet, Round, Step
-from tools.scenario.plan import Door as DoorName
 from tools.scenario.poison import BadRequest, PoisonMessage, bad_requests, poison_messages
+from tools.scenario.requests import Requests
+from tools.scenario.steps import Batch, Plan, PlannedWallet, Round, Step
+from tools.scenario.steps import Door as DoorName
 
 Show = Callable[[str, int, int], None]
 """Called with what is done, how far it is, and of how much."""
@@ -34,7 +33,6 @@ _LOOK_S: Final = 0.1
 _WORKERS: Final = 8
 _HTTP_BATCH: Final = 100
 _AMQP_BATCH: Final = 50
-_NOWHERE_ID: Final = str(UUID(int=404))
 
 
 @dataclass(slots=True)
@@ -47,7 +45,10 @@ class Observation:
     http_replays: int = 0
     http_problems: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+    holds: dict[str, Counter[str]] = field(default_factory=dict)
     balances: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
 
 
 class Driver:
@@ -73,6 +74,7 @@ class Driver:
         self._show = show
         self._sql = load_queries("tools.scenario")
         self._wallets: dict[str, str] = {}
+        self._requests = Requests(self._wallets)
         self._seen = Observation()
 
     async def run(self) -> Observation:
@@ -85,8 +87,11 @@ class Driver:
             # The poison goes among the many good ones of the main round.
             is_main = number == 1
             await self._drive(moment, poison if is_main else [], is_main=is_main)
+            await self._cancel(moment)
             settled += _new_in(moment, self._plan.rounds[:number])
             await self._drain(settled)
+            await self._let_expire()
+            await self._find_ids()
         await self._await_dead_letters(began, len(poison) + self._expected.reused["amqp"])
         await self._read(began)
         return self._seen
@@ -105,8 +110,9 @@ class Driver:
         await asyncio.gather(*(make(one) for one in self._plan.wallets))
 
     async def _make_wallet(self, planned: PlannedWallet) -> str:
+        kind = "internal" if planned.is_internal else "customer"
         answer = await self._client.create_wallet(
-            {"currency": planned.currency, "owner_id": planned.name},
+            {"currency": planned.currency, "owner_id": planned.name, "kind": kind},
             key=f"{self._key_prefix}{planned.name}",
         )
         wallet_id: str = answer.expect(CREATED, OK)["id"]
@@ -122,6 +128,8 @@ class Driver:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._through_http(moment.steps["http"], tallies[0]))
             group.create_task(self._through_amqp(moment.steps["amqp"], poison, tallies[1]))
+            group.create_task(self._batches_through_http(moment.batches["http"]))
+            group.create_task(self._batches_through_amqp(moment.batches["amqp"]))
             if is_main:
                 group.create_task(self._send_bad_requests(bad_requests()))
             group.create_task(self._follow(tallies, moment))
@@ -140,7 +148,7 @@ class Driver:
         async with asyncio.TaskGroup() as group:
             group.create_task(door.run())
             for step in steps:
-                await door.send(self._item(step))
+                await door.send(self._requests.item(step))
                 tally.sent += 1
             await door.finish()
         self._note("http", len(steps), started)
@@ -159,7 +167,7 @@ class Driver:
         every = max(1, len(steps) // max(1, len(poison)))
         waiting = list(poison)
         for number, step in enumerate(steps):
-            item = self._item(step)
+            item = self._requests.item(step)
             # A wallet's messages all go through the same one, so that their order is kept. A
             # message with used keys has one dead letter for all of them: those go one by one.
             door = 0 if step.is_changed else zlib.crc32(item.wallet.encode()) % 2
@@ -186,30 +194,59 @@ class Driver:
             name = str(one.code) if is_expected else f"{answer.status} {answer.problem_code}"
             self._seen.http_problems[name] += 1
 
-    def _item(self, step: Step) -> Item:
-        wallets = {
-            **self._wallets,
-            NOWHERE: _NOWHERE_ID,
-            OUTSIDE: str(external_wallet_id(step.currency)),
-        }
-        body: dict[str, Any] = {
-            "idempotency_key": step.key,
-            "type": step.kind,
-            "amount": format_minor(step.minor, step.currency),
-            "currency": step.currency,
-        }
-        if step.source is not None:
-            body["source_wallet_id"] = wallets[step.source]
-        if step.destination is not None:
-            body["destination_wallet_id"] = wallets[step.destination]
-        named = [wallets[name] for name in (step.source, step.destination) if name is not None]
-        return Item(
-            line=0,
-            wallet=wallets[step.ordered_by],
-            key=step.key,
-            body=encoded(body),
-            names=(*named, step.key),
-        )
+    async def _batches_through_http(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            answer = await self._client.call(
+                "POST", "/v1/transactions/batch", data=self._requests.batch(batch)
+            )
+            items = answer.expect(ACCEPTED)["items"]
+            self._seen.submitted["http"] += len(items)
+            self._seen.http_replays += sum(item["status_code"] == OK for item in items)
+
+    async def _batches_through_amqp(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            await self._publisher.send(
+                UpstreamMessage(
+                    routing_key=self._wallets[batch.ordered_by],
+                    body=self._requests.batch(batch, version=1),
+                    transactions=len(batch.steps),
+                )
+            )
+            self._seen.submitted["amqp"] += len(batch.steps)
+
+    async def _cancel(self, moment: Round) -> None:
+        """Cancel what is to be cancelled; what came by AMQP, once it is recorded."""
+        for step in moment.all_steps:
+            if step.terms.is_cancelled:
+                await self._await_count("recording", partial(self._count_recorded, step.key), 1)
+                transaction_id = await self._connection.fetchval(self._sql["find_id"], step.key)
+                answer = await self._client.call(
+                    "POST",
+                    f"/v1/transactions/{transaction_id}/cancel",
+                    headers={"Idempotency-Key": f"{step.key}/cancel"},
+                )
+                answer.expect(OK)
+
+    async def _count_recorded(self, key: str) -> int:
+        return int(await self._connection.fetchval(self._sql["find_id"], key) is not None)
+
+    async def _let_expire(self) -> None:
+        """Wait until every hold of this scenario that is about to expire has expired."""
+        short = await self._connection.fetchval(self._sql["count_short_holds"], self._key_prefix)
+
+        async def expired() -> int:
+            count: int = await self._connection.fetchval(
+                self._sql["count_expired_holds"], self._key_prefix
+            )
+            return count
+
+        if short:
+            await self._await_count("expiring", expired, short)
+
+    async def _find_ids(self) -> None:
+        """Let later steps refer to what has been posted."""
+        for row in await self._connection.fetch(self._sql["list_ids"], self._key_prefix):
+            self._requests.ids[row["idempotency_key"]] = str(row["id"])
 
     async def _drain(self, total: int) -> None:
         """Wait until so many transactions are settled."""
@@ -243,14 +280,17 @@ class Driver:
 
     async def _read(self, began: datetime) -> None:
         for row in await self._connection.fetch(self._sql["read_outcomes"], self._key_prefix):
-            outcomes = self._seen.outcomes.setdefault(row["door"], Counter())
-            outcomes[row["outcome"]] += row["transactions"]
+            for found, name in ((self._seen.outcomes, "outcome"), (self._seen.kinds, "kind")):
+                found.setdefault(row["door"], Counter())[row[name]] += row["transactions"]
+        for row in await self._connection.fetch(self._sql["read_holds"], self._key_prefix):
+            self._seen.holds.setdefault(row["door"], Counter())[row["status"]] += row["holds"]
         self._seen.dead_letters = await self._dead_letters(began)
         wallets = await asyncio.gather(
             *(self._client.read_wallet(wallet_id) for wallet_id in self._wallets.values())
         )
         for name, wallet in zip(self._wallets, wallets, strict=True):
-            self._seen.balances[name] = _minor(wallet)
+            self._seen.balances[name] = _minor(wallet, "balance")
+            self._seen.held[name] = _minor(wallet, "held")
 
     async def _dead_letters(self, began: datetime) -> Counter[str]:
         rows = await self._connection.fetch(self._sql["read_dead_letters"], began)
@@ -263,8 +303,11 @@ def _new_in(moment: Round, before: Sequence[Round]) -> int:
 
 
 def _keys(moment: Round) -> set[str]:
-    return {step.key for steps in moment.steps.values() for step in steps}
+    return {step.key for step in moment.all_steps}
 
 
-def _minor(wallet: Mapping[str, Any]) -> int:
-    return minor_units(decimal_of(wallet["balance"]), wallet["currency"])
+def _minor(wallet: Mapping[str, Any], name: str) -> int:
+    text = wallet[name]
+    # An amount is never negative, but what a forced reversal has overdrawn is.
+    minor = minor_units(decimal_of(text.removeprefix("-")), wallet["currency"])
+    return -minor if text.startswith("-") else minor

@@ -4,75 +4,38 @@ What each transaction comes to never depends on how the two doors interleave:
 - a `steady` wallet moves only by deposits and withdrawals through one door, in order, and is often
   short of money;
 - `busy` and `hot` wallets are funded before with more than they could ever pay out;
-- every other refusal has a wallet made for it.
+- every other refusal has a wallet made for it;
+- what others than plain moves do has wallets, and rounds, of its own (`tools.scenario.cases`).
 """
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final
 
 from contracts.money import AMOUNT_MINOR_MAX
+from tools.scenario.cases import GUEST_FUNDS, HOUSE, STAGES, CaseSet
+from tools.scenario.steps import (
+    DOORS,
+    NOWHERE,
+    OUTSIDE,
+    Door,
+    Kind,
+    Plan,
+    PlannedWallet,
+    Round,
+    Step,
+)
 
-Door = Literal["http", "amqp"]
-Kind = Literal["deposit", "withdrawal", "transfer"]
-
-DOORS: Final[tuple[Door, Door]] = ("http", "amqp")
 CURRENCIES: Final = ("USD", "EUR", "GBP", "CZK", "JPY", "KWD")
-OUTSIDE: Final = "outside"
-"""The external wallet of the transaction's currency, which no client may name in a transfer."""
-NOWHERE: Final = "nowhere"
-"""A wallet that does not exist."""
-
 _STEADY_PER_DOOR: Final = 24
 _BUSY_PER_CURRENCY: Final = 4
+_PER_SET: Final = 250
+"""A fifth of what comes through a door is more than plain moves."""
 _FUNDS: Final = 10_000_000_000
 _AMOUNT_MAX: Final = 80_000
 # A currency for each door alone: the largest amount is paid in and out of it.
 _FULL: Final[dict[Door, str]] = {"http": "BHD", "amqp": "OMR"}
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedWallet:
-    """A wallet to be made; `status` is what it is set to before any transaction."""
-
-    name: str
-    currency: str
-    status: str = "ACTIVE"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One transaction to submit, its wallets by name; `minor` is in minor units."""
-
-    key: str
-    kind: Kind
-    minor: int
-    currency: str
-    source: str | None = None
-    destination: str | None = None
-    is_changed: bool = False
-    """Whether its key was used before, with other content."""
-
-    @property
-    def ordered_by(self) -> str:
-        """The wallet that is debited, or credited by a deposit."""
-        return self.source or self.destination or ""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What goes through both doors at once. `steps` are in order, repeated ones included."""
-
-    steps: dict[Door, list[Step]] = field(default_factory=lambda: {"http": [], "amqp": []})
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Wallets, then rounds; a round begins when the one before is posted."""
-
-    wallets: list[PlannedWallet]
-    rounds: list[Round]
 
 
 def make_plan(*, seed: int, transactions: int, key_prefix: str) -> Plan:
@@ -92,43 +55,67 @@ class _Planner:
         }
 
     def plan(self) -> Plan:
-        main = Round({door: self._main(door) for door in DOORS})
-        return Plan(self._wallets(), [self._funding(), main, self._repeats(main)])
+        sets = [
+            CaseSet(door, number, self._next_key)
+            for door in DOORS
+            for number in range(max(1, self._per_door // _PER_SET))
+        ]
+        for one in sets:
+            one.play()
+        stages = [_merged([one.stages[stage] for one in sets]) for stage in range(STAGES)]
+        planned = sum(len(list(stage.all_steps)) for stage in stages) // len(DOORS)
+        main = Round({door: self._main(door, self._per_door - planned) for door in DOORS})
+        return Plan(
+            self._wallets(sets),
+            [
+                self._funding(sets),
+                main,
+                *(self._with_repeats(stage) for stage in stages),
+                self._repeats(main, stages),
+            ],
+        )
 
-    def _wallets(self) -> list[PlannedWallet]:
+    def _wallets(self, sets: Sequence[CaseSet]) -> list[PlannedWallet]:
         steady = [
-            PlannedWallet(_steady(door, n), CURRENCIES[n % len(CURRENCIES)])
+            PlannedWallet(name=_steady(door, n), currency=CURRENCIES[n % len(CURRENCIES)])
             for door in DOORS
             for n in range(_STEADY_PER_DOOR)
         ]
-        funded = [PlannedWallet(name, name.split("-")[1]) for name in self._funded()]
-        full = [PlannedWallet(f"full-{door}", _FULL[door]) for door in DOORS]
+        funded = [PlannedWallet(name=name, currency=_currency(name)) for name in self._funded()]
+        full = [PlannedWallet(name=f"full-{door}", currency=_FULL[door]) for door in DOORS]
         return [
             *steady,
             *funded,
             *full,
-            PlannedWallet("empty", "USD"),
-            PlannedWallet("frozen", "USD", "FROZEN"),
-            PlannedWallet("closed", "USD", "CLOSED"),
+            *HOUSE,
+            *(wallet for one in sets for wallet in one.wallets),
+            PlannedWallet(name="empty", currency="USD"),
+            PlannedWallet(name="frozen", currency="USD", status="FROZEN"),
+            PlannedWallet(name="closed", currency="USD", status="CLOSED"),
         ]
 
     def _funded(self) -> list[str]:
         busy = [name for names in self._busy.values() for name in names]
         return [*busy, *(f"hot-{currency}" for currency in CURRENCIES)]
 
-    def _funding(self) -> Round:
+    def _funding(self, sets: Sequence[CaseSet]) -> Round:
         deposits = [
-            self._step("deposit", _FUNDS, name.split("-")[1], destination=name)
+            self._step("deposit", _FUNDS, _currency(name), destination=name)
             for name in self._funded()
+        ]
+        deposits += [
+            self._step("deposit", GUEST_FUNDS, "USD", destination=name)
+            for one in sets
+            for name in one.funded
         ]
         return Round({"http": deposits, "amqp": []})
 
-    def _main(self, door: Door) -> list[Step]:
+    def _main(self, door: Door, count: int) -> list[Step]:
         steps = self._edge(door)
         each_refusal = max(1, self._per_door // 200)
         for _ in range(each_refusal):
             steps.extend(self._refusals())
-        while len(steps) < self._per_door:
+        while len(steps) < count:
             steps.append(self._ordinary(door))
         tail = steps[3:]
         self._chance.shuffle(tail)
@@ -195,12 +182,22 @@ class _Planner:
         # A stable sort: of two at one place, the original comes first.
         return [step for _, step in sorted(places, key=lambda place: place[0])]
 
-    def _repeats(self, main: Round) -> Round:
+    def _with_repeats(self, stage: Round) -> Round:
+        return Round(
+            {door: self._with_duplicates(stage.steps[door]) for door in DOORS}, stage.batches
+        )
+
+    def _repeats(self, main: Round, stages: Sequence[Round]) -> Round:
         """What came through one door comes through the other; then keys stand for other content."""
         repeats = Round()
         for door, other in zip(DOORS, reversed(DOORS), strict=True):
             count = max(5, self._per_door // 50)
             repeats.steps[door].extend(self._chance.sample(main.steps[other], count))
+            for stage in stages:
+                # To overdraw by force is for the HTTP door alone.
+                steps = [step for step in stage.steps[other] if not step.terms.is_forced]
+                repeats.steps[door].extend(self._chance.sample(steps, 5))
+                repeats.batches[door].extend(stage.batches[other][:2])
             reused = self._chance.sample(main.steps[door][3:], max(3, self._per_door // 250))
             repeats.steps[door].extend(_changed(step) for step in reused)
         return repeats
@@ -214,22 +211,31 @@ class _Planner:
         source: str | None = None,
         destination: str | None = None,
     ) -> Step:
+        return Step(self._next_key(), kind, minor, currency, source=source, destination=destination)
+
+    def _next_key(self) -> str:
         self._keys += 1
-        key = f"{self._key_prefix}{self._keys}"
-        return Step(key, kind, minor, currency, source=source, destination=destination)
+        return f"{self._key_prefix}{self._keys}"
 
 
 def _steady(door: Door, number: int) -> str:
     return f"steady-{door}-{number}"
 
 
+def _currency(name: str) -> str:
+    """The currency that the names of funded wallets hold."""
+    return name.split("-")[1]
+
+
 def _changed(step: Step) -> Step:
-    return Step(
-        step.key,
-        step.kind,
-        step.minor + 1,
-        step.currency,
-        source=step.source,
-        destination=step.destination,
-        is_changed=True,
-    )
+    return replace(step, minor=(step.minor or 0) + 1, is_changed=True)
+
+
+def _merged(rounds: Sequence[Round]) -> Round:
+    """Return one round of all of these."""
+    merged = Round()
+    for door in DOORS:
+        for one in rounds:
+            merged.steps[door].extend(one.steps[door])
+            merged.batches[door].extend(one.batches[door])
+    return merged

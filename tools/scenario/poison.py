@@ -20,6 +20,24 @@ _GOOD: Final[Mapping[str, Any]] = {
     "amount": "1.00",
     "currency": "USD",
 }
+_LOPSIDED: Final[Mapping[str, Any]] = {
+    "idempotency_key": "never-recorded",
+    "type": "journal",
+    "legs": [
+        {"wallet_id": _WALLET, "amount": "1.00", "currency": "USD"},
+        {"external": True, "amount": "-0.99", "currency": "USD"},
+    ],
+}
+_FORCED: Final[Mapping[str, Any]] = {
+    "idempotency_key": "never-recorded",
+    "type": "reversal",
+    "reverses": _WALLET,
+    "force": True,
+}
+_HALF_GOOD: Final[Mapping[str, Any]] = {
+    "mode": "atomic",
+    "transactions": [_GOOD, {**_GOOD, "idempotency_key": "never-either", "amount": "-1.00"}],
+}
 _MEBIBYTE: Final = 1024 * 1024
 
 
@@ -63,6 +81,10 @@ def poison_messages() -> list[PoisonMessage]:
         _poison(invalid, _message(amount="-1.00")),
         _poison(invalid, _message(amount="1.001")),
         _poison(invalid, _message(idempotency_key="")),
+        _poison(invalid, _message(hold_id=_WALLET)),
+        _poison(invalid, orjson.dumps({"version": 1, **_LOPSIDED})),
+        _poison(DeadLetterReason.NOT_PERMITTED, orjson.dumps({"version": 1, **_FORCED})),
+        _poison(invalid, orjson.dumps({"version": 1, **_HALF_GOOD})),
         _poison(invalid, orjson.dumps({"version": 1, "transactions": []})),
         _poison(invalid, orjson.dumps({"version": 1, "transactions": [_GOOD] * (BATCH_MAX + 1)})),
     ]
@@ -79,6 +101,10 @@ def bad_requests() -> list[BadRequest]:
         BadRequest(invalid, _request(amount="1.001")),
         BadRequest(invalid, _request(currency="XXQ")),
         BadRequest(invalid, _request().replace(b'"1.00"', b"1e400")),
+        BadRequest(invalid, _request(hold_id=_WALLET)),
+        BadRequest(invalid, _request(execute_at="2999-01-01T00:00:00Z")),
+        BadRequest(invalid, orjson.dumps(_LOPSIDED)),
+        BadRequest(invalid, orjson.dumps(_HALF_GOOD), path=batch),
         BadRequest(invalid, b'{"transactions": []}', path=batch),
         BadRequest(invalid, _batch(BATCH_MAX + 1), path=batch),
         BadRequest(ProblemCode.IDEMPOTENCY_KEY_MISSING, _request(idempotency_key=None)),

@@ -4,10 +4,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cli.replay.tally import Tally
 from tools.scenario.demonstration import FileResult, ScenarioResult
-from tools.scenario.plan import DOORS
+from tools.scenario.steps import DOORS
 from tools.scenario.verdict import Line, compare, wrong_balances
 from verification.checks import VerificationReport
 
@@ -65,12 +66,12 @@ def json_of(result: ScenarioResult) -> dict[str, Any]:
     }
 
 
-def _cell(lines: list[Line], door: str, what: str) -> str:
+def _cell(lines: list[Line], door: str, what: str) -> str | Text:
     for line in lines:
         if (line.door, line.what) == (door, what):
             if line.is_right:
                 return f"{line.actual:,}"
-            return f"[bold red]{line.actual:,} (expected {line.expected:,})[/]"
+            return Text(f"{line.actual:,} (expected {line.expected:,})", style="bold red")
     return ""
 
 

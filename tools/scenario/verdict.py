@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tools.scenario.driving import Observation
 from tools.scenario.model import Expectation
-from tools.scenario.plan import DOORS
 from tools.scenario.poison import bad_requests, poison_messages
+from tools.scenario.steps import DOORS
 
 _REUSED = "idempotency_key_reused"
 
@@ -32,6 +32,9 @@ def compare(expected: Expectation, seen: Observation) -> list[Line]:
     lines: list[Line] = []
     for door in DOORS:
         lines.extend(_lines(door, expected.outcomes[door], seen.outcomes.get(door, Counter())))
+        kinds, holds = seen.kinds.get(door, Counter()), seen.holds.get(door, Counter())
+        lines.extend(_lines(door, expected.kinds[door], kinds, "type: "))
+        lines.extend(_lines(door, expected.holds[door], holds, "hold: "))
     lines.append(Line("http", "replays", expected.replays["http"], seen.http_replays))
     problems = Counter(str(one.code) for one in bad_requests())
     problems[_REUSED] += expected.reused["http"]
@@ -47,9 +50,11 @@ def compare(expected: Expectation, seen: Observation) -> list[Line]:
 
 
 def wrong_balances(expected: Expectation, seen: Observation) -> list[str]:
-    """Return the wallets whose balance is not the model's."""
+    """Return the wallets whose balance, or what is held of it, is not the model's."""
     return sorted(
-        name for name, minor in expected.balances.items() if seen.balances.get(name) != minor
+        name
+        for name, minor in expected.balances.items()
+        if (seen.balances.get(name), seen.held.get(name)) != (minor, expected.held[name])
     )
 
 

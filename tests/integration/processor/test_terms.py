@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import orjson
 import pytest
 
@@ -27,6 +28,27 @@ SELECT id FROM record_transactions_with_terms(
 """
 _WALLET = "SELECT balance, held, version FROM wallets WHERE id = $1"
 _HAS_EXPIRED = "SELECT expires_at <= clock_timestamp() FROM holds WHERE transaction_id = $1"
+_FORMER_WRITE = """
+SELECT write_posting(
+    latest_change => now(),
+    wallet_ids => array_agg(id ORDER BY id),
+    balances => array_agg(balance ORDER BY id),
+    versions => array_agg(version + 1 ORDER BY id),
+    row_versions => array_agg(xmin ORDER BY id),
+    posted_ids => ARRAY[$3::uuid],
+    sources => ARRAY[$1::uuid],
+    destinations => ARRAY[$2::uuid],
+    amounts => ARRAY[1::bigint],
+    source_sequences => ARRAY[1::bigint],
+    destination_sequences => ARRAY[1::bigint],
+    source_balances => ARRAY[9999::bigint],
+    destination_balances => ARRAY[10001::bigint],
+    refused_ids => '{}',
+    codes => '{}',
+    details => '{}'
+)
+FROM wallets WHERE id IN ($1::uuid, $2::uuid)
+"""
 _EXTERNAL = external_wallet_id("USD")
 
 
@@ -279,6 +301,17 @@ async def test_plain_moves_beside_holds_keep_wallets_in_memory_true(shop: Shop) 
 
     refused = await shop.record("transfer", shop.alice, shop.bob, 1)
     assert await shop.post(refused) == ["insufficient_funds"]
+
+
+async def test_a_processor_of_the_release_before_cannot_post_what_has_terms(shop: Shop) -> None:
+    late = await shop.record(
+        "transfer", shop.alice, shop.bob, 1, valid_until="2026-01-01T00:00:00Z"
+    )
+    with pytest.raises(asyncpg.PostgresError, match="expected 1 completed, changed 0"):
+        await shop.database.execute(_FORMER_WRITE, shop.alice, shop.bob, late)
+
+    assert await shop.wallet(shop.alice) == (10_000, 0)
+    assert await shop.post(late) == ["expired"]
 
 
 async def test_events_from_memory_are_those_from_the_tables(shop: Shop) -> None:

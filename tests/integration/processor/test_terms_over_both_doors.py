@@ -166,6 +166,26 @@ async def test_an_event_tells_what_the_commit_left_wallets_as(
     assert [one["wallet_id"] for one in events[capture["id"]]["wallets"]] == [rich, poor]
 
 
+@pytest.mark.parametrize(
+    ("currencies", "word"), [(["USD", "USD"], "USD"), (["USD", "EUR"], "several")]
+)
+async def test_a_journal_s_event_is_routed_by_its_currency(
+    api: CheckedApi, doors: CheckedDoors, currencies: list[str], word: str
+) -> None:
+    legs = [
+        {"wallet_id": await api.create_wallet(one, kind="internal"), "amount": amount}
+        | {"currency": one}
+        for one in currencies
+        for amount in ("-1.00", "1.00")
+    ]
+    binding = f"transaction.completed.journal.{word}"
+    async with listening(doors.amqp_url, exchange=EVENTS_EXCHANGE, binding=binding) as listener:
+        journal = (await api.submit({"type": "journal", "legs": legs})).json
+        event = orjson.loads((await listener.next()).body)
+
+    assert event["id"] == journal["id"]
+
+
 async def test_an_atomic_message_is_posted_whole_or_fails_whole(
     api: CheckedApi, upstream: Upstream
 ) -> None:

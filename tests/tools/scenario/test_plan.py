@@ -9,10 +9,26 @@ from hypothesis import strategies as st
 
 from tools.scenario.driving import Observation
 from tools.scenario.model import COMPLETED, Expectation, expectation_of
-from tools.scenario.plan import DOORS, Plan, Round, Step, make_plan
+from tools.scenario.plan import make_plan
 from tools.scenario.poison import bad_requests, poison_messages
+from tools.scenario.steps import DOORS, KINDS, Plan, Round, Step
 from tools.scenario.verdict import compare, wrong_balances
 
+OF_TERMS = (
+    "reversed",
+    "cancelled",
+    "expired",
+    "condition_failed",
+    "batch_failed",
+    "hold_not_found",
+    "hold_closed",
+    "hold_expired",
+    "amount_exceeds_hold",
+    "transaction_not_found",
+    "already_reversed",
+    "not_reversible",
+    "amount_exceeds_reversible",
+)
 SEEDS = st.integers(min_value=0, max_value=2**32)
 
 
@@ -24,7 +40,7 @@ def interleaved(plan: Plan, chance: random.Random) -> Plan:
     """The same plan as the doors may really interleave it: each wallet's own order is kept."""
     rounds = []
     for moment in plan.rounds:
-        mixed = Round()
+        mixed = Round(batches=moment.batches)
         for door in DOORS:
             queues: dict[str, list[Step]] = {}
             for step in moment.steps[door]:
@@ -66,13 +82,19 @@ def test_every_kind_of_outcome_is_in_every_scenario_at_both_doors(seed: int) -> 
             "currency_mismatch",
             "same_wallet",
             "not_permitted",
+            *OF_TERMS,
         }
+        assert set(expected.kinds[door]) == set(KINDS)
+        assert set(expected.holds[door]) == {"open", "captured", "released", "expired"}
         assert expected.replays[door] > 0
         assert expected.reused[door] > 0
-    assert min(expected.balances.values()) >= 0
+    overdrawn = {name for name, minor in expected.balances.items() if minor < 0}
+    assert {name.partition("-")[0] for name in overdrawn} <= {"forced", "exchange"}
+    assert min(expected.held.values()) == 0
+    assert sum(expected.held.values()) > 0
 
 
-@pytest.mark.parametrize("transactions", [100, 5000])
+@pytest.mark.parametrize("transactions", [300, 5000])
 def test_a_scenario_has_about_as_many_transactions_as_asked(transactions: int) -> None:
     expected = expectation_of(plan_of(3, transactions))
 
@@ -95,7 +117,10 @@ def as_expected(expected: Expectation) -> Observation:
         http_replays=expected.replays["http"],
         http_problems=problems,
         dead_letters=letters,
+        kinds={door: Counter(expected.kinds[door]) for door in DOORS},
+        holds={door: Counter(expected.holds[door]) for door in DOORS},
         balances=dict(expected.balances),
+        held=dict(expected.held),
     )
 
 
@@ -109,10 +134,11 @@ def test_a_faultless_run_differs_in_nothing() -> None:
 
 def test_one_transaction_too_few_one_twice_and_one_cent_are_each_seen() -> None:
     expected = expectation_of(plan_of(5))
-    lost, doubled, cent = (as_expected(expected) for _ in range(3))
+    lost, doubled, cent, kept = (as_expected(expected) for _ in range(4))
     lost.outcomes["http"][COMPLETED] -= 1
     doubled.outcomes["amqp"][COMPLETED] += 1
     cent.balances["busy-USD-0"] += 1
+    kept.held["holds-http-0"] += 1
 
     assert [one.what for one in compare(expected, lost) if not one.is_right] == [COMPLETED]
     assert {one.what for one in compare(expected, doubled) if not one.is_right} == {
@@ -120,6 +146,7 @@ def test_one_transaction_too_few_one_twice_and_one_cent_are_each_seen() -> None:
         "replays",
     }
     assert wrong_balances(expected, cent) == ["busy-USD-0"]
+    assert wrong_balances(expected, kept) == ["holds-http-0"]
 
 
 def test_an_outcome_that_nobody_expects_is_seen() -> None:

@@ -1,0 +1,1 @@
+"""The books recomputed by programs that are not ours: hledger, ledger and beancount."""
