@@ -180,7 +180,7 @@ def _settle(book: Book, instruction: Instruction, moment: datetime) -> Settled |
     if code is not None:
         return code
     after, entries = book.after(instruction.id, legs)
-    code = refusal_after(instruction, book.wallets, after)
+    code = refusal_after(instruction, book.wallets, after, entries)
     if code is not None:
         return code
     _bound_forced(after, is_forced=instruction.terms.is_forced)

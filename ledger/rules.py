@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from ledger.state import Condition, Instruction, LedgerWallet, Leg, Movement
+from ledger.state import Condition, Entry, Instruction, LedgerWallet, Leg, Movement
 from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, WalletStatus
 
 REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
@@ -67,12 +67,10 @@ def refusal_of(
         and destination.currency == currency
     ):
         amount = movement.amount
-        if destination.balance + amount > MINOR_MAX or source.balance - amount < -MINOR_MAX:
+        left = source.balance - source.held - amount
+        if destination.balance + amount > MINOR_MAX or left < -MINOR_MAX:
             return FailureCode.LIMIT_EXCEEDED
-        if (
-            source.balance - source.held + source.overdraft_limit < amount
-            and source.kind is _CUSTOMER
-        ):
+        if left + source.overdraft_limit < 0 and source.kind is _CUSTOMER:
             return FailureCode.INSUFFICIENT_FUNDS
         return None
     return first_refusal(movement, source, destination)
@@ -144,7 +142,8 @@ def _is_either(
 
 
 def _is_within_limits(amount: int, source: LedgerWallet, destination: LedgerWallet) -> bool:
-    return destination.balance + amount <= MINOR_MAX and source.balance - amount >= -MINOR_MAX
+    left = source.balance - source.held - amount
+    return destination.balance + amount <= MINOR_MAX and left >= -MINOR_MAX
 
 
 # The same ladder for transactions of every type: what the plan refuses (`ledger.plans`) stands
@@ -196,15 +195,20 @@ def refusal_after(
     instruction: Instruction,
     before: Mapping[UUID, LedgerWallet],
     after: Mapping[UUID, LedgerWallet],
+    entries: Sequence[Entry],
 ) -> FailureCode | None:
     """Return why wallets may not become what a transaction makes of them, if so.
 
-    `after` holds those that it changes, with all of its legs.
+    `after` holds those that it changes, with all of its legs. Its entries have the balances that
+    they have between two legs, too: those are written, and so have to fit as well.
     """
     is_forced = instruction.terms.is_forced
     is_short = False
+    for entry in entries:
+        if not -MINOR_MAX <= entry.balance_after <= MINOR_MAX:
+            return FailureCode.LIMIT_EXCEEDED
     for wallet in after.values():
-        if not -MINOR_MAX <= wallet.balance <= MINOR_MAX or wallet.held > MINOR_MAX:
+        if wallet.held > MINOR_MAX or wallet.balance - wallet.held < -MINOR_MAX:
             return FailureCode.LIMIT_EXCEEDED
         if wallet.kind is _CUSTOMER and not is_forced:
             is_short |= wallet.available < min(0, before[wallet.id].available)

@@ -103,7 +103,7 @@ class RequestRecorder:
         """Record runs of submissions, atomic batches each for itself; nothing is known unread."""
         others = await self._others(connection, submissions)
         outcomes: list[ItemRecord] = []
-        for batch_id, run in groupby(submissions, key=_batch_id):
+        for batch_id, run in groupby(submissions, key=batch_id_of):
             known = [_resolved(one, others) for one in run]
             if batch_id is None:
                 outcomes += await self._record_each(connection, known)
@@ -184,7 +184,8 @@ def _refuse_conflicts(rows: Sequence[RecordedRow]) -> None:
             raise _ConflictError(row.id)
 
 
-def _batch_id(submission: Submission) -> UUID | None:
+def batch_id_of(submission: Submission) -> UUID | None:
+    """Return the atomic batch that a submission is a member of, if it is one of any."""
     terms = submission.command.terms
     return None if terms is None else terms.batch_id
 

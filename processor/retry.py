@@ -4,15 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 from typing import Final, TypeAlias, TypeVar, assert_never
+from uuid import UUID
 
 import structlog
 
 from processor import metrics
 from processor.circuit import Circuit
 from processor.poster import BatchResult, Loaded, Poster
-from processor.recording import Item, ItemRecord
+from processor.recording import InvalidItem, Item, ItemRecord, batch_id_of
 from runtime.resilience.error_classification import ErrorClass, GivenBackError, classify
 from runtime.service.backoff import Backoff
 
@@ -108,11 +109,11 @@ class RetryingPoster:
                 raise
             except _StuckError as error:
                 self._tell_stuck(is_stuck=True)
-                if len(items) > 1:
+                if _cut_of(items):
                     return await self._post_halves(items, set_aside, error.__cause__)
             except Exception as error:  # noqa: BLE001  # of unknown cause: look where it sits
                 if len(items) > 1:
-                    return await self._post_halves(items, set_aside, error)
+                    return await self._post_parts(items, set_aside, error)
                 if not is_first or not await self._post_earlier(items[0], set_aside):
                     return [FailedItem(items[0], error)]
                 is_first = False
@@ -137,14 +138,35 @@ class RetryingPoster:
                     await set_aside(settled)
         return bool(earlier)
 
+    async def _post_parts(
+        self, items: Sequence[Item], set_aside: SetAside, error: Exception
+    ) -> list[ItemResult]:
+        if _cut_of(items):
+            return await self._post_halves(items, set_aside, error)
+        return await self._failed_batch(items, error)
+
     async def _post_halves(
         self, items: Sequence[Item], set_aside: SetAside, cause: BaseException | None
     ) -> list[ItemResult]:
         metrics.BISECTIONS.inc()
         log.warning("batch_bisected", transactions=len(items), error=repr(cause))
-        middle = len(items) // 2
+        middle = _cut_of(items)
         first = await self._post(items[:middle], set_aside)
         return first + await self._post(items[middle:], set_aside)
+
+    async def _failed_batch(self, items: Sequence[Item], error: Exception) -> list[ItemResult]:
+        """Return what becomes of an atomic batch that failed alone: one letter for all of it.
+
+        It is recorded whole first, so that the whole is set aside with its first member. Where even
+        that fails there is not one row of it, and its message is a dead letter.
+        """
+        try:
+            recorded = await self.insist(lambda: self._poster.load(items))
+        except GivenBackError:
+            raise
+        except Exception as problem:  # noqa: BLE001  # of unknown cause, like the first one
+            return [InvalidItem(f"its atomic batch cannot be recorded: {problem!r}")] * len(items)
+        return [FailedItem(items[0], error), *recorded.outcomes[1:]]
 
     async def _try(self, call: Callable[[], Awaitable[Result]], backoff: Backoff) -> Result:
         """Return what a call returns within TRIES_MAX tries; raises _StuckError after them."""
@@ -187,6 +209,22 @@ class RetryingPoster:
         if is_stuck is not self._is_stuck:
             self._is_stuck = is_stuck
             metrics.STUCK.inc(1 if is_stuck else -1)
+
+
+def _cut_of(items: Sequence[Item]) -> int:
+    """Return where to halve items, which is 0 where they are one: an item, or one atomic batch.
+
+    A half of an atomic batch would be recorded and posted without the other. Those that are
+    recorded, which ids stand for, are posted whole whichever member is asked for.
+    """
+    batch_ids = [None if isinstance(one, UUID) else batch_id_of(one) for one in items]
+    middle = len(items) // 2
+    cuts = [
+        place
+        for place, (before, after) in enumerate(pairwise(batch_ids), start=1)
+        if before is None or before != after
+    ]
+    return min(cuts, key=lambda place: abs(place - middle), default=0)
 
 
 def _backoff() -> Backoff:

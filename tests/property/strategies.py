@@ -18,7 +18,7 @@ _amounts = st.one_of(
 )
 
 # How far below zero a wallet may be whose overdraft has no limit.
-_DEPTHS: Final = st.sampled_from([0, -300, 5 - MINOR_MAX])
+_DEPTHS: Final = st.sampled_from([0, -300, 25 - MINOR_MAX])
 
 
 @st.composite

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from contracts.identifiers import external_wallet_id
+from ledger.words import MINOR_MAX
 from processor.events.buffer import EventBuffer
 from processor.events.messages import build, owed_by
 from processor.poster import BatchResult, Poster
@@ -347,3 +348,64 @@ async def test_events_from_memory_are_those_from_the_tables(shop: Shop) -> None:
     for one, other in zip(from_memory.messages, from_tables.messages, strict=True):
         assert orjson.loads(one.body) == orjson.loads(other.body)
         assert one == other
+
+
+# At the limit of 64 bits
+
+
+async def _set(shop: Shop, wallet: UUID, **columns: Any) -> None:
+    """Set amounts of a wallet, or its kind, which it takes thousands of transactions to reach."""
+    changes = ", ".join(f"{name} = ${place}" for place, name in enumerate(columns, start=2))
+    await shop.database.execute(
+        f"UPDATE wallets SET {changes} WHERE id = $1", wallet, *columns.values()
+    )
+
+
+async def test_a_journal_touches_one_wallet_six_times_and_its_limit_counts_at_the_end(
+    shop: Shop,
+) -> None:
+    alice, bob = shop.alice, shop.bob
+    steps = [-12_000, 5_000, -9_000, 8_000, -1_000, 9_000]
+    journal = await _journal(shop, *[(alice, one) for one in steps])
+    over = await _journal(shop, *[(alice, one) for one in steps], (alice, -10_001), (bob, 10_001))
+
+    assert await shop.post(journal, over) == ["COMPLETED", "insufficient_funds"]
+    entries = await shop.database.fetch(
+        "SELECT sequence, amount, balance_after FROM entries WHERE wallet_id = $1 "
+        "ORDER BY sequence",
+        alice,
+    )
+    assert [row["amount"] for row in entries] == steps
+    assert [row["balance_after"] for row in entries] == [-2000, 3000, -6000, 2000, 1000, 10_000]
+    assert [row["sequence"] for row in entries] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_balance_between_two_legs_has_to_fit_too(shop: Shop) -> None:
+    alice, bob = shop.alice, shop.bob
+    await _set(shop, alice, balance=MINOR_MAX - 5)
+    over = await _journal(shop, (alice, 6), (bob, -6), (alice, -6), (bob, 6))
+    full = await _journal(shop, *[(bob, -1), (alice, 1)] * 5, *[(alice, -1), (bob, 1)] * 45)
+
+    assert await shop.post(over, full) == ["limit_exceeded", "COMPLETED"]
+    assert await shop.wallet(alice) == (MINOR_MAX - 45, 0)
+
+
+async def test_what_is_available_stays_in_64_bits_below_zero(shop: Shop) -> None:
+    alice, bob = shop.alice, shop.bob
+    await _set(shop, alice, kind="internal", balance=10 - MINOR_MAX)
+    holds = [await shop.record("hold", alice, bob, n, expires_in_s=60) for n in (6, 5, 4)]
+    transfer = await shop.record("transfer", alice, bob, 1)
+
+    assert await shop.post(*holds) == ["COMPLETED", "limit_exceeded", "COMPLETED"]
+    assert await shop.post(transfer) == ["limit_exceeded"]
+    assert await shop.wallet(alice) == (10 - MINOR_MAX, 10)
+
+
+async def test_a_forced_reversal_overdraws_by_no_more_than_64_bits(shop: Shop) -> None:
+    alice, bob = shop.alice, shop.bob
+    payment = await shop.record("transfer", bob, alice, 10_000)
+    assert await shop.post(payment) == ["COMPLETED"]
+    await _set(shop, alice, forced_overdraft=MINOR_MAX, balance=5 - MINOR_MAX)
+    back = await shop.record("reversal", reverses=payment, is_forced=True)
+
+    assert await shop.post(back) == ["limit_exceeded"]

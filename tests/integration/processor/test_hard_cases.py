@@ -1,0 +1,348 @@
+"""Hard cases of holds, reversals, journals and atomic batches: races, limits, refusals."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from contracts.topology import EVENTS_EXCHANGE
+from reconciler.schedule import LOOKUP_SESSION
+from runtime.postgres.pool import connect
+from tests.integration.ingress.document import CheckedApi
+from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.integration.processor.correspondents import ended, listening
+from tests.support import Upstream, deposit, eventually, requested, transfer, withdrawal
+from tools.stack import Stack
+from verification.verify import verify
+
+ROUNDS = 12
+"""Of a race: a few of each way that it may end."""
+
+
+@pytest.fixture(scope="module")
+async def doors(
+    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[CheckedDoors]:
+    """A system of four partitions, whose books are clean after all of these cases."""
+    directory: Path = tmp_path_factory.mktemp("system")
+    async with open_doors(stack, template, directory, partitions=4) as opened:
+        yield opened
+        connection = await connect(opened.database_url, name="test", session=dict(LOOKUP_SESSION))
+        report = await verify(connection, pending_max_s=300.0)
+        await connection.close()
+        assert report.findings == ()
+
+
+@pytest.fixture(scope="module")
+def api(doors: CheckedDoors) -> CheckedApi:
+    """The HTTP door."""
+    return doors.api
+
+
+@pytest.fixture(scope="module")
+def upstream(doors: CheckedDoors) -> Upstream:
+    """The AMQP door, for the same submitter."""
+    return doors.upstream
+
+
+def _hold(source: str, amount: str, currency: str = "USD", **fields: Any) -> dict[str, Any]:
+    return {
+        "type": "hold",
+        "source_wallet_id": source,
+        "amount": amount,
+        "currency": currency,
+        **fields,
+    }
+
+
+def _capture(hold: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "capture", "hold_id": hold, **fields}
+
+
+def _release(hold: str) -> dict[str, Any]:
+    return {"type": "release", "hold_id": hold}
+
+
+def _reversal(transaction: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "reversal", "reverses": transaction, **fields}
+
+
+def _journal(*legs: tuple[str, str, str]) -> dict[str, Any]:
+    names = ("wallet_id", "amount", "currency")
+    return {"type": "journal", "legs": [dict(zip(names, leg, strict=True)) for leg in legs]}
+
+
+async def _wallets(api: CheckedApi) -> tuple[str, str]:
+    """Return a wallet with 100.00 USD and an empty one."""
+    rich, poor = await api.create_wallet(), await api.create_wallet()
+    await api.deposit(rich, "100.00")
+    return rich, poor
+
+
+async def _amounts(api: CheckedApi, wallet: str) -> tuple[str, str, str]:
+    found = (await api.get(f"/v1/wallets/{wallet}")).json
+    return found["balance"], found["held"], found["available"]
+
+
+async def _completed(api: CheckedApi, body: dict[str, Any]) -> dict[str, Any]:
+    answer = await api.submit(body)
+    assert answer.status == 200, answer.body
+    assert answer.json["status"] == "COMPLETED", answer.json["failure"]
+    found: dict[str, Any] = answer.json
+    return found
+
+
+async def _failure(api: CheckedApi, body: dict[str, Any]) -> str:
+    """Return why a transaction FAILED."""
+    answer = await api.submit(body)
+    assert answer.status == 200, answer.body
+    assert answer.json["status"] == "FAILED", answer.json
+    return str(answer.json["failure"]["code"])
+
+
+async def _over_amqp(
+    api: CheckedApi, upstream: Upstream, body: dict[str, Any], routing_key: str
+) -> dict[str, Any]:
+    key = uuid4().hex
+    await upstream.publish(requested(body, key=key), routing_key=routing_key)
+    return await ended(api, key)
+
+
+async def test_capture_release_and_expiry_race_over_two_doors(
+    api: CheckedApi, upstream: Upstream
+) -> None:
+    rich, poor = await _wallets(api)
+    holds = [
+        (await _completed(api, _hold(rich, "1.00", destination_wallet_id=poor, expires_in_s=1)))
+        for _ in range(ROUNDS)
+    ]
+
+    async def race(number: int, hold: str) -> tuple[str, str]:
+        await asyncio.sleep(0.08 * number)
+        capture, release = await asyncio.gather(
+            api.submit(_capture(hold)), _over_amqp(api, upstream, _release(hold), rich)
+        )
+        ends = [capture.json, release]
+        codes = [one["failure"]["code"] if one["failure"] else one["status"] for one in ends]
+        return codes[0], codes[1]
+
+    races = [race(number, hold["id"]) for number, hold in enumerate(holds)]
+    outcomes = await asyncio.gather(*races)
+
+    allowed = {
+        ("COMPLETED", "hold_closed"): "CAPTURED",
+        ("hold_closed", "COMPLETED"): "RELEASED",
+        ("hold_expired", "hold_expired"): "EXPIRED",
+    }
+    shown = [(await api.get(f"/v1/transactions/{hold['id']}")).json["hold"] for hold in holds]
+    assert [one["status"] for one in shown] == [allowed[one] for one in outcomes]
+    captured = [one[0] for one in outcomes].count("COMPLETED")
+    assert await _amounts(api, poor) == (f"{captured}.00", "0.00", f"{captured}.00")
+    left = f"{100 - captured}.00"
+    assert await _amounts(api, rich) == (left, "0.00", left)
+
+
+async def test_reversals_that_race_never_reverse_more_than_there_is(
+    api: CheckedApi, upstream: Upstream
+) -> None:
+    rich, poor = await _wallets(api)
+    for _ in range(4):
+        moved = await _completed(api, transfer(rich, poor, "10.00"))
+        part = _reversal(moved["id"], amount="6.00")
+        over_http, over_amqp = await asyncio.gather(
+            api.submit(part), _over_amqp(api, upstream, part, poor)
+        )
+        ends = [over_http.json, over_amqp]
+        assert sorted(one["status"] for one in ends) == ["COMPLETED", "FAILED"]
+        [refused] = [one["failure"]["code"] for one in ends if one["failure"]]
+        assert refused == "amount_exceeds_reversible"
+
+        wholes = await asyncio.gather(*[api.submit(_reversal(moved["id"])) for _ in range(3)])
+        codes = [one.json["failure"] and one.json["failure"]["code"] for one in wholes]
+        assert sorted(codes, key=str) == [None, "already_reversed", "already_reversed"]
+        read = (await api.get(f"/v1/transactions/{moved['id']}")).json
+        assert (read["status"], read["reversed_amount"]) == ("REVERSED", "10.00")
+        assert len(read["reversals"]) == 2
+    assert await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+
+
+async def test_a_reversal_races_a_freeze(api: CheckedApi) -> None:
+    rich, poor = await _wallets(api)
+    back = 0
+    for _ in range(6):
+        moved = await _completed(api, transfer(rich, poor, "1.00"))
+        frozen, reversal = await asyncio.gather(
+            api.call("PATCH", f"/v1/wallets/{poor}", json={"status": "FROZEN"}),
+            api.submit(_reversal(moved["id"])),
+        )
+        assert frozen.status == 200
+        if reversal.json["failure"]:
+            assert reversal.json["failure"]["code"] == "wallet_frozen"
+        else:
+            back += 1
+        assert await _failure(api, transfer(poor, rich, "1.00")) == "wallet_frozen"
+        await api.call("PATCH", f"/v1/wallets/{poor}", json={"status": "ACTIVE"})
+    assert await api.balance(poor) == f"{6 - back}.00"
+
+
+async def test_a_frozen_wallet_frees_what_it_holds_and_nothing_else(api: CheckedApi) -> None:
+    rich, poor = await _wallets(api)
+    hold = (await _completed(api, _hold(rich, "5.00", destination_wallet_id=poor)))["id"]
+    other = (await _completed(api, _hold(rich, "6.00", expires_in_s=1)))["id"]
+    await api.call("PATCH", f"/v1/wallets/{rich}", json={"status": "FROZEN"})
+
+    assert await _failure(api, _hold(rich, "1.00")) == "wallet_frozen"
+    assert await _failure(api, _capture(hold)) == "wallet_frozen"
+    await _completed(api, _release(hold))
+
+    async def has_expired() -> bool:
+        answer = (await api.get(f"/v1/transactions/{other}")).json
+        return bool(answer["hold"]["status"] == "EXPIRED")
+
+    await eventually(has_expired, what="the other hold's end")
+    assert await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+
+
+async def test_a_wallet_that_holds_money_is_neither_closed_nor_deleted(api: CheckedApi) -> None:
+    wallet = await api.create_wallet(overdraft_limit="10.00")
+    hold = (await _completed(api, _hold(wallet, "10.00")))["id"]
+    assert await _amounts(api, wallet) == ("0.00", "10.00", "0.00")
+    assert await _failure(api, _hold(wallet, "0.01")) == "insufficient_funds"
+
+    closed = await api.call("PATCH", f"/v1/wallets/{wallet}", json={"status": "CLOSED"})
+    deleted = await api.call("DELETE", f"/v1/wallets/{wallet}")
+    lowered = await api.call("PATCH", f"/v1/wallets/{wallet}", json={"overdraft_limit": "9.99"})
+    assert (closed.status, closed.code) == (409, "wallet_not_empty")
+    assert (deleted.status, deleted.code) == (409, "wallet_not_empty")
+    assert (lowered.status, lowered.code) == (409, "overdraft_in_use")
+
+    await _completed(api, _capture(hold, amount="4.00"))
+    assert await _amounts(api, wallet) == ("-4.00", "0.00", "6.00")
+
+
+@pytest.mark.parametrize("door", ["http", "amqp"])
+async def test_a_thousand_fail_with_the_last_one(
+    api: CheckedApi, upstream: Upstream, door: str
+) -> None:
+    rich, poor = await _wallets(api)
+    amounts = ["0.01"] * 999 + ["90.02"]
+    items = [{**transfer(rich, poor, one), "idempotency_key": uuid4().hex} for one in amounts]
+    if door == "http":
+        body = {"mode": "atomic", "transactions": items}
+        answer = await api.call("POST", "/v1/transactions/batch", json=body)
+        assert answer.status == 202, answer.body
+        assert {one["status_code"] for one in answer.json["items"]} == {202}
+    else:
+        message = {"version": 1, "mode": "atomic", "transactions": items}
+        await upstream.publish(message, routing_key=rich)
+
+    last = await ended(api, items[-1]["idempotency_key"])
+    places = (0, 500, 998)
+    others = [await ended(api, items[place]["idempotency_key"]) for place in places]
+    assert last["failure"]["code"] == "insufficient_funds"
+    assert [one["failure"]["code"] for one in others] == ["batch_failed"] * 3
+    assert {one["batch_id"] for one in others} == {last["batch_id"]}
+    assert await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+    history = (await api.get(f"/v1/wallets/{rich}/entries")).json["items"]
+    assert len(history) == 1
+
+
+async def test_a_condition_sees_the_version_that_its_own_batch_left(api: CheckedApi) -> None:
+    rich, poor = await _wallets(api)
+
+    async def batch(*versions: int) -> list[dict[str, Any]]:
+        items = [
+            {
+                **transfer(rich, poor, "1.00"),
+                "idempotency_key": uuid4().hex,
+                "conditions": [{"wallet_id": rich, "version": version}],
+            }
+            for version in versions
+        ]
+        body = {"mode": "atomic", "transactions": items}
+        await api.call("POST", "/v1/transactions/batch", json=body)
+        return [await ended(api, one["idempotency_key"]) for one in items]
+
+    stale = await batch(1, 1)
+    assert [one["failure"]["code"] for one in stale] == ["batch_failed", "condition_failed"]
+    assert [one["status"] for one in await batch(1, 2, 3)] == ["COMPLETED"] * 3
+    assert await api.balance(rich) == "97.00"
+
+
+async def test_currencies_never_mix(api: CheckedApi) -> None:
+    rich, _ = await _wallets(api)
+    yen = await api.create_wallet("JPY")
+    hold = (await _completed(api, _hold(rich, "5.00")))["id"]
+
+    codes = [
+        await _failure(api, transfer(rich, yen, "1.00")),
+        await _failure(api, deposit(yen, "1.00")),
+        await _failure(api, _hold(yen, "1.00")),
+        await _failure(api, _hold(rich, "1", "JPY")),
+        await _failure(api, _capture(hold, destination_wallet_id=yen)),
+        await _failure(api, _journal((rich, "-1.00", "USD"), (yen, "1.00", "USD"))),
+    ]
+    assert codes == ["currency_mismatch"] * 6
+    fine = await api.submit(_capture(hold, amount="1.001"))
+    assert (fine.status, fine.code) == (422, "validation_failed")
+    assert await _amounts(api, rich) == ("100.00", "5.00", "95.00")
+
+
+async def test_each_type_is_replayed_under_its_key(api: CheckedApi) -> None:
+    rich, poor = await _wallets(api)
+    hold = (await _completed(api, _hold(rich, "50.00", destination_wallet_id=poor)))["id"]
+    other = (await _completed(api, _hold(rich, "1.00")))["id"]
+    moved = (await _completed(api, transfer(rich, poor, "5.00")))["id"]
+    bodies = [
+        _hold(rich, "2.00"),
+        _capture(hold, amount="3.00", final=False),
+        _release(other),
+        _reversal(moved, amount="2.00"),
+        _journal((rich, "-1.00", "USD"), (poor, "1.00", "USD")),
+        withdrawal(poor, "0.50"),
+    ]
+    keys = [uuid4().hex for _ in bodies]
+    first = [await api.submit(body, key=key) for body, key in zip(bodies, keys, strict=True)]
+    balances = [await _amounts(api, one) for one in (rich, poor)]
+    again = [await api.submit(body, key=key) for body, key in zip(bodies, keys, strict=True)]
+    changed = [
+        await api.submit({**body, "description": "another"}, key=key)
+        for body, key in zip(bodies, keys, strict=True)
+    ]
+
+    assert [one.json["status"] for one in first] == ["COMPLETED"] * len(bodies)
+    assert [one.status for one in again] == [200] * len(bodies)
+    assert [one.json for one in again] == [one.json for one in first]
+    assert {one.headers["Idempotency-Replayed"] for one in again} == {"true"}
+    assert [one.code for one in changed] == ["idempotency_key_reused"] * len(bodies)
+    assert [await _amounts(api, one) for one in (rich, poor)] == balances
+
+
+async def test_events_of_a_hold_come_in_its_order(api: CheckedApi, doors: CheckedDoors) -> None:
+    rich, poor = await _wallets(api)
+    async with listening(doors.amqp_url, exchange=EVENTS_EXCHANGE, binding="#.USD") as listener:
+        hold = (await _completed(api, _hold(rich, "9.00", destination_wallet_id=poor)))["id"]
+        capture = (await _completed(api, _capture(hold, amount="4.00", final=False)))["id"]
+        release = (await _completed(api, _release(hold)))["id"]
+        reversal = (await _completed(api, _reversal(capture)))["id"]
+        short = (await _completed(api, _hold(rich, "9.00", expires_in_s=1)))["id"]
+        told: list[tuple[str, str, str]] = []
+        while not told or told[-1][0] != "transaction.hold_expired":
+            event = orjson.loads((await listener.next()).body)
+            held = {one["wallet_id"]: one["held"] for one in event["wallets"]}
+            if rich in held and event["type"] != "deposit":
+                told.append((event["event_type"], event["id"], held[rich]))
+
+    assert told == [
+        ("transaction.completed", hold, "9.00"),
+        ("transaction.completed", capture, "5.00"),
+        ("transaction.completed", release, "0.00"),
+        ("transaction.completed", reversal, "0.00"),
+        ("transaction.reversed", capture, "0.00"),
+        ("transaction.completed", short, "9.00"),
+        ("transaction.hold_expired", short, "0.00"),
+    ]
