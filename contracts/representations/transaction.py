@@ -7,8 +7,7 @@ documents byte by byte.
 """
 
 import functools
-from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring as quoted
 from operator import itemgetter
@@ -35,6 +34,9 @@ class Row(Protocol):
 
     def __getitem__(self, column: str, /) -> Any:
         """Return a column's value."""
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Return names and values."""
 
 
 Json = dict[str, Any]
@@ -450,7 +452,7 @@ def _as_decided(row: Row, event_type: str) -> Row:
     changed = _DECIDED.get(event_type, {})
     if event_type == "transaction.completed" and row["type"] == TransactionType.HOLD:
         changed = {**changed, "hold": _as_opened(row)}
-    return ChainMap(changed, row) if changed else row  # type: ignore[arg-type]  # only read by name
+    return {**dict(row.items()), **changed} if changed else row
 
 
 def _as_opened(row: Row) -> str:
