@@ -54,7 +54,7 @@ class BeancountWriter:
         )
 
     def transaction(self, transaction: BookTransaction) -> str:
-        moment = transaction.completed_at.isoformat(" ", "microseconds")
+        moment = transaction.completed_at
         text = description_of(transaction.description, transaction.type)
         return (
             f"\n{moment[:10]} * {beancount_string(text)} ^{reference_of(transaction.id)}\n"

@@ -1,7 +1,7 @@
 """What an export is made of: wallets, posted transactions with their legs, and balances. Pure."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
@@ -23,11 +23,14 @@ A plain tuple: made two million times for a million transactions.
 
 
 class BookTransaction(NamedTuple):
-    """A posted transaction. Its legs sum to zero in each currency."""
+    """A posted transaction. Its legs sum to zero in each currency.
+
+    `completed_at` is RFC 3339 in UTC with microseconds, as `2026-11-28T22:10:37.123456Z`.
+    """
 
     id: UUID
     type: str
-    completed_at: datetime
+    completed_at: str
     submitter: str
     idempotency_key: str
     reverses: UUID | None

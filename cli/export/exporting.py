@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from itertools import groupby
 from typing import Final
@@ -142,7 +142,7 @@ class _Export:
 
 
 def _day_of(transaction: BookTransaction) -> date:
-    return transaction.completed_at.astimezone(UTC).date()
+    return date.fromisoformat(transaction.completed_at[:10])
 
 
 class _DayEnds:

@@ -46,7 +46,7 @@ class _JournalWriter:
         )
 
     def transaction(self, transaction: BookTransaction) -> str:
-        moment = transaction.completed_at.isoformat(" ", "microseconds")
+        moment = transaction.completed_at
         return (
             f"\n{moment[:10]} * ({reference_of(transaction.id)}) "
             f"{description_of(transaction.description, transaction.type)}\n"

@@ -80,7 +80,9 @@ ORDER BY d.day, w.currency, d.wallet_id;
 -- Every posted transaction that has legs, from $2 on and before $3, in the order of time: two legs
 -- on its row, or, where it has no one amount, those that stand apart (of currency $1 alone).
 SELECT
-    t.id, t.type::text AS type, t.completed_at, t.submitter, t.idempotency_key, t.reverses,
+    t.id, t.type::text AS type,
+    to_char(t.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS completed_at,
+    t.submitter, t.idempotency_key, t.reverses,
     t.description, t.source_wallet_id, t.source_sequence, t.destination_wallet_id,
     t.destination_sequence, t.amount, t.currency,
     CASE WHEN t.amount IS NULL THEN (

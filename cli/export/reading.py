@@ -1,5 +1,6 @@
 """The book as its tables have it, page by page: memory stays bounded, whatever its size."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -51,6 +52,8 @@ class BookReader:
         self._connection = connection
         self._span = span
         self._sql = load_queries("cli.export")
+        # Two cursors are read in turns, and a connection answers one question at a time.
+        self._turn = asyncio.Lock()
 
     async def pin(self) -> None:
         """Set the snapshot's bounds, and learn what amounts in registered assets mean.
@@ -109,9 +112,30 @@ class BookReader:
             yield [one for one in map(_transaction, page) if one.legs]
 
     async def _pages(self, name: str, size: int, *arguments: Any) -> AsyncIterator[Page]:
-        cursor = await self._connection.cursor(self._sql[name], *arguments)
-        while page := await cursor.fetch(size):
-            yield page
+        async with self._turn:
+            cursor = await self._connection.cursor(self._sql[name], *arguments)
+        ahead = await self._ask(cursor, size)
+        try:
+            while page := await ahead:
+                ahead = await self._ask(cursor, size)
+                yield page
+        finally:
+            ahead.cancel()
+
+    async def _ask(
+        self, cursor: "asyncpg.cursor.Cursor[asyncpg.Record]", size: int
+    ) -> "asyncio.Task[Page]":
+        """Begin to fetch a page: the server makes it while the one before becomes text."""
+
+        async def fetch() -> Page:
+            async with self._turn:
+                page: Page = await cursor.fetch(size)
+                return page
+
+        asked = asyncio.create_task(fetch())
+        # Its question is only sent when the loop has its turn, and writing leaves it none.
+        await asyncio.sleep(0)
+        return asked
 
 
 def _transaction(row: asyncpg.Record) -> BookTransaction:

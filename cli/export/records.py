@@ -9,7 +9,6 @@ import orjson
 from cli.export.book import Balance, BookAsset, BookTransaction, BookWallet
 from contracts.identifiers import reference_of
 from contracts.money import format_minor
-from contracts.representations.transaction import format_moment
 
 COLUMNS: Final = (
     "record",
@@ -45,7 +44,7 @@ class CsvWriter:
         return _balance_rows("opening", day, balances)
 
     def transaction(self, transaction: BookTransaction) -> str:
-        moment = format_moment(transaction.completed_at)
+        moment = transaction.completed_at
         before = (
             f"leg,{moment[:10]},{moment},{transaction.id},{reference_of(transaction.id)},"
             f"{transaction.type},{_cell(transaction.submitter)},"
@@ -93,7 +92,7 @@ class JsonLinesWriter:
         return _lines(_balance("opening", day, one) for one in balances)
 
     def transaction(self, transaction: BookTransaction) -> str:
-        moment = format_moment(transaction.completed_at)
+        moment = transaction.completed_at
         legs = [
             {
                 "wallet_id": wallet_id,

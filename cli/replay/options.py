@@ -7,11 +7,10 @@ from typing import Literal
 
 from cli.clients.addresses import Addresses
 from cli.failures import UsageError
-from cli.replay.mapping import ColumnMapping, Field
+from cli.replay.mapping import ColumnMapping, Field, RowType
 from cli.replay.presets import PRESETS
 from cli.replay.reading import FileFormat
 from contracts.money import CODE_PATTERN
-from contracts.requests.transaction import RequestedType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +62,10 @@ def _column(option: str) -> tuple[Field, str]:
     return Field(name), column
 
 
-def _type(option: str) -> tuple[str, RequestedType]:
+def _type(option: str) -> tuple[str, RowType]:
     word, equals, name = option.rpartition("=")
-    if not equals or not word or name not in list(RequestedType):
+    if not equals or not word or name not in list(RowType):
         raise UsageError(
-            f"--type-map {option}: expected WORD=TYPE with one of {', '.join(RequestedType)}"
+            f"--type-map {option}: expected WORD=TYPE with one of {', '.join(RowType)}"
         )
-    return word, RequestedType(name)
+    return word, RowType(name)

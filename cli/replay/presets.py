@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from cli.replay.mapping import ColumnMapping, Field
-from contracts.requests.transaction import RequestedType
+from cli.replay.mapping import ColumnMapping, Field, RowType
 
 PRESETS: Final = {
     # The table `trans` of the PKDD'99 Discovery Challenge ("Berka"): a Czech bank, anonymised.
@@ -17,9 +16,9 @@ PRESETS: Final = {
             Field.DESCRIPTION: "operation",
         },
         types={
-            "PRIJEM": RequestedType.DEPOSIT,
-            "VYDAJ": RequestedType.WITHDRAWAL,
-            "VYBER": RequestedType.WITHDRAWAL,
+            "PRIJEM": RowType.DEPOSIT,
+            "VYDAJ": RowType.WITHDRAWAL,
+            "VYBER": RowType.WITHDRAWAL,
         },
         currency="CZK",
         key_prefix="berka-",

@@ -9,7 +9,7 @@ from typing import Final
 from cli.clients.http import OK, ApiClient
 from cli.replay.doors import Door, encoded
 from cli.replay.feed import Rows
-from cli.replay.mapping import ColumnMapping, Draft, RowError, draft_of
+from cli.replay.mapping import Account, ColumnMapping, Draft, RowError, draft_of
 from cli.replay.ordering import Item
 from cli.replay.reading import BadRow
 from cli.replay.tally import Tally
@@ -76,7 +76,7 @@ def named_wallets() -> Wallets:
     """Return what makes items of drafts that name wallets by their ids."""
 
     async def items(drafts: Sequence[Draft]) -> list[Item]:
-        return [_item(draft, {name: name for name in draft.accounts}) for draft in drafts]
+        return [_item(draft, {one: one.name for one in draft.accounts}) for draft in drafts]
 
     return items
 
@@ -112,7 +112,7 @@ async def _service_time(client: ApiClient, wallet_id: str) -> str:
     return format_moment(parsedate_to_datetime(answer.headers["Date"]))
 
 
-def _item(draft: Draft, wallets: Mapping[str, str]) -> Item:
+def _item(draft: Draft, wallets: Mapping[Account, str]) -> Item:
     key = draft.body["idempotency_key"]
     return Item(
         line=draft.line,

@@ -65,4 +65,14 @@ class SentRows:
 def _content(of: dict[str, Any]) -> tuple[object, ...]:
     """What may not differ under one key, from a request or from what clients read of it."""
     names = ("type", "source_wallet_id", "destination_wallet_id", "currency", "description")
-    return (*map(of.get, names), Decimal(of["amount"]), of.get("metadata") or {})
+    amount = of.get("amount")
+    return (
+        *map(of.get, names),
+        None if amount is None else Decimal(amount),
+        [_leg(leg) for leg in of.get("legs") or ()],
+        of.get("metadata") or {},
+    )
+
+
+def _leg(leg: dict[str, Any]) -> tuple[object, ...]:
+    return leg.get("wallet_id"), Decimal(leg["amount"]), leg["currency"]

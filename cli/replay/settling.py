@@ -8,7 +8,7 @@ were sent, each row is held against the transaction of its key. Needs the HTTP d
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from cli.clients.http import NOT_FOUND, ApiClient
@@ -191,9 +191,13 @@ class Settlement:
             parameters["cursor"] = page["next_cursor"]
 
     def _is_ours(self, transaction: dict[str, Any], wallet: str) -> bool:
-        """Ours, and counted here: a transfer is listed by both of its wallets."""
+        """Ours, and counted here: a transfer or a journal is listed by all of its wallets."""
         door = "amqp" if self._by_key else "http"
-        debited = transaction["source_wallet_id"] or transaction["destination_wallet_id"]
+        debited = (
+            transaction["source_wallet_id"]
+            or transaction["destination_wallet_id"]
+            or _first_debited(transaction["legs"] or ())
+        )
         found = (debited, transaction["submitter"], transaction["channel"])
         return found == (wallet, self._submitter, door)
 
@@ -206,3 +210,10 @@ class Settlement:
                 tally.quarantined += count
             else:
                 tally.refused[name] += count
+
+
+def _first_debited(legs: Sequence[dict[str, Any]]) -> str | None:
+    """Return the wallet that a journal is counted with: debited, or else credited."""
+    named = [leg for leg in legs if leg["wallet_id"] is not None]
+    ordered = sorted(named, key=lambda leg: not leg["amount"].startswith("-"))
+    return ordered[0]["wallet_id"] if ordered else None

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from cli.clients.http import CREATED, OK, ApiClient
 from cli.failures import RefusedError
-from cli.replay.mapping import Draft
+from cli.replay.mapping import Account, Draft
 from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
 
 ACCOUNTS_MAX: Final = 1_000_000
@@ -27,32 +27,33 @@ class AccountWallets:
         self._client = client
         self._key_prefix = key_prefix
         self._slots = asyncio.Semaphore(at_once)
-        self._wallets: dict[tuple[str, str], str] = {}
+        self._wallets: dict[Account, str] = {}
 
     def __len__(self) -> int:
         return len(self._wallets)
 
     async def find(self, drafts: Iterable[Draft]) -> None:
         """Find or make the wallet of every account that these drafts name."""
-        wanted = {(account, draft.currency): None for draft in drafts for account in draft.accounts}
+        wanted = {account: None for draft in drafts for account in draft.accounts}
         missing = [one for one in wanted if one not in self._wallets]
         if len(self._wallets) + len(missing) > ACCOUNTS_MAX:
             raise RefusedError(f"the file names more than {ACCOUNTS_MAX} accounts; split it")
         async with asyncio.TaskGroup() as group:
-            for account, currency in missing:
-                group.create_task(self._find(account, currency))
+            for account in missing:
+                group.create_task(self._find(account))
 
-    def of(self, draft: Draft) -> Mapping[str, str]:
+    def of(self, draft: Draft) -> Mapping[Account, str]:
         """Return the wallet id of each account of a draft; `find` has been called with it."""
-        return {account: self._wallets[account, draft.currency] for account in draft.accounts}
+        return {account: self._wallets[account] for account in draft.accounts}
 
-    async def _find(self, account: str, currency: str) -> None:
+    async def _find(self, account: Account) -> None:
+        name, currency = account
         async with self._slots:
             answer = await self._client.create_wallet(
-                {"currency": currency, "owner_id": account},
-                key=wallet_key(account, currency, key_prefix=self._key_prefix),
+                {"currency": currency, "owner_id": name},
+                key=wallet_key(name, currency, key_prefix=self._key_prefix),
             )
-        self._wallets[account, currency] = answer.expect(OK, CREATED)["id"]
+        self._wallets[account] = answer.expect(OK, CREATED)["id"]
 
 
 def wallet_key(account: str, currency: str, *, key_prefix: str) -> str:

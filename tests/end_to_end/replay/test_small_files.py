@@ -387,3 +387,36 @@ async def test_a_wrong_key_is_wrong_use_and_a_silent_door_is_unreachable(
     assert "unauthenticated" in wrong[2]
     assert "127.0.0.1" in silent_http[2]
     assert "Traceback" not in wrong[2] + silent_http[2] + silent_amqp[2]
+
+
+@BOTH
+async def test_holds_and_journals_are_replayed_counted_and_known_again(
+    via: Via, tmp_path: Path, replay: Replay, verified: Verified
+) -> None:
+    def leg(account: str | None, amount: str, currency: str = "EUR") -> dict[str, Any]:
+        where = {"external": True} if account is None else {"wallet_id": account}
+        return {**where, "amount": amount, "currency": currency}
+
+    def journal(key: str, *legs: dict[str, Any]) -> dict[str, Any]:
+        return {"idempotency_key": key, "type": "journal", "legs": legs}
+
+    rows: list[dict[str, Any]] = [
+        journal("split", leg(None, "-9.00"), leg("alice", "5.00"), leg("bob", "4.00")),
+        {**row("hold", "hold", "3.00", wallet="alice"), "expires_in_s": 3600},
+        row("held", "withdrawal", "2.50", wallet="alice"),
+        journal("move", leg("alice", "-2.00"), leg("bob", "2.00")),
+        journal("short", leg("alice", "-0.01"), leg("bob", "0.01")),
+        row("rest", "withdrawal", "6.00", wallet="bob"),
+    ]
+    mapping = world()
+    file = ledger_file(tmp_path / "types.jsonl", rows)
+
+    tally = await replay(file, via, mapping=mapping)
+
+    assert (tally.completed, tally.refused) == (4, {"insufficient_funds": 2})
+    again = await replay(file, via, mapping=mapping)
+    assert (again.new, again.replays, again.problems) == (0, 6, {})
+    rows[3] = journal("move", leg("alice", "-1.00"), leg("bob", "1.00"))
+    changed = await replay(ledger_file(file, rows), via, mapping=mapping)
+    assert (changed.replays, changed.problems) == (5, {"idempotency_key_reused": 1})
+    assert (await verified()).clean

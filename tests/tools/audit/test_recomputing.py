@@ -1,7 +1,7 @@
 """Books that hledger, ledger and beancount recompute: each rule of writing, judged by them."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -29,6 +29,10 @@ def _assets() -> None:
         register_asset(code, exponent, is_usable=True)
 
 
+def _day_of(transaction: BookTransaction) -> date:
+    return date.fromisoformat(transaction.completed_at[:10])
+
+
 class Paper:
     """A book on paper: wallets 2n and 2n+1 are of the n-th currency; ids begin with a letter."""
 
@@ -46,7 +50,7 @@ class Paper:
         legs: Sequence[BookLeg] = [
             (self.wallet(wallet), self.codes[wallet // 2], minor, 1) for wallet, minor in amounts
         ]
-        moment = datetime(2026, 2, day, 12, 0, 0, number, tzinfo=UTC)
+        moment = f"2026-02-{day:02d}T12:00:00.{number:06d}Z"
         self.transactions.append(
             BookTransaction(
                 *(UUID(int=number + 1), "transfer", moment, "s", "k", None, description, legs)
@@ -57,7 +61,7 @@ class Paper:
         """Return what every wallet has at the end of a day."""
         sums = {(self.wallet(n), self.codes[n // 2]): 0 for n in range(2 * len(self.codes))}
         for one in self.transactions:
-            if one.completed_at.date() <= until:
+            if _day_of(one) <= until:
                 for wallet, currency, minor, _ in one.legs:
                     sums[wallet, currency] += minor
         return [Balance(*key, minor) for key, minor in sums.items()]
@@ -74,7 +78,7 @@ class Paper:
             text += writer.wallet(wallet)
         day = date(2026, 2, 1)
         for one in self.transactions:
-            while day < one.completed_at.date():
+            while day < _day_of(one):
                 text += writer.closing(day, self.balances(day))
                 day += timedelta(days=1)
             text += writer.transaction(one)

@@ -8,10 +8,18 @@ import orjson
 import pytest
 
 from cli.replay.doors import encoded
-from cli.replay.mapping import ColumnMapping, Draft, Field, Record, RowError, draft_of
+from cli.replay.mapping import (
+    Account,
+    ColumnMapping,
+    Draft,
+    Field,
+    Record,
+    RowError,
+    RowType,
+    draft_of,
+)
 from cli.replay.presets import PRESETS
 from cli.replay.wallets import wallet_key
-from contracts.requests.transaction import RequestedType
 
 WALLET = "0199a1f2-6c1e-7d40-8001-5f2d9c7be311"
 OTHER = "0199a1f2-7a90-72c8-8001-c84e10d7f0aa"
@@ -48,7 +56,7 @@ def refusal(mapping: ColumnMapping | None = None, **values: Any) -> str:
 
 
 def test_columns_of_the_fields_names_need_no_mapping() -> None:
-    assert draft().request({WALLET: WALLET}) == {
+    assert draft().request({Account(WALLET, "USD"): WALLET}) == {
         "idempotency_key": "k-1",
         "type": "deposit",
         "amount": "10.00",
@@ -68,8 +76,8 @@ def test_columns_of_the_fields_names_need_no_mapping() -> None:
 def test_a_credit_of_the_bank_is_a_deposit_and_a_debit_a_withdrawal(word: str, side: str) -> None:
     made = draft_of(Record(2, {**BANK_ROW, "type": word}), PRESETS["berka"])
 
-    assert made.counted_with == "2378"
-    assert made.request({"2378": WALLET}) == {
+    assert made.counted_with == ("2378", "CZK")
+    assert made.request({Account("2378", "CZK"): WALLET}) == {
         "idempotency_key": "berka-695247",
         "type": "deposit" if side.startswith("destination") else "withdrawal",
         "amount": "700.00",
@@ -82,20 +90,21 @@ def test_a_credit_of_the_bank_is_a_deposit_and_a_debit_a_withdrawal(word: str, s
 def test_a_transfer_is_ordered_by_the_wallet_that_is_debited() -> None:
     made = draft(type="transfer", source_wallet_id=OTHER)
 
-    assert (made.source, made.destination, made.counted_with) == (OTHER, WALLET, OTHER)
+    assert made.accounts == (Account(OTHER, "USD"), Account(WALLET, "USD"))
+    assert made.counted_with == (OTHER, "USD")
 
 
 def test_the_wallet_column_is_the_source_of_a_transfer_that_names_none() -> None:
     made = draft(type="transfer", wallet=OTHER)
 
-    assert (made.source, made.destination) == (OTHER, WALLET)
+    assert made.accounts == (Account(OTHER, "USD"), Account(WALLET, "USD"))
 
 
 def test_an_account_is_no_wallet_id_unless_wallets_are_made() -> None:
     assert "destination_wallet_id" in refusal(destination_wallet_id="account 12")
     assert draft(
         ColumnMapping(makes_wallets=True), destination_wallet_id="account 12"
-    ).accounts == ("account 12",)
+    ).accounts == (("account 12", "USD"),)
 
 
 @pytest.mark.parametrize("amount", [Decimal("10.50"), "10.50", " 10.50 "])
@@ -171,7 +180,7 @@ def test_metadata_however_deep_are_sent_or_refused_with_a_reason() -> None:
 
 
 def sent(**values: Any) -> Any:
-    return orjson.loads(encoded(draft(**values).request({WALLET: WALLET})))
+    return orjson.loads(encoded(draft(**values).request({Account(WALLET, "USD"): WALLET})))
 
 
 def test_a_json_number_has_no_grouping_point_and_may_end_in_noughts() -> None:
@@ -181,18 +190,20 @@ def test_a_json_number_has_no_grouping_point_and_may_end_in_noughts() -> None:
 def test_one_wallet_is_one_name_however_its_id_is_spelled() -> None:
     spellings = (WALLET.upper(), WALLET.replace("-", ""), f"urn:uuid:{WALLET}")
 
-    assert {draft(destination_wallet_id=text).accounts for text in spellings} == {(WALLET,)}
+    assert {draft(destination_wallet_id=text).accounts for text in spellings} == {
+        ((WALLET, "USD"),)
+    }
 
 
 def test_a_constant_currency_serves_rows_that_name_none() -> None:
     mapping = ColumnMapping(columns={Field.CURRENCY: "ccy"}, currency="EUR")
 
-    assert draft(mapping).currency == "EUR"
-    assert draft(mapping, ccy="JPY", amount="10").currency == "JPY"
+    assert draft(mapping).counted_with.currency == "EUR"
+    assert draft(mapping, ccy="JPY", amount="10").counted_with.currency == "JPY"
 
 
 def test_the_file_s_words_for_types_win_over_ours() -> None:
-    mapping = ColumnMapping(types={"deposit": RequestedType.WITHDRAWAL})
+    mapping = ColumnMapping(types={"deposit": RowType.WITHDRAWAL})
 
     made = draft(mapping, destination_wallet_id=None, source_wallet_id=WALLET)
 
@@ -216,6 +227,86 @@ def test_an_account_s_key_is_always_valid_and_its_own(account: str) -> None:
 
 
 def test_what_maps_is_a_request_that_the_service_accepts() -> None:
-    made = draft(source_wallet_id=None).request({WALLET: WALLET})
+    made = draft(source_wallet_id=None).request({Account(WALLET, "USD"): WALLET})
 
     assert UUID(made["destination_wallet_id"]) == UUID(WALLET)
+
+
+LEGS: list[dict[str, Any]] = [
+    {"wallet_id": WALLET, "amount": "3.00", "currency": "USD"},
+    {"wallet_id": OTHER, "amount": Decimal("-2.75"), "currency": "USD"},
+    {"external": True, "amount": "-0.25", "currency": "USD"},
+]
+JOURNAL: dict[str, Any] = {
+    "type": "journal",
+    "amount": None,
+    "currency": None,
+    "destination_wallet_id": None,
+}
+
+
+def test_a_hold_is_a_row_like_a_transfer() -> None:
+    made = draft(type="hold", source_wallet_id=OTHER, expires_in_s=60)
+
+    assert made.counted_with == (OTHER, "USD")
+    assert made.request({Account(OTHER, "USD"): OTHER, Account(WALLET, "USD"): WALLET}) == {
+        "idempotency_key": "k-1",
+        "type": "hold",
+        "amount": "10.00",
+        "currency": "USD",
+        "source_wallet_id": OTHER,
+        "destination_wallet_id": WALLET,
+        "expires_in_s": 60,
+    }
+
+
+def test_a_journal_s_legs_are_written_as_the_service_takes_them() -> None:
+    made = draft(**JOURNAL, legs=LEGS)
+
+    assert made.counted_with == (OTHER, "USD")
+    assert made.request({one: one.name for one in made.accounts}) == {
+        "idempotency_key": "k-1",
+        "type": "journal",
+        "legs": [
+            {"wallet_id": WALLET, "amount": "3.00", "currency": "USD"},
+            {"wallet_id": OTHER, "amount": "-2.75", "currency": "USD"},
+            {"external": True, "amount": "-0.25", "currency": "USD"},
+        ],
+    }
+
+
+def test_legs_name_accounts_of_their_currencies_and_may_stand_in_a_cell_as_json() -> None:
+    legs = """[{"wallet_id": "alice", "amount": -1, "currency": "USD"},
+        {"wallet_id": "shop", "amount": 1, "currency": "USD"},
+        {"wallet_id": "shop", "amount": "-149", "currency": "JPY"},
+        {"wallet_id": "alice", "amount": "149", "currency": "JPY"}]"""
+    made = draft(ColumnMapping(makes_wallets=True), **JOURNAL, legs=legs)
+
+    assert made.accounts == (
+        Account("alice", "USD"),
+        Account("shop", "USD"),
+        Account("shop", "JPY"),
+        Account("alice", "JPY"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({**JOURNAL}, "no list of legs in 'legs'"),
+        ({**JOURNAL, "legs": [1, 2]}, "no list of legs in 'legs'"),
+        ({**JOURNAL, "legs": "[{"}, "the legs are not JSON"),
+        ({**JOURNAL, "legs": LEGS[:2]}, "the amounts in USD sum to 0.25, not to zero"),
+        ({**JOURNAL, "legs": [LEGS[0], {"amount": "-3.00", "currency": "USD"}]}, "neither"),
+        ({**JOURNAL, "legs": [{**LEGS[0], "colour": 1}, LEGS[1]]}, "/legs/0/colour: Extra inputs"),
+        ({**JOURNAL, "legs": [{**LEGS[0], "amount": "3.000"}, *LEGS[1:]]}, "has 3 decimals"),
+        ({**JOURNAL, "legs": LEGS, "amount": "1.00"}, "'amount' must not be set for a journal"),
+        ({"legs": LEGS}, "must not be set for a deposit"),
+        ({"expires_in_s": "60"}, "must not be set for a deposit"),
+        ({"type": "capture"}, "'capture' is no type"),
+        ({"execute_at": "2026-12-01T00:00:00Z"}, "'execute_at' is for requests"),
+        ({"conditions": []}, "'conditions' is for requests"),
+    ],
+)
+def test_what_a_row_cannot_ask_for_makes_it_a_bad_row(values: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(**values)

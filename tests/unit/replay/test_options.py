@@ -3,9 +3,8 @@
 import pytest
 
 from cli.failures import UsageError
-from cli.replay.mapping import Field
+from cli.replay.mapping import Field, RowType
 from cli.replay.options import mapping_of
-from contracts.requests.transaction import RequestedType
 
 
 def test_options_win_over_the_preset_and_leave_the_rest() -> None:
@@ -15,12 +14,12 @@ def test_options_win_over_the_preset_and_leave_the_rest() -> None:
 
     assert mapping.columns[Field.AMOUNT] == "castka"
     assert mapping.columns[Field.WALLET] == "account_id"
-    assert mapping.types["VYBER"] is RequestedType.TRANSFER
+    assert mapping.types["VYBER"] is RowType.TRANSFER
     assert (mapping.currency, mapping.key_prefix, mapping.makes_wallets) == ("CZK", "", True)
 
 
 def test_a_word_for_a_type_may_hold_an_equals_sign() -> None:
-    assert mapping_of(types=["a=b=deposit"]).types == {"a=b": RequestedType.DEPOSIT}
+    assert mapping_of(types=["a=b=deposit"]).types == {"a=b": RowType.DEPOSIT}
 
 
 @pytest.mark.parametrize(
