@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -117,31 +118,35 @@ async def test_capture_release_and_expiry_race_over_two_doors(
     api: CheckedApi, upstream: Upstream
 ) -> None:
     rich, poor = await _wallets(api)
-    holds = [
-        (await _completed(api, _hold(rich, "1.00", destination_wallet_id=poor, expires_in_s=1)))
-        for _ in range(ROUNDS)
-    ]
 
-    async def race(number: int, hold: str) -> tuple[str, str]:
-        await asyncio.sleep(0.08 * number)
+    async def race(number: int) -> tuple[str, str, str]:
+        """Return the hold, and what capture and release came to around its last instant."""
+        body = _hold(rich, "1.00", destination_wallet_id=poor, expires_in_s=1)
+        hold = await _completed(api, body)
+        expires_at = datetime.fromisoformat(hold["hold"]["expires_at"])
+        begin = expires_at + timedelta(milliseconds=50 * (number - ROUNDS))
+
+        async def is_time() -> bool:
+            return datetime.now(UTC) >= begin
+
+        await eventually(is_time, what="the instant")
         capture, release = await asyncio.gather(
-            api.submit(_capture(hold)), _over_amqp(api, upstream, _release(hold), rich)
+            api.submit(_capture(hold["id"])), _over_amqp(api, upstream, _release(hold["id"]), rich)
         )
         ends = [capture.json, release]
         codes = [one["failure"]["code"] if one["failure"] else one["status"] for one in ends]
-        return codes[0], codes[1]
+        return hold["id"], codes[0], codes[1]
 
-    races = [race(number, hold["id"]) for number, hold in enumerate(holds)]
-    outcomes = await asyncio.gather(*races)
+    races = await asyncio.gather(*[race(number) for number in range(ROUNDS)])
 
     allowed = {
         ("COMPLETED", "hold_closed"): "CAPTURED",
         ("hold_closed", "COMPLETED"): "RELEASED",
         ("hold_expired", "hold_expired"): "EXPIRED",
     }
-    shown = [(await api.get(f"/v1/transactions/{hold['id']}")).json["hold"] for hold in holds]
-    assert [one["status"] for one in shown] == [allowed[one] for one in outcomes]
-    captured = [one[0] for one in outcomes].count("COMPLETED")
+    shown = [(await api.get(f"/v1/transactions/{hold}")).json["hold"] for hold, *_ in races]
+    assert [one["status"] for one in shown] == [allowed[codes[0], codes[1]] for _, *codes in races]
+    captured = [capture for _, capture, _ in races].count("COMPLETED")
     assert await _amounts(api, poor) == (f"{captured}.00", "0.00", f"{captured}.00")
     left = f"{100 - captured}.00"
     assert await _amounts(api, rich) == (left, "0.00", left)
