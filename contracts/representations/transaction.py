@@ -42,6 +42,7 @@ class Row(Protocol):
 Json = dict[str, Any]
 
 Amount = Annotated[str, Field(description="Major units, a decimal string", examples=["100.50"])]
+Count = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 Timestamp = Annotated[AwareDatetime, Field(description="RFC 3339, UTC, microseconds")]
 
 
@@ -56,7 +57,7 @@ class TransactionEntry(BaseModel):
     """One leg of a COMPLETED transaction."""
 
     wallet_id: UUID
-    sequence: int
+    sequence: Count
     amount: Amount = Field(description="Signed: negative where money leaves the wallet")
     balance_before: Amount
     balance_after: Amount
@@ -118,7 +119,7 @@ class WalletAfter(BaseModel):
     """A wallet as a transaction left it."""
 
     wallet_id: UUID
-    version: int
+    version: Count
     balance: Amount
     held: Amount
     available: Amount
