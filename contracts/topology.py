@@ -98,20 +98,24 @@ def posting_partition(
     destination_wallet_id: UUID | None,
     currency: str | None,
     *,
+    is_reversal: bool,
     count: int,
 ) -> int:
     """Return the partition, of `count`, whose batches post a transaction.
 
     Either wallet may be the currency's external one, or None, which means the same: then the other
     one counts, or all deposits would go to one partition. Where neither is known, since the
-    transaction that was to say it is not there, any will do.
+    transaction that was to say it is not there, any will do. A reversal is posted where the
+    transaction that it reverses is: after it, although that one may still be waiting there.
     """
     if count == 1:
         return 0
     external = None if currency is None else external_wallet_id(currency)
-    wallet_id = source_wallet_id
+    wallet_id, other_id = source_wallet_id, destination_wallet_id
+    if is_reversal:
+        wallet_id, other_id = other_id, wallet_id
     if wallet_id is None or wallet_id == external:
-        wallet_id = destination_wallet_id
+        wallet_id = other_id
     return INTAKE_PARTITION if wallet_id is None else partition_of_wallet(wallet_id, count)
 
 

@@ -161,8 +161,11 @@ WHERE x.status = 'QUARANTINED' AND x.transaction_id = released.id;
 
 -- name: read_pending
 -- What of these is still to be posted, with their atomic batches.
-SELECT id, source_wallet_id, destination_wallet_id, currency, batch_id
-FROM pending_to_announce($1);
+SELECT
+    p.id, p.source_wallet_id, p.destination_wallet_id, p.currency, p.batch_id,
+    t.type = 'reversal' AS is_reversal
+FROM pending_to_announce($1) AS p
+INNER JOIN transactions AS t ON t.id = p.id;
 
 -- name: insert_stale
 -- The sweep may have passed these ids long ago: the retry queue makes sure of their posting, should

@@ -105,7 +105,7 @@ CROSS JOIN LATERAL (
 -- wallet, and not below the oldest PENDING one: the sweep has put every one below its watermark on
 -- the worklist. $3: the currencies' external wallets, which order nothing. $4: whether all are posted
 -- by one partition; if not, only those count that the same wallet orders, since others may be posted
--- elsewhere.
+-- elsewhere: the source, or of a reversal the destination, which is the source of what it reverses.
 WITH RECURSIVE backlog AS MATERIALIZED (
     SELECT least(
         (SELECT swept_until FROM sweep_progress),
@@ -117,13 +117,21 @@ WITH RECURSIVE backlog AS MATERIALIZED (
 ),
 
 chain AS (
-    SELECT t.id, t.submitter, t.source_wallet_id, t.destination_wallet_id
+    SELECT
+        t.id, t.submitter,
+        CASE WHEN t.type = 'reversal' THEN t.destination_wallet_id ELSE t.source_wallet_id END
+            AS source_wallet_id,
+        CASE WHEN t.type = 'reversal' THEN t.source_wallet_id ELSE t.destination_wallet_id END
+            AS destination_wallet_id
     FROM unnest($1::uuid[]) AS wanted (id)
     CROSS JOIN LATERAL (
         SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0
     ) AS t
     UNION
-    SELECT p.id, p.submitter, p.source_wallet_id, p.destination_wallet_id
+    SELECT
+        p.id, p.submitter,
+        CASE WHEN p.type = 'reversal' THEN p.destination_wallet_id ELSE p.source_wallet_id END,
+        CASE WHEN p.type = 'reversal' THEN p.source_wallet_id ELSE p.destination_wallet_id END
     FROM chain AS t
     CROSS JOIN LATERAL (
         SELECT w.id FROM unnest(ARRAY[t.source_wallet_id, t.destination_wallet_id]) AS w (id)
@@ -133,7 +141,7 @@ chain AS (
     ) AS w
     CROSS JOIN LATERAL (
         (
-            SELECT s.id, s.submitter, s.source_wallet_id, s.destination_wallet_id
+            SELECT s.id, s.type, s.submitter, s.source_wallet_id, s.destination_wallet_id
             FROM (
                 SELECT one.* FROM transactions AS one
                 WHERE (one.source_wallet_id, one.id) < (w.id, t.id)
@@ -142,13 +150,21 @@ chain AS (
                 ORDER BY one.source_wallet_id DESC, one.id DESC
                 LIMIT $2
             ) AS s
-            WHERE s.submitter = t.submitter AND s.channel = 'http' AND s.status = 'PENDING'
+            WHERE
+                s.submitter = t.submitter
+                AND s.channel = 'http'
+                AND s.status = 'PENDING'
+                AND (
+                    $4::boolean
+                    OR s.type <> 'reversal'
+                    OR s.destination_wallet_id = ANY ($3::uuid[])
+                )
             ORDER BY s.source_wallet_id DESC, s.id DESC
             LIMIT 1
         )
         UNION ALL
         (
-            SELECT d.id, d.submitter, d.source_wallet_id, d.destination_wallet_id
+            SELECT d.id, d.type, d.submitter, d.source_wallet_id, d.destination_wallet_id
             FROM (
                 SELECT one.* FROM transactions AS one
                 WHERE (one.destination_wallet_id, one.id) < (w.id, t.id)
@@ -161,7 +177,11 @@ chain AS (
                 d.submitter = t.submitter
                 AND d.channel = 'http'
                 AND d.status = 'PENDING'
-                AND ($4::boolean OR d.source_wallet_id = ANY ($3::uuid[]))
+                AND (
+                    $4::boolean
+                    OR d.type = 'reversal'
+                    OR d.source_wallet_id = ANY ($3::uuid[])
+                )
             ORDER BY d.destination_wallet_id DESC, d.id DESC
             LIMIT 1
         )

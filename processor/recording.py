@@ -24,6 +24,7 @@ from contracts.record import (
 from contracts.requests.references import other_id, resolved
 from contracts.requests.transaction import Channel
 from contracts.topology import posting_partition
+from ledger.words import TransactionType
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -171,6 +172,7 @@ class RequestRecorder:
             command.source_wallet_id,
             command.destination_wallet_id,
             command.currency,
+            is_reversal=command.type is TransactionType.REVERSAL,
             count=self._partitions,
         )
         return ItemOutcome(

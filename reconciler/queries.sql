@@ -173,8 +173,11 @@ ORDER BY l.transaction_id;
 
 -- name: read_pending
 -- What is to be announced of these: those that are PENDING still, with their atomic batches.
-SELECT id, source_wallet_id, destination_wallet_id, currency, batch_id
-FROM pending_to_announce($1);
+SELECT
+    p.id, p.source_wallet_id, p.destination_wallet_id, p.currency, p.batch_id,
+    t.type = 'reversal' AS is_reversal
+FROM pending_to_announce($1) AS p
+INNER JOIN transactions AS t ON t.id = p.id;
 
 -- name: note_last_calls
 -- The broker has confirmed the announcement of these, which are past their age.

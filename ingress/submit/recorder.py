@@ -24,6 +24,7 @@ from contracts.record import (
 from contracts.topology import posting_partition
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from ingress.submit.dispatcher import Confirmed, Dispatcher
+from ledger.words import TransactionType
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import BatcherFullError, MicroBatcher
@@ -286,6 +287,7 @@ class Recorder:
             command.source_wallet_id,
             command.destination_wallet_id,
             command.currency,
+            is_reversal=command.type is TransactionType.REVERSAL,
             count=self._partitions,
         )
 

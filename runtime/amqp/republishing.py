@@ -27,6 +27,7 @@ class RecordedTransaction(NamedTuple):
     destination_wallet_id: UUID | None
     currency: str | None
     batch_id: UUID | None = None
+    is_reversal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,10 @@ def recorded_messages(
         units[transaction.batch_id or transaction.id].append(transaction)
     queues: dict[str, list[list[UUID]]] = defaultdict(list)
     for unit in units.values():
-        _, source, destination, currency, _ = unit[0]
-        partition = posting_partition(source, destination, currency, count=partitions)
+        _, source, destination, currency, _, is_reversal = unit[0]
+        partition = posting_partition(
+            source, destination, currency, is_reversal=is_reversal, count=partitions
+        )
         queues[partition_queue(partition)].append([one.id for one in unit])
     return [_group(queue, ids) for queue, wanted in queues.items() for ids in _packed(wanted)]
 

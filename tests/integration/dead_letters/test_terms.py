@@ -109,7 +109,7 @@ async def _quarantined_batch(
     async def bury(_: UUID | None) -> None:
         """The letter is stored below, as its collector would."""
 
-    partition = posting_partition(None, UUID(_WALLET), "EUR", count=PARTITIONS)
+    partition = posting_partition(None, UUID(_WALLET), "EUR", is_reversal=False, count=PARTITIONS)
     poster = Poster(pool, partition=partition, partitions=PARTITIONS)
     assert await poster.quarantine(members[1], bury=bury) == members[1]
     letter = await store(database, b"{}", reason="quarantined", transaction_id=members[1])
