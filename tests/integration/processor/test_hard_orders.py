@@ -1,20 +1,24 @@
-"""The order of transactions that refer to each other, between four partitions and two doors."""
+"""Hard cases between four partitions and two doors: order, crossing batches, largest amounts."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
+from cli.assets import add_asset
 from contracts.topology import partition_of_wallet
 from reconciler.schedule import LOOKUP_SESSION
 from runtime.postgres.pool import connect
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.processor.correspondents import ended
-from tests.support import deposit, requested, transfer, withdrawal
+from tests.support import deposit, eventually, requested, transfer, withdrawal
 from tools.stack import Stack
 from verification.verify import verify
 
@@ -136,3 +140,127 @@ async def test_a_reversal_waits_for_what_it_reverses_however_slow_that_is(
     reversal = await ended(api, key)
     assert (reversal["status"], reversal["failure"]) == ("COMPLETED", None)
     assert await api.balance(source) == "100.00"
+
+
+async def test_a_hold_goes_before_what_uses_it(api: CheckedApi) -> None:
+    async def once() -> list[str]:
+        rich, poor = await api.create_wallet(), await api.create_wallet()
+        await api.deposit(rich, "10.00")
+        hold = await _accepted(api, _hold(rich, poor, "10.00"))
+        capture = {"type": "capture", "hold_id": hold, "amount": "4.00", "final": False}
+        bodies = [
+            capture,
+            {"type": "release", "hold_id": hold},
+            transfer(rich, poor, "6.00"),
+            {**capture, "amount": "1.00"},
+        ]
+        return [await _end(api, one) for one in [await _accepted(api, body) for body in bodies]]
+
+    ends = await asyncio.gather(*[once() for _ in range(ROUNDS)])
+    assert ends == [["COMPLETED", "COMPLETED", "COMPLETED", "hold_closed"]] * ROUNDS
+
+
+async def test_atomic_batches_that_cross_are_whole_and_lose_nothing(
+    doors: CheckedDoors, api: CheckedApi
+) -> None:
+    wallets = [await _wallet_of(api, number % 4) for number in range(8)]
+    chance = random.Random(12)
+
+    def batch() -> list[dict[str, Any]]:
+        pairs = [chance.sample(wallets, 2) for _ in range(6)]
+        amounts = [f"{chance.randint(1, 60)}.00" for _ in pairs]
+        return [
+            {**transfer(*pair, amount), "idempotency_key": uuid4().hex}
+            for pair, amount in zip(pairs, amounts, strict=True)
+        ]
+
+    async def send(number: int, items: list[dict[str, Any]]) -> list[str]:
+        body = {"mode": "atomic", "transactions": items}
+        if number % 2:
+            answer = await api.call("POST", "/v1/transactions/batch", json=body)
+            assert answer.status == 202, answer.body
+        else:
+            routing_key = items[0]["source_wallet_id"]
+            await doors.upstream.publish({"version": 1, **body}, routing_key=routing_key)
+        found = [await ended(api, one["idempotency_key"], within_s=20.0) for one in items]
+        return [one["failure"]["code"] if one["failure"] else one["status"] for one in found]
+
+    outcomes = await asyncio.gather(*[send(number, batch()) for number in range(30)])
+    assert {tuple(sorted(one)) for one in outcomes} <= {
+        ("COMPLETED",) * 6,
+        ("batch_failed",) * 5 + ("insufficient_funds",),
+    }
+    assert sum([Decimal(await api.balance(one)) for one in wallets]) == 800
+
+
+async def test_what_is_cancelled_as_it_falls_due_is_posted_or_cancelled(api: CheckedApi) -> None:
+    rich, poor = await _wallet_of(api, 0), await _wallet_of(api, 1)
+
+    async def race(number: int) -> bool:
+        due = datetime.now(UTC) + timedelta(seconds=1)
+        body = {**transfer(rich, poor, "1.00"), "execute_at": due.isoformat()}
+        transaction = await _accepted(api, body)
+        await asyncio.sleep(0.7 + 0.1 * number)
+        cancelled = await api.call(
+            "POST",
+            f"/v1/transactions/{transaction}/cancel",
+            headers={"Idempotency-Key": uuid4().hex},
+        )
+        is_cancelled = cancelled.status == 200
+        assert is_cancelled or cancelled.code == "not_cancellable", cancelled.body
+        assert await _end(api, transaction) == ("cancelled" if is_cancelled else "COMPLETED")
+        return is_cancelled
+
+    outcomes = await asyncio.gather(*[race(number) for number in range(ROUNDS)])
+    assert await api.balance(poor) == f"{100 + outcomes.count(False)}.00"
+
+
+async def test_a_hundred_legs_have_the_largest_amount(api: CheckedApi) -> None:
+    giver, taker = [await api.create_wallet(kind="internal") for _ in range(2)]
+    most = "10000000000000.00"
+    answer = await api.submit(_legs(*[(giver, f"-{most}"), (taker, most)] * 50))
+    assert answer.json["status"] == "COMPLETED", answer.json["failure"]
+    assert await api.balance(giver) == "-500000000000000.00"
+    back = await api.submit({"type": "reversal", "reverses": answer.json["id"]})
+    assert back.json["status"] == "COMPLETED", back.json["failure"]
+    assert [await api.balance(one) for one in (giver, taker)] == ["0.00", "0.00"]
+
+
+async def test_twelve_decimals_are_exact_in_every_type(
+    doors: CheckedDoors, api: CheckedApi
+) -> None:
+    connection = await connect(doors.database_url, name="test")
+    await add_asset(connection, "TINY12", 12, actor="test")
+    await connection.close()
+
+    async def is_known() -> bool:
+        body = {"currency": "TINY12"}
+        return (await api.call("POST", "/v1/wallets", json=body)).status == 201
+
+    await eventually(is_known, what="the asset")
+    rich, poor = await api.create_wallet("TINY12"), await api.create_wallet("TINY12")
+    atom, most = "0.000000000001", "1000.000000000000"
+    asset = {"currency": "TINY12"}
+    await _done(api, {**deposit(rich, most), **asset})
+    hold = await _done(api, {**_hold(rich, poor, most), **asset})
+    part = {"type": "capture", "hold_id": hold, "amount": atom, "final": False}
+    capture = await _done(api, part)
+    finer = await api.submit({**part, "amount": "0.0000000000001"})
+    assert (finer.status, finer.code) == (422, "validation_failed")
+    await _done(api, {"type": "release", "hold_id": hold})
+    legs = [{"wallet_id": rich, "amount": f"-{atom}"}, {"wallet_id": poor, "amount": atom}]
+    left = {"wallet_id": rich, "available_at_least": "999.999999999998"}
+    journal = {"type": "journal", "legs": [{**leg, **asset} for leg in legs]}
+    await _done(api, {**journal, "conditions": [left]})
+    refused = await api.submit({**journal, "conditions": [left]})
+    assert refused.json["failure"]["code"] == "condition_failed"
+    await _done(api, {"type": "reversal", "reverses": capture, "amount": atom})
+    assert [await api.balance(one) for one in (rich, poor)] == ["999.999999999999", atom]
+
+
+async def _done(api: CheckedApi, body: dict[str, Any]) -> str:
+    """Submit what has to be posted, and return its id."""
+    answer = await api.submit(body)
+    assert answer.status == 200, answer.body
+    assert answer.json["status"] in {"COMPLETED", "REVERSED"}, answer.json
+    return str(answer.json["id"])
