@@ -50,6 +50,8 @@ REPLY_TO_HEADER: Final = "x-ackledger-reply-to"
 CORRELATION_HEADER: Final = "x-ackledger-correlation-id"
 """The same result's correlation id, by `contracts.messages.escaped`."""
 REQUEST_ID_HEADER: Final = "x-request-id"
+CLOUD_EVENTS_SOURCE: Final = "/ackledger/transactions"
+"""A URI reference; with its id it names an event, however often it is sent."""
 TRACEPARENT_HEADER: Final = "traceparent"
 
 

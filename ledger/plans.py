@@ -54,10 +54,13 @@ def _journal(instruction: Instruction, _book: Book, _moment: datetime) -> Plan |
     return Plan(instruction.terms.legs, None)
 
 
-def _hold(instruction: Instruction, _book: Book, moment: datetime) -> Plan | FailureCode:
+def _hold(instruction: Instruction, book: Book, moment: datetime) -> Plan | FailureCode:
     transaction_id, _, source, destination, amount, currency, terms = instruction
     if source is None or amount is None or currency is None or terms.expires_in_s is None:
         return FailureCode.WALLET_NOT_FOUND
+    if destination is not None and _is_external(destination, book):
+        # Who means the world outside names no wallet.
+        return FailureCode.NOT_PERMITTED
     hold = Hold(
         transaction_id,
         source,

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from contracts.representations.pages import NextCursor
-from contracts.representations.transaction import Json, Row, Timestamp, format_moment
+from contracts.representations.transaction import Count, Json, Row, Timestamp, format_moment
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -14,12 +14,12 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class Seal(BaseModel):
     """One link of the hash chain over all transactions that ended."""
 
-    number: int = Field(ge=1, description="Counted from 1, without gaps")
+    number: Count = Field(ge=1, description="Counted from 1, without gaps")
     until: Timestamp = Field(
         description="What was accepted before this moment and had ended when the seal was made is "
         "in this seal or in one before it"
     )
-    transactions: int = Field(ge=1, description="How many it covers")
+    transactions: Count = Field(ge=1, description="How many it covers")
     digest: Digest = Field(
         description="SHA-256 over the rows of its transactions and entries, its own figures and "
         "`previous`, in hexadecimals"

@@ -7,8 +7,7 @@ documents byte by byte.
 """
 
 import functools
-from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring as quoted
 from operator import itemgetter
@@ -36,10 +35,14 @@ class Row(Protocol):
     def __getitem__(self, column: str, /) -> Any:
         """Return a column's value."""
 
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Return names and values."""
+
 
 Json = dict[str, Any]
 
 Amount = Annotated[str, Field(description="Major units, a decimal string", examples=["100.50"])]
+Count = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 Timestamp = Annotated[AwareDatetime, Field(description="RFC 3339, UTC, microseconds")]
 
 
@@ -54,7 +57,7 @@ class TransactionEntry(BaseModel):
     """One leg of a COMPLETED transaction."""
 
     wallet_id: UUID
-    sequence: int
+    sequence: Count
     amount: Amount = Field(description="Signed: negative where money leaves the wallet")
     balance_before: Amount
     balance_after: Amount
@@ -116,7 +119,7 @@ class WalletAfter(BaseModel):
     """A wallet as a transaction left it."""
 
     wallet_id: UUID
-    version: int
+    version: Count
     balance: Amount
     held: Amount
     available: Amount
@@ -450,7 +453,7 @@ def _as_decided(row: Row, event_type: str) -> Row:
     changed = _DECIDED.get(event_type, {})
     if event_type == "transaction.completed" and row["type"] == TransactionType.HOLD:
         changed = {**changed, "hold": _as_opened(row)}
-    return ChainMap(changed, row) if changed else row  # type: ignore[arg-type]  # only read by name
+    return {**dict(row.items()), **changed} if changed else row
 
 
 def _as_opened(row: Row) -> str:

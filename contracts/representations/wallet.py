@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from contracts.money import format_minor
 from contracts.representations.transaction import (
     Amount,
+    Count,
     Json,
     Row,
     Timestamp,
@@ -34,7 +35,7 @@ class Wallet(BaseModel):
     available: Amount
     overdraft_limit: Amount
     status: WalletStatus
-    version: int = Field(description="How many entries the wallet has")
+    version: Count = Field(description="How many entries the wallet has")
     metadata: dict[str, Any]
     created_at: Timestamp
     updated_at: Timestamp
@@ -60,7 +61,7 @@ class WalletEntry(BaseModel):
     """One line of a wallet's history."""
 
     wallet_id: UUID
-    sequence: int
+    sequence: Count
     transaction_id: UUID
     type: TransactionType
     amount: Amount = Field(description="Signed: negative where money leaves the wallet")

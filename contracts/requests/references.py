@@ -49,7 +49,11 @@ def resolved(command: TransactionCommand, row: Row | None) -> TransactionCommand
     elif command.type is TransactionType.RELEASE:
         destination = None
     else:
-        destination = command.destination_wallet_id or destination or external_wallet_id(currency)
+        external = external_wallet_id(currency)
+        if command.destination_wallet_id == external:
+            detail = "must not be the external wallet: leave it out to pay the world outside"
+            raise ContractError.invalid_fields([FieldError("/destination_wallet_id", detail)])
+        destination = command.destination_wallet_id or destination or external
     return command._replace(
         source_wallet_id=source,
         destination_wallet_id=destination,

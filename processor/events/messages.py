@@ -13,9 +13,15 @@ from uuid import UUID
 
 import orjson
 import structlog
+from asyncpg.pgproto import pgproto
 
 from contracts.identifiers import event_id
-from contracts.messages import REQUEST_ID_HEADER, TRACEPARENT_HEADER, DeadLetterReason
+from contracts.messages import (
+    CLOUD_EVENTS_SOURCE,
+    REQUEST_ID_HEADER,
+    TRACEPARENT_HEADER,
+    DeadLetterReason,
+)
 from contracts.representations.transaction import (
     NO_LIMITS,
     Limits,
@@ -30,6 +36,7 @@ from ledger.state import WalletState
 from processor import metrics
 from processor.events.buffer import Buffered, BufferedBatch
 from runtime.amqp.publisher import Outgoing
+from runtime.amqp.wire.frame_encoder import text_header, text_headers
 
 DETAIL_MAX: Final = 500
 """Characters of an error: enough to recognize it."""
@@ -77,7 +84,10 @@ class WalletsAfter:
     def of(self, transaction_id: UUID) -> list[WalletState] | None:
         """Return those that one transaction touched; None where they follow from its entries."""
         found = self._known.get(str(transaction_id))
-        return None if found is None else [WalletState(UUID(one), *rest) for one, *rest in found]
+        if found is None:
+            return None
+        # asyncpg's UUID is the standard one in every respect, and ten times as quick to read.
+        return [WalletState(pgproto.UUID(one), *rest) for one, *rest in found]
 
     def only(self, transaction_id: UUID) -> Mapping[str, Any]:
         """Return what is known for one transaction's event, in the same form."""
@@ -194,15 +204,18 @@ def _found(rows: Mapping[UUID, Row], transaction_id: UUID) -> Row:
 
 def event_message(owed: Owed, transaction: Row, after: WalletsAfter = NOTHING_KNOWN) -> Outgoing:
     """Return the message that tells of a row of `transaction_views`, as it is now."""
+    event_id = owed.event_id(transaction["id"])
     body = event_body(
         transaction,
-        event_id=owed.event_id(transaction["id"]),
+        event_id=event_id,
         event_type=f"transaction.{owed.event_type}",
         occurred_at=owed.occurred_at,
         wallets=after.of(transaction["id"]),
         limits=after.limits,
     )
-    headers = _trace_headers(transaction["traceparent"], transaction["request_id"])
+    headers = _headers(
+        owed, event_id, transaction["id"], transaction["traceparent"], transaction["request_id"]
+    )
     currency = transaction["currency"] or _currency_of(transaction["legs"])
     return _message(owed.event_type, transaction["type"], currency, body, headers)
 
@@ -215,20 +228,21 @@ def _currency_of(legs: str | None) -> str:
 
 def posted_message(owed: Owed, transaction: PostedRow, limits: Limits = NO_LIMITS) -> Outgoing:
     """Return the same for a row that is known to be posted."""
+    event_id = owed.event_id(transaction.id)
     body = posted_event_body(
         transaction,
-        event_id=owed.event_id(transaction.id),
+        event_id=event_id,
         event_type=f"transaction.{owed.event_type}",
         occurred_at=owed.occurred_at,
         limits=limits,
     )
-    headers = _trace_headers(transaction.traceparent, transaction.request_id)
+    headers = _headers(
+        owed, event_id, transaction.id, transaction.traceparent, transaction.request_id
+    )
     return _message(owed.event_type, transaction.type, transaction.currency, body, headers)
 
 
-def _message(
-    event_type: str, kind: str, currency: str, body: bytes, headers: dict[str, str]
-) -> Outgoing:
+def _message(event_type: str, kind: str, currency: str, body: bytes, headers: bytes) -> Outgoing:
     return Outgoing(
         exchange=EVENTS_EXCHANGE,
         routing_key=_routing_key(event_type, kind, currency),
@@ -250,14 +264,37 @@ def _message_type(event_type: str) -> str:
     return f"transaction.{event_type}.v1"
 
 
-def _trace_headers(traceparent: str | None, request_id: str | None) -> dict[str, str]:
-    """What the request was called, as far as it was called anything."""
-    headers: dict[str, str] = {}
+def _headers(
+    owed: Owed,
+    event_id: str,
+    transaction_id: UUID,
+    traceparent: str | None,
+    request_id: str | None,
+) -> bytes:
+    """CloudEvents' attributes, and what the request was called, if it was called anything."""
+    headers = (
+        _shared_headers(owed.event_type, owed.occurred_at)
+        + text_header("cloudEvents_id", event_id)
+        + text_header("cloudEvents_subject", str(transaction_id))
+    )
     if traceparent is not None:
-        headers[TRACEPARENT_HEADER] = traceparent
+        headers += text_header(TRACEPARENT_HEADER, traceparent)
     if request_id is not None:
-        headers[REQUEST_ID_HEADER] = request_id
+        headers += text_header(REQUEST_ID_HEADER, request_id)
     return headers
+
+
+@functools.lru_cache(maxsize=64)  # the events of a commit share theirs
+def _shared_headers(event_type: str, occurred_at: str) -> bytes:
+    """Return what CloudEvents 1.0 asks for in the binary mode of its AMQP binding."""
+    return text_headers(
+        {
+            "cloudEvents_source": CLOUD_EVENTS_SOURCE,
+            "cloudEvents_specversion": "1.0",
+            "cloudEvents_time": occurred_at,
+            "cloudEvents_type": f"transaction.{event_type}",
+        }
+    )
 
 
 class SetAsideEvent(NamedTuple):

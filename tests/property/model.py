@@ -257,6 +257,8 @@ class Model:
             command.destination_wallet_id or outside,
         )
         if command.type is TransactionType.HOLD:
+            if command.destination_wallet_id in OUTSIDE:
+                return "not_permitted"
             return [ModelLeg(source, money.currency, 0, money.minor)]
         # The side that is not named is the currency's external wallet.
         return [
@@ -326,7 +328,8 @@ class Model:
         ids = [leg.wallet_id for leg in legs]
         if command.type is TransactionType.HOLD and command.destination_wallet_id in ids:
             return "same_wallet"
-        if command.type is not TransactionType.JOURNAL and len(set(ids)) < len(ids):
+        may_repeat = (TransactionType.JOURNAL, TransactionType.REVERSAL)
+        if command.type not in may_repeat and len(set(ids)) < len(ids):
             return "same_wallet"
         if not set(ids) <= self.wallets.keys() | OUTSIDE:
             return "wallet_not_found"

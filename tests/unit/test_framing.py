@@ -11,7 +11,13 @@ from pamqp.body import ContentBody
 from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
 
-from runtime.amqp.wire.frame_encoder import Outgoing, Route, publish_frames
+from runtime.amqp.wire.frame_encoder import (
+    Outgoing,
+    Route,
+    publish_frames,
+    text_header,
+    text_headers,
+)
 
 _TEXT: Final = st.text(max_size=60)
 _OPTIONAL: Final = st.none() | _TEXT
@@ -41,6 +47,7 @@ def _as_text(value: str | bytes | None) -> str | None:
 
 
 def _by_pamqp(message: Outgoing, message_id: str, route: Route) -> bytes:
+    assert not isinstance(message.headers, bytes)
     properties = commands.Basic.Properties(
         content_type=_as_text(message.content_type),
         delivery_mode=2,
@@ -74,6 +81,16 @@ def test_the_frames_of_a_flight_are_those_of_its_messages_one_by_one(
     wanted = [_by_pamqp(*pair, route) for pair in zip(messages, ids, strict=True)]
 
     assert publish_frames(messages, ids, route) == b"".join(wanted)
+
+
+@given(_MESSAGES, _ROUTES)
+def test_headers_may_be_written_before(message: Outgoing, route: Route) -> None:
+    assert not isinstance(message.headers, bytes)
+    written = message._replace(headers=text_headers(message.headers))
+    one_by_one = b"".join(text_header(*header) for header in sorted(message.headers.items()))
+
+    assert publish_frames([written], ["id"], route) == publish_frames([message], ["id"], route)
+    assert one_by_one == written.headers
 
 
 @pytest.mark.parametrize("field", ["routing_key", "type", "correlation_id"])

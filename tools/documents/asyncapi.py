@@ -21,6 +21,7 @@ from ledger.words import TransactionType
 from tools.documents.message_headers import (
     ANY_HEADERS,
     DEAD_LETTER_HEADERS,
+    EVENT_HEADERS,
     REQUESTED_PROPERTIES,
     TRACE_HEADERS,
 )
@@ -224,7 +225,7 @@ def _messages() -> Json:
         "event": {
             **_message("transaction.<change>", TransactionEvent, examples.TRANSACTION_EVENT),
             "title": "A transaction's change of state; duplicates share event_id",
-            "headers": TRACE_HEADERS,
+            "headers": EVENT_HEADERS,
         },
         "dead_letter": {
             "name": "dead_letter",

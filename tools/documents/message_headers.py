@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from contracts import messages
+from contracts.messages import CLOUD_EVENTS_SOURCE
 from contracts.representations.examples import TRACEPARENT
 
 Json = dict[str, Any]
@@ -20,6 +21,27 @@ _TRACE: Final[Json] = {
     },
 }
 
+EVENT_HEADERS: Final[Json] = {
+    "type": "object",
+    "description": "CloudEvents 1.0 in the binary mode of its AMQP binding, and the trace.",
+    "properties": {
+        "cloudEvents_specversion": {"type": "string", "const": "1.0"},
+        "cloudEvents_id": {
+            "type": "string",
+            "format": "uuid",
+            "description": "The `event_id`: with `cloudEvents_source` it names the event",
+        },
+        "cloudEvents_source": {"type": "string", "const": CLOUD_EVENTS_SOURCE},
+        "cloudEvents_type": {"type": "string", "examples": ["transaction.completed"]},
+        "cloudEvents_subject": {
+            "type": "string",
+            "format": "uuid",
+            "description": "The transaction",
+        },
+        "cloudEvents_time": {"type": "string", "format": "date-time"},
+        **_TRACE,
+    },
+}
 ANY_HEADERS: Final[Json] = {"type": "object"}
 TRACE_HEADERS: Final[Json] = {"type": "object", "properties": _TRACE}
 

@@ -47,7 +47,8 @@ class Outgoing(NamedTuple):
     """This and the next two are repeated byte for byte where they are another sender's octets."""
     correlation_id: str | bytes | None = None
     content_type: str | bytes | None = "application/json"
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] | bytes = MappingProxyType({})
+    """Texts by name, or what `text_headers` made of them: many messages share some."""
     is_mandatory: bool = True
 
 
@@ -135,15 +136,28 @@ def _frame_of_properties(
     return before, _TIMESTAMP.pack(at_s) + b"".join(map(_own_short, names))
 
 
-def _table(headers: Mapping[str, str]) -> bytes:
-    """A table of texts, in the order of their names."""
+def _table(headers: Mapping[str, str] | bytes) -> bytes:
+    table = headers if isinstance(headers, bytes) else text_headers(headers)
+    return _TABLE_START(len(table)) + table
+
+
+def text_headers(headers: Mapping[str, str]) -> bytes:
+    """Return headers as they stand in a message, in the order of their names.
+
+    Such octets may be put behind one another; a name stands once in all of them.
+    """
     parts: list[bytes] = []
     for name, value in sorted(headers.items()):
         # Half a surrogate pair, which JSON may hold, is no text: better shown so than not at all.
         text = value.encode(errors="replace")
         parts += (_short(name), _LONG_TEXT_START(b"S", len(text)), text)
-    table = b"".join(parts)
-    return _TABLE_START(len(table)) + table
+    return b"".join(parts)
+
+
+def text_header(name: str, value: str) -> bytes:
+    """Return one header as it stands in a message."""
+    text = value.encode(errors="replace")
+    return b"%b%b%b" % (_short(name), _LONG_TEXT_START(b"S", len(text)), text)
 
 
 def _own_short(text: str | bytes) -> bytes:

@@ -1,7 +1,9 @@
 """`ackledger export`: the posted books, the same text each time, and nothing that is not posted."""
 
+import asyncio
 import csv
 import io
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,7 +15,7 @@ import pytest
 
 from contracts.money import register_asset
 from tests.conftest import Connection
-from tests.integration.command_line.calling import Called, ackledger
+from tests.integration.command_line.calling import BOUND_S, Called, ackledger, environment_of
 from tests.integration.command_line.dated_books import DatedBook
 from tests.integration.verification.books import write_books
 from tests.integration.verification.terms import write_terms
@@ -257,6 +259,57 @@ async def test_a_file_is_whole_or_not_there(
     for name in ("none", "none.part", "book.journal.part"):
         assert not (tmp_path / name).exists()
     assert book.posted == 5
+
+
+# Journals without a wallet's entries: what they weigh is all that matters.
+_SIXTY_THOUSAND_MORE = """
+INSERT INTO transactions (
+    id, submitter, idempotency_key, fingerprint, channel, type, status, description, has_terms,
+    created_at, completed_at
+)
+SELECT
+    uuid_v7(clock_us(), n % 1000), 'more', n::text, '\\x00', 'http', 'journal', 'COMPLETED',
+    repeat('x', 200), true, now(), now()
+FROM generate_series(1, 60000) AS n;
+
+INSERT INTO transaction_legs
+SELECT t.id, side, w.id, w.currency, 2 * side - 3, false, 1
+FROM transactions AS t, generate_series(1, 2) AS side, (SELECT * FROM wallets LIMIT 1) AS w
+WHERE t.submitter = 'more';
+"""
+_MEASURED = """
+import os, resource, sys
+from cli.command_line import run_command_line
+code = run_command_line(sys.argv[1:], os.environ)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+async def _peak_mib(directory: Path, database_url: str) -> int:
+    """Return the most memory that an export of the whole book had, in MiB."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _MEASURED, "export", "--format", "jsonl"),
+        env=environment_of(directory, {"DATABASE_URL": database_url}),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(BOUND_S):
+        _, words = await process.communicate()
+    assert process.returncode == 0, words
+    return int(words.split()[-1])
+
+
+async def test_memory_does_not_grow_with_the_book(
+    database: Connection, database_url: str, directory: Path
+) -> None:
+    await write_books(database, transactions=3_000, wallets=1_500)
+    small = await _peak_mib(directory, database_url)
+    await database.execute(_SIXTY_THOUSAND_MORE)
+    large = await _peak_mib(directory, database_url)
+
+    assert large < small + 10
+    assert large < 150
 
 
 async def test_an_empty_book_is_a_book(export: Exports) -> None:

@@ -54,6 +54,14 @@ async def test_each_end_is_told_with_the_transaction_as_it_is_read(
             assert event["occurred_at"] == transaction["completed_at"]
             assert str(UUID(event["event_id"])) == event["event_id"]
             assert message.type == f"transaction.{outcome}.v1"
+            assert message.headers.items() >= {
+                ("cloudEvents_specversion", "1.0"),
+                ("cloudEvents_source", "/ackledger/transactions"),
+                ("cloudEvents_type", event["event_type"]),
+                ("cloudEvents_id", event["event_id"]),
+                ("cloudEvents_subject", event["id"]),
+                ("cloudEvents_time", event["occurred_at"]),
+            }
             assert message.content_type == "application/json"
             assert message.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
 

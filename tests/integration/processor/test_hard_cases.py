@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from cli.assets import add_asset
 from contracts.topology import EVENTS_EXCHANGE
 from reconciler.schedule import LOOKUP_SESSION
 from runtime.postgres.pool import connect
@@ -116,31 +118,35 @@ async def test_capture_release_and_expiry_race_over_two_doors(
     api: CheckedApi, upstream: Upstream
 ) -> None:
     rich, poor = await _wallets(api)
-    holds = [
-        (await _completed(api, _hold(rich, "1.00", destination_wallet_id=poor, expires_in_s=1)))
-        for _ in range(ROUNDS)
-    ]
 
-    async def race(number: int, hold: str) -> tuple[str, str]:
-        await asyncio.sleep(0.08 * number)
+    async def race(number: int) -> tuple[str, str, str]:
+        """Return the hold, and what capture and release came to around its last instant."""
+        body = _hold(rich, "1.00", destination_wallet_id=poor, expires_in_s=1)
+        hold = await _completed(api, body)
+        expires_at = datetime.fromisoformat(hold["hold"]["expires_at"])
+        begin = expires_at + timedelta(milliseconds=50 * (number - ROUNDS))
+
+        async def is_time() -> bool:
+            return datetime.now(UTC) >= begin
+
+        await eventually(is_time, what="the instant")
         capture, release = await asyncio.gather(
-            api.submit(_capture(hold)), _over_amqp(api, upstream, _release(hold), rich)
+            api.submit(_capture(hold["id"])), _over_amqp(api, upstream, _release(hold["id"]), rich)
         )
         ends = [capture.json, release]
         codes = [one["failure"]["code"] if one["failure"] else one["status"] for one in ends]
-        return codes[0], codes[1]
+        return hold["id"], codes[0], codes[1]
 
-    races = [race(number, hold["id"]) for number, hold in enumerate(holds)]
-    outcomes = await asyncio.gather(*races)
+    races = await asyncio.gather(*[race(number) for number in range(ROUNDS)])
 
     allowed = {
         ("COMPLETED", "hold_closed"): "CAPTURED",
         ("hold_closed", "COMPLETED"): "RELEASED",
         ("hold_expired", "hold_expired"): "EXPIRED",
     }
-    shown = [(await api.get(f"/v1/transactions/{hold['id']}")).json["hold"] for hold in holds]
-    assert [one["status"] for one in shown] == [allowed[one] for one in outcomes]
-    captured = [one[0] for one in outcomes].count("COMPLETED")
+    shown = [(await api.get(f"/v1/transactions/{hold}")).json["hold"] for hold, *_ in races]
+    assert [one["status"] for one in shown] == [allowed[codes[0], codes[1]] for _, *codes in races]
+    captured = [capture for _, capture, _ in races].count("COMPLETED")
     assert await _amounts(api, poor) == (f"{captured}.00", "0.00", f"{captured}.00")
     left = f"{100 - captured}.00"
     assert await _amounts(api, rich) == (left, "0.00", left)
@@ -346,3 +352,67 @@ async def test_events_of_a_hold_come_in_its_order(api: CheckedApi, doors: Checke
         ("transaction.completed", short, "9.00"),
         ("transaction.hold_expired", short, "0.00"),
     ]
+
+
+async def test_null_and_unknown_fields_are_refused(api: CheckedApi) -> None:
+    rich, poor = await _wallets(api)
+    nothing = str(uuid4())
+    bodies = [
+        {**_hold(rich, "1.00"), "source_wallet_id": None},
+        {**_hold(rich, "1.00"), "amount": None},
+        _hold(rich, "1.00", expires_in_s=0),
+        _hold(rich, "1.00", expires_in_s=True),
+        _hold(rich, "1.00", hold_id=nothing),
+        {"type": "capture", "hold_id": None},
+        _capture(nothing, currency="USD"),
+        _capture(nothing, final="yes"),
+        _capture(nothing, amount="0"),
+        {"type": "release"},
+        {**_release(nothing), "amount": "1.00"},
+        {"type": "reversal", "reverses": None},
+        _reversal(nothing, amount="-1"),
+        _journal((rich, "-1.00", "USD")),
+        _journal((rich, "-1.00", "USD"), (poor, "1.01", "USD")),
+        _journal((rich, "0.00", "USD"), (poor, "0", "USD")),
+        _journal(*[(rich, "-1.00", "USD"), (poor, "1.00", "USD")] * 50, (rich, "1", "USD")),
+        {**_journal((rich, "-1.00", "USD"), (poor, "1.00", "USD")), "amount": "1.00"},
+        {"type": "journal", "legs": None},
+        {**transfer(rich, poor, "1.00"), "conditions": []},
+        {**transfer(rich, poor, "1.00"), "conditions": [{"wallet_id": rich}]},
+        {**transfer(rich, poor, "1.00"), "conditions": [{"wallet_id": rich, "version": -1}]},
+        {**transfer(rich, poor, "1.00"), "valid_until": "tomorrow"},
+    ]
+    answers = [await api.submit(body) for body in bodies]
+    wrong = [
+        body
+        for body, answer in zip(bodies, answers, strict=True)
+        if (answer.status, answer.json.get("code")) != (422, "validation_failed")
+    ]
+    assert wrong == []
+
+
+async def test_twelve_decimals_are_held_captured_and_split_to_the_last_one(
+    api: CheckedApi, doors: CheckedDoors
+) -> None:
+    connection = await connect(doors.database_url, name="test")
+    asset, _ = await add_asset(connection, "WEI12", 12, actor="test")
+
+    async def is_usable() -> bool:
+        moment = await connection.fetchval("SELECT clock_timestamp()")
+        return bool(moment >= asset.usable_from)
+
+    await eventually(is_usable, what="the asset")
+    await connection.close()
+    rich, poor = [await api.create_wallet("WEI12") for _ in range(2)]
+    await _completed(api, deposit(rich, "1000", "WEI12"))
+    beyond = await api.submit(deposit(rich, "1000.000000000001", "WEI12"))
+    assert (beyond.status, beyond.code) == (422, "validation_failed")
+    hold = await _completed(api, _hold(rich, "0.000000000003", "WEI12", destination_wallet_id=poor))
+    part = _capture(hold["id"], amount="0.000000000001", final=False)
+    capture = await _completed(api, part)
+    assert (await api.submit(_capture(hold["id"], amount="1e-13"))).status == 422
+    await _completed(api, _journal((rich, "-999.5", "WEI12"), (poor, "999.5", "WEI12")))
+    await _completed(api, _reversal(capture["id"]))
+
+    assert await _amounts(api, rich) == ("0.500000000000", "0.000000000002", "0.499999999998")
+    assert await _amounts(api, poor) == ("999.500000000000", "0.000000000000", "999.500000000000")

@@ -7,6 +7,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
+from contracts.identifiers import external_wallet_id
 from contracts.topology import EVENTS_EXCHANGE
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors
@@ -94,6 +95,19 @@ async def test_what_refers_to_nothing_fails(submit: Submit) -> None:
 
     assert capture["failure"]["code"] == "hold_not_found"
     assert reversal["failure"]["code"] == "transaction_not_found"
+
+
+async def test_the_world_outside_is_not_named_by_a_wallet(api: CheckedApi) -> None:
+    rich, _ = await _wallets(api)
+    outside = str(external_wallet_id("USD"))
+    named = (await api.submit(_hold(rich, "1.00", destination_wallet_id=outside))).json
+    hold = (await api.submit(_hold(rich, "1.00"))).json
+    capture = {"type": "capture", "hold_id": hold["id"], "destination_wallet_id": outside}
+    answer = await api.submit(capture)
+
+    assert named["failure"]["code"] == "not_permitted"
+    assert answer.status == 422
+    assert [one["pointer"] for one in answer.json["errors"]] == ["/destination_wallet_id"]
 
 
 async def test_a_capture_is_refunded_in_part_and_then_whole(
