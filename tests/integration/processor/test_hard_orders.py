@@ -121,12 +121,9 @@ async def test_a_reversal_waits_for_what_it_reverses_however_slow_that_is(
             await connection.execute("SELECT FROM wallets WHERE id = $1 FOR UPDATE", UUID(slow))
             before = await _accepted(api, withdrawal(slow, "1.00"))
             await asyncio.sleep(0.2)  # the batch of this one waits; what comes now is not in it
-            original = await _accepted(
-                api,
-                {"type": "capture", "hold_id": hold}
-                if kind == "capture"
-                else transfer(source, destination, "5.00"),
-            )
+            capture = {"type": "capture", "hold_id": hold}
+            moved = transfer(source, destination, "5.00")
+            original = await _accepted(api, capture if kind == "capture" else moved)
             body = {"type": "reversal", "reverses": original}
             key = uuid4().hex
             if door == "http":
@@ -148,7 +145,7 @@ async def test_a_hold_goes_before_what_uses_it(api: CheckedApi) -> None:
         await api.deposit(rich, "10.00")
         hold = await _accepted(api, _hold(rich, poor, "10.00"))
         capture = {"type": "capture", "hold_id": hold, "amount": "4.00", "final": False}
-        bodies = [
+        bodies: list[dict[str, Any]] = [
             capture,
             {"type": "release", "hold_id": hold},
             transfer(rich, poor, "6.00"),
@@ -168,11 +165,11 @@ async def test_atomic_batches_that_cross_are_whole_and_lose_nothing(
 
     def batch() -> list[dict[str, Any]]:
         pairs = [chance.sample(wallets, 2) for _ in range(6)]
-        amounts = [f"{chance.randint(1, 60)}.00" for _ in pairs]
-        return [
-            {**transfer(*pair, amount), "idempotency_key": uuid4().hex}
-            for pair, amount in zip(pairs, amounts, strict=True)
+        bodies = [
+            transfer(source, destination, f"{chance.randint(1, 60)}.00")
+            for source, destination in pairs
         ]
+        return [{**body, "idempotency_key": uuid4().hex} for body in bodies]
 
     async def send(number: int, items: list[dict[str, Any]]) -> list[str]:
         body = {"mode": "atomic", "transactions": items}
