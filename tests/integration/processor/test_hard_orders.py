@@ -255,6 +255,107 @@ async def test_twelve_decimals_are_exact_in_every_type(
     assert [await api.balance(one) for one in (rich, poor)] == ["999.999999999999", atom]
 
 
+async def test_a_tag_is_no_longer_good_once_a_hold_has_expired(
+    doors: CheckedDoors, api: CheckedApi
+) -> None:
+    rich, poor = await _wallet_of(api, 0), await _wallet_of(api, 1)
+    path = f"/v1/wallets/{rich}"
+    empty = (await api.get(path)).headers["ETag"]
+    await asyncio.to_thread(doors.system.halt, "reconciler")
+    try:
+        hold = await _done(api, {**_hold(rich, poor, "7.00"), "expires_in_s": 1})
+        changed = await api.call("GET", path, headers={"If-None-Match": empty})
+        assert (changed.status, changed.json["held"]) == (200, "7.00")
+        tag = changed.headers["ETag"]
+
+        async def has_expired() -> bool:
+            return bool((await api.get(path)).json["held"] == "0.00")
+
+        await eventually(has_expired, what="the hold's end")
+        again = await api.call("GET", path, headers={"If-None-Match": tag})
+        assert (again.status, again.json["available"]) == (200, "100.00")
+        stale = await api.call(
+            "PATCH", path, headers={"If-Match": tag}, json={"metadata": {"a": "b"}}
+        )
+        assert stale.status == 412
+        read = (await api.get(f"/v1/transactions/{hold}")).json["hold"]
+        assert (read["status"], read["remaining"]) == ("EXPIRED", "0.00")
+    finally:
+        await asyncio.to_thread(doors.system.restart, "reconciler")
+
+
+async def test_what_is_too_late_when_the_processor_is_back_fails_its_atomic_batch(
+    doors: CheckedDoors, api: CheckedApi
+) -> None:
+    rich, poor = await _wallet_of(api, 0), await _wallet_of(api, 1)
+    await asyncio.to_thread(doors.system.halt, "processor")
+    try:
+        until = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+        late = await _accepted(api, {**transfer(rich, poor, "1.00"), "valid_until": until})
+        items = [{**transfer(rich, poor, "1.00"), "idempotency_key": uuid4().hex} for _ in range(3)]
+        items[1]["valid_until"] = until
+        body = {"mode": "atomic", "transactions": items}
+        answer = await api.call("POST", "/v1/transactions/batch", json=body)
+        assert answer.status == 202, answer.body
+        await asyncio.sleep(1.1)
+    finally:
+        await asyncio.to_thread(doors.system.restart, "processor")
+    members = [one["transaction"]["id"] for one in answer.json["items"]]
+    assert await _end(api, late) == "expired"
+    codes = [await _end(api, one) for one in members]
+    assert codes == ["batch_failed", "expired", "batch_failed"]
+    assert await api.balance(poor) == "100.00"
+
+
+async def test_an_atomic_batch_that_comes_by_both_doors_at_once_is_one(
+    doors: CheckedDoors, api: CheckedApi
+) -> None:
+    rich, poor = await _wallet_of(api, 0), await _wallet_of(api, 1)
+    for _ in range(4):
+        bodies = [transfer(rich, poor, "1.00"), _hold(poor, rich, "2.00"), deposit(poor, "3.00")]
+        items = [{**body, "idempotency_key": uuid4().hex} for body in bodies]
+        body = {"mode": "atomic", "transactions": items}
+        answer, _ = await asyncio.gather(
+            api.call("POST", "/v1/transactions/batch", json=body),
+            doors.upstream.publish({"version": 1, **body}, routing_key=rich),
+        )
+        assert {one["status_code"] for one in answer.json["items"]} <= {200, 202}
+        found = [await ended(api, one["idempotency_key"]) for one in items]
+        assert [one["status"] for one in found] == ["COMPLETED"] * 3
+        assert [one["transaction"]["id"] for one in answer.json["items"]] == [
+            one["id"] for one in found
+        ]
+    assert [await api.balance(one) for one in (rich, poor)] == ["96.00", "116.00"]
+
+
+async def test_a_capture_that_is_refused_leaves_the_hold_as_it_was(api: CheckedApi) -> None:
+    rich, poor = await _wallet_of(api, 0), await _wallet_of(api, 1)
+    closed = await api.create_wallet()
+    await api.call("DELETE", f"/v1/wallets/{closed}")
+    hold = await _done(api, _hold(rich, closed, "7.00"))
+    await api.call("PATCH", f"/v1/wallets/{poor}", json={"status": "FROZEN"})
+    capture = {"type": "capture", "hold_id": hold}
+    bodies = [
+        capture,
+        {**capture, "destination_wallet_id": poor},
+        {**capture, "destination_wallet_id": rich},
+        {**capture, "destination_wallet_id": str(uuid4())},
+        {**capture, "amount": "7.01"},
+    ]
+    ends = [await _end(api, await _accepted(api, body)) for body in bodies]
+    assert ends == [
+        "wallet_closed",
+        "wallet_frozen",
+        "same_wallet",
+        "wallet_not_found",
+        "amount_exceeds_hold",
+    ]
+    read = (await api.get(f"/v1/transactions/{hold}")).json["hold"]
+    assert (read["status"], read["remaining"], read["captured"]) == ("OPEN", "7.00", "0.00")
+    elsewhere = await _done(api, {**capture, "destination_wallet_id": await api.create_wallet()})
+    assert (await api.get(f"/v1/transactions/{elsewhere}")).json["amount"] == "7.00"
+
+
 async def _done(api: CheckedApi, body: dict[str, Any]) -> str:
     """Submit what has to be posted, and return its id."""
     answer = await api.submit(body)
