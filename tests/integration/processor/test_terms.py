@@ -409,3 +409,21 @@ async def test_a_forced_reversal_overdraws_by_no_more_than_64_bits(shop: Shop) -
     back = await shop.record("reversal", reverses=payment, is_forced=True)
 
     assert await shop.post(back) == ["limit_exceeded"]
+
+
+async def test_a_reversal_brings_along_what_it_reverses_and_leaves_other_partitions_theirs(
+    shop: Shop, database_url: str
+) -> None:
+    original = await shop.record("transfer", shop.alice, shop.bob, 500)
+    elsewhere = await shop.record("transfer", shop.bob, shop.alice, 1)
+    back = await shop.record("reversal", shop.bob, shop.alice, reverses=original)
+    later = await shop.record("transfer", shop.alice, shop.bob, 1)
+    await shop.database.execute("INSERT INTO unannounced_transactions VALUES (0, 'test', $1)", back)
+    async with open_pool(database_url) as pool:
+        shop.poster = Poster(pool, partition=0, partitions=4)
+        await shop.poster.post([later])
+    rows = await shop.database.fetch(
+        "SELECT status::text FROM transactions WHERE id = ANY ($1) ORDER BY id",
+        [original, elsewhere, back, later],
+    )
+    assert [row["status"] for row in rows] == ["REVERSED", "PENDING", "COMPLETED", "COMPLETED"]
