@@ -264,7 +264,12 @@ CREATE FUNCTION write_book(
     states json,
     reversal_states json
 ) RETURNS uuid
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+-- A price on each row that is visited keeps lookups by key where tables were small when they were
+-- analysed last: see 0011.
+SET cpu_tuple_cost = 1000
+SET enable_memoize = off
+AS $$
 #variable_conflict use_column
 DECLARE
     changed bigint;

@@ -158,9 +158,10 @@ class Model:
 
     def post(self, keys: Iterable[str]) -> None:
         """Post what of these is still PENDING, one after the other, members of a batch together."""
-        pending = [one for one in map(self.transactions.get, keys) if one and one.status is PENDING]
-        for _, unit in groupby(pending, key=lambda one: one.batch_id or one.id):
-            self._post_unit(list(unit))
+        pending = [key for key in keys if self.transactions[key].status is PENDING]
+        for _, unit in groupby(pending, key=lambda key: self.transactions[key].batch_id or key):
+            # Looked up one unit at a time: a batch that fails leaves a copy of what was before it.
+            self._post_unit([self.transactions[key] for key in unit])
 
     def _post_unit(self, unit: Sequence[ModelTransaction]) -> None:
         before = (self.wallets, self.transactions, self.events)
