@@ -75,10 +75,26 @@ def _few(model_fields: int, least: int, most: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _with(name: str, schema: JsonValue) -> dict[str, JsonValue]:
+    """Return the JSON schema of an object in which a field stands and fits a schema."""
+    return {"required": [name], "properties": {name: schema}}
+
+
+_SET: Final[JsonValue] = {"not": {"type": "null"}}
+
+
 class JournalLeg(BaseModel):
     """One leg of a journal: a wallet, or the world outside, and what its balance changes by."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "if": _with("external", {"const": True}),
+            "then": {"properties": {"wallet_id": {"type": "null"}}},
+            "else": _with("wallet_id", _SET),
+        },
+    )
 
     wallet_id: WalletId | None = None
     external: bool = Field(
@@ -97,7 +113,15 @@ class JournalLeg(BaseModel):
 class Condition(BaseModel):
     """What has to be true of a wallet, or the transaction is FAILED `condition_failed`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "anyOf": [
+                _with(name, _SET) for name in ("version", "available_at_least", "balance_at_most")
+            ]
+        },
+    )
 
     wallet_id: WalletId
     version: int | None = Field(

@@ -216,6 +216,33 @@ def test_a_wrong_body_does_not_fit() -> None:
     assert not validator_of(stored(OPENAPI), pointer).is_valid(wrong)
 
 
+_ID = "11111111-1111-4111-8111-111111111111"
+_MONEY = {"amount": "1.00", "currency": "USD"}
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "is_valid"),
+    [
+        ("JournalLeg", {"wallet_id": _ID, **_MONEY}, True),
+        ("JournalLeg", {"external": True, **_MONEY}, True),
+        ("JournalLeg", {"external": True, "wallet_id": None, **_MONEY}, True),
+        ("JournalLeg", {"external": True, "wallet_id": _ID, **_MONEY}, False),
+        ("JournalLeg", {"external": False, "wallet_id": None, **_MONEY}, False),
+        ("JournalLeg", _MONEY, False),
+        ("Condition", {"wallet_id": _ID, "version": 0}, True),
+        ("Condition", {"wallet_id": _ID, "version": None, "balance_at_most": "1"}, True),
+        ("Condition", {"wallet_id": _ID, "version": None}, False),
+        ("Condition", {"wallet_id": _ID}, False),
+    ],
+)
+@pytest.mark.parametrize("document", [OPENAPI, ASYNCAPI])
+def test_the_document_asks_for_the_same_as_the_model(
+    document: str, name: str, body: dict[str, Any], *, is_valid: bool
+) -> None:
+    pointer = f"/components/schemas/{name}"
+    assert validator_of(stored(document), pointer).is_valid(body) is is_valid
+
+
 @pytest.mark.parametrize("code", list(ProblemCode))
 def test_a_problem_is_what_the_model_says(code: ProblemCode) -> None:
     problem = examples.problem_example(code, path="/v1/wallets/{wallet_id}")

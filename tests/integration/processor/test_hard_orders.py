@@ -190,6 +190,31 @@ async def test_atomic_batches_that_cross_are_whole_and_lose_nothing(
     assert sum([Decimal(await api.balance(one)) for one in wallets]) == 800
 
 
+async def test_a_processor_killed_among_batches_and_holds_posts_each_once(
+    doors: CheckedDoors, api: CheckedApi
+) -> None:
+    wallets = [await _wallet_of(api, number) for number in range(4)]
+    batches: list[list[str]] = []
+    plain: list[str] = []
+    for number in range(60):
+        source, destination = wallets[number % 4], wallets[(number * 3 + 1) % 4]
+        bodies = [_hold(source, destination, "1.00"), transfer(source, destination, "1.00")]
+        items = [{**body, "idempotency_key": uuid4().hex} for body in bodies]
+        body = {"mode": "atomic", "transactions": items}
+        answer = await api.call("POST", "/v1/transactions/batch", json=body)
+        hold, moved = [one["transaction"]["id"] for one in answer.json["items"]]
+        batches.append([hold, moved])
+        plain.append(await _accepted(api, {"type": "capture", "hold_id": hold}))
+        plain.append(await _accepted(api, {"type": "reversal", "reverses": moved}))
+        if number in {20, 40}:
+            doors.system.kill("processor")
+            await asyncio.to_thread(doors.system.restart, "processor")
+    assert [await _end(api, one) for one in plain] == ["COMPLETED"] * 120
+    ends = [[await _end(api, one) for one in batch] for batch in batches]
+    assert ends == [["COMPLETED", "REVERSED"]] * 60
+    assert sum([Decimal(await api.balance(one)) for one in wallets]) == 400
+
+
 async def test_what_is_cancelled_as_it_falls_due_is_posted_or_cancelled(api: CheckedApi) -> None:
     rich, poor = await _wallet_of(api, 0), await _wallet_of(api, 1)
 
