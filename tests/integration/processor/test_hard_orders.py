@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -98,6 +99,24 @@ async def test_what_reverses_is_posted_after_what_it_reverses(api: CheckedApi, k
     assert ends == [("COMPLETED", "REVERSED")] * ROUNDS
 
 
+_IS_WAITING = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+)
+"""
+
+
+async def _passed(seconds: float) -> None:
+    """Let time pass by the clock, since it is time that decides here."""
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+
+    async def is_past() -> bool:
+        return datetime.now(UTC) >= until
+
+    await eventually(is_past, what="time passes")
+
+
 async def _wallet_of(api: CheckedApi, partition: int) -> str:
     """Return a wallet with 100.00 USD that a partition posts the debits of."""
     while True:
@@ -120,7 +139,8 @@ async def test_a_reversal_waits_for_what_it_reverses_however_slow_that_is(
         async with connection.transaction():
             await connection.execute("SELECT FROM wallets WHERE id = $1 FOR UPDATE", UUID(slow))
             before = await _accepted(api, withdrawal(slow, "1.00"))
-            await asyncio.sleep(0.2)  # the batch of this one waits; what comes now is not in it
+            # The batch of this one waits; what comes now is not in it.
+            await eventually(partial(connection.fetchval, _IS_WAITING), what="its batch waits")
             capture = {"type": "capture", "hold_id": hold}
             moved = transfer(source, destination, "5.00")
             original = await _accepted(api, capture if kind == "capture" else moved)
@@ -130,7 +150,7 @@ async def test_a_reversal_waits_for_what_it_reverses_however_slow_that_is(
                 await api.submit(body, key=key, wait=None)
             else:
                 await doors.upstream.publish(requested(body, key=key), routing_key=source)
-            await asyncio.sleep(0.5)
+            await _passed(0.5)
     finally:
         await connection.close()
     assert await _end(api, before) == "COMPLETED"
@@ -222,7 +242,7 @@ async def test_what_is_cancelled_as_it_falls_due_is_posted_or_cancelled(api: Che
         due = datetime.now(UTC) + timedelta(seconds=1)
         body = {**transfer(rich, poor, "1.00"), "execute_at": due.isoformat()}
         transaction = await _accepted(api, body)
-        await asyncio.sleep(0.7 + 0.1 * number)
+        await _passed(0.7 + 0.1 * number)
         cancelled = await api.call(
             "POST",
             f"/v1/transactions/{transaction}/cancel",
@@ -322,7 +342,7 @@ async def test_what_is_too_late_when_the_processor_is_back_fails_its_atomic_batc
         body = {"mode": "atomic", "transactions": items}
         answer = await api.call("POST", "/v1/transactions/batch", json=body)
         assert answer.status == 202, answer.body
-        await asyncio.sleep(1.1)
+        await _passed(1.1)
     finally:
         await asyncio.to_thread(doors.system.restart, "processor")
     members = [one["transaction"]["id"] for one in answer.json["items"]]
