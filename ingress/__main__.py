@@ -119,10 +119,12 @@ async def serve(settings: IngressSettings) -> None:
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", dispatcher)
     services = _services(service, settings, pools, dispatcher, fault_points)
+    wallets = WalletStore(pools.submissions, lists=pools.lists)
+    service.add_loop("wallet-reads", wallets)
     app = build_application(
         gate=Gate(keys=services.keys, limiter=limiter),
         holds=HoldCalls(HoldStore(pools.lists)),
-        wallets=WalletCalls(WalletStore(pools.submissions, lists=pools.lists)),
+        wallets=WalletCalls(wallets),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),

@@ -226,9 +226,9 @@ RETURNING
     created_at, updated_at, deleted_at;
 
 -- name: read_wallet
--- One wallet. Columns are named here, since a statement that was prepared for all of them breaks in
--- the middle of a database transaction when the next release adds one. `recorded_held` counts holds
--- that have expired until posting or the reconciler has written that.
+-- One wallet, locked or just made. Columns are named here, since a statement that was prepared for
+-- all of them breaks in the middle of a database transaction when the next release adds one.
+-- `recorded_held` counts holds that have expired until posting or the reconciler has written that.
 SELECT
     id, owner_id, currency, kind, balance, held_now(id, held) AS held, overdraft_limit, status,
     version, metadata, created_at, updated_at, deleted_at, held AS recorded_held
@@ -315,7 +315,7 @@ FROM examined AS e
 ORDER BY e.id;
 
 -- name: read_wallets
--- Whole wallets by id.
+-- Whole wallets by id; many readers of one instant share one query.
 SELECT
     id, owner_id, currency, kind, balance, held_now(id, held) AS held, overdraft_limit, status,
     version, metadata, created_at, updated_at, deleted_at

@@ -10,13 +10,10 @@ import asyncpg
 
 from contracts.representations.transaction import Json, render_transaction
 from contracts.requests.transaction import TransactionStatus, TransactionType
+from ingress.reads.gathered import GatheredReads
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
-from runtime.service.batcher import MicroBatcher
 from runtime.service.pagination import Examined, Window, examine
-
-READ_MAX: Final = 200
-WAITING_MAX: Final = 20_000
 
 _EXCEPTIONAL: Final = frozenset(
     {TransactionStatus.FAILED, TransactionStatus.QUARANTINED, TransactionStatus.REVERSED}
@@ -41,9 +38,7 @@ class TransactionStore:
         self._pool = pool
         self._lists = lists
         self._sql = load_queries("ingress")
-        self._reads: MicroBatcher[UUID, asyncpg.Record | None] = MicroBatcher(
-            self._read_group, group_max=READ_MAX, waiting_max=WAITING_MAX, workers=2
-        )
+        self._reads = GatheredReads(pool, self._sql["read_transactions"])
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -54,7 +49,7 @@ class TransactionStore:
 
         Reads of one instant share a query; None for an id that there is not.
         """
-        return self._reads.submit([transaction_id])
+        return self._reads.read_soon(transaction_id)
 
     async def read_many(self, ids: Sequence[UUID], *, is_listed: bool = False) -> dict[UUID, Json]:
         """Return transactions by their ids; `is_listed`: for a page of a list."""
@@ -89,11 +84,6 @@ class TransactionStore:
             return [(row["id"], row["is_match"]) for row in rows]
 
         return await examine(step, start=before, limit=limit)
-
-    async def _read_group(self, ids: list[UUID]) -> Sequence[asyncpg.Record | None]:
-        rows = await self._pool.fetch(self._sql["read_transactions"], ids)
-        by_id = {row["id"]: row for row in rows}
-        return [by_id.get(one) for one in ids]
 
 
 def _walk(wanted: TransactionFilter) -> tuple[str, tuple[UUID, ...]]:

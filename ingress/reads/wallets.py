@@ -11,6 +11,7 @@ import orjson
 from contracts.identifiers import external_wallet_id
 from contracts.requests.transaction import TransactionType, fingerprint_of_json
 from contracts.requests.wallet import RequestedKind, ValidWalletRequest, WalletStatus
+from ingress.reads.gathered import GatheredReads
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.pagination import Examined, Window, examine
@@ -55,6 +56,11 @@ class WalletStore:
         self._pool = pool
         self._lists = lists
         self._sql = load_queries("ingress")
+        self._reads = GatheredReads(pool, self._sql["read_wallets"])
+
+    async def run(self) -> None:
+        """Read until cancelled."""
+        await self._reads.run()
 
     async def create(
         self, wanted: ValidWalletRequest, *, submitter: str, idempotency_key: str | None
@@ -85,8 +91,9 @@ class WalletStore:
             return Created(row, is_new=False, is_same=claimed["fingerprint"] == fingerprint)
 
     async def read(self, wallet_id: UUID) -> asyncpg.Record | None:
-        """Return one wallet."""
-        return await self._pool.fetchrow(self._sql["read_wallet"], wallet_id)
+        """Return one wallet as it is now; `run` reads it."""
+        [row] = await self._reads.read_soon(wallet_id)
+        return row
 
     async def lock(self, connection: Connection, wallet_id: UUID) -> asyncpg.Record | None:
         """Return one wallet, locked until the database transaction ends."""

@@ -90,7 +90,14 @@ def _blocking(url: str, script: Path, connections: int, seconds: float) -> WrkRe
     began = time.monotonic()
     process = subprocess.Popen(
         [
-            *("wrk", "--latency", "--threads", str(THREADS), "--timeout", _TIMEOUT),
+            *(
+                "wrk",
+                "--latency",
+                "--threads",
+                str(min(THREADS, connections)),
+                "--timeout",
+                _TIMEOUT,
+            ),
             *("--connections", str(connections), "--duration", f"{round(seconds)}s"),
             *("--script", str(script), url),
         ],
@@ -176,7 +183,7 @@ _READING: Final = """\
 local ids = {ids}
 local headers = {{ ["Authorization"] = "Bearer {api_key}" }}
 function request()
-  return wrk.format("GET", "/v1/transactions/" .. ids[math.random(1, #ids)], headers)
+  return wrk.format("GET", "{path}" .. ids[math.random(1, #ids)], headers)
 end
 """
 
@@ -193,7 +200,16 @@ def batch_script(wallets: Sequence[UUID], api_key: str, *, size: int, seed: int)
 
 def reading_script(ids: Sequence[UUID], api_key: str, *, seed: int) -> str:
     """Return the script that reads transactions in no order."""
-    reading = _READING.format(ids=_table(ids), api_key=api_key)
+    return _reading("/v1/transactions/", ids, api_key, seed)
+
+
+def wallet_script(ids: Sequence[UUID], api_key: str, *, seed: int) -> str:
+    """Return the script that reads wallets in no order."""
+    return _reading("/v1/wallets/", ids, api_key, seed)
+
+
+def _reading(path: str, ids: Sequence[UUID], api_key: str, seed: int) -> str:
+    reading = _READING.format(path=path, ids=_table(ids), api_key=api_key)
     return _PREAMBLE.format(seed=seed) + reading
 
 

@@ -1,0 +1,131 @@
+"""Reads of one instant share a query, and each is answered as if it had been alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from cli.dependencies import Connection
+from ingress.reads.gathered import WORKERS, GatheredReads
+from ingress.reads.wallets import WalletStore
+from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
+from tests.integration.ingress.document import CheckedApi
+
+READERS = 100
+BOUND_S = 20
+_INSERT = """
+INSERT INTO wallets (id, owner_id, currency)
+SELECT gen_random_uuid(), 'owner', 'USD' FROM generate_series(1, $1::integer)
+RETURNING id
+"""
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """One connection more than reads may take."""
+    async with create_pool(
+        database_url,
+        name="test",
+        size=WORKERS + 1,
+        statement_timeout_s=30,
+        session=dict(KEYED_SESSION),
+    ) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _reading(loop: WalletStore | GatheredReads) -> AsyncIterator[None]:
+    task = asyncio.create_task(loop.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _wallets(database: Connection, count: int) -> list[UUID]:
+    return [row["id"] for row in await database.fetch(_INSERT, count)]
+
+
+async def test_each_reader_gets_its_own_row_or_none(pool: Pool, database: Connection) -> None:
+    wallets = await _wallets(database, READERS)
+    wanted = [*wallets, *wallets[:10], uuid4()]
+    store = WalletStore(pool, lists=pool)
+    async with _reading(store):
+        rows = await asyncio.gather(*(store.read(one) for one in wanted))
+
+    assert [row and row["id"] for row in rows] == [*wanted[:-1], None]
+
+
+async def test_however_many_read_a_connection_is_left(pool: Pool, database: Connection) -> None:
+    wallets = await _wallets(database, READERS)
+    store = WalletStore(pool, lists=pool)
+    async with _reading(store), asyncio.timeout(BOUND_S):
+        async with database.transaction():
+            await database.execute("LOCK TABLE wallets")
+            reads = [asyncio.create_task(store.read(one)) for one in wallets]
+            await asyncio.sleep(0.1)
+            assert [await pool.fetchval("SELECT 1") for _ in range(3)] == [1, 1, 1]
+            assert not any(one.done() for one in reads)
+        assert all(await asyncio.gather(*reads))
+
+
+async def test_a_reader_that_is_gone_takes_nobody_s_answer(
+    pool: Pool, database: Connection
+) -> None:
+    wallets = await _wallets(database, 10)
+    store = WalletStore(pool, lists=pool)
+    async with _reading(store), asyncio.timeout(BOUND_S):
+        reads = [asyncio.create_task(store.read(one)) for one in wallets]
+        await asyncio.sleep(0)
+        reads[0].cancel()
+        rows = await asyncio.gather(*reads[1:])
+
+    assert [row and row["id"] for row in rows] == wallets[1:]
+
+
+async def test_a_query_that_fails_fails_its_readers_and_nothing_later(
+    pool: Pool, database: Connection
+) -> None:
+    [wallet] = await _wallets(database, 1)
+    store = WalletStore(pool, lists=pool)
+    async with _reading(store), asyncio.timeout(BOUND_S):
+        await database.execute("ALTER TABLE wallets RENAME TO away")
+        failed = await asyncio.gather(
+            *(store.read(wallet) for _ in range(READERS)), return_exceptions=True
+        )
+        await database.execute("ALTER TABLE away RENAME TO wallets")
+        row = await store.read(wallet)
+
+    assert {type(one) for one in failed} == {asyncpg.UndefinedTableError}
+    assert row is not None
+
+
+async def test_who_was_told_of_a_commit_reads_it_over_the_wire(api: CheckedApi) -> None:
+    wallets = [await api.create_wallet() for _ in range(20)]
+
+    async def pay_and_read(wallet: str, units: int) -> list[str]:
+        balances = []
+        for _ in range(3):
+            await api.deposit(wallet, f"{units}.00")
+            balances.append(await api.balance(wallet))
+        return balances
+
+    found = await asyncio.gather(
+        *(pay_and_read(wallet, units) for units, wallet in enumerate(wallets, 1))
+    )
+
+    assert found == [[f"{units * n}.00" for n in (1, 2, 3)] for units in range(1, 21)]
+
+
+async def test_many_at_once_are_answered_each_for_itself_over_the_wire(api: CheckedApi) -> None:
+    wallets = [await api.create_wallet() for _ in range(10)]
+    answers = await asyncio.gather(
+        *(api.get(f"/v1/wallets/{one}") for one in [*wallets, *wallets, str(uuid4())])
+    )
+
+    assert [one.json.get("id") for one in answers[:-1]] == [*wallets, *wallets]
+    assert (answers[-1].status, answers[-1].code) == (404, "wallet_not_found")
