@@ -119,12 +119,10 @@ async def serve(settings: IngressSettings) -> None:
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", dispatcher)
     services = _services(service, settings, pools, dispatcher, fault_points)
-    wallets = WalletStore(pools.submissions, lists=pools.lists)
-    service.add_loop("wallet-reads", wallets)
     app = build_application(
         gate=Gate(keys=services.keys, limiter=limiter),
         holds=HoldCalls(HoldStore(pools.lists)),
-        wallets=WalletCalls(wallets),
+        wallets=_wallet_calls(service, pools),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),
@@ -199,6 +197,13 @@ def _services(
     service.add_loop("finality", services.completion)
     service.add_loop("backlog", services.backlog)
     return services
+
+
+def _wallet_calls(service: Service, pools: _Pools) -> WalletCalls:
+    """Build the calls on wallets, with the loop that reads them."""
+    store = WalletStore(pools.submissions, lists=pools.lists)
+    service.add_loop("wallet-reads", store)
+    return WalletCalls(store)
 
 
 def main() -> int:

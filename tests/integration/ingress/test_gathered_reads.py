@@ -13,6 +13,7 @@ from ingress.reads.gathered import WORKERS, GatheredReads
 from ingress.reads.wallets import WalletStore
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
 from tests.integration.ingress.document import CheckedApi
+from tests.support import eventually
 
 READERS = 100
 BOUND_S = 20
@@ -20,6 +21,9 @@ _INSERT = """
 INSERT INTO wallets (id, owner_id, currency)
 SELECT gen_random_uuid(), 'owner', 'USD' FROM generate_series(1, $1::integer)
 RETURNING id
+"""
+_WAITING = """
+SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'wallets'::regclass
 """
 
 
@@ -50,6 +54,13 @@ async def _wallets(database: Connection, count: int) -> list[UUID]:
     return [row["id"] for row in await database.fetch(_INSERT, count)]
 
 
+async def _queries_wait(database: Connection, count: int) -> None:
+    async def look() -> bool:
+        return bool(await database.fetchval(_WAITING) == count)
+
+    await eventually(look, what=f"{count} queries wait for the table")
+
+
 async def test_each_reader_gets_its_own_row_or_none(pool: Pool, database: Connection) -> None:
     wallets = await _wallets(database, READERS)
     wanted = [*wallets, *wallets[:10], uuid4()]
@@ -66,8 +77,11 @@ async def test_however_many_read_a_connection_is_left(pool: Pool, database: Conn
     async with _reading(store), asyncio.timeout(BOUND_S):
         async with database.transaction():
             await database.execute("LOCK TABLE wallets")
-            reads = [asyncio.create_task(store.read(one)) for one in wallets]
-            await asyncio.sleep(0.1)
+            reads = []
+            for number in range(1, WORKERS + 1):
+                reads += [asyncio.create_task(store.read(one)) for one in wallets]
+                await _queries_wait(database, number)
+            reads += [asyncio.create_task(store.read(one)) for one in wallets]
             assert [await pool.fetchval("SELECT 1") for _ in range(3)] == [1, 1, 1]
             assert not any(one.done() for one in reads)
         assert all(await asyncio.gather(*reads))
@@ -79,12 +93,14 @@ async def test_a_reader_that_is_gone_takes_nobody_s_answer(
     wallets = await _wallets(database, 10)
     store = WalletStore(pool, lists=pool)
     async with _reading(store), asyncio.timeout(BOUND_S):
-        reads = [asyncio.create_task(store.read(one)) for one in wallets]
-        await asyncio.sleep(0)
-        reads[0].cancel()
-        rows = await asyncio.gather(*reads[1:])
+        async with database.transaction():
+            await database.execute("LOCK TABLE wallets")
+            reads = [asyncio.create_task(store.read(one)) for one in wallets]
+            await _queries_wait(database, 1)
+            reads[1].cancel()
+        rows = await asyncio.gather(reads[0], *reads[2:])
 
-    assert [row and row["id"] for row in rows] == wallets[1:]
+    assert [row and row["id"] for row in rows] == [wallets[0], *wallets[2:]]
 
 
 async def test_a_query_that_fails_fails_its_readers_and_nothing_later(
