@@ -399,7 +399,6 @@ Limits: TypeAlias = Mapping[str, Sequence[int]]
 """Of wallets by their ids: what is held, and the overdraft limit; both are 0 of those not here."""
 
 NO_LIMITS: Final[Limits] = {}
-_NOTHING: Final = (0, 0)
 
 
 def event_body(
@@ -525,9 +524,10 @@ def _wallet_after_text(
     """Return what `render_wallet_after` comes to as JSON."""
     held_text, available_text = zero, balance_text
     # Only few wallets have a limit, or money that is held.
-    if limits:
-        held, limit = limits.get(quoted_id[1:-1], _NOTHING)
-        held_text = format_minor(held, currency)
+    found = limits.get(quoted_id[1:-1]) if limits else None
+    if found is not None:
+        held, limit = found
+        held_text = format_minor(held, currency) if held else zero
         available_text = format_minor(balance - held + limit, currency)
     return (
         f'{{"wallet_id":{quoted_id},"version":{version},"balance":"{balance_text}",'

@@ -70,7 +70,7 @@ class Owed(NamedTuple):
 
     def wallets_after(self) -> "WalletsAfter":
         """Return what is known of the wallets; nothing means that they follow from the entries."""
-        return WalletsAfter({} if self.wallets is None else orjson.loads(self.wallets))
+        return NOTHING_KNOWN if self.wallets is None else _wallets_after(self.wallets)
 
 
 class WalletsAfter:
@@ -96,6 +96,11 @@ class WalletsAfter:
 
 
 NOTHING_KNOWN: Final = WalletsAfter({})
+
+
+@functools.lru_cache(maxsize=8)  # the events of a row travel in several flights
+def _wallets_after(text: str) -> WalletsAfter:
+    return WalletsAfter(orjson.loads(text))
 
 
 class Place(NamedTuple):
