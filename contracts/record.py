@@ -11,6 +11,7 @@ from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
 from contracts.requests.transaction import Channel, TransactionCommand
+from contracts.topology import posting_partition
 from ledger.words import TransactionType
 
 
@@ -83,6 +84,17 @@ def recording_arguments(submissions: Sequence[Submission]) -> tuple[list[Any], .
 
 # Terms are never false: nothing has to be compared, and a group of plain moves is looked at in C.
 _TERMS: Final = attrgetter("command.terms")
+
+
+def partition_of(command: TransactionCommand, *, count: int) -> int:
+    """Return the partition, of `count`, whose batches post what a command asks for."""
+    return posting_partition(
+        command.source_wallet_id,
+        command.destination_wallet_id,
+        command.currency,
+        is_reversal=command.type is TransactionType.REVERSAL,
+        count=count,
+    )
 
 
 def have_terms(submissions: Iterable[Submission]) -> bool:

@@ -63,16 +63,7 @@ def _current(
     wallet = before.get(wallet_id)
     if wallet is None:
         return None
-    return LedgerWallet(
-        wallet.id,
-        wallet.kind,
-        wallet.currency,
-        wallet.status,
-        wallet.balance,
-        wallet.held,
-        wallet.overdraft_limit,
-        wallet.version,
-    )
+    return wallet.copy()
 
 
 def _move(movement: Movement, source: LedgerWallet, destination: LedgerWallet) -> Posted:

@@ -17,14 +17,13 @@ from contracts.record import (
     RecordedView,
     Submission,
     have_terms,
+    partition_of,
     recorded_rows,
     recorded_views,
     recording_arguments,
 )
 from contracts.requests.references import other_id, resolved
 from contracts.requests.transaction import Channel
-from contracts.topology import posting_partition
-from ledger.words import TransactionType
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -167,14 +166,7 @@ class RequestRecorder:
             return ItemOutcome(recorded.id, is_key_reused=True)
         if self._partitions == 1 or not recorded.is_pending:
             return ItemOutcome(recorded.id)
-        command = submission.command
-        partition = posting_partition(
-            command.source_wallet_id,
-            command.destination_wallet_id,
-            command.currency,
-            is_reversal=command.type is TransactionType.REVERSAL,
-            count=self._partitions,
-        )
+        partition = partition_of(submission.command, count=self._partitions)
         return ItemOutcome(
             recorded.id, partition=None if partition == self._partition else partition
         )

@@ -5,6 +5,7 @@ exit codes are the verdict. Ledger judges them in the order of the file, hledger
 that order: those of a day stand after all that happened on it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import date
 
@@ -14,7 +15,7 @@ from contracts.identifiers import reference_of
 from contracts.money import format_minor
 
 
-class _JournalWriter:
+class _JournalWriter(ABC):
     """What the two formats share."""
 
     def __init__(self, accounts: Accounts) -> None:
@@ -25,11 +26,13 @@ class _JournalWriter:
         self._commodity = {asset.code: quoted_commodity(asset.code) for asset in assets}
         return self._begin() + "".join(map(self._declare, assets)) + "\n"
 
+    @abstractmethod
     def _begin(self) -> str:
-        raise NotImplementedError
+        """Return how a file begins."""
 
+    @abstractmethod
     def _declare(self, asset: BookAsset) -> str:
-        raise NotImplementedError
+        """Return the declaration of a commodity."""
 
     def wallet(self, wallet: BookWallet) -> str:
         owner = flat(wallet.owner_id or "")

@@ -18,13 +18,12 @@ from contracts.record import (
     RecordedRow,
     Submission,
     have_terms,
+    partition_of,
     recorded_rows,
     recording_arguments,
 )
-from contracts.topology import posting_partition
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from ingress.submit.dispatcher import Confirmed, Dispatcher
-from ledger.words import TransactionType
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import BatcherFullError, MicroBatcher
@@ -282,14 +281,7 @@ class Recorder:
         return recorded_rows(rows, len(group))
 
     def _partition(self, submission: Submission) -> int:
-        command = submission.command
-        return posting_partition(
-            command.source_wallet_id,
-            command.destination_wallet_id,
-            command.currency,
-            is_reversal=command.type is TransactionType.REVERSAL,
-            count=self._partitions,
-        )
+        return partition_of(submission.command, count=self._partitions)
 
 
 def _batch_conflict(
