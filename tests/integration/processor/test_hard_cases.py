@@ -12,14 +12,13 @@ import pytest
 
 from cli.assets import add_asset
 from contracts.topology import EVENTS_EXCHANGE
-from reconciler.schedule import LOOKUP_SESSION
 from runtime.postgres.pool import connect
 from tests.integration.ingress.document import CheckedApi
-from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import ended, listening
+from tests.integration.processor.proven import amounts_of, proven_doors, rich_and_poor
 from tests.support import Upstream, deposit, eventually, requested, transfer, withdrawal
 from tools.stack import Stack
-from verification.verify import verify
 
 ROUNDS = 12
 """Of a race: a few of each way that it may end."""
@@ -31,12 +30,8 @@ async def doors(
 ) -> AsyncIterator[CheckedDoors]:
     """A system of four partitions, whose books are clean after all of these cases."""
     directory: Path = tmp_path_factory.mktemp("system")
-    async with open_doors(stack, template, directory, partitions=4) as opened:
+    async with proven_doors(stack, template, directory, partitions=4) as opened:
         yield opened
-        connection = await connect(opened.database_url, name="test", session=dict(LOOKUP_SESSION))
-        report = await verify(connection, pending_max_s=300.0)
-        await connection.close()
-        assert report.findings == ()
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +73,6 @@ def _journal(*legs: tuple[str, str, str]) -> dict[str, Any]:
     return {"type": "journal", "legs": [dict(zip(names, leg, strict=True)) for leg in legs]}
 
 
-async def _wallets(api: CheckedApi) -> tuple[str, str]:
-    """Return a wallet with 100.00 USD and an empty one."""
-    rich, poor = await api.create_wallet(), await api.create_wallet()
-    await api.deposit(rich, "100.00")
-    return rich, poor
-
-
-async def _amounts(api: CheckedApi, wallet: str) -> tuple[str, str, str]:
-    found = (await api.get(f"/v1/wallets/{wallet}")).json
-    return found["balance"], found["held"], found["available"]
-
-
 async def _completed(api: CheckedApi, body: dict[str, Any]) -> dict[str, Any]:
     answer = await api.submit(body)
     assert answer.status == 200, answer.body
@@ -117,7 +100,7 @@ async def _over_amqp(
 async def test_capture_release_and_expiry_race_over_two_doors(
     api: CheckedApi, upstream: Upstream
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
 
     async def race(number: int) -> tuple[str, str, str]:
         """Return the hold, and what capture and release came to around its last instant."""
@@ -147,15 +130,15 @@ async def test_capture_release_and_expiry_race_over_two_doors(
     shown = [(await api.get(f"/v1/transactions/{hold}")).json["hold"] for hold, *_ in races]
     assert [one["status"] for one in shown] == [allowed[codes[0], codes[1]] for _, *codes in races]
     captured = [capture for _, capture, _ in races].count("COMPLETED")
-    assert await _amounts(api, poor) == (f"{captured}.00", "0.00", f"{captured}.00")
+    assert await amounts_of(api, poor) == (f"{captured}.00", "0.00", f"{captured}.00")
     left = f"{100 - captured}.00"
-    assert await _amounts(api, rich) == (left, "0.00", left)
+    assert await amounts_of(api, rich) == (left, "0.00", left)
 
 
 async def test_reversals_that_race_never_reverse_more_than_there_is(
     api: CheckedApi, upstream: Upstream
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     for _ in range(4):
         moved = await _completed(api, transfer(rich, poor, "10.00"))
         part = _reversal(moved["id"], amount="6.00")
@@ -173,11 +156,11 @@ async def test_reversals_that_race_never_reverse_more_than_there_is(
         read = (await api.get(f"/v1/transactions/{moved['id']}")).json
         assert (read["status"], read["reversed_amount"]) == ("REVERSED", "10.00")
         assert len(read["reversals"]) == 2
-    assert await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+    assert await amounts_of(api, rich) == ("100.00", "0.00", "100.00")
 
 
 async def test_a_reversal_races_a_freeze(api: CheckedApi) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     back = 0
     for _ in range(6):
         moved = await _completed(api, transfer(rich, poor, "1.00"))
@@ -196,7 +179,7 @@ async def test_a_reversal_races_a_freeze(api: CheckedApi) -> None:
 
 
 async def test_a_frozen_wallet_frees_what_it_holds_and_nothing_else(api: CheckedApi) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     hold = (await _completed(api, _hold(rich, "5.00", destination_wallet_id=poor)))["id"]
     other = (await _completed(api, _hold(rich, "6.00", expires_in_s=1)))["id"]
     await api.call("PATCH", f"/v1/wallets/{rich}", json={"status": "FROZEN"})
@@ -210,13 +193,13 @@ async def test_a_frozen_wallet_frees_what_it_holds_and_nothing_else(api: Checked
         return bool(answer["hold"]["status"] == "EXPIRED")
 
     await eventually(has_expired, what="the other hold's end")
-    assert await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+    assert await amounts_of(api, rich) == ("100.00", "0.00", "100.00")
 
 
 async def test_a_wallet_that_holds_money_is_neither_closed_nor_deleted(api: CheckedApi) -> None:
     wallet = await api.create_wallet(overdraft_limit="10.00")
     hold = (await _completed(api, _hold(wallet, "10.00")))["id"]
-    assert await _amounts(api, wallet) == ("0.00", "10.00", "0.00")
+    assert await amounts_of(api, wallet) == ("0.00", "10.00", "0.00")
     assert await _failure(api, _hold(wallet, "0.01")) == "insufficient_funds"
 
     closed = await api.call("PATCH", f"/v1/wallets/{wallet}", json={"status": "CLOSED"})
@@ -227,14 +210,14 @@ async def test_a_wallet_that_holds_money_is_neither_closed_nor_deleted(api: Chec
     assert (lowered.status, lowered.code) == (409, "overdraft_in_use")
 
     await _completed(api, _capture(hold, amount="4.00"))
-    assert await _amounts(api, wallet) == ("-4.00", "0.00", "6.00")
+    assert await amounts_of(api, wallet) == ("-4.00", "0.00", "6.00")
 
 
 @pytest.mark.parametrize("door", ["http", "amqp"])
 async def test_a_thousand_fail_with_the_last_one(
     api: CheckedApi, upstream: Upstream, door: str
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     amounts = ["0.01"] * 999 + ["90.02"]
     items = [{**transfer(rich, poor, one), "idempotency_key": uuid4().hex} for one in amounts]
     if door == "http":
@@ -252,13 +235,13 @@ async def test_a_thousand_fail_with_the_last_one(
     assert last["failure"]["code"] == "insufficient_funds"
     assert [one["failure"]["code"] for one in others] == ["batch_failed"] * 3
     assert {one["batch_id"] for one in others} == {last["batch_id"]}
-    assert await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+    assert await amounts_of(api, rich) == ("100.00", "0.00", "100.00")
     history = (await api.get(f"/v1/wallets/{rich}/entries")).json["items"]
     assert len(history) == 1
 
 
 async def test_a_condition_sees_the_version_that_its_own_batch_left(api: CheckedApi) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
 
     async def batch(*versions: int) -> list[dict[str, Any]]:
         items = [
@@ -280,7 +263,7 @@ async def test_a_condition_sees_the_version_that_its_own_batch_left(api: Checked
 
 
 async def test_currencies_never_mix(api: CheckedApi) -> None:
-    rich, _ = await _wallets(api)
+    rich, _ = await rich_and_poor(api)
     yen = await api.create_wallet("JPY")
     hold = (await _completed(api, _hold(rich, "5.00")))["id"]
 
@@ -295,11 +278,11 @@ async def test_currencies_never_mix(api: CheckedApi) -> None:
     assert codes == ["currency_mismatch"] * 6
     fine = await api.submit(_capture(hold, amount="1.001"))
     assert (fine.status, fine.code) == (422, "validation_failed")
-    assert await _amounts(api, rich) == ("100.00", "5.00", "95.00")
+    assert await amounts_of(api, rich) == ("100.00", "5.00", "95.00")
 
 
 async def test_each_type_is_replayed_under_its_key(api: CheckedApi) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     hold = (await _completed(api, _hold(rich, "50.00", destination_wallet_id=poor)))["id"]
     other = (await _completed(api, _hold(rich, "1.00")))["id"]
     moved = (await _completed(api, transfer(rich, poor, "5.00")))["id"]
@@ -313,7 +296,7 @@ async def test_each_type_is_replayed_under_its_key(api: CheckedApi) -> None:
     ]
     keys = [uuid4().hex for _ in bodies]
     first = [await api.submit(body, key=key) for body, key in zip(bodies, keys, strict=True)]
-    balances = [await _amounts(api, one) for one in (rich, poor)]
+    balances = [await amounts_of(api, one) for one in (rich, poor)]
     again = [await api.submit(body, key=key) for body, key in zip(bodies, keys, strict=True)]
     changed = [
         await api.submit({**body, "description": "another"}, key=key)
@@ -325,11 +308,11 @@ async def test_each_type_is_replayed_under_its_key(api: CheckedApi) -> None:
     assert [one.json for one in again] == [one.json for one in first]
     assert {one.headers["Idempotency-Replayed"] for one in again} == {"true"}
     assert [one.code for one in changed] == ["idempotency_key_reused"] * len(bodies)
-    assert [await _amounts(api, one) for one in (rich, poor)] == balances
+    assert [await amounts_of(api, one) for one in (rich, poor)] == balances
 
 
 async def test_events_of_a_hold_come_in_its_order(api: CheckedApi, doors: CheckedDoors) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     async with listening(doors.amqp_url, exchange=EVENTS_EXCHANGE, binding="#.USD") as listener:
         hold = (await _completed(api, _hold(rich, "9.00", destination_wallet_id=poor)))["id"]
         capture = (await _completed(api, _capture(hold, amount="4.00", final=False)))["id"]
@@ -355,7 +338,7 @@ async def test_events_of_a_hold_come_in_its_order(api: CheckedApi, doors: Checke
 
 
 async def test_null_and_unknown_fields_are_refused(api: CheckedApi) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     nothing = str(uuid4())
     bodies = [
         {**_hold(rich, "1.00"), "source_wallet_id": None},
@@ -414,5 +397,5 @@ async def test_twelve_decimals_are_held_captured_and_split_to_the_last_one(
     await _completed(api, _journal((rich, "-999.5", "WEI12"), (poor, "999.5", "WEI12")))
     await _completed(api, _reversal(capture["id"]))
 
-    assert await _amounts(api, rich) == ("0.500000000000", "0.000000000002", "0.499999999998")
-    assert await _amounts(api, poor) == ("999.500000000000", "0.000000000000", "999.500000000000")
+    assert await amounts_of(api, rich) == ("0.500000000000", "0.000000000002", "0.499999999998")
+    assert await amounts_of(api, poor) == ("999.500000000000", "0.000000000000", "999.500000000000")

@@ -8,15 +8,14 @@ from uuid import uuid4
 
 import pytest
 
-from reconciler.schedule import LOOKUP_SESSION
 from runtime.postgres.pool import connect
 from runtime.service.fault_points import Fault, FaultPoint
 from tests.integration.ingress.document import CheckedApi
-from tests.integration.ingress.serving import CheckedDoors, open_doors
+from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import ended
+from tests.integration.processor.proven import amounts_of, proven_doors, rich_and_poor
 from tests.support import eventually, requested, transfer
 from tools.stack import Stack
-from verification.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -32,29 +31,14 @@ async def doors(
     """A system for this module alone, whose books are clean after all that it went through."""
     directory: Path = tmp_path_factory.mktemp("system")
     settings = {"ACKLEDGER_FAULT_ORDERS": str(orders)}
-    async with open_doors(stack, template, directory, settings=settings) as opened:
+    async with proven_doors(stack, template, directory, settings=settings) as opened:
         yield opened
-        connection = await connect(opened.database_url, name="test", session=dict(LOOKUP_SESSION))
-        report = await verify(connection, pending_max_s=300.0)
-        await connection.close()
-        assert report.findings == ()
 
 
 @pytest.fixture(scope="module")
 def api(doors: CheckedDoors) -> CheckedApi:
     """The HTTP door."""
     return doors.api
-
-
-async def _wallets(api: CheckedApi) -> tuple[str, str]:
-    rich, poor = await api.create_wallet(), await api.create_wallet()
-    await api.deposit(rich, "100.00")
-    return rich, poor
-
-
-async def _amounts(api: CheckedApi, wallet: str) -> tuple[str, str, str]:
-    found = (await api.get(f"/v1/wallets/{wallet}")).json
-    return found["balance"], found["held"], found["available"]
 
 
 def _hold(source: str, destination: str, amount: str, expires_in_s: int = 60) -> dict[str, Any]:
@@ -75,7 +59,7 @@ async def _code(api: CheckedApi, key: str) -> str:
 
 
 async def test_a_hold_expires_while_no_processor_runs(doors: CheckedDoors, api: CheckedApi) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     hold = (await api.submit(_hold(rich, poor, "60.00", expires_in_s=1))).json
     late, spent = uuid4().hex, uuid4().hex
     await asyncio.to_thread(doors.system.halt, "processor")
@@ -84,7 +68,7 @@ async def test_a_hold_expires_while_no_processor_runs(doors: CheckedDoors, api: 
         await api.submit(transfer(rich, poor, "100.00"), key=spent, wait=None)
 
         async def is_free() -> bool:
-            return await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+            return await amounts_of(api, rich) == ("100.00", "0.00", "100.00")
 
         await eventually(is_free, what="what was held")
     finally:
@@ -99,7 +83,7 @@ async def test_a_hold_expires_while_no_processor_runs(doors: CheckedDoors, api: 
 async def test_a_processor_killed_in_a_batch_of_every_type_posts_it_once(
     doors: CheckedDoors, api: CheckedApi, orders: Path, point: FaultPoint
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     hold = (await api.submit(_hold(rich, poor, "10.00"))).json["id"]
     other = (await api.submit(_hold(rich, poor, "20.00"))).json["id"]
     moved = (await api.submit(transfer(rich, poor, "5.00"))).json["id"]
@@ -128,7 +112,7 @@ async def test_a_processor_killed_in_a_batch_of_every_type_posts_it_once(
     await asyncio.to_thread(doors.system.restart, "processor")
 
     assert [await _code(api, key) for key in keys] == ["COMPLETED"] * len(keys)
-    assert await _amounts(api, rich) == ("89.00", "13.00", "76.00")
+    assert await amounts_of(api, rich) == ("89.00", "13.00", "76.00")
     assert await api.balance(poor) == "11.00"
 
 
@@ -152,7 +136,7 @@ _NO_MORE = "DROP TRIGGER refuse_marked ON transactions; DROP FUNCTION refuse_mar
 async def test_an_atomic_batch_is_set_aside_and_ended_by_an_operator_as_a_whole(
     doors: CheckedDoors, api: CheckedApi, door: str, act: str
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     keys = [uuid4().hex for _ in range(4)]
     items = [{**transfer(rich, poor, "1.00"), "idempotency_key": key} for key in keys]
     items[2]["description"] = "cannot be written"

@@ -12,6 +12,7 @@ from contracts.topology import EVENTS_EXCHANGE
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import dead_letters, ended, listening
+from tests.integration.processor.proven import amounts_of, rich_and_poor
 from tests.support import Upstream, eventually, requested, transfer
 
 Submit: TypeAlias = Callable[[dict[str, Any]], Coroutine[Any, Any, dict[str, Any]]]
@@ -35,18 +36,6 @@ async def submit(request: pytest.FixtureRequest, api: CheckedApi, upstream: Upst
     return over_http if request.param == "http" else over_amqp
 
 
-async def _wallets(api: CheckedApi) -> tuple[str, str]:
-    """Return a wallet with 100.00 USD and an empty one."""
-    rich, poor = await api.create_wallet(), await api.create_wallet()
-    await api.deposit(rich, "100.00")
-    return rich, poor
-
-
-async def _amounts(api: CheckedApi, wallet: str) -> tuple[str, str, str]:
-    found = (await api.get(f"/v1/wallets/{wallet}")).json
-    return found["balance"], found["held"], found["available"]
-
-
 def _hold(source: str, amount: str, **fields: Any) -> dict[str, Any]:
     return {
         "type": "hold",
@@ -58,18 +47,18 @@ def _hold(source: str, amount: str, **fields: Any) -> dict[str, Any]:
 
 
 async def test_a_hold_is_captured_in_parts(api: CheckedApi, submit: Submit) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     hold = await submit(_hold(rich, "60.00", destination_wallet_id=poor))
     assert hold["hold"]["status"] == "OPEN"
-    assert await _amounts(api, rich) == ("100.00", "60.00", "40.00")
+    assert await amounts_of(api, rich) == ("100.00", "60.00", "40.00")
 
     part = {"type": "capture", "hold_id": hold["id"], "amount": "10.00", "final": False}
     assert (await submit(part))["status"] == "COMPLETED"
     last = await submit({"type": "capture", "hold_id": hold["id"]})
 
     assert (last["status"], last["amount"], last["hold_id"]) == ("COMPLETED", "50.00", hold["id"])
-    assert await _amounts(api, rich) == ("40.00", "0.00", "40.00")
-    assert await _amounts(api, poor) == ("60.00", "0.00", "60.00")
+    assert await amounts_of(api, rich) == ("40.00", "0.00", "40.00")
+    assert await amounts_of(api, poor) == ("60.00", "0.00", "60.00")
     read = (await api.get(f"/v1/transactions/{hold['id']}")).json
     assert read["hold"] | {"expires_at": None} == {
         "status": "CAPTURED",
@@ -80,12 +69,12 @@ async def test_a_hold_is_captured_in_parts(api: CheckedApi, submit: Submit) -> N
 
 
 async def test_a_hold_is_released(api: CheckedApi, submit: Submit) -> None:
-    rich, _ = await _wallets(api)
+    rich, _ = await rich_and_poor(api)
     hold = await submit(_hold(rich, "60.00"))
     release = {"type": "release", "hold_id": hold["id"]}
     assert (await submit(release))["status"] == "COMPLETED"
     assert (await submit(release))["failure"]["code"] == "hold_closed"
-    assert await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+    assert await amounts_of(api, rich) == ("100.00", "0.00", "100.00")
 
 
 async def test_what_refers_to_nothing_fails(submit: Submit) -> None:
@@ -98,7 +87,7 @@ async def test_what_refers_to_nothing_fails(submit: Submit) -> None:
 
 
 async def test_the_world_outside_is_not_named_by_a_wallet(api: CheckedApi) -> None:
-    rich, _ = await _wallets(api)
+    rich, _ = await rich_and_poor(api)
     outside = str(external_wallet_id("USD"))
     named = (await api.submit(_hold(rich, "1.00", destination_wallet_id=outside))).json
     hold = (await api.submit(_hold(rich, "1.00"))).json
@@ -113,7 +102,7 @@ async def test_the_world_outside_is_not_named_by_a_wallet(api: CheckedApi) -> No
 async def test_a_capture_is_refunded_in_part_and_then_whole(
     api: CheckedApi, submit: Submit
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     hold = await submit(_hold(rich, "60.00", destination_wallet_id=poor))
     capture = await submit({"type": "capture", "hold_id": hold["id"]})
     part = await submit({"type": "reversal", "reverses": capture["id"], "amount": "15.00"})
@@ -122,11 +111,11 @@ async def test_a_capture_is_refunded_in_part_and_then_whole(
     read = (await api.get(f"/v1/transactions/{capture['id']}")).json
     assert (read["status"], read["reversed_by"]) == ("REVERSED", rest["id"])
     assert (read["reversals"], read["reversed_amount"]) == ([part["id"], rest["id"]], "60.00")
-    assert await _amounts(api, rich) == ("100.00", "0.00", "100.00")
+    assert await amounts_of(api, rich) == ("100.00", "0.00", "100.00")
 
 
 async def test_a_journal_moves_several_legs_at_once(api: CheckedApi, submit: Submit) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     fees = await api.create_wallet(kind="internal")
     journal = await submit(
         {
@@ -150,7 +139,7 @@ async def test_a_journal_moves_several_legs_at_once(api: CheckedApi, submit: Sub
 async def test_conditions_and_validity_are_judged_at_posting(
     api: CheckedApi, submit: Submit
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     body = transfer(rich, poor, "1.00")
     condition = {"wallet_id": rich, "available_at_least": "99.00"}
     good = await submit({**body, "conditions": [condition]})
@@ -165,7 +154,7 @@ async def test_conditions_and_validity_are_judged_at_posting(
 async def test_an_event_tells_what_the_commit_left_wallets_as(
     api: CheckedApi, doors: CheckedDoors
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     async with listening(doors.amqp_url, exchange=EVENTS_EXCHANGE) as listener:
         hold = (await api.submit(_hold(rich, "60.00", destination_wallet_id=poor))).json
         capture = (await api.submit({"type": "capture", "hold_id": hold["id"]})).json
@@ -203,7 +192,7 @@ async def test_a_journal_s_event_is_routed_by_its_currency(
 async def test_an_atomic_message_is_posted_whole_or_fails_whole(
     api: CheckedApi, upstream: Upstream
 ) -> None:
-    rich, poor = await _wallets(api)
+    rich, poor = await rich_and_poor(api)
     keys = [uuid4().hex for _ in range(3)]
     items = [
         {**transfer(rich, poor, amount), "idempotency_key": key}
@@ -220,7 +209,7 @@ async def test_an_atomic_message_is_posted_whole_or_fails_whole(
 async def test_an_amount_that_does_not_fit_its_hold_is_a_dead_letter(
     api: CheckedApi, upstream: Upstream, doors: CheckedDoors
 ) -> None:
-    rich, _ = await _wallets(api)
+    rich, _ = await rich_and_poor(api)
     hold = (await api.submit(_hold(rich, "60.00"))).json
     key = uuid4().hex
     capture = {"type": "capture", "hold_id": hold["id"], "amount": "1.001"}
