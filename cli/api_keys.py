@@ -14,7 +14,7 @@ import asyncpg
 from cli.dependencies import Connection
 from cli.failures import RefusedError, UsageError
 from contracts.representations.transaction import format_moment
-from contracts.scopes import Scope
+from contracts.scopes import KEY_SCOPES, Scope
 from runtime.postgres.queries import load_queries
 
 KEY_PREFIX: Final = "ack_"
@@ -69,7 +69,7 @@ async def create_api_key(
     row = await connection.fetchrow(
         load_queries("cli")["insert_api_key"],
         client,
-        [scope.value for scope in Scope if scope in scopes],
+        [scope.value for scope in KEY_SCOPES if scope in scopes],
         hash_of(key),
         key[:SHOWN_PREFIX],
         actor,
@@ -111,10 +111,10 @@ async def ensure_api_key(
     """Return a key of the client with every scope: the known one while it is in force."""
     sql = load_queries("cli")
     if known and await connection.fetchval(
-        sql["is_valid_api_key"], hash_of(known), client, [scope.value for scope in Scope]
+        sql["is_valid_api_key"], hash_of(known), client, [scope.value for scope in KEY_SCOPES]
     ):
         return known
-    _, key = await create_api_key(connection, client=client, scopes=tuple(Scope), actor=actor)
+    _, key = await create_api_key(connection, client=client, scopes=KEY_SCOPES, actor=actor)
     return key
 
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 import asyncpg
 
 from contracts.problems import ContractError, ProblemCode
-from contracts.scopes import Scope
+from contracts.scopes import Reach, Role, Scope, with_implied
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import MicroBatcher
@@ -28,10 +29,17 @@ _NEVER: Final = (0.0, None)
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The caller: the submitter of what it submits, and its rights."""
+    """The caller, a system or a person: the submitter of what it submits, and its rights."""
 
     name: str
     scopes: frozenset[str]
+    reach: Reach = Reach.ALL
+    role: Role | None = None
+    """A person's."""
+    user_id: UUID | None = None
+    """A person's; wallets with this `owner_id` are theirs."""
+    session_id: UUID | None = None
+    """The login that a person's access token comes from."""
 
     def require(self, scope: Scope) -> None:
         """Raise ContractError unless the caller has the scope."""
@@ -108,7 +116,9 @@ class ApiKeys:
     async def _look_up(self, tokens: list[str]) -> Sequence[Client | None]:
         hashes = [hashlib.sha256(token.encode()).digest() for token in tokens]
         rows: Sequence[asyncpg.Record] = await self._pool.fetch(self._sql["read_api_keys"], hashes)
-        found = {row["key_hash"]: Client(row["client"], frozenset(row["scopes"])) for row in rows}
+        found = {
+            row["key_hash"]: Client(row["client"], with_implied(row["scopes"])) for row in rows
+        }
         clients = [found.get(key_hash) for key_hash in hashes]
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.clear()

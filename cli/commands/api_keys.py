@@ -7,7 +7,7 @@ import typer
 from cli.failures import UsageError
 from cli.invocation import settings_of
 from cli.output import AsJson, print_json, print_line, print_table, say
-from contracts.scopes import Scope
+from contracts.scopes import KEY_SCOPES, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,7 +43,7 @@ def _create(
 
     if bool(scope) == all_scopes:
         raise UsageError("name the rights with --scope (repeatedly), or give --all-scopes")
-    scopes = tuple(Scope) if all_scopes else tuple(scope or ())
+    scopes = KEY_SCOPES if all_scopes else tuple(scope or ())
     made, key = _on_database(
         context,
         lambda connection: create_api_key(
@@ -103,7 +103,7 @@ def _print_table(keys: "list[ApiKey]") -> None:
             key.prefix,
             f"{key.created_at:%Y-%m-%d %H:%M:%SZ}",
             f"{key.revoked_at:%Y-%m-%d %H:%M:%SZ}" if key.revoked_at else "",
-            "all" if set(key.scopes) == set(Scope) else " ".join(key.scopes),
+            "all" if set(key.scopes) == set(KEY_SCOPES) else " ".join(key.scopes),
         )
         for key in keys
     ]

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from cli.actor import login_actor
-from contracts.scopes import Scope
+from contracts.scopes import KEY_SCOPES
 from runtime.postgres.pool import connect
 from tests.integration.command_line.calling import Called, ackledger
 
@@ -69,7 +69,7 @@ async def test_the_list_shows_keys_in_force_and_with_all_the_revoked(
     second.pop("key")
     assert listed.json["items"] == [second]
     assert [one["id"] for one in everything.json["items"]] == [first["id"], second["id"]]
-    assert everything.json["items"][0]["scopes"] == [scope.value for scope in Scope]
+    assert everything.json["items"][0]["scopes"] == [scope.value for scope in KEY_SCOPES]
     assert everything.json["items"][0]["revoked_at"] is not None
 
 

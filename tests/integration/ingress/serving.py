@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cli.api_keys import create_api_key
-from contracts.scopes import Scope
+from contracts.scopes import KEY_SCOPES, Scope
 from runtime.amqp.topology import declare_topology
 from runtime.postgres.pool import connect
 from tests.conftest import create_database, drop_database
@@ -18,7 +18,7 @@ from tests.support import Upstream
 from tools.stack import Stack, add_upstream_user, add_vhost, remove_vhost
 from tools.system import ONE_OF_EACH, Instance, System
 
-ALL_SCOPES = tuple(Scope)
+ALL_SCOPES = KEY_SCOPES
 MakeClient = Callable[..., Awaitable[CheckedApi]]
 
 
