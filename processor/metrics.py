@@ -68,6 +68,11 @@ WAITING_DELIVERIES: Final = Gauge(
     "ackledger_processor_waiting_deliveries", "Deliveries that wait for the next batch"
 )
 EVENTS: Final = Counter("ackledger_relay_events", "Events confirmed by the broker", ["event_type"])
+EVENTS_UNHEARD: Final = Counter(
+    "ackledger_relay_unheard",
+    "Events that were not sent, or came back, since no queue is bound to take them",
+    ["event_type"],
+)
 RELAY_FAILURES: Final = Counter(
     "ackledger_relay_failures", "Rounds of the relay that have to be done again"
 )

@@ -382,8 +382,10 @@ UPDATE outbox SET claimed_by = NULL, claimed_until = NULL
 WHERE id = ANY ($1::uuid[]) AND claimed_by = $2;
 
 -- name: delete_outbox
--- Confirmed events are owed no longer. What another relay has claimed since is that one's.
-DELETE FROM outbox WHERE id = ANY ($1::uuid[]) AND claimed_by = $2;
+-- Confirmed events are owed no longer. What another relay has claimed since is that one's. A crash
+-- that forgets it costs duplicates, so nobody waits for the disk.
+DELETE FROM outbox WHERE id = ANY ($1::uuid[]) AND claimed_by = $2
+RETURNING set_config('synchronous_commit', 'off', true);
 
 -- name: end_outbox
 -- The same where not all went well: events that a queue refused ($3 to $5) get in line for another

@@ -38,12 +38,17 @@ class BufferedBatch:
         """How many transactions were posted."""
         return len(self._posted)
 
-    def rows(self, start: int, stop: int) -> list[PostedRow]:
-        """Return a part as `transaction_views` has it since the commit, in the order of posting."""
-        recorded, at = self._recorded, self._at
-        return [
-            _posted_row(recorded[one.transaction_id], one, at) for one in self._posted[start:stop]
-        ]
+    def kinds(self, positions: Sequence[int]) -> list[tuple[str, str]]:
+        """Return type and currency of some, by their places in the order of posting."""
+        recorded, posted = self._recorded, self._posted
+        rows = [recorded[posted[one].transaction_id] for one in positions]
+        return [(row["type"], row["currency"]) for row in rows]
+
+    def rows(self, positions: Sequence[int]) -> list[PostedRow]:
+        """Return some as `transaction_views` has them since the commit, by the same places."""
+        recorded, posted, at = self._recorded, self._posted, self._at
+        chosen = [posted[one] for one in positions]
+        return [_posted_row(recorded[one.transaction_id], one, at) for one in chosen]
 
 
 Buffered: TypeAlias = BufferedBatch | Mapping[UUID, Row]

@@ -55,8 +55,8 @@ class Owed(NamedTuple):
     event_type: str
     occurred_at: str
     transaction_ids: Sequence[UUID]
-    start: int = 0
-    """How many transactions of the outbox row stand before them."""
+    positions: Sequence[int]
+    """Where among the transactions of the outbox row each of them stands."""
     is_last: bool = True
     """Whether none stand behind them."""
     origin_id: UUID | None = None
@@ -114,6 +114,52 @@ Source: TypeAlias = Buffered
 """Where the transactions of a part are: in memory, or read."""
 
 
+class Stretch(NamedTuple):
+    """Events of one outbox row, their transactions, and their routing keys.
+
+    None for the key of one whose transaction is not there, or cannot be told.
+    """
+
+    owed: Owed
+    source: Source
+    keys: Sequence[str | None]
+
+    def cut(self, at: int) -> "tuple[Stretch, Stretch]":
+        """Return the first `at` events, and the others."""
+        count = len(self.keys)
+        return self.select(range(at)), self.select(range(at, count))
+
+    def select(self, numbers: Sequence[int]) -> "Stretch":
+        """Return some of the events, by their places here."""
+        owed = self.owed
+        part = owed._replace(
+            transaction_ids=[owed.transaction_ids[one] for one in numbers],
+            positions=[owed.positions[one] for one in numbers],
+        )
+        return Stretch(part, self.source, [self.keys[one] for one in numbers])
+
+
+def stretch_of(owed: Owed, source: Source) -> Stretch:
+    """Return events with what is known of their transactions."""
+    event_type = owed.event_type
+    if isinstance(source, BufferedBatch):
+        kinds = source.kinds(owed.positions)
+        return Stretch(owed, source, [_routing_key(event_type, *one) for one in kinds])
+    return Stretch(
+        owed, source, [_key_of(event_type, source.get(one)) for one in owed.transaction_ids]
+    )
+
+
+def _key_of(event_type: str, row: Row | None) -> str | None:
+    if row is None:
+        return None
+    try:
+        currency = row["currency"] or _currency_of(row["legs"])
+    except (KeyError, ValueError, TypeError, IndexError):
+        return None  # whoever builds the event says what is wrong with it
+    return _routing_key(event_type, row["type"], currency)
+
+
 class TransactionUnreadableError(Exception):
     """The transaction of an event is not there, or cannot be read."""
 
@@ -125,6 +171,14 @@ class BuiltFlight:
     parts: Sequence[Owed]
     messages: list[Outgoing]
     broken: dict[Place, Exception] = field(default_factory=dict)
+
+    def ask(self, routing_key: str | None) -> None:
+        """Have the last event come back if no queue takes it, provided that it has this key.
+
+        Where it could not be built, nothing is asked.
+        """
+        if self.messages and self.messages[-1].routing_key == routing_key:
+            self.messages[-1] = self.messages[-1]._replace(is_mandatory=True)
 
     def places(self) -> list[Place]:
         """Return which event each message is."""
@@ -144,6 +198,7 @@ def owed_by(row: Row) -> Owed:
         row["event_type"],
         at,
         row["transaction_ids"],
+        range(len(row["transaction_ids"])),
         origin_id=row["origin_id"],
         wallets=row["wallets"],
     )
@@ -159,7 +214,10 @@ def flights(owed: Sequence[Owed], size: int) -> Iterator[list[Owed]]:
         while start < count:
             stop = min(start + room, count)
             ids = one.transaction_ids[start:stop]
-            flight.append(one._replace(transaction_ids=ids, start=start, is_last=stop == count))
+            positions = range(start, stop)
+            flight.append(
+                one._replace(transaction_ids=ids, positions=positions, is_last=stop == count)
+            )
             room -= stop - start
             start = stop
             if not room:
@@ -169,22 +227,23 @@ def flights(owed: Sequence[Owed], size: int) -> Iterator[list[Owed]]:
         yield flight
 
 
-def build(parts: Sequence[Owed], sources: Sequence[Source]) -> BuiltFlight:
-    """Return the messages of a flight; `sources` are those of its parts, in their order."""
+def build(stretches: Sequence[Stretch]) -> BuiltFlight:
+    """Return the messages of a flight."""
+    parts = [stretch.owed for stretch in stretches]
     try:
         messages: list[Outgoing] = []
-        for part, source in zip(parts, sources, strict=True):
+        for part, source, _ in stretches:
             messages += _messages(part, source)
     except Exception:  # noqa: BLE001  # whatever it is, one event's fault is not its neighbours'
-        return _build_each(parts, sources)
+        return _build_each(stretches)
     return BuiltFlight(parts, messages)
 
 
-def _build_each(parts: Sequence[Owed], sources: Sequence[Source]) -> BuiltFlight:
-    flight = BuiltFlight(parts, [])
-    for part, source in zip(parts, sources, strict=True):
-        for position, one in enumerate(part.transaction_ids):
-            single = part._replace(transaction_ids=[one], start=part.start + position)
+def _build_each(stretches: Sequence[Stretch]) -> BuiltFlight:
+    flight = BuiltFlight([stretch.owed for stretch in stretches], [])
+    for part, source, _ in stretches:
+        for position, one in zip(part.positions, part.transaction_ids, strict=True):
+            single = part._replace(transaction_ids=[one], positions=[position])
             try:
                 flight.messages += _messages(single, source)
             except Exception as error:  # noqa: BLE001  # it is set aside, with its error
@@ -195,7 +254,7 @@ def _build_each(parts: Sequence[Owed], sources: Sequence[Source]) -> BuiltFlight
 def _messages(part: Owed, source: Source) -> list[Outgoing]:
     after = part.wallets_after()
     if isinstance(source, BufferedBatch):
-        posted = source.rows(part.start, part.start + len(part.transaction_ids))
+        posted = source.rows(part.positions)
         return [posted_message(part, row, after.limits) for row in posted]
     return [event_message(part, _found(source, one), after) for one in part.transaction_ids]
 
@@ -354,6 +413,18 @@ def tell_set_aside(events: Sequence[SetAsideEvent]) -> None:
         )
 
 
+class Landing(NamedTuple):
+    """What the broker said of a flight's messages: it has all but these."""
+
+    refused: Sequence[int] = ()
+    """Their places among the messages, in ascending order."""
+    is_heard: bool = True
+    """Whether a queue took the last one."""
+
+
+ALL_LANDED: Final = Landing()
+
+
 class Settlement:
     """What became of the events of a round, flight by flight, and which rows are done with."""
 
@@ -363,16 +434,26 @@ class Settlement:
         self.refused: list[RefusedEvent] = []
         self.set_aside: list[SetAsideEvent] = []
         self.confirmed: Counter[str] = Counter()
+        self.unheard: Counter[str] = Counter()
 
-    def land(self, flight: BuiltFlight, refused: Sequence[int] = ()) -> None:
-        """Take a flight of which all is known: confirmed, but for these places, and what broke."""
+    def pass_over(self, parts: Sequence[Owed]) -> None:
+        """Take events that nobody receives: done with, unsent."""
+        for part in parts:
+            self._open[part.outbox_id] -= len(part.transaction_ids)
+            self.unheard[part.event_type] += len(part.transaction_ids)
+
+    def land(self, flight: BuiltFlight, landing: Landing = ALL_LANDED) -> None:
+        """Take a flight of which all is known."""
         for part in flight.parts:
             self._open[part.outbox_id] -= len(part.transaction_ids)
             self.confirmed[part.event_type] += len(part.transaction_ids)
-        if not refused and not flight.broken:
+        if not landing.is_heard:
+            self.confirmed[flight.parts[-1].event_type] -= 1
+            self.unheard[flight.parts[-1].event_type] += 1
+        if not landing.refused and not flight.broken:
             return
         places = flight.places()
-        for number in refused:
+        for number in landing.refused:
             place = places[number]
             self.refused.append(RefusedEvent(place, flight.messages[number].routing_key))
             self.confirmed[self._rows[place.outbox_id].event_type] -= 1

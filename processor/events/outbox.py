@@ -131,6 +131,7 @@ class Outbox:
             row["event_type"],
             format_moment(row["occurred_at"]),
             row["transaction_ids"],
+            range(len(row["transaction_ids"])),
             origin_id=row["origin_id"],
             wallets=row["wallets"],
         )

@@ -1,8 +1,10 @@
 """The relay: events that commits owe, published, confirmed, and only then forgotten.
 
-Promised: every event at least once; within one relay the oldest first, in the order in which their
-transactions were posted; and that no event keeps the others waiting: one that cannot be built or
-written is set aside, one that a subscriber's full queue refuses is tried again apart from the rest.
+Promised: every event at least once to every queue that is bound to take it; within one relay the
+oldest first, in the order in which their transactions were posted; and that no event keeps the
+others waiting: one that cannot be built or written is set aside, one that a subscriber's full queue
+refuses is tried again apart from the rest. What no queue takes is neither built nor sent
+(processor/events/audience.py).
 Not promised: that order after a failure, when a round is sent again, or between two processes that
 relay at once.
 
@@ -14,9 +16,9 @@ order, faster with each success.
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -26,23 +28,33 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from contracts.messages import DeadLetterReason
 from contracts.money import UnknownCurrencyError
 from processor import metrics
+from processor.events.audience import Audience
 from processor.events.buffer import EventBuffer
 from processor.events.messages import (
+    ALL_LANDED,
     BuiltFlight,
+    Landing,
     Owed,
     Place,
     SetAsideEvent,
     Settlement,
-    Source,
+    Stretch,
     build,
     flights,
     not_sent,
     set_aside,
+    stretch_of,
     tell_set_aside,
 )
 from processor.events.outbox import Outbox, Waiting
 from runtime.amqp.connection import loss_as_error
-from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, RefusedError
+from runtime.amqp.publisher import (
+    NotConfirmedError,
+    Outgoing,
+    Publisher,
+    RefusedError,
+    UnroutableError,
+)
 from runtime.postgres.assets import read_assets
 from runtime.postgres.pool import UNREACHABLE, Pool
 from runtime.service.backoff import Backoff
@@ -174,6 +186,8 @@ class OutboxRelay:
         tell_set_aside(aside)
         for event_type, count in settlement.confirmed.items():
             metrics.EVENTS.labels(event_type).inc(count)
+        for event_type, count in settlement.unheard.items():
+            metrics.EVENTS_UNHEARD.labels(event_type).inc(count)
 
     async def _give_back(self, settlement: Settlement) -> None:
         """End what is known of a round that failed, and let others have the rest at once."""
@@ -187,26 +201,32 @@ class OutboxRelay:
     async def _publish(self, owed: Sequence[Owed], settlement: Settlement) -> None:
         """Return when all is known of every event; the next flight is built while others travel."""
         is_careful = self._is_careful
-        size, flights_max = (1, 1) if is_careful else (FLIGHT_MAX, FLIGHTS_MAX)
-        under_way: deque[asyncio.Task[None]] = deque()
+        audience = Audience()
+        under_way = _UnderWay(1 if is_careful else FLIGHTS_MAX)
         try:
-            for parts in flights(owed, size):
-                flight = await self._built(parts)
-                if len(under_way) == flights_max:
-                    await under_way.popleft()
-                flying = self._fly(flight, settlement, is_careful=is_careful)
-                under_way.append(asyncio.ensure_future(flying))
+            for parts in flights(owed, 1 if is_careful else FLIGHT_MAX):
+                left: Sequence[Stretch] = await self._stretches(parts)
+                while left:
+                    heard, unheard, asks, left = audience.step(left)
+                    settlement.pass_over(unheard)
+                    if not heard:
+                        continue
+                    flight = await self._built(heard)
+                    await under_way.room()
+                    flying = under_way.start(
+                        self._fly(flight, settlement, asks=asks, is_careful=is_careful)
+                    )
+                    if asks is not None:
+                        audience.note(asks, is_heard=await asyncio.shield(flying))
+                self._forget(parts)
                 # Posting goes first: it waits for no more than one flight to be built.
                 await asyncio.sleep(0)
-            while under_way:
-                await under_way.popleft()
+            await under_way.finish()
         finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+            await under_way.cancel()
 
-    async def _built(self, parts: Sequence[Owed]) -> BuiltFlight:
-        """Build a flight's messages; what is built of a recent batch need not be kept any more."""
+    async def _stretches(self, parts: Sequence[Owed]) -> list[Stretch]:
+        """Return a flight with its transactions: from memory, or read."""
         batches = [self._event_buffer.get(part.outbox_id) for part in parts]
         unknown = [
             one
@@ -215,26 +235,37 @@ class OutboxRelay:
             for one in part.transaction_ids
         ]
         rows = await self._outbox.read(unknown)
-        sources: list[Source] = [rows if batch is None else batch for batch in batches]
-        flight = build(parts, sources)
+        return [
+            stretch_of(part, rows if batch is None else batch)
+            for part, batch in zip(parts, batches, strict=True)
+        ]
+
+    async def _built(self, stretches: Sequence[Stretch]) -> BuiltFlight:
+        flight = build(stretches)
         if any(isinstance(one, UnknownCurrencyError) for one in flight.broken.values()):
             # A process that stood still for seconds may meet an asset before it has read of it.
             await read_assets(self._pool)
-            flight = build(parts, sources)
-        for part, batch in zip(parts, batches, strict=True):
-            if batch is not None and part.is_last:
-                self._event_buffer.forget(part.outbox_id)
+            flight = build(stretches)
         return flight
 
-    async def _fly(self, flight: BuiltFlight, settlement: Settlement, *, is_careful: bool) -> None:
-        """Publish a flight, and note what is known of each of its events."""
-        refused: Sequence[int] = ()
+    def _forget(self, parts: Sequence[Owed]) -> None:
+        """Let go of batches that are built as a whole."""
+        for part in parts:
+            if part.is_last:
+                self._event_buffer.forget(part.outbox_id)
+
+    async def _fly(
+        self, flight: BuiltFlight, settlement: Settlement, *, asks: str | None, is_careful: bool
+    ) -> bool:
+        """Publish a flight, and note what is known of each of its events.
+
+        Return whether a queue takes what has the routing key `asks`: its last event's.
+        """
         if self._too_large:
             _leave_out(flight, self._too_large)
+        flight.ask(asks)
         try:
-            await self._publisher.publish_all(flight.messages, timeout_s=CONFIRM_TIMEOUT_S)
-        except RefusedError as error:
-            refused = error.refused
+            landing = await self._published(flight.messages)
         except NotConfirmedError as error:
             if _is_too_large(error):
                 # The broker closed the channel over one of those in flight, and nobody knows which:
@@ -244,27 +275,40 @@ class OutboxRelay:
                     self._too_large.update(dict.fromkeys(flight.places(), error))
             raise
         except Exception:  # noqa: BLE001  # one of them cannot be written, whatever it is
-            refused = await self._fly_singly(flight)
-        metrics.EVENTS_REFUSED.inc(len(refused))
-        settlement.land(flight, refused)
+            landing = await self._fly_singly(flight)
+        metrics.EVENTS_REFUSED.inc(len(landing.refused))
+        settlement.land(flight, landing)
+        return landing.is_heard
 
-    async def _fly_singly(self, flight: BuiltFlight) -> list[int]:
-        """Publish a flight's messages one by one; return which of those left were refused."""
+    async def _published(self, messages: Sequence[Outgoing]) -> Landing:
+        """Publish messages of which no more than the last one is mandatory."""
+        try:
+            await self._publisher.publish_all(messages, timeout_s=CONFIRM_TIMEOUT_S)
+        except RefusedError as error:
+            return Landing(error.refused)
+        except UnroutableError as error:
+            return Landing(error.refused, is_heard=False)
+        return ALL_LANDED
+
+    async def _fly_singly(self, flight: BuiltFlight) -> Landing:
+        """Publish a flight's messages one by one; those that cannot be written are left out."""
         refused: list[int] = []
         kept: list[Outgoing] = []
+        is_heard = True
         for message, place in zip(flight.messages, flight.places(), strict=True):
             try:
-                await self._publisher.publish(message, timeout_s=CONFIRM_TIMEOUT_S)
-            except RefusedError:
-                refused.append(len(kept))
+                landing = await self._published([message])
             except NotConfirmedError:
                 raise
             except Exception as error:  # noqa: BLE001  # it is set aside, with its error
                 flight.broken[place] = error
                 continue
+            if landing.refused:
+                refused.append(len(kept))
+            is_heard = landing.is_heard
             kept.append(message)
         flight.messages = kept
-        return refused
+        return Landing(refused, is_heard)
 
     async def _has_posted(self) -> bool:
         """Whether this process has posted something; no later than IDLE_S."""
@@ -275,6 +319,36 @@ class OutboxRelay:
             return False
         await asyncio.sleep(GATHER_S)
         return True
+
+
+class _UnderWay:
+    """Flights of a round that have not landed: so many at most."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tasks: deque[asyncio.Task[bool]] = deque()
+
+    async def room(self) -> None:
+        """Wait until another one may go; raises what an earlier one raised."""
+        while len(self._tasks) >= self._most:
+            await self._tasks.popleft()
+
+    def start(self, flying: Coroutine[Any, Any, bool]) -> "asyncio.Task[bool]":
+        """Let a flight go."""
+        task = asyncio.ensure_future(flying)
+        self._tasks.append(task)
+        return task
+
+    async def finish(self) -> None:
+        """Return when all have landed."""
+        while self._tasks:
+            await self._tasks.popleft()
+
+    async def cancel(self) -> None:
+        """End those that are left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def _tell_failure(error: Exception) -> None:
@@ -382,8 +456,12 @@ class EventRetries:
         aside: list[SetAsideEvent] = []
         done = 0
         while done < len(ids):
-            part = waiting.owed._replace(transaction_ids=ids[done : done + line.size])
-            flight = build([part], [await self._outbox.read(part.transaction_ids)])
+            part = waiting.owed._replace(
+                transaction_ids=ids[done : done + line.size],
+                positions=waiting.owed.positions[done : done + line.size],
+            )
+            rows = await self._outbox.read(part.transaction_ids)
+            flight = build([stretch_of(part, rows)])
             aside += [not_sent(part, at.transaction_id, e) for at, e in flight.broken.items()]
             done += len(part.transaction_ids)
             refused = await self._publish(flight)

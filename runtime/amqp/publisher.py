@@ -41,7 +41,12 @@ class NotConfirmedError(Exception):
 
 
 class UnroutableError(NotConfirmedError):
-    """No queue took the message; it certainly did not arrive."""
+    """No queue took a message that was mandatory; it certainly did not arrive."""
+
+    def __init__(self, detail: str, *, refused: Sequence[int] = ()) -> None:
+        """`refused` are the places of those of the same call that the broker said no to."""
+        super().__init__(detail)
+        self.refused = tuple(refused)
 
 
 class RefusedError(NotConfirmedError):
@@ -82,7 +87,9 @@ class Flight:
     def check(self) -> None:
         """Raise unless all messages arrived; to be asked once it has landed."""
         if self._returned_from is not None:
-            raise UnroutableError(f"no queue took it: {self._returned_from}")
+            raise UnroutableError(
+                f"no queue took it: {self._returned_from}", refused=sorted(self._refused)
+            )
         if self._refused:
             raise RefusedError(sorted(self._refused))
 

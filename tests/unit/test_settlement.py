@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.events.messages import BuiltFlight, Owed, Place, Settlement, flights
+from processor.events.messages import BuiltFlight, Landing, Owed, Place, Settlement, flights
 from runtime.amqp.publisher import Outgoing
 
 _MESSAGE = Outgoing("ackledger.events", "transaction.completed.deposit.USD", b"{}", "any.v1")
@@ -15,7 +15,13 @@ _MESSAGE = Outgoing("ackledger.events", "transaction.completed.deposit.USD", b"{
 def _owed(sizes: list[int]) -> list[Owed]:
     numbers = iter(range(sum(sizes)))
     return [
-        Owed(UUID(int=n), "completed", "now", [UUID(int=next(numbers)) for _ in range(size)])
+        Owed(
+            UUID(int=n),
+            "completed",
+            "now",
+            [UUID(int=next(numbers)) for _ in range(size)],
+            range(size),
+        )
         for n, size in enumerate(sizes)
     ]
 
@@ -34,7 +40,7 @@ def test_each_event_is_confirmed_refused_or_set_aside_once(
         refused = sorted(data.draw(st.sets(st.sampled_from(range(len(sent)))))) if sent else []
         expected += [*broken, *(sent[number] for number in refused)]
         fault = dict.fromkeys(broken, ValueError("no"))
-        settlement.land(BuiltFlight(parts, [_MESSAGE] * len(sent), dict(fault)), refused)
+        settlement.land(BuiltFlight(parts, [_MESSAGE] * len(sent), dict(fault)), Landing(refused))
 
     refused_places = [one.place for one in settlement.refused]
     aside = [one.place for one in settlement.set_aside]
@@ -54,7 +60,7 @@ def test_a_row_ends_only_when_all_of_its_flights_have_landed(
     for number in landed:
         parts = under_way[number]
         count = sum(len(part.transaction_ids) for part in parts)
-        settlement.land(BuiltFlight(parts, [_MESSAGE] * count), range(count))
+        settlement.land(BuiltFlight(parts, [_MESSAGE] * count), Landing(range(count)))
 
     missing = {
         part.outbox_id
@@ -78,7 +84,7 @@ def test_what_was_refused_keeps_its_order_whichever_flight_landed_first(
     chance.shuffle(under_way)
     for parts in under_way:
         count = sum(len(part.transaction_ids) for part in parts)
-        settlement.land(BuiltFlight(parts, [_MESSAGE] * count), range(count))
+        settlement.land(BuiltFlight(parts, [_MESSAGE] * count), Landing(range(count)))
 
     refused, _ = settlement.only_ended()
     posted = [one for row in owed for one in row.transaction_ids]

@@ -63,8 +63,9 @@ def main() -> None:
         contestant, metric = key
         if (metric in METRICS or metric.endswith("_us")) and key in after:
             old, new = statistics.median(before[key]), statistics.median(after[key])
+            ratio = f"{new / old:.3f}" if old else "none"  # a process may have had nothing to do
             sys.stdout.write(
-                f"{contestant:<45} {metric:<24} {old:12,.1f} → {new:12,.1f}  ratio {new / old:.3f}"
+                f"{contestant:<45} {metric:<24} {old:12,.1f} → {new:12,.1f}  ratio {ratio}"
                 f"  ({', '.join(f'{value:,.0f}' for value in before[key])}"
                 f" → {', '.join(f'{value:,.0f}' for value in after[key])})\n"
             )

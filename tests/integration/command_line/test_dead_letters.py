@@ -212,7 +212,12 @@ async def test_an_event_that_was_set_aside_is_found_listed_and_released_without_
 async def _event_set_aside(database: Connection, transaction: UUID, origin: UUID) -> UUID:
     """Store the letter of an event as a relay does."""
     owed = Owed(
-        uuid4(), "completed", "2026-11-21T12:00:00.000000Z", [transaction], origin_id=origin
+        uuid4(),
+        "completed",
+        "2026-11-21T12:00:00.000000Z",
+        [transaction],
+        range(1),
+        origin_id=origin,
     )
     event = set_aside(owed, transaction, DeadLetterReason.EVENT_REJECTED, "refused")
     letter = await store(

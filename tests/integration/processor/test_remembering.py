@@ -245,7 +245,7 @@ async def _messages(
     read = await pool.fetch(load_queries("processor")["read_transactions"], ids)
     by_id = {row["id"]: row for row in read}
     return [
-        [posted_message(owed, one) for one in batch.rows(0, len(ids))],
+        [posted_message(owed, one) for one in batch.rows(range(len(ids)))],
         [event_message(owed, by_id[one]) for one in ids],
     ]
 

@@ -12,7 +12,7 @@ import pytest
 from contracts.identifiers import external_wallet_id
 from ledger.words import MINOR_MAX
 from processor.events.buffer import EventBuffer
-from processor.events.messages import build, owed_by
+from processor.events.messages import build, owed_by, stretch_of
 from processor.poster import BatchResult, Poster
 from processor.wallet_cache import WalletCache
 from runtime.postgres.pool import Connection
@@ -343,7 +343,7 @@ async def test_events_from_memory_are_those_from_the_tables(shop: Shop) -> None:
 
     assert isinstance(remembered, dict)
     assert len(tables) == 9
-    from_memory, from_tables = build([owed], [remembered]), build([owed], [tables])
+    from_memory, from_tables = (build([stretch_of(owed, one)]) for one in (remembered, tables))
     assert (from_memory.broken, from_tables.broken) == ({}, {})
     for one, other in zip(from_memory.messages, from_tables.messages, strict=True):
         assert orjson.loads(one.body) == orjson.loads(other.body)

@@ -108,7 +108,8 @@ async def test_a_channel_that_closes_in_the_middle_costs_no_event(
 ) -> None:
     await bind_queue(channel, _QUEUE)
     ids = await post(pool, database, batches=OWED_MAX)
-    publisher = _InterruptedPublisher(broker_url, flights=OWED_MAX // 2)
+    # The first event goes alone: it asks whether anybody is there.
+    publisher = _InterruptedPublisher(broker_url, flights=OWED_MAX // 2 + 1)
     async with running(publisher):
         await publisher.wait_until_up()
         relay = relay_of(pool, publisher)
@@ -183,3 +184,57 @@ async def test_two_relays_share_the_outbox_and_tell_each_event_once(
     assert [one.owed for one in rounds] == [OWED_MAX, OWED_MAX]
     assert (len(arrived), await owed_rows(database)) == (len(ids), 0)
     assert_each_has_one_event(arrived, ids)
+
+
+class _CountingPublisher(Publisher):
+    """A publisher that knows what it was asked to send."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, name="test-publish")
+        self.sent: list[Outgoing] = []
+
+    async def publish_all(self, messages: Sequence[Outgoing], *, timeout_s: float) -> None:
+        self.sent += messages
+        await super().publish_all(messages, timeout_s=timeout_s)
+
+
+async def test_of_events_that_no_queue_takes_one_is_sent_and_all_are_done_with(
+    pool: Pool, database: Connection, broker_url: str, channel: Channel
+) -> None:
+    ids = await post(pool, database, batches=3)
+    publisher = _CountingPublisher(broker_url)
+    async with running(publisher):
+        await publisher.wait_until_up()
+        relay = relay_of(pool, publisher)
+        unheard = await relay.run_once()
+        sent, publisher.sent = publisher.sent, []
+        await bind_queue(channel, _QUEUE)
+        later = await post(pool, database, batches=2)
+        await relay.run_once()
+
+    assert (unheard.events, len(sent)) == (len(ids), 1)
+    assert sent[0].is_mandatory
+    # Whoever binds before a commit misses nothing of it.
+    assert ids_of(await emptied(channel, _QUEUE)) == later
+    assert len(publisher.sent) == len(later)
+    assert await owed_rows(database) == 0
+
+
+async def test_a_queue_behind_an_alternate_exchange_receives_events(
+    pool: Pool, database: Connection, publisher: Publisher, channel: Channel
+) -> None:
+    await channel.exchange_declare("unheard", exchange_type="fanout")
+    await channel.queue_declare(_QUEUE)
+    await channel.queue_bind(_QUEUE, "unheard")
+    await channel.exchange_delete(EVENTS_EXCHANGE)
+    await channel.exchange_declare(
+        EVENTS_EXCHANGE,
+        exchange_type="topic",
+        durable=True,
+        arguments={"alternate-exchange": "unheard"},
+    )
+    ids = await post(pool, database, batches=2)
+
+    await relay_of(pool, publisher).run_once()
+
+    assert ids_of(await emptied(channel, _QUEUE)) == ids
