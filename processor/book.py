@@ -38,6 +38,7 @@ from ledger.state import (
     WalletState,
 )
 from ledger.words import HoldStatus, TransactionStatus
+from processor.events.buffer import BufferedViews
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -77,19 +78,41 @@ class PostedBook:
     rows: Mapping[UUID, RecordedView]
     terms: Mapping[UUID, asyncpg.Record]
 
-    def views(self) -> dict[UUID, Row]:
-        """Return what was posted as `transaction_views` has it since the commit, by ids."""
-        holds = {hold.id: hold for hold in self.posting.holds}
-        return {
-            one.transaction_id: _view(
-                self.rows[one.transaction_id],
-                self.terms.get(one.transaction_id),
-                one,
-                self.posting.moment,
-                holds.get(one.transaction_id),
-            )
-            for one in self.posting.posted
-        }
+    @property
+    def views(self) -> "BookViews":
+        """What was posted as `transaction_views` has it since the commit."""
+        return BookViews(self)
+
+
+class BookViews(BufferedViews):
+    """The posted transactions of a batch on the book; each is written out when it is asked for."""
+
+    def __init__(self, book: PostedBook) -> None:
+        self._book = book
+        self._posted = {one.transaction_id: one for one in book.posting.posted}
+        self._holds = {hold.id: hold for hold in book.posting.holds}
+
+    def __len__(self) -> int:
+        """How many were posted."""
+        return len(self._posted)
+
+    def kind(self, transaction_id: UUID) -> tuple[str, str | None]:
+        """Return type and currency of one; None where it has several."""
+        row = self._book.rows[transaction_id]
+        if row["currency"] is not None:
+            return row["type"], row["currency"]
+        currencies = {leg.currency for leg in self._posted[transaction_id].legs}
+        return row["type"], currencies.pop() if len(currencies) == 1 else None
+
+    def get(self, transaction_id: UUID) -> Row:
+        """Return one as the view has it."""
+        return _view(
+            self._book.rows[transaction_id],
+            self._book.terms.get(transaction_id),
+            self._posted[transaction_id],
+            self._book.posting.moment,
+            self._holds.get(transaction_id),
+        )
 
 
 class BookPoster:

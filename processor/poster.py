@@ -354,7 +354,7 @@ class Poster:
         """Forget what others may remember of these wallets, and tell as of any batch."""
         posting = on_book.posting
         if self._event_buffer is not None and on_book.completed_outbox_id is not None:
-            self._event_buffer.keep(on_book.completed_outbox_id, on_book.views())
+            self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
         self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
         self._changed_at = max(self._changed_at, posting.moment)
         return await self._told(loaded, posting)

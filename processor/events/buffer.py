@@ -5,6 +5,7 @@ read from the database.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -51,8 +52,23 @@ class BufferedBatch:
         return [_posted_row(recorded[one.transaction_id], one, at) for one in chosen]
 
 
-Buffered: TypeAlias = BufferedBatch | Mapping[UUID, Row]
-"""Plain moves, or transactions of any type as rows of `transaction_views`, by their ids."""
+class BufferedViews(ABC):
+    """The posted transactions of one commit, of any type, by their ids."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many were posted."""
+
+    @abstractmethod
+    def kind(self, transaction_id: UUID) -> tuple[str, str | None]:
+        """Return type and currency of one; None where it has several."""
+
+    @abstractmethod
+    def get(self, transaction_id: UUID) -> Row:
+        """Return one as `transaction_views` has it since the commit."""
+
+
+Buffered: TypeAlias = BufferedBatch | BufferedViews
 
 
 class EventBuffer:

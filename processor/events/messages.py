@@ -34,13 +34,13 @@ from contracts.representations.transaction import (
 from contracts.topology import EVENTS_EXCHANGE
 from ledger.state import WalletState
 from processor import metrics
-from processor.events.buffer import Buffered, BufferedBatch
+from processor.events.buffer import Buffered, BufferedBatch, BufferedViews
 from runtime.amqp.publisher import Outgoing
 from runtime.amqp.wire.frame_encoder import text_header, text_headers
 
 DETAIL_MAX: Final = 500
 """Characters of an error: enough to recognize it."""
-SEVERAL_CURRENCIES: Final = "several"
+SEVERAL: Final = "several"
 """Stands for the currency in the routing key of a journal in more than one, or of what refers to
 nothing."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -110,8 +110,8 @@ class Place(NamedTuple):
     transaction_id: UUID
 
 
-Source: TypeAlias = Buffered
-"""Where the transactions of a part are: in memory, or read."""
+Source: TypeAlias = Buffered | Mapping[UUID, Row]
+"""Where the transactions of a part are: in memory, or read, as rows of `transaction_views`."""
 
 
 class Stretch(NamedTuple):
@@ -145,6 +145,10 @@ def stretch_of(owed: Owed, source: Source) -> Stretch:
     if isinstance(source, BufferedBatch):
         kinds = source.kinds(owed.positions)
         return Stretch(owed, source, [_routing_key(event_type, *one) for one in kinds])
+    if isinstance(source, BufferedViews):
+        found = [source.kind(one) for one in owed.transaction_ids]
+        keys = [_routing_key(event_type, one, currency or SEVERAL) for one, currency in found]
+        return Stretch(owed, source, keys)
     return Stretch(
         owed, source, [_key_of(event_type, source.get(one)) for one in owed.transaction_ids]
     )
@@ -259,7 +263,7 @@ def _messages(part: Owed, source: Source) -> list[Outgoing]:
     return [event_message(part, _found(source, one), after) for one in part.transaction_ids]
 
 
-def _found(rows: Mapping[UUID, Row], transaction_id: UUID) -> Row:
+def _found(rows: BufferedViews | Mapping[UUID, Row], transaction_id: UUID) -> Row:
     row = rows.get(transaction_id)
     if row is None:
         raise TransactionUnreadableError("the transaction is not there, or cannot be read")
@@ -287,7 +291,7 @@ def event_message(owed: Owed, transaction: Row, after: WalletsAfter = NOTHING_KN
 def _currency_of(legs: str | None) -> str:
     """Return the one currency of a journal's legs, as the view has them."""
     currencies = {leg[1] for leg in orjson.loads(legs or "[]")}
-    return currencies.pop() if len(currencies) == 1 else SEVERAL_CURRENCIES
+    return currencies.pop() if len(currencies) == 1 else SEVERAL
 
 
 def posted_message(owed: Owed, transaction: PostedRow, limits: Limits = NO_LIMITS) -> Outgoing:

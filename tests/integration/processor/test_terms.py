@@ -11,6 +11,7 @@ import pytest
 
 from contracts.identifiers import external_wallet_id
 from ledger.words import MINOR_MAX
+from processor.book import BookViews
 from processor.events.buffer import EventBuffer
 from processor.events.messages import build, owed_by, stretch_of
 from processor.poster import BatchResult, Poster
@@ -341,7 +342,7 @@ async def test_events_from_memory_are_those_from_the_tables(shop: Shop) -> None:
     )
     tables = {one["id"]: one for one in read}
 
-    assert isinstance(remembered, dict)
+    assert isinstance(remembered, BookViews)
     assert len(tables) == 9
     from_memory, from_tables = (build([stretch_of(owed, one)]) for one in (remembered, tables))
     assert (from_memory.broken, from_tables.broken) == ({}, {})
