@@ -41,7 +41,7 @@ from contracts.representations.transaction import (
     plain_terms,
     render_transaction,
 )
-from contracts.requests.references import other_id, resolved
+from contracts.requests.references import resolved
 from contracts.requests.terms import RequestedTerms, check_ahead
 from contracts.requests.transaction import (
     FINAL_STATUSES,
@@ -234,9 +234,11 @@ class SubmitCall(TransactionCall):
             checked_key(self._header_key)
         command = self._command_of(body)
         self._client = client
-        if command.terms is not None:
-            permit(client, command.terms)
-        other = other_id(command)
+        if command.terms is None:
+            self._record(command)
+            return
+        permit(client, command.terms)
+        other = command.terms.other_id
         if other is None:
             self._record(command)
         else:

@@ -132,6 +132,8 @@ def _check_ahead(content: Requested) -> None:
     """Raise PoisonMessageError for what is to be executed too far ahead of now."""
     now = datetime.now(UTC)
     for place, command in enumerate(content.commands):
+        if command.terms is None:
+            continue
         try:
             check_ahead(command.terms, now)
         except ContractError as error:

@@ -154,7 +154,7 @@ CASES: Final = {
         lambda place: place.post("/v1/transactions", place.deposit(), "TE: trailers\r\n"),
         "HttpConnection.finish_response",
     ),
-    "upstream": Case(Role.PROCESSOR, _publish, "Pipeline._answer"),
+    "upstream": Case(Role.PROCESSOR, _publish, "Poster._committed"),
 }
 
 
