@@ -23,10 +23,11 @@ from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import Pool, create_pool
 from runtime.service.fault_points import FaultPoints, fault_points_in
+from runtime.service.key_directory import SigningKeyError
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ConfigurationError, ReconcilerSettings
 from runtime.service.status_server import Readiness, StatusServer, check_broker
-from verification.seal_keys import SealKeyError, SealKeys
+from verification.seal_keys import SealKeys
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """How long a single pass waits for the broker."""
@@ -158,7 +159,7 @@ def _seal_keys(settings: ReconcilerSettings) -> SealKeys | None:
     try:
         keys.signer()
         keys.trusted()
-    except SealKeyError as error:
+    except SigningKeyError as error:
         raise ConfigurationError(f"ACKLEDGER_SEAL_KEYS: {error}") from None
     return keys
 

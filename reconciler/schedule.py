@@ -25,8 +25,8 @@ from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
+from runtime.service.key_directory import SigningKeyError
 from runtime.service.periodic import Step, repeat
-from verification.seal_keys import SealKeyError
 
 # Any number, the same for every process of Ackledger: 'ackr' in ASCII.
 LOCK_KEY: Final = 0x61636B72
@@ -277,4 +277,4 @@ class Reconciler:
 
 def _is_passing(error: Exception) -> bool:
     """Whether a step is made again: what concerns the seals alone never stops the rest."""
-    return is_transient(error) or isinstance(error, SealKeyError | BrokenChainError)
+    return is_transient(error) or isinstance(error, SigningKeyError | BrokenChainError)

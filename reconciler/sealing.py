@@ -22,8 +22,9 @@ from reconciler.retry_queue import COUNTED_MAX, READER_AFTER_S, REWIND
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.key_directory import Signer, SigningKeyError
 from verification.checks import Check, Finding
-from verification.seal_keys import Anchor, SealKeyError, SealKeys, Signer
+from verification.seal_keys import Anchor, SealKeys
 from verification.seals import (
     FORMAT,
     GENESIS,
@@ -134,7 +135,7 @@ class Sealer:
     async def run_once(self) -> SealCounts:
         """Make one seal of what there is, if anything; safe beside another's.
 
-        Raises what the database raises, SealKeyError for keys that cannot be used, and
+        Raises what the database raises, SigningKeyError for keys that cannot be used, and
         BrokenChainError where the chain is not the one that was made here.
         """
         signer = self._signer()
@@ -322,7 +323,7 @@ class Sealer:
             return
         try:
             self._keys.note_latest(Anchor(seal.number, seal.digest))
-        except SealKeyError as error:
+        except SigningKeyError as error:
             # A directory of secrets may be read-only. It is a second proof, not the seal itself.
             log.warning("seal_not_noted", error=str(error))
 
@@ -344,7 +345,7 @@ class SealCheck:
     async def run_once(self) -> int:
         """Recompute the next seals and return how many; 0 at the end, where it begins anew.
 
-        Raises what the database raises, and SealKeyError for keys that cannot be used.
+        Raises what the database raises, and SigningKeyError for keys that cannot be used.
         """
         walk = self._walk or self._new_walk()
         async with self._pool.acquire() as connection:

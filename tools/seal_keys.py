@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from runtime.service.key_directory import SigningKeyError
 from tools.stack import Stack
-from verification.seal_keys import SealKeyError, SealKeys
+from verification.seal_keys import SealKeys
 
 VARIABLE: Final = "ACKLEDGER_SEAL_KEYS"
 
@@ -24,7 +25,7 @@ def make_seal_keys(stack: Stack) -> dict[str, str]:
     keys = SealKeys(directory)
     try:
         keys.signer()
-    except SealKeyError:
+    except SigningKeyError:
         keys.rotate(datetime.now(tz=UTC))
     return seal_keys_of(stack)
 

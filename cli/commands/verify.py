@@ -49,7 +49,8 @@ def _verify(
 
 def _expectations(settings: "VerifySettings", written_down: "list[str]") -> "SealExpectations":
     """Return what the seals must be: those written down, also beside the keys, and signed."""
-    from verification.seal_keys import Anchor, SealKeyError, SealKeys
+    from runtime.service.key_directory import SigningKeyError
+    from verification.seal_keys import Anchor, SealKeys
     from verification.verify import SealExpectations
 
     try:
@@ -61,7 +62,7 @@ def _expectations(settings: "VerifySettings", written_down: "list[str]") -> "Sea
     keys = SealKeys(settings.seal_keys)
     try:
         trusted, latest = keys.trusted(), keys.latest()
-    except SealKeyError as error:
+    except SigningKeyError as error:
         raise UsageError(f"ACKLEDGER_SEAL_KEYS: {error}") from error
     known = [*anchors, latest] if latest is not None else anchors
     return SealExpectations(trusted, known, settings.verify_unsealed_max_s)

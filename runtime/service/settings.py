@@ -8,9 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from yarl import URL
+
+from contracts.money import CODE_PATTERN
+from contracts.scopes import Role
 
 PREFIX = "ACKLEDGER_"
 
@@ -53,8 +56,29 @@ PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
 AmqpUrl = Annotated[str, _url_of("amqp", "amqps")]
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
+TokenName = Annotated[str, Field(min_length=1, max_length=255)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _secure_url(text: str) -> str:
+    """A URL whose answer nobody between can change: https, or a server of this machine."""
+    url = URL(text)
+    if url.scheme != "https" and url.host not in _LOOPBACK:
+        raise ValueError("expected a URL such as https://host/…")
+    return text
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+SecureUrl = Annotated[HttpUrl, AfterValidator(_secure_url)]
+
+
+class IssuerAlgorithm(StrEnum):
+    """How tokens of other issuers may be signed: with a key that only they have."""
+
+    RS256 = "RS256"
+    ES256 = "ES256"
+    EDDSA = "EdDSA"
 
 
 class GivenSettings(BaseSettings):
@@ -105,7 +129,34 @@ class ServiceSettings(DatabaseSettings, BrokerSettings, LogSettings):
     fault_orders: Path | None = None
 
 
-class IngressSettings(ServiceSettings):
+class TokenIssuer(BaseModel):
+    """Somebody else who says who people are: what of their tokens is believed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: Annotated[str, Field(min_length=1, max_length=255)]
+    jwks_url: SecureUrl
+    audience: Annotated[str, Field(min_length=1, max_length=255)]
+    algorithms: Annotated[tuple[IssuerAlgorithm, ...], Field(min_length=1)]
+    role: Role
+
+
+class PeopleSettings(GivenSettings):
+    """People's accounts, and the tokens that let them in."""
+
+    token_keys: Path | None = None
+    token_issuer: TokenName = "ackledger"  # noqa: S105  # a name
+    token_audience: TokenName = "ackledger"  # noqa: S105  # a name
+    access_token_s: Annotated[float, Field(ge=10, le=3600)] = 600.0
+    session_s: Annotated[float, Field(ge=60, le=31_536_000)] = 2_592_000.0
+    token_issuers: Json[Annotated[tuple[TokenIssuer, ...], Field(max_length=16)]] = ()
+    password_hashes_at_once: Annotated[int, Field(ge=1, le=64)] = 1
+    password_hashes_waiting_max: Annotated[int, Field(ge=1, le=10_000)] = 64
+    wallets_per_owner_and_currency: Annotated[int, Field(ge=1, le=1000)] = 1
+    first_wallet_currency: Annotated[str, Field(pattern=CODE_PATTERN)] | None = None
+
+
+class IngressSettings(ServiceSettings, PeopleSettings):
     """The HTTP door."""
 
     redis_url: RedisUrl = Field(validation_alias="REDIS_URL")
@@ -156,6 +207,12 @@ class SealKeySettings(GivenSettings):
     """Where the keys are that seals are signed with."""
 
     seal_keys: Path
+
+
+class TokenKeySettings(GivenSettings):
+    """Where the keys are that access tokens are signed with."""
+
+    token_keys: Path
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

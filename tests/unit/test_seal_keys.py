@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from verification.seal_keys import OVERLAP, Anchor, SealKeyError, SealKeys, key_id_of
+from runtime.service.key_directory import OVERLAP, SigningKeyError, key_id_of
+from verification.seal_keys import Anchor, SealKeys
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 DIGEST = bytes(range(32))
@@ -108,7 +109,7 @@ def test_a_second_rotation_does_not_prolong_an_older_key(keys: SealKeys) -> None
 def test_a_key_that_others_can_read_is_not_used(keys: SealKeys, directory: Path) -> None:
     (directory / "signing.pem").chmod(0o644)
 
-    with pytest.raises(SealKeyError, match="chmod 600"):
+    with pytest.raises(SigningKeyError, match="chmod 600"):
         keys.signer()
 
 
@@ -121,7 +122,7 @@ def test_what_is_no_key_is_named_and_never_repeated(directory: Path) -> None:
     for content in (b"", b"hidden-word", elliptic):
         path.write_bytes(content)
         path.chmod(0o600)
-        with pytest.raises(SealKeyError) as caught:
+        with pytest.raises(SigningKeyError) as caught:
             SealKeys(directory).signer()
         assert str(path) in str(caught.value)
         assert "hidden-word" not in str(caught.value)
@@ -131,9 +132,9 @@ def test_what_is_no_key_is_named_and_never_repeated(directory: Path) -> None:
 def test_a_missing_directory_says_what_to_do(directory: Path) -> None:
     keys = SealKeys(directory)
 
-    with pytest.raises(SealKeyError, match="run: ackledger keys rotate"):
+    with pytest.raises(SigningKeyError, match="run: ackledger keys rotate"):
         keys.signer()
-    with pytest.raises(SealKeyError, match="run: ackledger keys rotate"):
+    with pytest.raises(SigningKeyError, match="run: ackledger keys rotate"):
         keys.trusted()
     assert keys.latest() is None
 
@@ -150,7 +151,7 @@ def test_a_missing_directory_says_what_to_do(directory: Path) -> None:
 def test_a_damaged_list_of_keys_is_refused(keys: SealKeys, directory: Path, change: object) -> None:
     (directory / "trusted.json").write_bytes(orjson.dumps(change))
 
-    with pytest.raises(SealKeyError, match=r"trusted\.json"):
+    with pytest.raises(SigningKeyError, match=r"trusted\.json"):
         keys.trusted()
 
 
@@ -160,7 +161,7 @@ def test_a_key_under_another_s_name_is_refused(keys: SealKeys, directory: Path) 
     document["keys"][0]["key_id"] = "0" * 16
     path.write_bytes(orjson.dumps(document))
 
-    with pytest.raises(SealKeyError, match="is not the id of its key"):
+    with pytest.raises(SigningKeyError, match="is not the id of its key"):
         keys.trusted()
 
 
