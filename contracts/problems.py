@@ -23,6 +23,9 @@ class ProblemCode(StrEnum):
     IDEMPOTENCY_KEY_INVALID = "idempotency_key_invalid"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     UNAUTHENTICATED = "unauthenticated"
+    INVALID_CREDENTIALS = "invalid_credentials"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105  # a code
+    PASSWORD_TOO_WEAK = "password_too_weak"  # noqa: S105  # a code
     INSUFFICIENT_SCOPE = "insufficient_scope"
     NOT_FOUND = "not_found"
     WALLET_NOT_FOUND = "wallet_not_found"
@@ -31,6 +34,11 @@ class ProblemCode(StrEnum):
     DEAD_LETTER_ENDED = "dead_letter_ended"
     DEAD_LETTER_REFUSED = "dead_letter_refused"
     SEAL_NOT_FOUND = "seal_not_found"
+    USER_NOT_FOUND = "user_not_found"
+    SESSION_NOT_FOUND = "session_not_found"
+    NOTIFICATION_NOT_FOUND = "notification_not_found"
+    USER_NOT_CHANGEABLE = "user_not_changeable"
+    WALLET_LIMIT_REACHED = "wallet_limit_reached"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOT_CANCELLABLE = "not_cancellable"
     WALLET_NOT_EMPTY = "wallet_not_empty"
@@ -43,6 +51,8 @@ class ProblemCode(StrEnum):
     REQUEST_TIMEOUT = "request_timeout"
     RATE_LIMITED = "rate_limited"
     BACKLOG_FULL = "backlog_full"
+    SIGN_IN_BUSY = "sign_in_busy"
+    SIGN_IN_UNAVAILABLE = "sign_in_unavailable"
     DATABASE_UNAVAILABLE = "database_unavailable"
     INTERNAL_ERROR = "internal_error"
 
@@ -65,8 +75,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.IDEMPOTENCY_KEY_REUSED: ProblemKind(
         422, "The idempotency key was used with other content"
     ),
-    ProblemCode.UNAUTHENTICATED: ProblemKind(401, "No valid API key"),
-    ProblemCode.INSUFFICIENT_SCOPE: ProblemKind(403, "The API key lacks a scope"),
+    ProblemCode.UNAUTHENTICATED: ProblemKind(401, "No valid API key or access token"),
+    ProblemCode.INVALID_CREDENTIALS: ProblemKind(401, "The address or the password is wrong"),
+    ProblemCode.TOKEN_INVALID: ProblemKind(401, "The token is not valid, or not any more"),
+    ProblemCode.PASSWORD_TOO_WEAK: ProblemKind(422, "The password is too weak"),
+    ProblemCode.INSUFFICIENT_SCOPE: ProblemKind(403, "A scope is missing"),
     ProblemCode.NOT_FOUND: ProblemKind(404, "No such resource"),
     ProblemCode.WALLET_NOT_FOUND: ProblemKind(404, "No such wallet"),
     ProblemCode.TRANSACTION_NOT_FOUND: ProblemKind(404, "No such transaction"),
@@ -76,6 +89,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
         409, "The dead letter cannot be replayed as it is"
     ),
     ProblemCode.SEAL_NOT_FOUND: ProblemKind(404, "No such seal"),
+    ProblemCode.USER_NOT_FOUND: ProblemKind(404, "No such user"),
+    ProblemCode.SESSION_NOT_FOUND: ProblemKind(404, "No such session"),
+    ProblemCode.NOTIFICATION_NOT_FOUND: ProblemKind(404, "No such notification"),
+    ProblemCode.USER_NOT_CHANGEABLE: ProblemKind(409, "The user cannot be changed in this way"),
+    ProblemCode.WALLET_LIMIT_REACHED: ProblemKind(409, "The owner has as many wallets as allowed"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The resource has no such method"),
     ProblemCode.NOT_CANCELLABLE: ProblemKind(409, "The transaction is not SCHEDULED any more"),
     ProblemCode.WALLET_NOT_EMPTY: ProblemKind(409, "The wallet still holds money"),
@@ -88,6 +106,8 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The request did not arrive in time"),
     ProblemCode.RATE_LIMITED: ProblemKind(429, "Too many requests"),
     ProblemCode.BACKLOG_FULL: ProblemKind(503, "Too much work is waiting"),
+    ProblemCode.SIGN_IN_BUSY: ProblemKind(503, "Too many people are signing in"),
+    ProblemCode.SIGN_IN_UNAVAILABLE: ProblemKind(503, "People cannot sign in here"),
     ProblemCode.DATABASE_UNAVAILABLE: ProblemKind(503, "The database cannot be reached"),
     ProblemCode.INTERNAL_ERROR: ProblemKind(500, "Something went wrong on our side"),
 }

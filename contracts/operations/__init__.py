@@ -8,6 +8,7 @@ from typing import Final
 
 from contracts.operations.assets import ASSET_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
+from contracts.operations.people import PEOPLE_OPERATIONS
 from contracts.operations.seals import SEAL_OPERATIONS
 from contracts.operations.service import SERVICE_OPERATIONS
 from contracts.operations.shapes import (
@@ -40,6 +41,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *TRANSACTION_OPERATIONS,
     *ASSET_OPERATIONS,
     *SEAL_OPERATIONS,
+    *PEOPLE_OPERATIONS,
     *DEAD_LETTER_OPERATIONS,
     *SERVICE_OPERATIONS,
 )

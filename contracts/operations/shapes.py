@@ -28,6 +28,8 @@ class Tag(StrEnum):
     TRANSACTIONS = "Transactions"
     ASSETS = "Assets"
     SEALS = "Seals"
+    SIGN_IN = "Sign-in"
+    USERS = "Users"
     HEALTH = "Health"
     DOCUMENTS = "Documents"
     DEAD_LETTERS = "Dead letters"
@@ -81,7 +83,7 @@ class Operation:
     """One call: what the server routes, what it checks first, and what the document says of it.
 
     `operation_id` names the handler; `path` has its variables in braces, as OpenAPI and aiohttp
-    both read them. `scope` is what the API key needs; None asks for no key at all. `problems` is
+    both read them. `scope` is what the caller needs; None asks for no key at all. `problems` is
     every code that this call can answer with, those of its scope and body included.
     """
 
@@ -108,7 +110,7 @@ READ_PROBLEMS: Final = (
     ProblemCode.DATABASE_UNAVAILABLE,
     ProblemCode.BACKLOG_FULL,
 )
-"""What every call with an API key can meet: an unknown query parameter is refused everywhere."""
+"""What every call with a scope can meet: an unknown query parameter is refused everywhere."""
 
 LIST_PROBLEMS: Final = (ProblemCode.INVALID_CURSOR, *READ_PROBLEMS)
 
@@ -120,7 +122,14 @@ BODY_PROBLEMS: Final = (
     ProblemCode.UNSUPPORTED_MEDIA_TYPE,
     *READ_PROBLEMS,
 )
-"""What every call with an API key and a body can meet."""
+"""What every call with a scope and a body can meet."""
+
+OPEN_BODY_PROBLEMS: Final = tuple(
+    code
+    for code in BODY_PROBLEMS
+    if code not in {ProblemCode.UNAUTHENTICATED, ProblemCode.INSUFFICIENT_SCOPE}
+)
+"""What every call with a body can meet that asks for no key."""
 
 IDEMPOTENCY_PROBLEMS: Final = (
     ProblemCode.IDEMPOTENCY_KEY_INVALID,

@@ -70,7 +70,7 @@ _CREATE: Final = Operation(
             example=examples.NEW_WALLET,
         ),
     ),
-    problems=(*IDEMPOTENCY_PROBLEMS, *BODY_PROBLEMS),
+    problems=(ProblemCode.WALLET_LIMIT_REACHED, *IDEMPOTENCY_PROBLEMS, *BODY_PROBLEMS),
 )
 
 _LIST: Final = Operation(

@@ -58,7 +58,10 @@ def openapi_document(*, release: str, operations: Sequence[Operation] = OPERATIO
                 _SECURITY_SCHEME: {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API key, made by `ackledger api-keys create`",
+                    "description": (
+                        "An API key, made by `ackledger api-keys create`, or a person's access "
+                        "token, given by `POST /v1/auth/login`"
+                    ),
                 }
             },
         },

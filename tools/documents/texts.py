@@ -19,7 +19,8 @@ _OPENAPI_INTRODUCTION: Final = """\
 Ackledger turns submitted transactions into double-entry postings, exactly once. A 202 means that \
 the transaction is durable: it will be posted, or refused with a reason, whatever fails in between.
 
-**Authorization.** `Authorization: Bearer <API key>`. Each call names the scope that its key needs.
+**Authorization.** `Authorization: Bearer <API key>`, or a person's access token, which \
+`POST /v1/auth/login` gives. Each call names the scope that it needs; a person's role has scopes.
 
 **Amounts** are decimal strings in major units, exact to the currency's decimals: `"100.50"` USD, \
 `"1000"` JPY, `"1.234"` KWD. **Currencies** are those of ISO 4217 as it was published on \
@@ -72,6 +73,8 @@ TAGS: Final[dict[Tag, str]] = {
     Tag.TRANSACTIONS: "Deposits, withdrawals and transfers, each posted once or refused.",
     Tag.ASSETS: "Currencies of ISO 4217, and what operators registered beside them.",
     Tag.SEALS: "The hash chain over what was posted: a later change of it is found.",
+    Tag.SIGN_IN: "People register, log in and out; their access tokens are valid for minutes.",
+    Tag.USERS: "A person's own account, and everybody's for administrators.",
     Tag.HEALTH: "For orchestrators and load balancers.",
     Tag.DOCUMENTS: "This API, for people and for programs.",
     Tag.DEAD_LETTERS: "Messages that could not be processed, for operators.",
