@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from dead_letters.operations import DeadLetters
-from ingress.authentication import ApiKeys
+from ingress.authentication import ApiKeys, Authenticator
 from ingress.calls import Services
 from ingress.http.application import build_application
 from ingress.http.batches import BatchCalls
@@ -17,9 +17,17 @@ from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.fast_path.connection import FastCalls, FastPath
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate
+from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
+from ingress.people.access_tokens import AccessTokens, TokenNames, TokenSigner
+from ingress.people.accounts import AccountStore
+from ingress.people.issuers import Issuers
+from ingress.people.passwords import Passwords
+from ingress.people.profiles import ProfileStore
+from ingress.people.sessions import SessionStore
+from ingress.people.token_keys import TokenKeys
 from ingress.reads.holds import HoldStore
 from ingress.reads.preview import Previewer
 from ingress.reads.seals import SealStore
@@ -36,8 +44,9 @@ from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
 from runtime.service.fault_points import FaultPoints, fault_points_in
+from runtime.service.key_directory import SigningKeyError
 from runtime.service.lifecycle import Service, run_process
-from runtime.service.settings import IngressSettings
+from runtime.service.settings import ConfigurationError, IngressSettings
 from runtime.service.status_server import (
     Readiness,
     StatusServer,
@@ -118,17 +127,29 @@ async def serve(settings: IngressSettings) -> None:
     fault_points = fault_points_in(settings.fault_orders)
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", dispatcher)
-    services = _services(service, settings, pools, dispatcher, fault_points)
+    token_keys = _token_keys(settings)
+    callers = _callers(settings, pools, token_keys)
+    services = _services(
+        service,
+        settings,
+        pools,
+        dispatcher=dispatcher,
+        callers=callers,
+        fault_points=fault_points,
+    )
+    sign_in, users = _people_calls(service, settings, pools, token_keys)
     app = build_application(
-        gate=Gate(keys=services.keys, limiter=limiter),
+        gate=Gate(callers=callers, limiter=limiter),
         holds=HoldCalls(HoldStore(pools.lists)),
-        wallets=_wallet_calls(service, pools),
+        wallets=_wallet_calls(service, settings, pools),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),
+        sign_in=sign_in,
+        users=users,
         readiness=readiness,
     )
     calls = FastCalls(services, is_limited=settings.rate_limit_per_s > 0)
@@ -169,12 +190,14 @@ def _services(
     service: Service,
     settings: IngressSettings,
     pools: _Pools,
+    *,
     dispatcher: Dispatcher,
+    callers: Authenticator,
     fault_points: FaultPoints,
 ) -> Services:
     """Build what both HTTP paths work with, each with its loop."""
     services = Services(
-        keys=ApiKeys(pools.submissions),
+        callers=callers,
         recorder=Recorder(
             pool=pools.submissions,
             dispatcher=dispatcher,
@@ -191,7 +214,7 @@ def _services(
     service.add_loop(
         "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
     )
-    service.add_loop("api-keys", services.keys)
+    service.add_loop("callers", callers)
     service.add_loop("acceptance", services.recorder)
     service.add_loop("reads", services.store)
     service.add_loop("finality", services.completion)
@@ -199,11 +222,70 @@ def _services(
     return services
 
 
-def _wallet_calls(service: Service, pools: _Pools) -> WalletCalls:
+def _token_keys(settings: IngressSettings) -> TokenKeys | None:
+    """Return the keys; raises ConfigurationError where the setting names none that can be used."""
+    if settings.token_keys is None:
+        return None
+    keys = TokenKeys(settings.token_keys)
+    try:
+        keys.signer()
+        keys.listed()
+    except SigningKeyError as error:
+        raise ConfigurationError(f"ACKLEDGER_TOKEN_KEYS: {error}") from None
+    return keys
+
+
+def _names(settings: IngressSettings) -> TokenNames:
+    return TokenNames(issuer=settings.token_issuer, audience=settings.token_audience)
+
+
+def _callers(
+    settings: IngressSettings, pools: _Pools, token_keys: TokenKeys | None
+) -> Authenticator:
+    """Build what finds out who calls."""
+    tokens = AccessTokens(
+        pools.submissions,
+        _names(settings),
+        keys=token_keys,
+        issuers=Issuers(settings.token_issuers),
+    )
+    return Authenticator(keys=ApiKeys(pools.submissions), tokens=tokens)
+
+
+def _people_calls(
+    service: Service, settings: IngressSettings, pools: _Pools, token_keys: TokenKeys | None
+) -> tuple[SignInCalls, UserCalls]:
+    """Build the calls of people, with the loop that forgets what was over long ago."""
+    passwords = Passwords(
+        at_once=settings.password_hashes_at_once,
+        waiting_max=settings.password_hashes_waiting_max,
+    )
+    accounts = AccountStore(pools.lists, first_wallet_currency=settings.first_wallet_currency)
+    sessions = SessionStore(pools.lists, passwords, session_s=settings.session_s)
+    service.add_loop("sessions", sessions)
+    service.add_close(passwords.close)
+    signer = (
+        None
+        if token_keys is None
+        else TokenSigner(token_keys, _names(settings), valid_s=settings.access_token_s)
+    )
+    sign_in = SignInCalls(
+        accounts=accounts, sessions=sessions, passwords=passwords, signer=signer, keys=token_keys
+    )
+    users = UserCalls(
+        accounts=accounts,
+        profiles=ProfileStore(pools.lists, accounts),
+        sessions=sessions,
+        passwords=passwords,
+    )
+    return sign_in, users
+
+
+def _wallet_calls(service: Service, settings: IngressSettings, pools: _Pools) -> WalletCalls:
     """Build the calls on wallets, with the loop that reads them."""
     store = WalletStore(pools.submissions, lists=pools.lists)
     service.add_loop("wallet-reads", store)
-    return WalletCalls(store)
+    return WalletCalls(store, per_customer_max=settings.wallets_per_owner_and_currency)
 
 
 def main() -> int:

@@ -1,8 +1,9 @@
-"""Access: who calls, and what the API key lets them do."""
+"""Access: who calls, and what their API key or access token lets them do."""
 
 import asyncio
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,14 +18,18 @@ from runtime.postgres.queries import load_queries
 from runtime.service.batcher import MicroBatcher
 
 FRESH_S: Final = 1.0
-"""A key is looked up again after this long: a revocation is felt within it."""
+"""A caller is looked up again after this long: a revocation is felt within it."""
 REMEMBERED_MAX: Final = 10_000
-TOKEN_MAX: Final = 256
+KEY_MAX: Final = 256
+ACCESS_TOKEN_MAX: Final = 4096
+"""Characters; a token of ours has some 600."""
+KEY_PREFIX: Final = "ack_"
 LOOKUP_MAX: Final = 200
 WAITING_MAX: Final = 10_000
 
 
 _NEVER: Final = (0.0, None)
+_POINTS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +65,28 @@ def identified(found: Sequence[Client | None]) -> Client:
     [client] = found
     if client is None:
         raise ContractError(
-            ProblemCode.UNAUTHENTICATED, "send a valid API key as 'Authorization: Bearer ack_…'"
+            ProblemCode.UNAUTHENTICATED,
+            "send a valid API key or access token as 'Authorization: Bearer …'",
         )
     return client
 
 
-class ApiKeys:
-    """Looks up API keys by their hash; remembers each answer for FRESH_S."""
+class Lookups(ABC):
+    """Looks up whose a bearer token is, and remembers each answer for a moment."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._sql = load_queries("ingress")
+    token_max = ACCESS_TOKEN_MAX
+    """Characters; longer ones are nobody's."""
+
+    def __init__(self) -> None:
         self._remembered: dict[str, tuple[float, Client | None]] = {}
         self._lookups: MicroBatcher[str, Client | None] = MicroBatcher(
-            self._look_up, group_max=LOOKUP_MAX, waiting_max=WAITING_MAX, workers=1
+            self._look_up_group, group_max=LOOKUP_MAX, waiting_max=WAITING_MAX, workers=1
         )
         self._under_way: dict[str, asyncio.Future[Sequence[Client | None]]] = {}
 
     async def run(self) -> None:
         """Look up until cancelled."""
         await self._lookups.run()
-
-    async def client_of(self, token: str | None) -> Client:
-        """Return the caller behind a bearer token; raises ContractError for none or a bad one."""
-        return self.known(token) or identified(await asyncio.shield(self.look_up(token)))
 
     def known(self, token: str | None) -> Client | None:
         """Return the caller behind a token that was looked up a moment ago, None for any other."""
@@ -100,18 +103,51 @@ class ApiKeys:
             return self._lookups.answered([client])
         future = self._under_way.get(token)
         if future is None:
-            future = self._lookups.submit([token])
+            future = self._ask(token)
             self._under_way[token] = future
             future.add_done_callback(lambda _: self._under_way.pop(token, None))
         return future
 
+    @abstractmethod
+    async def _look_up(self, tokens: list[str]) -> Sequence[Client | None]:
+        """Return the caller behind each of these tokens; None where it is nobody's."""
+
+    def _ask(self, token: str) -> "asyncio.Future[Sequence[Client | None]]":
+        return self._lookups.submit([token])
+
+    def _fresh_s(self, token: str, client: Client | None) -> float:  # noqa: ARG002
+        """How long an answer is good."""
+        return FRESH_S
+
+    def _remember(self, token: str, client: Client | None) -> None:
+        if len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[token] = (time.monotonic() + self._fresh_s(token, client), client)
+
+    async def _look_up_group(self, tokens: list[str]) -> Sequence[Client | None]:
+        clients = await self._look_up(tokens)
+        for token, client in zip(tokens, clients, strict=True):
+            self._remember(token, client)
+        return clients
+
     def _fresh(self, token: str | None) -> tuple[bool, Client | None]:
         """Whether an answer for the token is known, and which."""
-        if token is None or len(token) > TOKEN_MAX or not token.isascii():
+        if token is None or len(token) > self.token_max or not token.isascii():
             return True, None
         until, client = self._remembered.get(token, _NEVER)
         is_known = until > time.monotonic()
         return is_known, client if is_known else None
+
+
+class ApiKeys(Lookups):
+    """Looks up API keys by their hash."""
+
+    token_max = KEY_MAX
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__()
+        self._pool = pool
+        self._sql = load_queries("ingress")
 
     async def _look_up(self, tokens: list[str]) -> Sequence[Client | None]:
         hashes = [hashlib.sha256(token.encode()).digest() for token in tokens]
@@ -119,10 +155,36 @@ class ApiKeys:
         found = {
             row["key_hash"]: Client(row["client"], with_implied(row["scopes"])) for row in rows
         }
-        clients = [found.get(key_hash) for key_hash in hashes]
-        if len(self._remembered) > REMEMBERED_MAX:
-            self._remembered.clear()
-        until = time.monotonic() + FRESH_S
-        for token, client in zip(tokens, clients, strict=True):
-            self._remembered[token] = (until, client)
-        return clients
+        return [found.get(key_hash) for key_hash in hashes]
+
+
+class Authenticator:
+    """Finds out who calls: a system by its API key, a person by an access token."""
+
+    def __init__(self, *, keys: Lookups, tokens: Lookups) -> None:
+        self._keys = keys
+        self._tokens = tokens
+
+    async def run(self) -> None:
+        """Look up until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keys.run())
+            group.create_task(self._tokens.run())
+
+    async def client_of(self, token: str | None) -> Client:
+        """Return the caller behind a bearer token; raises ContractError for none or a bad one."""
+        return self.known(token) or identified(await asyncio.shield(self.look_up(token)))
+
+    def known(self, token: str | None) -> Client | None:
+        """Return the caller behind a token that was looked up a moment ago, None for any other."""
+        return self._lookups_of(token).known(token)
+
+    def look_up(self, token: str | None) -> "asyncio.Future[Sequence[Client | None]]":
+        """Return what will hold the caller, as `Lookups.look_up` does."""
+        return self._lookups_of(token).look_up(token)
+
+    def _lookups_of(self, token: str | None) -> Lookups:
+        """By its look: a JSON Web Token has three parts with points between them."""
+        if token is None or token.startswith(KEY_PREFIX) or token.count(".") != _POINTS:
+            return self._keys
+        return self._tokens

@@ -53,7 +53,7 @@ from contracts.requests.transaction import (
     reversal_of,
 )
 from contracts.scopes import Scope
-from ingress.authentication import ApiKeys, Client, identified, token_of
+from ingress.authentication import Authenticator, Client, identified, token_of
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
 from ingress.reads.transactions import TransactionStore
@@ -89,7 +89,7 @@ Finish = Callable[[Answer | Exception], None]
 class Services:
     """What the calls on transactions work with: one of each in a process."""
 
-    keys: ApiKeys
+    callers: Authenticator
     recorder: Recorder
     store: TransactionStore
     completion: CompletionWatch
@@ -175,9 +175,9 @@ class TransactionCall(ABC):
         """Do what an admitted client asks for."""
 
     def _identify(self, token: str | None) -> None:
-        client = self._services.keys.known(token)
+        client = self._services.callers.known(token)
         if client is None:
-            self._then(self._services.keys.look_up(token), self._identified)
+            self._then(self._services.callers.look_up(token), self._identified)
         else:
             self._admit(client)
 

@@ -217,6 +217,19 @@ RETURNING wallet_id;
 -- What was claimed under a key.
 SELECT wallet_id, fingerprint FROM wallet_requests WHERE submitter = $1 AND idempotency_key = $2;
 
+-- name: lock_owner_and_currency
+-- Lets those who make a wallet for one owner in one currency take turns, until they commit.
+SELECT pg_advisory_xact_lock(hashtextextended($1::text || ' ' || $2::text, 0));
+
+-- name: count_owner_wallets
+-- How many open wallets an owner has in a currency, counted up to a bound.
+SELECT count(*)
+FROM (
+    SELECT FROM wallets AS w
+    WHERE w.owner_id = $1 AND w.currency = $2 AND w.kind = 'customer' AND w.status <> 'CLOSED'
+    LIMIT $3
+) AS own;
+
 -- name: insert_wallet
 -- A wallet of a customer or of the house, empty.
 INSERT INTO wallets (id, owner_id, currency, kind, overdraft_limit, metadata)

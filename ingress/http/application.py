@@ -11,6 +11,7 @@ from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
+from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
@@ -26,6 +27,8 @@ def build_application(
     batches: BatchCalls,
     seals: SealCalls,
     dead_letters: DeadLetterCalls,
+    sign_in: SignInCalls,
+    users: UserCalls,
     readiness: Readiness,
 ) -> web.Application:
     """Return the application that serves OPERATIONS."""
@@ -35,14 +38,19 @@ def build_application(
         "list_seals": seals.list_page,
         "read_latest_seal": seals.read_latest,
         **_dead_letter_handlers(dead_letters),
+        **sign_in.guarded_handlers(),
+        **users.guarded_handlers(),
     }
-    plain = _plain_handlers(readiness)
+    opened = sign_in.open_handlers()
+    plain = {**_plain_handlers(readiness), "read_token_keys": sign_in.read_keys}
     for operation in OPERATIONS:
         name = operation.operation_id
-        if operation.scope is None:
-            handler = gate.observed(name, plain[name])
-        else:
+        if operation.scope is not None:
             handler = gate.guarded(operation, guarded[name])
+        elif name in opened:
+            handler = gate.open(operation, opened[name])
+        else:
+            handler = gate.observed(name, plain[name])
         app.router.add_route(operation.method, operation.path, handler)
     add_documentation(app)
     return app

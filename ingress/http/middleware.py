@@ -12,7 +12,8 @@ from aiohttp import web
 
 from contracts.operations import Operation
 from contracts.problems import ContractError, ProblemCode
-from ingress.authentication import ApiKeys, Client, token_of
+from contracts.representations.people import AGENT_MAX
+from ingress.authentication import Authenticator, Client, token_of
 from ingress.calls import Answer, Measure, Names, json_of, names_of, wait_s_of
 from ingress.http.problems import RateLimitedError, problem_answer
 from ingress.metrics import RATE_LIMITED
@@ -47,6 +48,17 @@ class Call:
     def request_id(self) -> str:
         """What the answer, the logs and the audit log name the request by."""
         return self.names[1]
+
+    @property
+    def address(self) -> str | None:
+        """Where the request came from: the other end of its connection."""
+        return self.request.remote
+
+    @property
+    def agent(self) -> str | None:
+        """What the client's program calls itself, as it can be stored."""
+        agent = self.request.headers.get("User-Agent")
+        return agent and agent.encode("utf-8", "replace").decode()[:AGENT_MAX]
 
     async def json(self) -> Any:
         """Return the decoded body; raises ContractError."""
@@ -102,14 +114,14 @@ CLIENT_GONE_STATUS: Final = 499
 
 Handler = Callable[[Call], Awaitable[web.Response]]
 PlainHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_NOBODY: Final = Client(name="", scopes=frozenset())
+NOBODY: Final = Client(name="", scopes=frozenset())
 
 
 class Gate:
     """Builds the aiohttp handler of an operation: access, limits, problems, metrics."""
 
-    def __init__(self, *, keys: ApiKeys, limiter: RateLimiter) -> None:
-        self._keys = keys
+    def __init__(self, *, callers: Authenticator, limiter: RateLimiter) -> None:
+        self._callers = callers
         self._limiter = limiter
 
     def guarded(self, operation: Operation, handler: Handler) -> PlainHandler:
@@ -123,13 +135,23 @@ class Gate:
             authorization = single_header(
                 "Authorization", request.headers.getall("Authorization", ())
             )
-            client = await self._keys.client_of(token_of(authorization or ""))
+            client = await self._callers.client_of(token_of(authorization or ""))
             client.require(scope)
             limits = await self._limited(client)
             query = Query(list(request.query.items()), known)
             response = await handler(Call(request, query, client, request[NAMES]))
             response.headers.update(limits)
             return response
+
+        return self.observed(operation.operation_id, respond)
+
+    def open(self, operation: Operation, handler: Handler) -> PlainHandler:
+        """Return the handler of a call that anybody may make; whoever calls is nobody."""
+        known = known_parameters(operation.parameters)
+
+        async def respond(request: web.Request) -> web.Response:
+            query = Query(list(request.query.items()), known)
+            return await handler(Call(request, query, NOBODY, request[NAMES]))
 
         return self.observed(operation.operation_id, respond)
 

@@ -25,6 +25,7 @@ from contracts.requests.wallet import (
     wallet_change_of,
     wallet_request_of,
 )
+from contracts.scopes import Role
 from ingress.calls import Answer
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, TagCondition, uuid_of
@@ -37,17 +38,26 @@ _FIRST_ID: Final = UUID(int=0)
 class WalletCalls:
     """Create, read, list, change and delete wallets, and read their histories."""
 
-    def __init__(self, store: WalletStore) -> None:
+    def __init__(self, store: WalletStore, *, per_customer_max: int) -> None:
+        """`per_customer_max`: open wallets in one currency that customers may make for themselves.
+
+        Systems make as many as they like.
+        """
         self._store = store
+        self._per_customer_max = per_customer_max
 
     async def create(self, call: Call) -> web.Response:
         """POST /v1/wallets."""
         key = call.idempotency_key
         wanted = wallet_request_of(await call.json())
+        is_customer = call.client.role is Role.CUSTOMER
+        if is_customer and wanted.owner_id is None:
+            wanted = wanted.model_copy(update={"owner_id": str(call.client.user_id)})
         created = await self._store.create(
             wanted,
             submitter=call.client.name,
             idempotency_key=None if key is None else checked_key(key),
+            per_owner_max=self._per_customer_max if is_customer else None,
         )
         if not created.is_same:
             raise ContractError(

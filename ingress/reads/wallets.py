@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 
 from contracts.identifiers import external_wallet_id
+from contracts.problems import ContractError, ProblemCode
 from contracts.requests.transaction import TransactionType, fingerprint_of_json
 from contracts.requests.wallet import RequestedKind, ValidWalletRequest, WalletStatus
 from ingress.reads.gathered import GatheredReads
@@ -63,9 +64,18 @@ class WalletStore:
         await self._reads.run()
 
     async def create(
-        self, wanted: ValidWalletRequest, *, submitter: str, idempotency_key: str | None
+        self,
+        wanted: ValidWalletRequest,
+        *,
+        submitter: str,
+        idempotency_key: str | None,
+        per_owner_max: int | None = None,
     ) -> Created:
-        """Create a wallet, or return the one that the same request created before."""
+        """Create a wallet, or return the one that the same request created before.
+
+        `per_owner_max`: how many open wallets in the currency its owner may have with it; raises
+        ContractError for one more.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(
                 self._sql["insert_external_wallet"],
@@ -73,12 +83,14 @@ class WalletStore:
                 wanted.currency,
             )
             if idempotency_key is None:
+                await self._check_number(connection, wanted, per_owner_max)
                 return Created(await self._insert(connection, None, wanted), is_new=True)
             fingerprint = _fingerprint(wanted)
             wallet_id = await connection.fetchval(
                 self._sql["insert_wallet_request"], submitter, idempotency_key, fingerprint
             )
             if wallet_id is not None:
+                await self._check_number(connection, wanted, per_owner_max)
                 return Created(await self._insert(connection, wallet_id, wanted), is_new=True)
             claimed = await connection.fetchrow(
                 self._sql["read_wallet_request"], submitter, idempotency_key
@@ -175,6 +187,26 @@ class WalletStore:
     def acquire(self) -> "asyncpg.pool.PoolAcquireContext[asyncpg.Record]":
         """Return a connection for a change of several steps, which waits for the wallet's lock."""
         return self._lists.acquire()
+
+    async def _check_number(
+        self, connection: Connection, wanted: ValidWalletRequest, most: int | None
+    ) -> None:
+        """Raise ContractError where the owner has as many wallets as allowed; others wait."""
+        if most is None:
+            return
+        # What those commit for whom the lock waited is seen by the next statement.
+        await connection.execute(
+            self._sql["lock_owner_and_currency"], wanted.owner_id, wanted.currency
+        )
+        count = await connection.fetchval(
+            self._sql["count_owner_wallets"], wanted.owner_id, wanted.currency, most
+        )
+        if count >= most:
+            plural = "wallet" if most == 1 else "wallets"
+            raise ContractError(
+                ProblemCode.WALLET_LIMIT_REACHED,
+                f"an owner has at most {most} {plural} in {wanted.currency}",
+            )
 
     async def _insert(
         self, connection: Connection, wallet_id: UUID | None, wanted: ValidWalletRequest

@@ -78,16 +78,16 @@ class TrustedKey:
 class Signer:
     """The private key that is in use."""
 
-    __slots__ = ("_private_key", "key_id", "public_key")
+    __slots__ = ("key_id", "private_key", "public_key")
 
     def __init__(self, private_key: Ed25519PrivateKey) -> None:
-        self._private_key = private_key
+        self.private_key = private_key
         self.public_key = private_key.public_key().public_bytes_raw()
         self.key_id = key_id_of(self.public_key)
 
     def sign(self, digest: bytes) -> bytes:
         """Return the signature over a digest: 64 bytes, as RFC 8032 has them."""
-        return self._private_key.sign(digest)
+        return self.private_key.sign(digest)
 
 
 class KeyDirectory:

@@ -12,7 +12,7 @@ from contracts.identifiers import external_wallet_id
 from contracts.record import Submission
 from contracts.requests.transaction import command_of
 from contracts.scopes import Scope
-from ingress.authentication import ApiKeys, Client
+from ingress.authentication import ApiKeys, Authenticator, Client
 from ingress.calls import Answer, Services, SubmitCall, names_of
 from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import BacklogGauge
@@ -107,7 +107,7 @@ async def test_such_a_submission_is_not_answered_202(
 ) -> None:
     await database.execute("ALTER TABLE unannounced_transactions RENAME TO away")
     services = Services(
-        keys=ApiKeys(pool),
+        callers=Authenticator(keys=ApiKeys(pool), tokens=ApiKeys(pool)),
         recorder=recorder,
         store=TransactionStore(pool, lists=pool),
         completion=CompletionWatch(url="", pool=pool),
