@@ -9,20 +9,20 @@ from tools.commands import audit, bench, chaos, demo, run, stack
 
 
 def running_servers(directory: Path, environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the variables that name the private servers of a directory, and the keys of its seals.
+    """Return the variables that name the private servers of a directory, and its keys.
 
     Empty when none runs.
     """
     if not (directory / "stack.json").exists():
         return {}
     try:
-        from tools.seal_keys import seal_keys_of
+        from tools.signing_keys import signing_keys_of
         from tools.stack import StackOptions, read_stack
     except ModuleNotFoundError:
         # Installed without the extra `stack`: such an environment starts no private servers.
         return {}
     found = read_stack(directory, options=StackOptions(environment=environment))
-    return {**found.urls, **seal_keys_of(found)} if found else {}
+    return {**found.urls, **signing_keys_of(found)} if found else {}
 
 
 EXTENSION: Final = Extension(

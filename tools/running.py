@@ -12,8 +12,8 @@ from cli.failures import CommandError, RefusedError, UnreachableError, UsageErro
 from cli.running_state import RunningState
 from runtime.service.settings import IngressSettings, load_settings
 from tools.children import Say
-from tools.seal_keys import make_seal_keys
 from tools.settings import StackSettings
+from tools.signing_keys import make_signing_keys
 from tools.stack import (
     Stack,
     StackError,
@@ -67,7 +67,7 @@ def everything(
     with _stack(settings, environment, say) as stack:
         port = _shared_port(environment) if ingresses > 1 else {}
         system = System(
-            environment={**make_seal_keys(stack), **environment, **port, **stack.urls},
+            environment={**make_signing_keys(stack), **environment, **port, **stack.urls},
             directory=directory,
             instances=_instances(ingresses, port),
             known_api_key=known.api_key,

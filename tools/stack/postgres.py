@@ -106,6 +106,11 @@ class PrivatePostgres(PrivateService):
         """The keys that seal what is in the data directory, beside it: they live as long."""
         return self.home / f"seal-keys-{self.version.split('.')[0]}"
 
+    @property
+    def token_keys(self) -> Path:
+        """The keys of the access tokens of those whose accounts are in the data directory."""
+        return self.home / f"token-keys-{self.version.split('.')[0]}"
+
     def serves(self) -> bool:
         return accepts(self.endpoint.ports["postgres"]) and postgres_answers(self.url)
 

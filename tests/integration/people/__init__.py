@@ -1,0 +1,1 @@
+"""People: their accounts, sessions and access tokens, over the real wire."""
