@@ -17,6 +17,7 @@ from cli.commands import (
     replay_file,
     serve,
     transactions,
+    users,
     verify,
     watch,
 )
@@ -29,6 +30,7 @@ _COMMANDS = (
     migrate,
     serve,
     api_keys,
+    users,
     assets,
     transactions,
     replay_file,

@@ -80,3 +80,84 @@ SELECT * FROM new;
 -- name: list_assets
 -- Every registered asset.
 SELECT code, exponent, registered_at, registered_by, usable_from FROM assets ORDER BY code;
+
+-- name: insert_user
+-- An account that can be used at once, with the trail of who made it; none where the address is taken.
+WITH new AS (
+    INSERT INTO users (id, email, name, role, password_hash, status, confirmed_at)
+    VALUES (
+        uuid_v7(clock_us()), $1, $2, $3::text::user_role, $4, 'ACTIVE', clock_timestamp()
+    )
+    ON CONFLICT (email) WHERE deleted_at IS NULL DO NOTHING
+    RETURNING
+        id, email, name, role::text, status::text, is_mail_wanted, created_at, confirmed_at,
+        deleted_at
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject, detail)
+    SELECT
+        uuid_v7(clock_us()), $5, 'user.created', 'user:' || id::text,
+        json_build_object('role', role)
+    FROM new
+)
+SELECT * FROM new;
+
+-- name: list_users
+-- Accounts, newest first, up to a bound; deleted ones only where they are asked for.
+SELECT
+    id, email, name, role::text, status::text, is_mail_wanted, created_at, confirmed_at, deleted_at
+FROM users
+WHERE ($1::text IS NULL OR role = $1::text::user_role)
+    AND CASE WHEN $2::text IS NULL THEN status <> 'DELETED' ELSE status = $2::text::user_status END
+ORDER BY id DESC
+LIMIT $3;
+
+-- name: lock_user
+-- The account that an id or an address names, to change it.
+SELECT id, email, password_hash, role::text, status::text, confirmed_at
+FROM users
+WHERE (id::text = $1 OR email = $1) AND deleted_at IS NULL
+FOR NO KEY UPDATE;
+
+-- name: change_user
+-- A locked account's role or status, with the trail of who changed it. Disabling ends every session.
+WITH changed AS (
+    UPDATE users
+    SET
+        role = coalesce($2::text::user_role, role),
+        status = coalesce($3::text::user_status, status)
+    WHERE id = $1
+    RETURNING
+        id, email, name, role::text, status::text, is_mail_wanted, created_at, confirmed_at,
+        deleted_at
+), ended AS (
+    UPDATE sessions AS s SET revoked_at = clock_timestamp()
+    FROM changed AS c
+    WHERE s.user_id = c.id AND s.revoked_at IS NULL AND c.status = 'DISABLED'
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject, detail)
+    SELECT
+        uuid_v7(clock_us()), $4, 'user.changed', 'user:' || id::text,
+        json_build_object('role', role, 'status', status)
+    FROM changed
+)
+SELECT * FROM changed;
+
+-- name: renew_user
+-- A locked account made usable again: its role, a new password, and no session of before.
+WITH renewed AS (
+    UPDATE users
+    SET
+        role = $2::text::user_role, password_hash = $3, status = 'ACTIVE',
+        confirmed_at = coalesce(confirmed_at, clock_timestamp())
+    WHERE id = $1
+    RETURNING id, role
+), ended AS (
+    UPDATE sessions AS s SET revoked_at = clock_timestamp()
+    FROM renewed AS r
+    WHERE s.user_id = r.id AND s.revoked_at IS NULL
+)
+INSERT INTO audit_log (id, actor, action, subject, detail)
+SELECT
+    uuid_v7(clock_us()), $4, 'user.renewed', 'user:' || id::text,
+    json_build_object('role', role::text)
+FROM renewed;

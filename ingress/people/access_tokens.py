@@ -17,7 +17,7 @@ import structlog
 
 from contracts.scopes import ROLE_REACH, ROLE_SCOPES, Role, with_implied
 from ingress.authentication import FRESH_S, WAITING_MAX, Client, Lookups
-from ingress.people.issuers import Issuers
+from ingress.people.issuers import SKEW_S, STRANGE, Issuers
 from ingress.people.sessions import Grant
 from ingress.people.token_keys import ALGORITHM, TokenKeys
 from runtime.postgres.pool import Pool
@@ -27,12 +27,8 @@ from runtime.service.key_directory import SigningKeyError
 
 TOKEN_TYPE: Final = "at+jwt"  # noqa: S105  # a media type
 """By which nothing else that is signed with the same key passes for an access token."""
-SKEW_S: Final = 5.0
-"""How far the clocks of two processes may be apart."""
 VERIFIED_MAX: Final = 10_000
 _REQUIRED: Final = ("iss", "aud", "exp", "nbf", "iat", "sub", "scope", "sid", "role")
-_STRANGE: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError, OverflowError)
-"""What reading a text that might be a token raises."""
 
 log = structlog.get_logger()
 
@@ -140,7 +136,7 @@ class AccessTokens(Lookups):
             return known if known.expires_at + SKEW_S > time.time() else None
         try:
             claims = self._verify(token)
-        except _STRANGE:
+        except STRANGE:
             return None
         except SigningKeyError as error:
             log.warning("token_keys_unusable", error=str(error))
@@ -173,11 +169,18 @@ class AccessTokens(Lookups):
 
 def _claims(found: Mapping[str, Any]) -> Claims:
     return Claims(
-        user_id=UUID(found["sub"]),
-        session_id=UUID(found["sid"]),
-        scopes=frozenset(found["scope"].split(" ")),
+        user_id=UUID(_text(found, "sub")),
+        session_id=UUID(_text(found, "sid")),
+        scopes=frozenset(_text(found, "scope").split(" ")),
         expires_at=float(found["exp"]),
     )
+
+
+def _text(found: Mapping[str, Any], name: str) -> str:
+    value = found[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
 
 
 def _client_of(claims: Claims, sessions: Mapping[UUID, Any]) -> Client | None:

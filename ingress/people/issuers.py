@@ -31,9 +31,11 @@ KEPT_S: Final = 86_400.0
 ASKED_AGAIN_S: Final = 60.0
 """A token with an unknown key has the keys asked for again, this often at most."""
 SKEW_S: Final = 5.0
+"""How far the clocks of two processes may be apart."""
 RSA_BITS_MIN: Final = 2048
 _REQUIRED: Final = ("iss", "aud", "exp", "sub")
-_STRANGE: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError, OverflowError)
+STRANGE: Final = (jwt.PyJWTError, ValueError, TypeError, KeyError, RecursionError, OverflowError)
+"""What reading a text that might be a token raises."""
 _UNREACHABLE: Final = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 _LONG_AGO: Final = float("-inf")
 
@@ -70,14 +72,14 @@ class Issuers:
         try:
             key = await source.key_of(jwt.get_unverified_header(token)["kid"])
             return None if key is None else _client_of(token, key, source.issuer)
-        except _STRANGE:
+        except STRANGE:
             return None
 
     def _source_of(self, token: str) -> "KeySource | None":
         try:
             issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
             return self._sources.get(str(issuer))
-        except _STRANGE:
+        except STRANGE:
             return None
 
 
@@ -153,7 +155,7 @@ def _key_of(one: Any, issuer: TokenIssuer) -> jwt.PyJWK | None:
     """Return a key that may sign this issuer's tokens, None for any other."""
     try:
         key = jwt.PyJWK.from_dict(one)
-    except (*_STRANGE, AttributeError):
+    except (*STRANGE, AttributeError):
         return None
     is_weak = isinstance(key.key, RSAPublicKey) and key.key.key_size < RSA_BITS_MIN
     if key.public_key_use not in {None, "sig"} or is_weak:
