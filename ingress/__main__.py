@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -105,41 +105,42 @@ class _Pools(NamedTuple):
     lists: Pool
 
 
+class _People(NamedTuple):
+    """What finds out who calls, and the calls on accounts."""
+
+    callers: Authenticator
+    sign_in: SignInCalls
+    users: UserCalls
+
+
+# Without the broker the reconciler finishes what was accepted; without Redis nobody is limited.
+_OPTIONAL: Final = ("broker", "redis")
+
+
 async def serve(settings: IngressSettings) -> None:
     """Run the ingress until a signal."""
     pools = await _open_pools(settings)
     redis = connect_redis(settings.redis_url)
     publisher = Publisher(settings.amqp_url, name="ingress-publish")
     assets = AssetWatch(pools.submissions)
-    readiness = Readiness(
-        {
-            "database": assets.checked(check_database(pools.submissions)),
-            "broker": check_broker(lambda: publisher.is_up),
-            "redis": check_redis(redis),
-        },
-        # Without the broker the reconciler finishes what was accepted; without Redis nobody is
-        # limited.
-        optional=("broker", "redis"),
-    )
+    checks = {
+        "database": assets.checked(check_database(pools.submissions)),
+        "broker": check_broker(lambda: publisher.is_up),
+        "redis": check_redis(redis),
+    }
+    readiness = Readiness(checks, optional=_OPTIONAL)
     service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
     service.add_loop("publisher", publisher)
     limiter = RateLimiter(redis, per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst)
     fault_points = fault_points_in(settings.fault_orders)
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", dispatcher)
-    token_keys = _token_keys(settings)
-    callers = _callers(settings, pools, token_keys)
+    people = _people(service, settings, pools)
     services = _services(
-        service,
-        settings,
-        pools,
-        dispatcher=dispatcher,
-        callers=callers,
-        fault_points=fault_points,
+        service, settings, pools, people.callers, dispatcher=dispatcher, fault_points=fault_points
     )
-    sign_in, users = _people_calls(service, settings, pools, token_keys)
     app = build_application(
-        gate=Gate(callers=callers, limiter=limiter),
+        gate=Gate(callers=people.callers, limiter=limiter),
         holds=HoldCalls(HoldStore(pools.lists)),
         wallets=_wallet_calls(service, settings, pools),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
@@ -148,8 +149,8 @@ async def serve(settings: IngressSettings) -> None:
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),
-        sign_in=sign_in,
-        users=users,
+        sign_in=people.sign_in,
+        users=people.users,
         readiness=readiness,
     )
     calls = FastCalls(services, is_limited=settings.rate_limit_per_s > 0)
@@ -190,9 +191,9 @@ def _services(
     service: Service,
     settings: IngressSettings,
     pools: _Pools,
+    callers: Authenticator,
     *,
     dispatcher: Dispatcher,
-    callers: Authenticator,
     fault_points: FaultPoints,
 ) -> Services:
     """Build what both HTTP paths work with, each with its loop."""
@@ -235,27 +236,12 @@ def _token_keys(settings: IngressSettings) -> TokenKeys | None:
     return keys
 
 
-def _names(settings: IngressSettings) -> TokenNames:
-    return TokenNames(issuer=settings.token_issuer, audience=settings.token_audience)
-
-
-def _callers(
-    settings: IngressSettings, pools: _Pools, token_keys: TokenKeys | None
-) -> Authenticator:
-    """Build what finds out who calls."""
-    tokens = AccessTokens(
-        pools.submissions,
-        _names(settings),
-        keys=token_keys,
-        issuers=Issuers(settings.token_issuers),
-    )
-    return Authenticator(keys=ApiKeys(pools.submissions), tokens=tokens)
-
-
-def _people_calls(
-    service: Service, settings: IngressSettings, pools: _Pools, token_keys: TokenKeys | None
-) -> tuple[SignInCalls, UserCalls]:
-    """Build the calls of people, with the loop that forgets what was over long ago."""
+def _people(service: Service, settings: IngressSettings, pools: _Pools) -> _People:
+    """Build what lets people in, with the loop that forgets what was over long ago."""
+    keys = _token_keys(settings)
+    names = TokenNames(issuer=settings.token_issuer, audience=settings.token_audience)
+    signer = None if keys is None else TokenSigner(keys, names, valid_s=settings.access_token_s)
+    issuers = Issuers(settings.token_issuers)
     passwords = Passwords(
         at_once=settings.password_hashes_at_once,
         waiting_max=settings.password_hashes_waiting_max,
@@ -264,21 +250,21 @@ def _people_calls(
     sessions = SessionStore(pools.lists, passwords, session_s=settings.session_s)
     service.add_loop("sessions", sessions)
     service.add_close(passwords.close)
-    signer = (
-        None
-        if token_keys is None
-        else TokenSigner(token_keys, _names(settings), valid_s=settings.access_token_s)
+    return _People(
+        callers=Authenticator(
+            keys=ApiKeys(pools.submissions),
+            tokens=AccessTokens(pools.submissions, names, keys=keys, issuers=issuers),
+        ),
+        sign_in=SignInCalls(
+            accounts=accounts, sessions=sessions, passwords=passwords, signer=signer, keys=keys
+        ),
+        users=UserCalls(
+            accounts=accounts,
+            profiles=ProfileStore(pools.lists, accounts),
+            sessions=sessions,
+            passwords=passwords,
+        ),
     )
-    sign_in = SignInCalls(
-        accounts=accounts, sessions=sessions, passwords=passwords, signer=signer, keys=token_keys
-    )
-    users = UserCalls(
-        accounts=accounts,
-        profiles=ProfileStore(pools.lists, accounts),
-        sessions=sessions,
-        passwords=passwords,
-    )
-    return sign_in, users
 
 
 def _wallet_calls(service: Service, settings: IngressSettings, pools: _Pools) -> WalletCalls:

@@ -40,7 +40,7 @@ from ingress.people.access_tokens import TokenSigner
 from ingress.people.accounts import AccountStore, Origin
 from ingress.people.passwords import Passwords
 from ingress.people.profiles import LAST_ID, ProfileStore, UserFilter
-from ingress.people.sessions import Grant, SessionStore
+from ingress.people.sessions import Grant, Own, SessionStore
 from ingress.people.token_keys import TokenKeys
 from runtime.service.key_directory import SigningKeyError
 
@@ -165,7 +165,7 @@ class SignInCalls:
         return await own_page(
             call,
             self._sessions,
-            "list_sessions",
+            Own.SESSIONS,
             lambda row: render_session(row, current_id=current_id),
         )
 
@@ -262,11 +262,11 @@ class UserCalls:
 
     async def list_my_logins(self, call: Call) -> web.Response:
         """GET /v1/users/me/logins."""
-        return await own_page(call, self._sessions, "list_logins", render_login)
+        return await own_page(call, self._sessions, Own.LOGINS, render_login)
 
     async def list_my_notifications(self, call: Call) -> web.Response:
         """GET /v1/users/me/notifications."""
-        return await own_page(call, self._sessions, "list_notifications", render_notification)
+        return await own_page(call, self._sessions, Own.NOTIFICATIONS, render_notification)
 
     async def mark_notification_read(self, call: Call) -> web.Response:
         """POST /v1/users/me/notifications/{notification_id}/read."""
@@ -324,7 +324,7 @@ def origin_of(call: Call) -> Origin:
 
 
 async def own_page(
-    call: Call, sessions: SessionStore, listing: str, render: Callable[[Any], Mapping[str, Any]]
+    call: Call, sessions: SessionStore, listing: Own, render: Callable[[Any], Mapping[str, Any]]
 ) -> web.Response:
     """Return a page of the caller's own: sessions, logins or notifications."""
     query, user_id = call.query, _user_id(call)

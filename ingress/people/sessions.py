@@ -1,6 +1,7 @@
 """Sessions: started by a login, kept by refresh tokens, and ended; and what logs tell of them."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -33,6 +34,14 @@ class Grant:
     session_id: UUID
     role: Role
     refresh_token: str
+
+
+class Own(StrEnum):
+    """What people may list of their own, by the name of the query."""
+
+    SESSIONS = "list_sessions"
+    LOGINS = "list_logins"
+    NOTIFICATIONS = "list_notifications"
 
 
 class SessionStore:
@@ -99,12 +108,9 @@ class SessionStore:
         return found is not None
 
     async def list_page(
-        self, listing: str, user_id: UUID, *, before: UUID, limit: int
+        self, listing: Own, user_id: UUID, *, before: UUID, limit: int
     ) -> tuple[list[asyncpg.Record], UUID | None]:
-        """Return a page of a user's own, the newest first, and where the next one starts.
-
-        `listing` is list_sessions, list_logins or list_notifications.
-        """
+        """Return a page of a user's own, the newest first, and where the next one starts."""
         rows = await self._pool.fetch(self._sql[listing], user_id, before, limit + 1)
         page = rows[:limit]
         return page, page[-1]["id"] if len(rows) > limit else None

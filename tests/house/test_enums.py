@@ -4,7 +4,9 @@ import re
 from enum import StrEnum
 from typing import Final
 
+from contracts.people import LoginOutcome, TokenPurpose, UserStatus
 from contracts.requests.transaction import Channel
+from contracts.scopes import Role
 from ledger.words import (
     FailureCode,
     HoldStatus,
@@ -21,6 +23,10 @@ PYTHON: Final[dict[str, type[StrEnum]]] = {
     "transaction_status": TransactionStatus,
     "transaction_type": TransactionType,
     "hold_status": HoldStatus,
+    "login_outcome": LoginOutcome,
+    "user_role": Role,
+    "user_status": UserStatus,
+    "user_token_purpose": TokenPurpose,
     "wallet_kind": WalletKind,
     "wallet_status": WalletStatus,
 }
