@@ -28,7 +28,7 @@ LOOKUP_MAX: Final = 200
 WAITING_MAX: Final = 10_000
 
 
-_NEVER: Final = (0.0, None)
+_NEVER: Final[tuple[float, None]] = (0.0, None)
 _POINTS: Final = 2
 
 
@@ -90,7 +90,8 @@ class Lookups(ABC):
 
     def known(self, token: str | None) -> Client | None:
         """Return the caller behind a token that was looked up a moment ago, None for any other."""
-        return self._fresh(token)[1]
+        until, client = self._remembered.get(token or "", _NEVER)
+        return client if until > time.monotonic() else None
 
     def look_up(self, token: str | None) -> "asyncio.Future[Sequence[Client | None]]":
         """Return what will hold the caller; what is known is not asked again.
