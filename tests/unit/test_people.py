@@ -153,3 +153,7 @@ def test_an_issuer_that_cannot_be_believed_is_refused(
     issuer = {**ISSUER.model_dump(mode="json"), **changed}
     with pytest.raises(ConfigurationError, match=f"ACKLEDGER_TOKEN_ISSUERS.*{told}"):
         load_settings(PeopleSettings, {"ACKLEDGER_TOKEN_ISSUERS": orjson.dumps([issuer]).decode()})
+
+
+def test_without_settings_there_is_no_other_issuer() -> None:
+    assert load_settings(PeopleSettings, {}).token_issuers == ()
