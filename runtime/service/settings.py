@@ -149,7 +149,9 @@ class PeopleSettings(GivenSettings):
     token_audience: TokenName = "ackledger"  # noqa: S105  # a name
     access_token_s: Annotated[float, Field(ge=10, le=3600)] = 600.0
     session_s: Annotated[float, Field(ge=60, le=31_536_000)] = 2_592_000.0
-    token_issuers: Json[Annotated[tuple[TokenIssuer, ...], Field(max_length=16)]] = Field("[]")
+    token_issuers: Json[Annotated[tuple[TokenIssuer, ...], Field(max_length=16)]] = Field(
+        default=(), validate_default=False
+    )
     password_hashes_at_once: Annotated[int, Field(ge=1, le=64)] = 1
     password_hashes_waiting_max: Annotated[int, Field(ge=1, le=10_000)] = 64
     wallets_per_owner_and_currency: Annotated[int, Field(ge=1, le=1000)] = 1
