@@ -9,6 +9,7 @@ MODULES: Final = {
     "ingress": "ingress",
     "processor": "processor",
     "reconciler": "reconciler",
+    "notifier": "notifier",
 }
 
 

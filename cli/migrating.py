@@ -32,6 +32,8 @@ SHOWN_MAX: Final = 5
 class MigrateSettings(DatabaseSettings, BrokerSettings):
     """What `ackledger migrate` needs."""
 
+    notify_money: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -135,7 +137,9 @@ async def _declared(settings: MigrateSettings) -> tuple[str, ...]:
     """Declare all of it, since bindings and arguments are not seen from outside."""
     missing = await _missing_topology(settings)
     try:
-        await declare_topology(settings.amqp_url, partitions=settings.partitions)
+        await declare_topology(
+            settings.amqp_url, partitions=settings.partitions, notify_money=settings.notify_money
+        )
     except TopologyError as error:
         raise RefusedError(str(error)) from error
     except broker.UNREACHABLE as error:

@@ -14,6 +14,11 @@ TRANSACTIONS_EXCHANGE: Final = "ackledger.transactions"
 EVENTS_EXCHANGE: Final = "ackledger.events"
 DEAD_LETTERS: Final = "ackledger.dead-letters"
 """The name of the dead-letter exchange and of its queue."""
+NOTIFICATIONS: Final = "ackledger.notifications"
+"""The notifier's queue: events of which people are told."""
+NOTIFICATIONS_MAX: Final = 200_000
+"""Events that wait while no notifier runs, some hundred megabytes. The relay keeps what a full
+queue refuses, and sets it aside after an hour."""
 
 # Connection losses count as deliveries too, so the limit is generous: attempts that mean something
 # are counted in PostgreSQL.
@@ -35,12 +40,13 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue, bound to one exchange, or to none where that is empty."""
+    """A durable queue, and its one binding: made, or taken away, as `is_bound` says."""
 
     name: str
     exchange: str
     binding_key: str
     arguments: dict[str, Argument] = field(default_factory=dict)
+    is_bound: bool = True
 
 
 EXCHANGES: Final = (
@@ -57,6 +63,15 @@ _DEAD_LETTER_QUEUE: Final = Queue(
     arguments={"x-queue-type": "quorum", "x-delivery-limit": NO_DELIVERY_LIMIT},
 )
 
+_GIVEN_UP_TO_DEAD_LETTERS: Final[dict[str, Argument]] = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": DELIVERY_LIMIT,
+    "x-dead-letter-exchange": DEAD_LETTERS,
+    # At-least-once dead-lettering needs reject-publish: both keep a full queue from losing.
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
 
 BINDING_WEIGHT: Final = "1"
 """A consistent-hash binding's key is its weight."""
@@ -69,27 +84,39 @@ def partition_queue(partition: int) -> str:
     return f"{TRANSACTIONS_EXCHANGE}.{partition}"
 
 
-def queues(partitions: int) -> list[Queue]:
-    """Return every queue of a system with so many partitions."""
-    return [_DEAD_LETTER_QUEUE, *(_partition(number) for number in range(partitions))]
+def queues(partitions: int, *, notify_money: bool = False) -> list[Queue]:
+    """Return every queue of a system with so many partitions.
+
+    `notify_money`: people are told of money, so events are sent to the notifier.
+    """
+    return [
+        _DEAD_LETTER_QUEUE,
+        _notifications(is_bound=notify_money),
+        *(_partition(number) for number in range(partitions)),
+    ]
+
+
+def _notifications(*, is_bound: bool) -> Queue:
+    return Queue(
+        name=NOTIFICATIONS,
+        exchange=EVENTS_EXCHANGE,
+        binding_key="transaction.completed.*.*",
+        arguments={**_GIVEN_UP_TO_DEAD_LETTERS, "x-max-length": NOTIFICATIONS_MAX},
+        # A bound queue costs the relay: events that no queue takes are not even built.
+        is_bound=is_bound,
+    )
 
 
 def _partition(number: int) -> Queue:
     return Queue(
         name=partition_queue(number),
-        # All of upstream's messages come in by the first queue, in their order: which one a hash
-        # exchange chooses may change whenever the broker restarts (3.10 to 4.2).
-        exchange=TRANSACTIONS_EXCHANGE if number == INTAKE_PARTITION else "",
+        exchange=TRANSACTIONS_EXCHANGE,
         binding_key=BINDING_WEIGHT,
-        arguments={
-            "x-queue-type": "quorum",
-            "x-single-active-consumer": True,
-            "x-delivery-limit": DELIVERY_LIMIT,
-            "x-dead-letter-exchange": DEAD_LETTERS,
-            # At-least-once dead-lettering needs reject-publish: both keep a full queue from losing.
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
-        },
+        arguments={**_GIVEN_UP_TO_DEAD_LETTERS, "x-single-active-consumer": True},
+        # All of upstream's messages come in by the first queue, in their order: which one a hash
+        # exchange chooses may change whenever the broker restarts (3.10 to 4.2). Releases before
+        # bound every partition.
+        is_bound=number == INTAKE_PARTITION,
     )
 
 

@@ -35,7 +35,7 @@ from runtime.service.lifecycle import run_process
 from runtime.service.settings import IngressSettings, ProcessorSettings
 from tools.stack import StackOptions, start_stack
 from tools.stack.ports import PortClaims
-from tools.system import Instance, Role, System
+from tools.system import MOVING_MONEY, Role, System
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CALLS: Final = 10
@@ -188,7 +188,7 @@ def _run(case: Case, directory: Path) -> list[list[Step]]:
     ports = PortClaims()
     http_port, status_port = ports.claim_any(), ports.claim_any()
     ports.release()
-    others = [Instance(role=role) for role in Role if role is not case.role]
+    others = [one for one in MOVING_MONEY if one.role is not case.role]
     stack = start_stack(StackOptions(directory=directory, environment=dict(os.environ)))
     trace, passed = Trace(case.last), list[list[Step]]()
     with stack:

@@ -67,7 +67,13 @@ def everything(
     with _stack(settings, environment, say) as stack:
         port = _shared_port(environment) if ingresses > 1 else {}
         system = System(
-            environment={**make_signing_keys(stack), **environment, **port, **stack.urls},
+            environment={
+                "ACKLEDGER_ENV": "development",
+                **make_signing_keys(stack),
+                **environment,
+                **port,
+                **stack.urls,
+            },
             directory=directory,
             instances=_instances(ingresses, port),
             known_api_key=known.api_key,

@@ -19,6 +19,7 @@ from cli.migrating import Changes, MigrateSettings, bring_up_to_date
 from cli.output import say as say_on_terminal
 from runtime.service.settings import (
     IngressSettings,
+    NotifierSettings,
     ProcessorSettings,
     ReconcilerSettings,
     ServiceSettings,
@@ -44,6 +45,7 @@ class Role(StrEnum):
     INGRESS = "ingress"
     PROCESSOR = "processor"
     RECONCILER = "reconciler"
+    NOTIFIER = "notifier"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,8 @@ class Instance:
 
 
 ONE_OF_EACH: Final = tuple(Instance(role=role) for role in Role)
+MOVING_MONEY: Final = tuple(one for one in ONE_OF_EACH if one.role is not Role.NOTIFIER)
+"""All that money needs; people are told of nothing."""
 
 
 class System:
@@ -75,7 +79,7 @@ class System:
         *,
         environment: Mapping[str, str],
         directory: Path,
-        instances: Sequence[Instance] = ONE_OF_EACH,
+        instances: Sequence[Instance] = MOVING_MONEY,
         known_api_key: str | None = None,
         is_kept_up: bool = False,
         is_verbose: bool = False,
@@ -235,6 +239,8 @@ def _settings_of(role: Role) -> type[ServiceSettings]:
             return ProcessorSettings
         case Role.RECONCILER:
             return ReconcilerSettings
+        case Role.NOTIFIER:
+            return NotifierSettings
         case _:
             assert_never(role)
 

@@ -1,4 +1,4 @@
-"""`ackledger serve`: this process becomes the ingress, the processor or the reconciler."""
+"""`ackledger serve`: this process becomes one of the processes."""
 
 from typing import Annotated
 
@@ -17,7 +17,10 @@ def register(app: typer.Typer) -> None:
 def _serve(
     context: typer.Context,
     process: Annotated[
-        str, typer.Argument(metavar="ingress|processor|reconciler", help="Which process to be.")
+        str,
+        typer.Argument(
+            metavar="ingress|processor|reconciler|notifier", help="Which process to be."
+        ),
     ],
 ) -> None:
     """Run one process in the foreground until SIGTERM or Ctrl-C."""

@@ -10,14 +10,7 @@ from aiormq.exceptions import (
     ConnectionCommandInvalid,
 )
 
-from contracts.topology import (
-    BINDING_WEIGHT,
-    EXCHANGES,
-    TRANSACTIONS_EXCHANGE,
-    Exchange,
-    Queue,
-    queues,
-)
+from contracts.topology import EXCHANGES, Exchange, Queue, queues
 from runtime.amqp.connection import CONNECT_TIMEOUT_S, Channel, close, connect, open_channel
 
 
@@ -25,16 +18,18 @@ class TopologyError(Exception):
     """The broker's exchanges or queues are missing or differ; the message says what mends it."""
 
 
-async def declare_topology(url: str, *, partitions: int) -> list[str]:
+async def declare_topology(url: str, *, partitions: int, notify_money: bool = False) -> list[str]:
     """Declare every exchange, queue and binding, and return their names; safe to run again.
 
+    `notify_money` binds the notifier's queue to the events; without, it is unbound.
     Raises TopologyError when one exists with other arguments or the broker lacks the plugin.
     """
     connection = await connect(url, name="migrate")
     try:
         channel = await open_channel(connection)
         async with asyncio.timeout(CONNECT_TIMEOUT_S * 3):
-            return await _declare(channel, EXCHANGES, queues(partitions))
+            wanted = queues(partitions, notify_money=notify_money)
+            return await _declare(channel, EXCHANGES, wanted)
     except ConnectionCommandInvalid as error:
         raise TopologyError(
             "the broker does not know the exchange type x-consistent-hash; "
@@ -77,9 +72,9 @@ async def _declare(
         await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True)
     for queue in wanted:
         await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
-        if queue.exchange:
+        if queue.is_bound:
             await channel.queue_bind(queue.name, queue.exchange, queue.binding_key)
         else:
-            # Releases before bound every partition; to unbind what is not bound changes nothing.
-            await channel.queue_unbind(queue.name, TRANSACTIONS_EXCHANGE, BINDING_WEIGHT)
+            # To unbind what is not bound changes nothing.
+            await channel.queue_unbind(queue.name, queue.exchange, queue.binding_key)
     return [exchange.name for exchange in exchanges] + [queue.name for queue in wanted]

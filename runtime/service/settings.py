@@ -8,11 +8,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Json,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from yarl import URL
 
 from contracts.money import CODE_PATTERN
+from contracts.people import normalized_email
 from contracts.scopes import Role
 
 PREFIX = "ACKLEDGER_"
@@ -20,6 +29,13 @@ PREFIX = "ACKLEDGER_"
 
 class ConfigurationError(Exception):
     """The environment says something that Ackledger cannot work with; the message names it."""
+
+
+class Deployment(StrEnum):
+    """What a process runs for."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
 
 
 class LogFormat(StrEnum):
@@ -55,21 +71,28 @@ def _url_of(*schemes: str) -> AfterValidator:
 PostgresUrl = Annotated[str, _url_of("postgresql", "postgres")]
 AmqpUrl = Annotated[str, _url_of("amqp", "amqps")]
 RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
+SmtpUrl = Annotated[str, _url_of("smtp", "smtps")]
+EmailAddress = Annotated[str, AfterValidator(normalized_email)]
 HttpUrl = Annotated[str, _url_of("http", "https")]
 TokenName = Annotated[str, Field(min_length=1, max_length=255)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Word = BeforeValidator(lambda text: str(text).lower())
 
 
 def _secure_url(text: str) -> str:
     """A URL whose answer nobody between can change: https, or a server of this machine."""
     url = URL(text)
-    if url.scheme != "https" and url.host not in _LOOPBACK:
+    if url.scheme != "https" and not is_loopback(url.host or ""):
         raise ValueError("expected a URL such as https://host/…")
     return text
 
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine, so that nobody is between."""
+    return host in {"127.0.0.1", "::1", "localhost"}
+
+
 SecureUrl = Annotated[HttpUrl, AfterValidator(_secure_url)]
 
 
@@ -123,6 +146,7 @@ class LogSettings(GivenSettings):
 class ServiceSettings(DatabaseSettings, BrokerSettings, LogSettings):
     """What every long-running process needs."""
 
+    env: Annotated[Deployment, Word] = Deployment.DEVELOPMENT
     status_host: str = "127.0.0.1"
     status_port: Port = 0
     shutdown_timeout_s: Seconds = 20.0
@@ -195,6 +219,14 @@ class ReconcilerSettings(ServiceSettings):
     integrity_interval_s: Seconds = 10.0
     seal_keys: Path | None = None
     seal_interval_s: Seconds = 10.0
+
+
+class NotifierSettings(ServiceSettings):
+    """The sender of mails, and the writer of notifications of money."""
+
+    status_port: Port = 9104
+    smtp_url: SmtpUrl | None = None
+    mail_from: EmailAddress | None = None
 
 
 class VerifySettings(DatabaseSettings):

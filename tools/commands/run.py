@@ -36,7 +36,7 @@ def _run(
 ) -> None:
     """Start everything on this machine, until Ctrl-C.
 
-    That is: private servers where no URL names one, ingress, processor and reconciler.
+    That is: private servers where no URL names one, and one of each process.
     Ctrl-C stops all that was started here, and nothing else.
     """
     began = time.monotonic()
@@ -66,7 +66,7 @@ def _leave_on_signals() -> None:
     def leave(_: int, __: FrameType | None) -> NoReturn:
         for number in _ENDING:
             signal.signal(number, _still_stopping)
-        say("stopping: ingress, processor, reconciler, then the servers …")
+        say("stopping: the processes, then the servers …")
         raise KeyboardInterrupt
 
     for number in _ENDING:

@@ -16,7 +16,7 @@ from tests.conftest import create_database, drop_database
 from tests.integration.ingress.document import CheckedApi
 from tests.support import Upstream
 from tools.stack import Stack, add_upstream_user, add_vhost, remove_vhost
-from tools.system import ONE_OF_EACH, Instance, System
+from tools.system import MOVING_MONEY, Instance, System
 
 ALL_SCOPES = KEY_SCOPES
 MakeClient = Callable[..., Awaitable[CheckedApi]]
@@ -45,7 +45,7 @@ async def open_doors(
     template: str,
     directory: Path,
     *,
-    instances: Sequence[Instance] | Callable[[str], Sequence[Instance]] = ONE_OF_EACH,
+    instances: Sequence[Instance] | Callable[[str], Sequence[Instance]] = MOVING_MONEY,
     partitions: int = 1,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[CheckedDoors]:

@@ -18,7 +18,7 @@ from tools.chaos.load import Load, WalletPlan
 from tools.chaos.load.pressure import NO_PRESSURE
 from tools.chaos.pressure import Pressure
 from tools.chaos.recovery import RecoveryMeter
-from tools.system import CLIENT, Instance, Role
+from tools.system import CLIENT, MOVING_MONEY, Instance, Role
 
 STALE_AFTER_S = 2.0
 BATCH_SIZE = 10
@@ -32,7 +32,7 @@ _ANY_PORT = {
     "ACKLEDGER_HTTP_PORT": "0",
     "ACKLEDGER_BATCH_SIZE": str(BATCH_SIZE),
 }
-INSTANCES = tuple(Instance(role=role, environment=_ANY_PORT) for role in Role)
+INSTANCES = tuple(Instance(role=one.role, environment=_ANY_PORT) for one in MOVING_MONEY)
 """One of each, on ports that no other run wants at the same moment."""
 SECOND_INGRESS = Instance(role=Role.INGRESS, name="ingress-2", environment=_ANY_PORT)
 

@@ -1,0 +1,1 @@
+"""The notifier: mails against a real SMTP server, notifications against a real broker."""
