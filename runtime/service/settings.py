@@ -107,7 +107,9 @@ class IssuerAlgorithm(StrEnum):
 class GivenSettings(BaseSettings):
     """Settings that come from the mapping they are given and from nowhere else."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", validate_default=False
+    )
 
     @classmethod
     def settings_customise_sources(
