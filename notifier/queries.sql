@@ -76,12 +76,16 @@ END
 WHERE u.status = 'ACTIVE';
 
 -- name: insert_notifications
--- Tells people of their money, and by mail if they wish. What was told before is told by its id.
+-- Tells people of their money, and by mail if they wish. What was told before is told by its id. The
+-- lock keeps an account from being deleted, and erased, before this is committed.
 WITH told AS MATERIALIZED (
-    SELECT t.id, t.user_id, t.kind, t.at, t.body, t.subject, t.text
+    SELECT t.id, t.user_id, t.kind, t.at, t.body, t.subject, t.text, u.email, u.is_mail_wanted
     FROM unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[]
     ) AS t (id, user_id, kind, at, body, subject, text)
+    INNER JOIN users AS u ON u.id = t.user_id
+    WHERE u.status = 'ACTIVE'
+    FOR SHARE OF u
 ),
 
 noted AS (
@@ -94,11 +98,10 @@ noted AS (
 
 mailed AS (
     INSERT INTO mail_outbox (id, to_address, subject, text)
-    SELECT n.id, u.email, t.subject, t.text
+    SELECT n.id, t.email, t.subject, t.text
     FROM noted AS n
     INNER JOIN told AS t ON t.id = n.id
-    INNER JOIN users AS u ON u.id = t.user_id
-    WHERE u.is_mail_wanted AND u.status = 'ACTIVE'
+    WHERE t.is_mail_wanted
 )
 
 SELECT n.kind, count(*) AS notifications FROM noted AS n GROUP BY n.kind;

@@ -64,7 +64,7 @@ def _export(
     wanted = _format(chosen)
     span = _span(first, end, currency)
     settings = settings_of(context, DatabaseSettings)
-    with _opened(output) as file:
+    with opened(output) as file:
         done = asyncio.run(_run(settings, wanted, span, file))
     say(f"exported {done.transactions:,} transactions of {done.wallets:,} wallets")
 
@@ -87,7 +87,7 @@ def _span(first: datetime | None, end: datetime | None, currency: str | None) ->
 
 
 @contextmanager
-def _opened(output: str) -> "Iterator[BinaryIO]":
+def opened(output: str) -> "Iterator[BinaryIO]":
     """Give what to write to: a file that takes its name once it is whole."""
     if output == _STANDARD_OUTPUT:
         if sys.stdout.isatty():
