@@ -107,7 +107,7 @@ SELECT count(*) FROM sessions_gone;
 
 -- name: erase_logins
 -- Where some attempts to log in came from; that they were made stays.
-WITH some AS (
+WITH part AS (
     SELECT l.id
     FROM login_log AS l
     WHERE l.user_id IS NOT NULL AND l.user_id = $1
@@ -116,7 +116,7 @@ WITH some AS (
 )
 
 UPDATE login_log AS l SET email = NULL, address = NULL, agent = NULL
-FROM some AS s
+FROM part AS s
 WHERE l.id = s.id;
 
 -- name: erase_logins_by_address
@@ -127,11 +127,11 @@ WHERE user_id IS NULL AND email = $1;
 
 -- name: delete_notifications
 -- Some of what a person was told.
-WITH some AS (
+WITH part AS (
     SELECT n.id FROM notifications AS n WHERE n.user_id = $1 LIMIT $2
 )
 
-DELETE FROM notifications AS n USING some AS s WHERE n.id = s.id;
+DELETE FROM notifications AS n USING part AS s WHERE n.id = s.id;
 
 -- name: delete_mails
 -- Mails to an address. No index finds them: mails are kept for a week.
