@@ -19,7 +19,7 @@ $(VENV)/.ready: requirements/dev.lock pyproject.toml
 setup: $(VENV)/.ready ## Make the Python environment in .venv (the other targets do it by themselves)
 
 .PHONY: run
-run: setup ## Start everything (servers, ingress, processor, reconciler); Ctrl-C stops it
+run: setup ## Start everything (servers, one of each process); Ctrl-C stops it
 	@exec $(BIN)/ackledger run
 
 .PHONY: demo

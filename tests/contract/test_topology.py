@@ -10,7 +10,14 @@ from typing import Final
 
 import pytest
 
-from contracts.topology import DEAD_LETTERS, EXCHANGES, Queue, partition_queue, queues
+from contracts.topology import (
+    DEAD_LETTERS,
+    EXCHANGES,
+    NOTIFICATIONS,
+    Queue,
+    partition_queue,
+    queues,
+)
 from tests.house.source_tree import PACKAGES, place, python_files, tree_of
 
 PARTITIONS: Final = (1, 3, 256)
@@ -22,6 +29,7 @@ _KNOWN_ARGUMENTS: Final = frozenset(
         "x-delivery-limit",
         "x-dead-letter-exchange",
         "x-dead-letter-strategy",
+        "x-max-length",
         "x-overflow",
     }
 )
@@ -37,10 +45,25 @@ def _every_queue() -> Iterator[Queue]:
 
 
 @pytest.mark.parametrize("partitions", PARTITIONS)
-def test_there_is_a_queue_for_each_partition_and_one_for_dead_letters(partitions: int) -> None:
+def test_there_is_a_queue_for_each_partition_and_those_of_the_keepers(partitions: int) -> None:
     names = [queue.name for queue in queues(partitions)]
 
-    assert names == [DEAD_LETTERS, *(partition_queue(number) for number in range(partitions))]
+    assert names == [
+        DEAD_LETTERS,
+        NOTIFICATIONS,
+        *(partition_queue(number) for number in range(partitions)),
+    ]
+
+
+@pytest.mark.parametrize("notify_money", [False, True])
+def test_events_are_sent_to_the_notifier_only_where_people_are_told_of_money(
+    *, notify_money: bool
+) -> None:
+    bound = {queue.name for queue in queues(3, notify_money=notify_money) if queue.is_bound}
+
+    assert bound == {DEAD_LETTERS, partition_queue(0)} | (
+        {NOTIFICATIONS} if notify_money else set()
+    )
 
 
 def test_every_queue_is_a_quorum_queue_with_arguments_of_both_ends() -> None:
@@ -54,12 +77,13 @@ def test_no_queue_takes_the_delivery_limit_that_its_broker_thinks_of() -> None:
         assert int(queue.arguments["x-delivery-limit"]) > _DELIVERIES_OF_RABBITMQ_4, queue.name
 
 
-def test_what_a_partition_gives_up_reaches_the_dead_letters_at_least_once() -> None:
+def test_what_a_consumer_gives_up_reaches_the_dead_letters_at_least_once() -> None:
     exchanges = {exchange.name for exchange in EXCHANGES}
     for queue in _every_queue():
         if queue.name == DEAD_LETTERS:
             continue
-        assert queue.arguments["x-single-active-consumer"] is True
+        # Whoever tells people of money may do so in any order.
+        assert queue.name == NOTIFICATIONS or queue.arguments["x-single-active-consumer"] is True
         assert queue.arguments["x-dead-letter-exchange"] == DEAD_LETTERS
         assert queue.arguments["x-dead-letter-exchange"] in exchanges
         # Without the second the broker falls back to at-most-once, and says nothing.

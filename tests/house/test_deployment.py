@@ -41,6 +41,7 @@ def _is_password(user: str, password: str) -> bool:
 
 def test_the_containers_are_the_servers_the_migration_and_the_processes() -> None:
     expected = {"postgres", "rabbitmq", "redis", "migrate", "ingress", "processor", "reconciler"}
+    expected |= {"notifier"}
 
     assert expected <= _services().keys()
 

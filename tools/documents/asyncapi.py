@@ -13,6 +13,7 @@ from contracts.topology import (
     DEAD_LETTERS,
     EVENTS_EXCHANGE,
     EXCHANGES,
+    NOTIFICATIONS,
     TRANSACTIONS_EXCHANGE,
     partition_queue,
     queues,
@@ -123,6 +124,15 @@ def _channels() -> Json:
             "messages": _references("result"),
         },
         "events": _events_channel(),
+        "notifications": {
+            "address": NOTIFICATIONS,
+            "description": (
+                "The notifier's own queue, bound to the events of what is posted where "
+                "ACKLEDGER_NOTIFY_MONEY says so. Events for anybody else go to queues of their own."
+            ),
+            "messages": _references("event"),
+            "bindings": {"amqp": _queue(NOTIFICATIONS)},
+        },
         "dead_letters": {
             "address": DEAD_LETTERS,
             "description": (

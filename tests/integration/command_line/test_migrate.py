@@ -17,6 +17,7 @@ TOPOLOGY = [
     "exchange ackledger.events",
     "exchange ackledger.dead-letters",
     "queue ackledger.dead-letters",
+    "queue ackledger.notifications",
     "queue ackledger.transactions.0",
 ]
 
