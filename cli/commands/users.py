@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.commands import personal_data
+from cli.commands import personal
 from cli.failures import UsageError
 from cli.invocation import settings_of
 from cli.output import AsJson, print_json, print_line, print_table, say
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
     group.command("set-role")(_set_role)
     group.command("disable")(_disable)
     group.command("enable")(_enable)
-    personal_data.add_to(group)
+    personal.add_to(group)
     app.add_typer(group, name="users")
 
 

@@ -14,13 +14,13 @@ import orjson
 from cli.dependencies import Connection
 from cli.failures import RefusedError
 from cli.personal.person import find_person
+from contracts.problems import ContractError
+from ingress.people.accounts import close_owner_wallets
 from runtime.postgres.pool import rows_changed
 from runtime.postgres.queries import load_queries
 
 STEP: Final = 1_000
 """Rows in one commit: posting waits for none of them for longer than some milliseconds."""
-WALLETS_MAX: Final = 1_000
-"""Of one person, that are closed in one commit."""
 
 Step = Callable[[], Awaitable[int]]
 
@@ -41,7 +41,7 @@ class _Erasure:
     def __init__(self, connection: Connection, user_id: UUID) -> None:
         self._connection = connection
         self._user_id = user_id
-        self._sql = {**load_queries("ingress.people"), **load_queries("cli.personal")}
+        self._sql = load_queries("cli.personal")
 
     async def run(self, actor: str) -> dict[str, Any]:
         email = await self._close()
@@ -65,21 +65,15 @@ class _Erasure:
         async with self._connection.transaction():
             user = await self._connection.fetchrow(self._sql["lock_person"], self._user_id)
             assert user is not None, "a user's row stays"  # noqa: S101
-            locked = await self._connection.fetch(
-                self._sql["lock_owner_wallets"], str(self._user_id), WALLETS_MAX + 1
-            )
-            await self._close_wallets([row["id"] for row in locked])
+            try:
+                await close_owner_wallets(self._connection, self._user_id)
+            except ContractError:
+                raise RefusedError(
+                    "some of the person's wallets hold, owe or reserve money, or they are more"
+                    " than a thousand: bring them to zero and close them first"
+                ) from None
             await self._execute("close_person", self._user_id)
             return str(user["email"])
-
-    async def _close_wallets(self, ids: list[UUID]) -> None:
-        filled = await self._connection.fetchval(self._sql["count_filled_wallets"], ids)
-        if filled or len(ids) > WALLETS_MAX:
-            raise RefusedError(
-                f"{filled or 'more than a thousand'} of the person's wallets are open and hold, "
-                "owe or reserve money: bring them to zero and close them first"
-            )
-        await self._execute("close_wallets", ids)
 
     async def _until_done(self, query: str) -> int:
         done = 0

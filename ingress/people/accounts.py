@@ -147,7 +147,7 @@ class AccountStore:
             user = await self._locked(connection, user_id)
             if user["password_hash"] != known_hash or user["status"] != UserStatus.ACTIVE:
                 return False
-            closed = await self._close_wallets(connection, user_id)
+            closed = await close_owner_wallets(connection, user_id)
             await connection.execute(self._sql["delete_user"], user_id)
             await connection.execute(self._sql["revoke_sessions"], user_id, None)
             await connection.execute(self._sql["spend_user_tokens"], user_id)
@@ -272,18 +272,20 @@ class AccountStore:
         await connection.execute(self._sql["insert_external_wallet"], external_id, currency)
         await connection.execute(self._sql["insert_first_wallet"], str(user_id), currency)
 
-    async def _close_wallets(self, connection: Connection, user_id: UUID) -> list[str]:
-        """Close an owner's wallets, all of them empty; raises ContractError."""
-        locked = await connection.fetch(
-            self._sql["lock_owner_wallets"], str(user_id), CLOSED_WITH_ACCOUNT_MAX + 1
+
+async def close_owner_wallets(connection: Connection, user_id: UUID) -> list[str]:
+    """Close an owner's wallets, all of them empty, and return their ids; raises ContractError."""
+    sql = load_queries("ingress.people")
+    locked = await connection.fetch(
+        sql["lock_owner_wallets"], str(user_id), CLOSED_WITH_ACCOUNT_MAX + 1
+    )
+    ids = [row["id"] for row in locked]
+    filled = await connection.fetchval(sql["count_filled_wallets"], ids)
+    if filled or len(ids) > CLOSED_WITH_ACCOUNT_MAX:
+        raise ContractError(
+            ProblemCode.WALLET_NOT_EMPTY, "bring your wallets to zero, and close them, first"
         )
-        ids = [row["id"] for row in locked]
-        filled = await connection.fetchval(self._sql["count_filled_wallets"], ids)
-        if filled or len(ids) > CLOSED_WITH_ACCOUNT_MAX:
-            raise ContractError(
-                ProblemCode.WALLET_NOT_EMPTY, "bring your wallets to zero, and close them, first"
-            )
-        closed = rows_changed(await connection.execute(self._sql["close_wallets"], ids))
-        if closed != len(ids):
-            raise AssertionError("locked wallets can be closed")
-        return [str(wallet_id) for wallet_id in ids]
+    closed = rows_changed(await connection.execute(sql["close_wallets"], ids))
+    if closed != len(ids):
+        raise AssertionError("locked wallets can be closed")
+    return [str(wallet_id) for wallet_id in ids]

@@ -124,6 +124,12 @@ def _channels() -> Json:
             "messages": _references("result"),
         },
         "events": _events_channel(),
+        **_keepers_channels(),
+    }
+
+
+def _keepers_channels() -> Json:
+    return {
         "notifications": {
             "address": NOTIFICATIONS,
             "description": (

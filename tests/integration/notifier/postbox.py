@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import threading
 from collections import defaultdict, deque
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.x509.oid import NameOID
 
-PATIENCE_S = 30.0
+from tests.support import PATIENCE_S
 
 
 class Postbox:
@@ -32,7 +33,8 @@ class Postbox:
         self.answers: deque[str] = deque()
         self.refused: dict[str, str] = defaultdict(str)
         """What is answered to a recipient."""
-        self.is_hanging = False
+        self._goes_on = threading.Event()
+        self._goes_on.set()
         self._controller = Controller(
             self, hostname="127.0.0.1", port=port or free_port(), **settings
         )
@@ -52,8 +54,16 @@ class Postbox:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.is_hanging = False
+        self.go_on()
         await asyncio.to_thread(self._controller.stop)
+
+    def hang(self) -> None:
+        """Answer no mail until told to go on."""
+        self._goes_on.clear()
+
+    def go_on(self) -> None:
+        """Answer again."""
+        self._goes_on.set()
 
     async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
         self, _: Any, __: Session, envelope: Envelope, address: str, ___: list[str]
@@ -66,10 +76,7 @@ class Postbox:
 
     async def handle_DATA(self, _: Any, __: Session, envelope: Envelope) -> str:  # noqa: N802
         """Take a mail, or what else is to be answered."""
-        for _look in range(int(PATIENCE_S / 0.05)):
-            if not self.is_hanging:
-                break
-            await asyncio.sleep(0.05)
+        await asyncio.to_thread(self._goes_on.wait, PATIENCE_S)
         if self.answers:
             return self.answers.popleft()
         content = cast("bytes", envelope.content)

@@ -178,13 +178,13 @@ async def test_a_server_that_hangs_is_given_up_and_asked_again(
     deliver: MakeDelivery, database: Connection, postbox: Postbox
 ) -> None:
     mail_id = await _write(database)
-    postbox.is_hanging = True
+    postbox.hang()
     delivery = deliver(postbox, step_timeout_s=0.3, mail_timeout_s=1.0)
     async with asyncio.timeout(5):
         with pytest.raises(MailError):
             await delivery.run_once()
     hung = await _row(database, mail_id)
-    postbox.is_hanging = False
+    postbox.go_on()
     await database.execute(_DUE)
 
     assert hung["sent_at"] is None
