@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from tools.chaos.journal import Act, Command, Door, Journal, Outcome, Promise
+from tools.chaos.command import Command
+from tools.chaos.journal import Act, Door, Journal, Outcome, Promise
 
 COMMAND = Command(
     type="transfer",
