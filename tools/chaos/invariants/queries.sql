@@ -451,37 +451,40 @@ SELECT
     format(
         'of %s captures took %s (last one final: %s), releases %s; it is %s with %s captured and %s '
         'left, and expires at %s',
-        p.moved, ended.captured, ended.is_final, ended.releases, h.status, h.captured, h.remaining,
+        p.moved, taken.captured, ended.is_final, ended.releases, h.status, h.captured, h.remaining,
         h.expires_at
     ) AS detail,
     count(*) OVER () AS total
 FROM posted AS p
 LEFT JOIN holds AS h ON h.transaction_id = p.id
-CROSS JOIN LATERAL (
+LEFT JOIN (
     SELECT
-        coalesce(sum(q.moved) FILTER (WHERE q.type = 'capture'), 0) AS captured,
-        coalesce(bool_or(q.type = 'capture' AND coalesce(q.is_final, true)), false) AS is_final,
+        q.other_id,
+        sum(q.moved) FILTER (WHERE q.type = 'capture') AS captured,
+        bool_or(q.type = 'capture' AND coalesce(q.is_final, true)) AS is_final,
         count(*) FILTER (WHERE q.type = 'release') AS releases,
         count(*) FILTER (
             WHERE q.type = 'release' OR coalesce(q.is_final, true) OR q.minor IS NULL
         ) AS enders,
         max(q.completed_at) AS last_at
     FROM posted AS q
-    WHERE q.other_id = p.id AND q.type IN ('capture', 'release')
-) AS ended
+    WHERE q.type IN ('capture', 'release')
+    GROUP BY q.other_id
+) AS ended ON ended.other_id = p.id
+CROSS JOIN LATERAL (SELECT coalesce(ended.captured, 0) AS captured) AS taken
 WHERE
     p.type = 'hold'
     AND (
         h.transaction_id IS NULL
-        OR (h.wallet_id, h.amount, h.captured) <> (p.source, p.moved, ended.captured)
-        OR ended.captured > p.moved
+        OR (h.wallet_id, h.amount, h.captured) <> (p.source, p.moved, taken.captured)
+        OR taken.captured > p.moved
         OR ended.enders > 1
         OR ended.last_at >= h.expires_at
         OR h.expires_at <> p.completed_at + make_interval(secs => coalesce(p.expires_in_s, 604800))
-        OR h.remaining <> CASE h.status WHEN 'OPEN' THEN p.moved - ended.captured ELSE 0 END
+        OR h.remaining <> CASE h.status WHEN 'OPEN' THEN p.moved - taken.captured ELSE 0 END
         OR h.status <> CASE
             WHEN ended.releases > 0 THEN 'RELEASED'
-            WHEN ended.is_final OR ended.captured = p.moved THEN 'CAPTURED'
+            WHEN ended.is_final OR taken.captured = p.moved THEN 'CAPTURED'
             WHEN h.expires_at <= clock_timestamp() THEN 'EXPIRED'
             ELSE 'OPEN'
         END::hold_status
@@ -537,27 +540,26 @@ LIMIT $1;
 SELECT
     format('key %s', p.key) AS subject,
     format(
-        '%s reversals took back %s of %s, and it is %s', back.reversals, back.moved, p.moved, p.status
+        '%s reversals took back %s of %s, and it is %s',
+        coalesce(back.reversals, 0), back.moved, p.moved, p.status
     ) AS detail,
     count(*) OVER () AS total
 FROM posted AS p
-CROSS JOIN LATERAL (
-    SELECT count(*) AS reversals, coalesce(sum(q.moved), 0) AS moved
-    FROM posted AS q
-    WHERE q.type = 'reversal' AND q.other_id = p.id
-) AS back
-CROSS JOIN LATERAL (
-    SELECT CASE
-        -- The reversal of a journal has no one amount.
-        WHEN p.type = 'journal' THEN back.reversals > 0 ELSE coalesce(back.moved = p.moved, false)
-    END AS is_whole
-) AS whole
+LEFT JOIN (
+    SELECT other_id, count(*) AS reversals, sum(moved) AS moved
+    FROM posted
+    WHERE type = 'reversal'
+    GROUP BY other_id
+) AS back ON back.other_id = p.id
 WHERE
-    (p.status = 'REVERSED') IS DISTINCT FROM whole.is_whole
+    -- The reversal of a journal has no one amount.
+    (p.status = 'REVERSED') <> CASE p.type
+        WHEN 'journal' THEN back.reversals IS NOT NULL ELSE coalesce(back.moved = p.moved, false)
+    END
     OR back.moved > p.moved
     OR (p.type = 'journal' AND back.reversals > 1)
     OR (p.batch IS NOT NULL AND back.reversals > 1)
-    OR (back.reversals > 0 AND p.type IN ('hold', 'release', 'reversal'))
+    OR (back.reversals IS NOT NULL AND p.type IN ('hold', 'release', 'reversal'))
 LIMIT $1;
 
 -- name: wrong_returns
@@ -742,8 +744,8 @@ WHERE
 LIMIT $1;
 
 -- name: forgotten_letters
--- Q: dead letters whose transaction is neither quarantined nor finished, and those of good messages
--- whose transaction there is not.
+-- Q: dead letters whose transaction is neither quarantined nor finished nor scheduled (T says whether
+-- it should be), and those of good messages whose transaction there is not.
 SELECT
     format('dead letter %s', l.id) AS subject,
     format(
@@ -758,7 +760,7 @@ WHERE
     l.mark IS NULL
     AND (l.transaction_id IS NOT NULL OR (l.replayed_at IS NULL AND l.discarded_at IS NULL))
     AND coalesce(t.status::text, a.status, 'nowhere')
-        NOT IN ('QUARANTINED', 'COMPLETED', 'FAILED', 'REVERSED')
+        NOT IN ('QUARANTINED', 'COMPLETED', 'FAILED', 'REVERSED', 'SCHEDULED')
 LIMIT $1;
 
 -- name: place_asked
