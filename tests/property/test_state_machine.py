@@ -29,6 +29,7 @@ from contracts.requests.references import atomic
 from contracts.requests.transaction import TransactionCommand
 from ledger.words import HoldStatus, TransactionStatus, TransactionType, WalletStatus
 from processor.recording import Item
+from tests.property.bodies import journal, move
 from tests.property.model import (
     PENDING,
     LetterState,
@@ -109,20 +110,16 @@ class LedgerMachine(RuleBasedStateMachine):
         So whatever follows finds an open hold, one that was captured in part, a transfer that
         was reversed in part, and a journal.
         """
-        dollars, more, _ = wallets = [self._new_wallet(one, 0) for one in ("USD", "USD", "JPY")]
+        dollars, more, yen = (self._new_wallet(one, 0) for one in ("USD", "USD", "JPY"))
         self._post_now(
-            *({"type": "deposit", **self._amount(one, FUNDS, "destination")} for one in wallets)
+            *(move("deposit", one, one, FUNDS, "USD") for one in (dollars, more)),
+            move("deposit", yen, yen, FUNDS, "JPY"),
         )
-        paid = {**self._amount(dollars, 30, "source"), "destination_wallet_id": str(more)}
-        held = [{"type": "hold", **paid} for _ in range(3)]
-        taken = {"type": "withdrawal", **self._amount(more, 20, "source")}
-        legs = [
-            {"wallet_id": str(one), "amount": format_minor(minor, "USD"), "currency": "USD"}
-            for one, minor in ((dollars, -5), (more, 5))
-        ]
-        journal = {"type": "journal", "legs": legs}
         moved, *_, first, second = self._post_now(
-            {"type": "transfer", **paid}, taken, journal, *held
+            move("transfer", dollars, more, 30, "USD"),
+            move("withdrawal", more, more, 20, "USD"),
+            journal("USD", (dollars, -5), (more, 5)),
+            *(move("hold", dollars, more, minor, "USD") for minor in (30, 31, 32)),
         )
         part = {"amount": format_minor(10, "USD")}
         self._post_now(
@@ -134,13 +131,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {one.command.type for one in begun} == set(TransactionType)
         assert {one.status for one in begun} == {TransactionStatus.COMPLETED}
         self.begun = set(self.model.transactions)
-        return multiple(*wallets)
-
-    def _amount(self, wallet_id: UUID, minor: int, side: str) -> dict[str, str]:
-        """The amount, the currency and one wallet of a request."""
-        currency = self.model.wallets[wallet_id].currency
-        amount = {"amount": format_minor(minor, currency), "currency": currency}
-        return {f"{side}_wallet_id": str(wallet_id), **amount}
+        return multiple(dollars, more, yen)
 
     @rule(
         target=wallets, currency=st.sampled_from(CURRENCIES), limit=st.sampled_from([0, 30, None])
@@ -179,19 +170,9 @@ class LedgerMachine(RuleBasedStateMachine):
         source, destination = ends[0], stranger or ends[1]
         known = ends[0] if kind != "deposit" else ends[1]
         currency = self.model.wallets[known].currency
-        legs = {
-            "deposit": {"destination_wallet_id": str(destination)},
-            "withdrawal": {"source_wallet_id": str(source)},
-            "transfer": {
-                "source_wallet_id": str(source),
-                "destination_wallet_id": str(destination),
-            },
-        }
-        legs["hold"] = legs["transfer"] if minor % 2 else legs["withdrawal"]
         if not is_own_currency:
             currency = next(one for one in CURRENCIES if one != currency)
-        amount = format_minor(minor, currency)
-        return self._command({"type": kind, "amount": amount, "currency": currency, **legs[kind]})
+        return self._command(move(kind, source, destination, minor, currency))
 
     @rule(
         target=commands,
@@ -201,18 +182,13 @@ class LedgerMachine(RuleBasedStateMachine):
     def think_of_journal(self, ends: list[UUID], minors: list[int]) -> TransactionCommand:
         """Some wallets, perhaps one of them several times, and what is over from outside."""
         currency = self.model.wallets[ends[0]].currency
-        legs: list[dict[str, Any]] = [
-            {"wallet_id": str(one), "minor": minor}
-            for one, minor in zip(ends, minors, strict=False)
-        ]
-        rest = -sum(leg["minor"] for leg in legs)
+        legs: list[tuple[UUID | None, int]] = list(zip(ends, minors, strict=False))
+        rest = -sum(minor for _, minor in legs)
         if rest:
-            legs.append({"external": True, "minor": rest})
-        for leg in legs:
-            leg.update(amount=format_minor(leg.pop("minor"), currency), currency=currency)
+            legs.append((None, rest))
         if len(legs) == 1:
             legs *= 2
-        return self._command({"type": "journal", "legs": legs})
+        return self._command(journal(currency, *legs))
 
     @precondition(lambda self: self.model.transactions)
     @rule(
@@ -334,32 +310,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def post_at_once(self, kind: str, ends: tuple[UUID, UUID], minor: int) -> None:
         """What can be completed, while its wallet has what it takes."""
         source, destination = ends
-        both = {
-            **self._amount(source, minor, "source"),
-            "destination_wallet_id": str(destination),
-        }
-        bodies: dict[str, dict[str, Any]] = {
-            "hold": both if minor % 2 else self._amount(source, minor, "source"),
-            "withdrawal": self._amount(source, minor, "source"),
-            "transfer": both,
-            "deposit": self._amount(destination, minor, "destination"),
-            "journal": {"legs": self._fee_legs(source, minor)},
-        }
-        self._post_now({"type": kind, **bodies[kind]})
-
-    def _fee_legs(self, wallet_id: UUID, minor: int) -> list[dict[str, Any]]:
-        """Legs of a wallet that pays the world outside and gets a part of it back."""
-        currency = self.model.wallets[wallet_id].currency
-        back = minor // 3 or 1
-        legs = [(-minor - back, False), (back, False), (minor, True)]
-        return [
-            {
-                **({"external": True} if is_outside else {"wallet_id": str(wallet_id)}),
-                "amount": format_minor(one, currency),
-                "currency": currency,
-            }
-            for one, is_outside in legs
-        ]
+        currency = self.model.wallets[ends[kind == "deposit"]].currency
+        if kind == "journal":
+            # It pays the world outside, and gets a part of that back.
+            back = minor // 3 or 1
+            legs = ((source, -minor - back), (source, back), (None, minor))
+            self._post_now(journal(currency, *legs))
+        else:
+            self._post_now(move(kind, source, destination, minor, currency))
 
     @precondition(lambda self: self.open_holds)
     @rule(
