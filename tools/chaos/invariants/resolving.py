@@ -51,7 +51,7 @@ class _Again:
     """Attempts to repeat, by several workers: the members of an atomic batch together."""
 
     def __init__(self, promises: Iterable[Promise], *, is_after_loss: bool) -> None:
-        self._requests = iter(_requests(promises))
+        self._requests = iter(requests_of(promises))
         self._is_after_loss = is_after_loss
 
     async def send(self, sender: Sender) -> None:
@@ -85,7 +85,7 @@ class _Again:
         )
 
 
-def _requests(promises: Iterable[Promise]) -> list[list[Promise]]:
+def requests_of(promises: Iterable[Promise]) -> list[list[Promise]]:
     """Return what is sent at once: single ones, and atomic batches with each member once."""
     single: list[list[Promise]] = []
     batches: dict[str, dict[str, Promise]] = {}
