@@ -766,19 +766,28 @@ LIMIT $1;
 -- name: place_asked
 -- In which place of its wallet each was posted: that of its entry, and, to hold against those that have
 -- none (holds and releases), the moment. $1: through how many partitions. With several of them the
--- members of an atomic batch are posted where one of them is.
+-- members of an atomic batch, and journals, are posted where one of their wallets is; with one a
+-- journal has its place on each.
 CREATE TEMPORARY TABLE placed AS
-SELECT a.*, 'entry' AS kind, a.sequence AS place
+SELECT
+    one.kind, one.wallet, one.place,
+    a.key, a.type, a.is_batch, a.is_amqp_only, a.sent_s, a.recorded_s, a.confirmed_s,
+    a.created_at, a.completed_at
 FROM asked AS a
-WHERE a.sequence IS NOT NULL AND (a.batch IS NULL OR $1::integer = 1)
-UNION ALL
-SELECT a.*, 'moment', (extract(EPOCH FROM a.completed_at) * 1e6)::bigint
-FROM asked AS a
-WHERE
-    a.status IN ('COMPLETED', 'REVERSED')
-    AND a.type <> 'journal'
-    AND a.execute_at IS NULL
-    AND (a.batch IS NULL OR $1::integer = 1);
+CROSS JOIN LATERAL (
+    SELECT 'entry' AS kind, a.wallet, a.sequence AS place
+    WHERE a.sequence IS NOT NULL
+    UNION ALL
+    SELECT 'entry', leg.wallet_id, min(leg.sequence)
+    FROM transaction_legs AS leg
+    WHERE leg.transaction_id = a.id AND a.type = 'journal' AND NOT leg.is_external
+    GROUP BY leg.wallet_id
+    HAVING min(leg.sequence) IS NOT NULL AND $1::integer = 1
+    UNION ALL
+    SELECT 'moment', a.wallet, (extract(EPOCH FROM a.completed_at) * 1e6)::bigint
+    WHERE a.status IN ('COMPLETED', 'REVERSED') AND a.type <> 'journal'
+) AS one
+WHERE a.execute_at IS NULL AND (a.batch IS NULL OR $1::integer = 1);
 
 -- name: analyze_placed
 -- The same for what was placed.
