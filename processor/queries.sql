@@ -106,6 +106,8 @@ CROSS JOIN LATERAL (
 -- the worklist. $3: the currencies' external wallets, which order nothing. $4: whether all are posted
 -- by one partition; if not, only those count that the same wallet orders, since others may be posted
 -- elsewhere: the source, or of a reversal the destination, which is the source of what it reverses.
+-- If all are, the wallets of a journal are those of its legs, and with one member of an atomic batch
+-- go its others, since they are posted together: with what goes before each of them.
 WITH RECURSIVE backlog AS MATERIALIZED (
     SELECT least(
         (SELECT swept_until FROM sweep_progress),
@@ -118,7 +120,7 @@ WITH RECURSIVE backlog AS MATERIALIZED (
 
 chain AS (
     SELECT
-        t.id, t.submitter,
+        t.id, t.submitter, t.has_terms,
         CASE WHEN t.type = 'reversal' THEN t.destination_wallet_id ELSE t.source_wallet_id END
             AS source_wallet_id,
         CASE WHEN t.type = 'reversal' THEN t.source_wallet_id ELSE t.destination_wallet_id END
@@ -129,7 +131,7 @@ chain AS (
     ) AS t
     UNION
     SELECT
-        p.id, p.submitter,
+        p.id, p.submitter, p.has_terms,
         CASE WHEN p.type = 'reversal' THEN p.destination_wallet_id ELSE p.source_wallet_id END,
         CASE WHEN p.type = 'reversal' THEN p.source_wallet_id ELSE p.destination_wallet_id END
     FROM chain AS t
@@ -138,10 +140,18 @@ chain AS (
         WHERE
             w.id <> ALL ($3::uuid[])
             AND ($4::boolean OR w.id = t.source_wallet_id OR t.source_wallet_id = ANY ($3::uuid[]))
+        UNION
+        SELECT leg.wallet_id FROM transaction_legs AS leg
+        WHERE $4::boolean AND t.has_terms AND leg.transaction_id = t.id AND NOT leg.is_external
+        UNION ALL
+        -- No wallet: its fellow members are not looked for by one.
+        SELECT NULL WHERE $4::boolean AND t.has_terms
     ) AS w
     CROSS JOIN LATERAL (
         (
-            SELECT s.id, s.type, s.submitter, s.source_wallet_id, s.destination_wallet_id
+            SELECT
+                s.id, s.type, s.submitter, s.has_terms, s.source_wallet_id,
+                s.destination_wallet_id
             FROM (
                 SELECT one.* FROM transactions AS one
                 WHERE (one.source_wallet_id, one.id) < (w.id, t.id)
@@ -164,7 +174,9 @@ chain AS (
         )
         UNION ALL
         (
-            SELECT d.id, d.type, d.submitter, d.source_wallet_id, d.destination_wallet_id
+            SELECT
+                d.id, d.type, d.submitter, d.has_terms, d.source_wallet_id,
+                d.destination_wallet_id
             FROM (
                 SELECT one.* FROM transactions AS one
                 WHERE (one.destination_wallet_id, one.id) < (w.id, t.id)
@@ -184,6 +196,42 @@ chain AS (
                 )
             ORDER BY d.destination_wallet_id DESC, d.id DESC
             LIMIT 1
+        )
+        UNION ALL
+        (
+            SELECT
+                j.id, j.type, j.submitter, j.has_terms, j.source_wallet_id,
+                j.destination_wallet_id
+            FROM (
+                SELECT leg.transaction_id FROM transaction_legs AS leg
+                WHERE
+                    $4::boolean
+                    AND (leg.wallet_id, leg.transaction_id) < (w.id, t.id)
+                    AND (leg.wallet_id, leg.transaction_id)
+                        >= (w.id, (SELECT b.oldest FROM backlog AS b))
+                ORDER BY leg.wallet_id DESC, leg.transaction_id DESC
+                LIMIT $2
+            ) AS leg
+            CROSS JOIN LATERAL (
+                SELECT one.* FROM transactions AS one WHERE one.id = leg.transaction_id OFFSET 0
+            ) AS j
+            WHERE j.submitter = t.submitter AND j.channel = 'http' AND j.status = 'PENDING'
+            ORDER BY j.id DESC
+            LIMIT 1
+        )
+        UNION ALL
+        (
+            SELECT
+                m.id, m.type, m.submitter, m.has_terms, m.source_wallet_id,
+                m.destination_wallet_id
+            FROM transaction_terms AS own
+            INNER JOIN transaction_terms AS fellow ON fellow.batch_id = own.batch_id
+            CROSS JOIN LATERAL (
+                SELECT one.* FROM transactions AS one
+                WHERE one.id = fellow.transaction_id
+                OFFSET 0
+            ) AS m
+            WHERE w.id IS NULL AND own.transaction_id = t.id AND m.status = 'PENDING'
         )
     ) AS p
 )

@@ -10,6 +10,7 @@ from tools.chaos.campaign import Ending, RunResult
 
 BEGINS: Final = "<!-- campaign: written by `ackledger chaos --campaign` -->"
 ENDS: Final = "<!-- campaign ends -->"
+_ENDINGS: Final = ("asked", "posted", "failed")
 _LISTED_MAX: Final = 5
 """Breaches of one run that are told one by one."""
 _COLUMNS: Final = (
@@ -29,6 +30,8 @@ def campaign_page(results: Sequence[RunResult], *, command: str) -> str:
         *_endings(results),
         "",
         _totals(results),
+        "",
+        *_kinds(results),
         "",
         *_shapes(results),
         "",
@@ -77,6 +80,23 @@ def _totals(results: Sequence[RunResult]) -> str:
     strikes = sum(len(one.report.get("faults", [])) for one in results)
     figures = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
     return f"RabbitMQ {', '.join(sorted(brokers)) or 'unknown'}; {strikes} strikes; {figures}."
+
+
+def _kinds(results: Sequence[RunResult]) -> Iterator[str]:
+    """What the runs were made of: each type, and what may be asked for beside it."""
+    runs: Counter[str] = Counter()
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in results:
+        for name, counts in one.report.get("kinds", {}).items():
+            runs[name] += 1
+            sums[name].update(counts)
+    yield from _table(
+        ("what", "in runs", "asked for", "posted", "failed"),
+        [
+            (name, str(runs[name]), *(f"{sums[name][one]:,}" for one in _ENDINGS))
+            for name in sorted(runs)
+        ],
+    )
 
 
 def _shapes(results: Sequence[RunResult]) -> Iterator[str]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import BinaryIO, Final, Self
 from uuid import UUID
 
 import orjson
 
-from contracts.money import format_minor
+from tools.chaos.command import Command, as_uuid
 
 OPEN_MAX: Final = 50_000
 """Keys with an open outcome that are remembered; at this many, clients send nothing new."""
@@ -41,6 +41,26 @@ class Act(StrEnum):
     UNKNOWN_WALLET = "unknown_wallet"
     FROZEN_WALLET = "frozen_wallet"
     CURRENCY_MISMATCH = "currency_mismatch"
+    HOLD = "hold"
+    SHORT_HOLD = "short_hold"
+    """A hold that expires within the run."""
+    CAPTURE = "capture"
+    RELEASE = "release"
+    REVERSAL = "reversal"
+    FORCED_REVERSAL = "forced_reversal"
+    """A deposit is taken back, whether or not it was spent: over HTTP alone."""
+    JOURNAL = "journal"
+    EXCHANGE = "exchange"
+    """A journal with legs in two currencies."""
+    ATOMIC = "atomic"
+    """A member of an atomic batch that can be posted."""
+    DOOMED_ATOMIC = "doomed_atomic"
+    """A member of an atomic batch that must fail as a whole."""
+    CONDITION = "condition"
+    VALID_UNTIL = "valid_until"
+    SCHEDULED = "scheduled"
+    CANCEL = "cancel"
+    """A SCHEDULED transaction is cancelled, perhaps too late."""
     DUPLICATE = "duplicate"
     """The same key and content again, through either door."""
     CONCURRENT_DUPLICATE = "concurrent_duplicate"
@@ -51,7 +71,7 @@ class Act(StrEnum):
     """A message that nobody can process: it must become a dead letter."""
 
 
-NOT_PROMISED: Final = frozenset({Act.OTHER_CONTENT, Act.POISON})
+NOT_PROMISED: Final = frozenset({Act.OTHER_CONTENT, Act.POISON, Act.CANCEL})
 """Acts that never become a transaction; an open outcome of theirs owes nobody anything."""
 
 
@@ -69,44 +89,13 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """What a client asks for; amounts in minor units, legs as the contract has them."""
-
-    type: str
-    source_wallet_id: UUID | None
-    destination_wallet_id: UUID | None
-    minor: int
-    currency: str
-    description: str | None = None
-
-    @property
-    def routing_wallet(self) -> UUID:
-        """The wallet that is debited, or credited by a deposit."""
-        wallet = self.source_wallet_id or self.destination_wallet_id
-        assert wallet is not None  # noqa: S101  # a transaction without any leg is none
-        return wallet
-
-    def body(self, key: str) -> dict[str, Any]:
-        """Return the body for both doors (an AMQP message adds its version)."""
-        fields = {
-            "idempotency_key": key,
-            "type": self.type,
-            "source_wallet_id": _text(self.source_wallet_id),
-            "destination_wallet_id": _text(self.destination_wallet_id),
-            "amount": format_minor(self.minor, self.currency),
-            "currency": self.currency,
-            "description": self.description,
-        }
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
     """One attempt and its answer. Moments: `_s` are this process's monotonic clock.
 
     `sequence` is the number of the client's act, `attempt` that of the try. `command` is None for
-    poison, whose `idempotency_key` is the mark that its body carries. `is_after_loss`: sent again
-    because the broker had lost what it confirmed.
+    poison, whose `idempotency_key` is the mark that its body carries. That of a cancellation names,
+    by its terms, what is cancelled. `is_after_loss`: sent again because the broker had lost what it
+    confirmed.
     """
 
     client: int
@@ -138,9 +127,9 @@ class Promise:
             door=Door(fields["door"]),
             act=Act(fields["act"]),
             outcome=Outcome(fields["outcome"]),
-            command=None if command is None else _command(command),
+            command=None if command is None else Command.of_fields(command),
             sent_at=datetime.fromisoformat(fields["sent_at"]),
-            transaction_id=_uuid(fields["transaction_id"]),
+            transaction_id=as_uuid(fields["transaction_id"]),
         )
         return cls(**fields)
 
@@ -187,17 +176,3 @@ class Journal:
             self._file.flush()
         with self.path.open("rb") as lines:
             yield from map(Promise.of_line, lines)
-
-
-def _command(fields: dict[str, Any]) -> Command:
-    fields["source_wallet_id"] = _uuid(fields["source_wallet_id"])
-    fields["destination_wallet_id"] = _uuid(fields["destination_wallet_id"])
-    return Command(**fields)
-
-
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)
-
-
-def _uuid(text: str | None) -> UUID | None:
-    return None if text is None else UUID(text)

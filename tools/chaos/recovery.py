@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 
 from cli.clients.http import ApiClient
 from tools.chaos.background import came_within
+from tools.chaos.command import Command
 from tools.chaos.doors import Doors
-from tools.chaos.journal import Act, Command, Door, Journal, Outcome, Promise
+from tools.chaos.journal import Act, Door, Journal, Outcome, Promise
 from tools.chaos.load.doors import ATTEMPT_TIMEOUT_S, HttpDoor, reply_of
 from tools.chaos.load.sending import Sent
 from tools.chaos.load.wallets import HOME_CURRENCY, create_wallets

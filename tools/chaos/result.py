@@ -63,6 +63,7 @@ class ChaosResult:
     faults: list[StruckFault] = field(default_factory=list)
     promises: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     breaches: Sequence[Breach] = ()
     unresolved: int = 0
     late: int = 0
@@ -98,6 +99,7 @@ class ChaosResult:
             "skipped": dict(self.skipped),
             "promises": dict(self.promises),
             "counts": dict(self.counts),
+            "kinds": {name: dict(counts) for name, counts in self.kinds.items()},
             "breaches": [
                 {"invariant": one.invariant, "subject": one.subject, "detail": one.detail}
                 for one in self.breaches

@@ -214,7 +214,7 @@ class _Run:
         )
         result.breaches = [*self._broken, *verdict.breaches]
         result.late, result.crossed = verdict.late, verdict.crossed
-        result.counts = verdict.counts
+        result.counts, result.kinds = verdict.counts, verdict.kinds
         result.promises = _counted(journal)
         result.revivals = dict(self._scene.revivals)
         self._spent("comparing", since=began)

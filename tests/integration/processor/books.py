@@ -8,7 +8,7 @@ import asyncpg
 
 from contracts.identifiers import external_wallet_id
 from contracts.money import Money
-from contracts.record import Submission, recording_arguments
+from contracts.record import Submission, have_terms, recording_arguments
 from contracts.requests.transaction import TransactionCommand, fingerprint_of_json
 from ledger.words import TransactionType
 from processor.recording import ItemOutcome, ItemRecord
@@ -55,11 +55,12 @@ def transfer_command(key: str, source: UUID, destination: UUID, minor: int) -> T
 
 async def record(connection: Connection, commands: Sequence[TransactionCommand]) -> list[UUID]:
     """Record commands as the ingress does; return their ids in order."""
-    arguments = recording_arguments([Submission("test", command) for command in commands])
+    submissions = [Submission("test", command) for command in commands]
+    function = f"record_transactions{'_with_terms' if have_terms(submissions) else ''}"
+    arguments = recording_arguments(submissions)
+    places = ", ".join(f"${number}" for number in range(1, len(arguments) + 1))
     rows: list[asyncpg.Record] = await connection.fetch(
-        "SELECT request, id FROM record_transactions("
-        "'http', $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ORDER BY request",
-        *arguments,
+        f"SELECT request, id FROM {function}('http', {places}) ORDER BY request", *arguments
     )
     return [row["id"] for row in rows]
 

@@ -6,6 +6,8 @@ from uuid import UUID
 import pytest
 
 from contracts.record import Submission, recording_arguments
+from contracts.requests.references import atomic
+from contracts.requests.transaction import TransactionCommand, command_of
 from processor.poster import Poster
 from processor.unannounced import EARLIER_MAX
 from runtime.postgres.pool import Connection, Pool
@@ -221,3 +223,66 @@ async def test_recording_keeps_the_order_of_one_group(
     )
     ids = [row["id"] for row in sorted(rows, key=lambda row: row["request"])]
     assert ids == sorted(ids)
+
+
+async def test_a_member_of_an_atomic_batch_brings_along_what_goes_before_its_others(
+    database: Connection, pool: Pool
+) -> None:
+    """They are posted with it, on wallets that nothing else of the batch has to do with."""
+    alice, bob, carol, dave = await add_wallets(database, 4, balance=100)
+    [announced] = await _transfers(database, carol, dave, 1, prefix="before")
+    members = await record(
+        database,
+        atomic(
+            [
+                transfer_command("member-0", alice, bob, 1),
+                transfer_command("member-1", carol, dave, 1),
+            ],
+            submitter="test",
+        ),
+    )
+    marked, delivered = await _transfers(database, alice, bob, 2)
+    await _mark(database, [marked])
+
+    await Poster(pool).post([delivered])
+
+    assert await _posted(database, alice) == [members[0], marked, delivered]
+    assert await _posted(database, carol) == [announced, members[1]]
+
+
+async def test_a_journal_keeps_its_place_on_each_of_its_wallets(
+    database: Connection, pool: Pool
+) -> None:
+    alice, bob, carol, dave = await add_wallets(database, 4, balance=100)
+    [announced] = await _transfers(database, carol, dave, 1, prefix="before")
+    [journal] = await record(database, [_journal("journal", alice, carol)])
+    marked, delivered = await _transfers(database, alice, bob, 2)
+    await _mark(database, [marked])
+
+    await Poster(pool).post([delivered])
+
+    assert await _posted(database, alice) == [journal, marked, delivered]
+    assert await _posted(database, carol) == [announced, journal]
+
+
+async def test_a_marked_journal_brings_along_what_was_accepted_before_it(
+    database: Connection, pool: Pool
+) -> None:
+    alice, bob, carol, dave = await add_wallets(database, 4, balance=100)
+    [announced] = await _transfers(database, carol, dave, 1, prefix="before")
+    [journal] = await record(database, [_journal("journal", alice, carol)])
+    await _mark(database, [journal])
+    [delivered] = await _transfers(database, alice, bob, 1)
+
+    await Poster(pool).post([delivered])
+
+    assert await _posted(database, alice) == [journal, delivered]
+    assert await _posted(database, carol) == [announced, journal]
+
+
+def _journal(key: str, source: UUID, destination: UUID) -> TransactionCommand:
+    legs = [
+        {"wallet_id": str(wallet), "amount": amount, "currency": "USD"}
+        for wallet, amount in ((source, "-0.01"), (destination, "0.01"))
+    ]
+    return command_of({"idempotency_key": key, "type": "journal", "legs": legs})

@@ -37,6 +37,7 @@ _WELL: Mapping[str, Any] = {
     "drained_s": 0.5,
     "is_every_event_read": True,
     "counts": {"attempts": 1000},
+    "kinds": {"hold": {"asked": 1200, "posted": 1100, "failed": 100}},
     "revivals": {"ingress": 1},
     "servers": {"rabbitmq": "3.10.8"},
 }
@@ -146,6 +147,7 @@ def test_the_page_tells_every_ending_every_fault_and_every_breach() -> None:
     assert "- well: 2 (seeds 1-2)" in page
     assert "- breach: 1 (seeds 3)" in page
     assert "RabbitMQ 3.10.8; 4 strikes; 4,000 attempts." in page
+    assert "| hold | 4 | 4,800 | 4,400 | 400 |" in page
     assert "| `link-cut` | the others go on | 3 | 3 | 12 | 1.5 s | 1.5 s | 10 s | 1 |" in page
     assert (
         "| `broker-killed` | the others go on | 1 | 0 | 12 | 12.0 s | 12.0 s | 10 s | 0 |" in page

@@ -11,6 +11,7 @@ from tests.conftest import Connection
 from tests.tools.chaos.attacked import Run
 from tools.chaos.events import EventRecorder, RecordedEvent
 from tools.chaos.journal import Act, Door, Journal, Outcome, Promise
+from tools.chaos.load.contents import changed
 
 Change = Callable[[Promise], list[Promise]]
 
@@ -57,7 +58,7 @@ async def test_c_money_moved_by_a_transaction_of_another_amount_than_was_promise
     """The books alone are right here: only the journal knows better."""
     victim = some(copy, Act.TRANSFER, Outcome.ACCEPTED)
     assert victim.command is not None
-    other = replace(victim.command, minor=victim.command.minor + 1)
+    other = changed(victim.command)
 
     def change(one: Promise) -> list[Promise]:
         is_victim = one.idempotency_key == victim.idempotency_key

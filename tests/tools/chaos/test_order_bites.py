@@ -39,7 +39,12 @@ async def _pairs(run: Run, books: Connection) -> list[Pair]:
             CASE WHEN type = 'deposit' THEN destination_wallet_id ELSE source_wallet_id END
                 AS wallet
         FROM transactions
-        WHERE status = 'COMPLETED'
+        WHERE
+            status = 'COMPLETED' AND type IN ('deposit', 'withdrawal', 'transfer')
+            AND NOT EXISTS (
+                SELECT FROM transaction_terms AS terms
+                WHERE terms.transaction_id = id AND terms.execute_at IS NOT NULL
+            )
         ORDER BY 2, CASE WHEN type = 'deposit' THEN destination_sequence ELSE source_sequence END
         """
     )
@@ -59,7 +64,7 @@ async def _pairs(run: Run, books: Connection) -> list[Pair]:
     return pairs
 
 
-def _turned(run: Run, directory: Path, pair: Pair) -> Run:
+def turned(run: Run, directory: Path, pair: Pair) -> Run:
     """Return the run as if the second of a pair had been accepted before the first was sent."""
 
     def change(one: Promise) -> list[Promise]:
@@ -101,7 +106,7 @@ async def test_what_was_recorded_is_overtaken_through_neither_door(
 ) -> None:
     pair = await _pair(copy, books, _doors(overtaker, Door.HTTP))
 
-    verdict = await _verdict(_turned(copy, tmp_path, pair))
+    verdict = await _verdict(turned(copy, tmp_path, pair))
 
     assert _is_overtaken(verdict, pair)
     assert pair.first.idempotency_key in verdict.breaches[0].detail
@@ -116,7 +121,7 @@ async def test_another_client_of_the_same_submitter_does_not_overtake(
         lambda pair: pair.first.client != pair.second.client and pair.second.door is Door.HTTP,
     )
 
-    assert _is_overtaken(await _verdict(_turned(copy, tmp_path, pair)), pair)
+    assert _is_overtaken(await _verdict(turned(copy, tmp_path, pair)), pair)
 
 
 async def test_a_deposit_keeps_its_place_among_a_wallet_s_transactions(
@@ -132,14 +137,14 @@ async def test_a_deposit_keeps_its_place_among_a_wallet_s_transactions(
         ),
     )
 
-    assert _is_overtaken(await _verdict(_turned(copy, tmp_path, pair)), pair)
+    assert _is_overtaken(await _verdict(turned(copy, tmp_path, pair)), pair)
 
 
 async def test_what_was_confirmed_is_not_overtaken_over_amqp_while_bindings_stay(
     copy: Run, tmp_path: Path, books: Connection
 ) -> None:
     pair = await _pair(copy, books, _doors(Door.AMQP, Door.AMQP))
-    run = _turned(copy, tmp_path, pair)
+    run = turned(copy, tmp_path, pair)
 
     assert _is_overtaken(await _verdict(run), pair)
     assert (await _verdict(run, is_confirmed_order_kept=False)).breaches == []
@@ -150,7 +155,7 @@ async def test_http_before_what_was_only_confirmed_is_counted_apart(
 ) -> None:
     pair = await _pair(copy, books, _doors(Door.HTTP, Door.AMQP))
 
-    verdict = await _verdict(_turned(copy, tmp_path, pair))
+    verdict = await _verdict(turned(copy, tmp_path, pair))
 
     assert verdict.breaches == []
     assert verdict.crossed == 1
@@ -166,7 +171,7 @@ async def test_only_what_a_deleted_queue_held_may_come_late(
         pair.second.idempotency_key,
         _LATE,
     )
-    run = _turned(copy, tmp_path, pair)
+    run = turned(copy, tmp_path, pair)
     around = (pair.first.sent_s - 1, pair.first.sent_s)
 
     assert _is_overtaken(await _verdict(run), pair)

@@ -3,7 +3,9 @@
 from itertools import islice
 from uuid import UUID
 
-from tools.chaos.journal import Act, Command, Door
+from tools.chaos.command import Command
+from tools.chaos.journal import Act, Door
+from tools.chaos.load.contents import LEGS_MOST, changed
 from tools.chaos.load.plan import BATCH_MOST, Step, client_steps
 from tools.chaos.load.wallets import Wallets
 
@@ -11,6 +13,12 @@ WALLETS = Wallets(
     hot=tuple(UUID(int=number) for number in range(1, 9)),
     cold=tuple(UUID(int=number) for number in range(100, 400)),
     frozen=(UUID(int=500), UUID(int=501)),
+    holding=tuple(UUID(int=number) for number in range(510, 518)),
+    spent=(UUID(int=520), UUID(int=521)),
+    travellers=(UUID(int=530), UUID(int=531)),
+    fees=UUID(int=540),
+    exchange=UUID(int=541),
+    exchange_other=UUID(int=542),
 )
 
 
@@ -62,7 +70,7 @@ def test_a_repetition_names_a_key_that_was_there_before() -> None:
             if step.act is Act.DUPLICATE:
                 assert known[item.key] == item.command
             elif step.act is Act.OTHER_CONTENT:
-                assert known[item.key].minor == item.command.minor - 1
+                assert changed(known[item.key]) == item.command
             else:
                 known[item.key] = item.command
 
@@ -76,3 +84,55 @@ def test_other_content_is_only_sent_under_keys_of_the_http_door() -> None:
                 assert doors[item.key] is Door.HTTP
             elif step.act is not Act.DUPLICATE:
                 doors[item.key] = step.door
+
+
+def test_what_refers_to_another_transaction_names_a_key_that_was_there_before() -> None:
+    kinds: dict[str, str] = {}
+    named: set[tuple[str, str]] = set()
+    for step in steps(4000):
+        for item in step.items:
+            kinds[item.key] = item.command.type
+            other = item.command.terms.other_key if item.command.terms else None
+            if other is not None:
+                named.add((item.command.type, kinds[other]))
+
+    assert {kind for kind, _ in named} == {"capture", "release", "reversal"}
+    assert {of for kind, of in named if kind in ("capture", "release")} == {"hold"}
+    assert {of for kind, of in named if kind == "reversal"} >= {"transfer", "capture", "journal"}
+
+
+def test_an_atomic_batch_is_repeated_as_a_whole() -> None:
+    sizes: dict[str, int] = {}
+    repeated = 0
+    for step in steps(4000):
+        batch = step.items[0].command.batch if step.items else None
+        if batch is not None:
+            assert {item.command.batch for item in step.items} == {batch}
+            assert len(step.items) == sizes.setdefault(batch, len(step.items))
+            repeated += step.act is Act.DUPLICATE
+
+    assert repeated > 0
+
+
+def test_journals_sum_to_zero_in_each_currency() -> None:
+    counts: set[int] = set()
+    for step in steps(4000):
+        for item in step.items:
+            legs = item.command.terms.legs if item.command.terms else ()
+            sums: dict[str, int] = {}
+            for leg in legs:
+                sums[leg.currency] = sums.get(leg.currency, 0) + leg.minor
+            assert not any(sums.values())
+            counts.add(len(legs))
+
+    assert counts - {0} == set(range(2, LEGS_MOST + 1))
+
+
+def test_an_operator_s_force_is_asked_for_over_http_alone() -> None:
+    forced = [
+        step.door
+        for step in steps(4000)
+        if any(item.command.terms and item.command.terms.is_forced for item in step.items)
+    ]
+
+    assert set(forced) == {Door.HTTP}

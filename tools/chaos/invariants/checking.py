@@ -1,9 +1,10 @@
 """The checks: both journals are copied beside the books, and PostgreSQL compares them in sets."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -12,6 +13,7 @@ from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
 from tools.chaos.doors import Doors
 from tools.chaos.events import EventRecorder
+from tools.chaos.invariants.endings import endings
 from tools.chaos.invariants.verdict import Breach, Verdict
 from tools.chaos.journal import Journal, Promise
 from verification.verify import verify
@@ -28,7 +30,15 @@ _PENDING_MAX_S: Final = 24 * 3600.0
 _PROMISE_COLUMNS: Final = (
     "client", "door", "act", "key", "type", "source", "destination", "minor", "currency",
     "sent_s", "answered_s", "outcome", "transaction_id", "code", "is_batch", "is_after_loss",
+    "other_key", "other_id", "expires_in_s", "is_final", "is_forced", "version",
+    "available_at_least", "balance_at_most", "valid_until", "execute_at", "batch",
 )  # fmt: skip
+_CONTENT: Final = attrgetter(
+    "type", "source_wallet_id", "destination_wallet_id", "minor", "currency"
+)
+_TERMS: Final = attrgetter(*_PROMISE_COLUMNS[16:])
+_NO_CONTENT: Final = (None,) * 5
+_NO_TERMS: Final = (None,) * len(_PROMISE_COLUMNS[16:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +69,13 @@ async def check(
         await comparison.run(terms)
         comparison.add(_open_breaches(journal))
         counts = await connection.fetchrow(comparison.sql["count_all"], batch_size)
+        kinds = await connection.fetch(comparison.sql["count_kinds"])
     return Verdict(
         breaches=comparison.breaches,
         late=comparison.late,
         crossed=comparison.crossed,
         counts=dict(counts or {}),
+        kinds=dict(map(_kind, kinds)),
     )
 
 
@@ -79,12 +91,15 @@ async def copied(
         await connection.copy_records_to_table(
             "promises", records=map(_record, journal.read()), columns=list(_PROMISE_COLUMNS)
         )
+        await connection.copy_records_to_table("promised_legs", records=_legs(journal))
+        await connection.copy_records_to_table("endings", records=endings())
         await connection.copy_records_to_table(
             "told",
             records=((e.event_id, e.event_type, e.transaction_id) for e in events.read()),
         )
         await connection.execute(sql["analyze_promises"])
         await connection.execute(sql["join_promises"], doors.submitter)
+        await connection.execute(sql["join_posted"])
         await connection.execute(sql["read_letters"])
         await connection.execute(sql["analyze_asked"])
         yield connection
@@ -118,6 +133,15 @@ class _Comparison:
         await self._list("R", "refused_promises")
         await self._list("R", "refused_repetitions")
         await self._list("N", "overdrawn_entries")
+        await self._list("F", "strange_endings")
+        await self._list("H", "wrong_holds")
+        await self._list("H", "wrong_rests")
+        await self._list("H", "wrong_held")
+        await self._list("V", "wrong_reversals")
+        await self._list("V", "wrong_returns")
+        await self._list("A", "torn_batches")
+        await self._list("W", "broken_terms")
+        await self._list("W", "wrong_cancellations")
         await self._list("E", "untold_transactions", self._began_at)
         await self._list("E", "renamed_events")
         await self._list("E", "shared_event_ids")
@@ -145,6 +169,8 @@ class _Comparison:
 
     async def _order(self, terms: OrderTerms) -> None:
         await self._connection.copy_records_to_table("losses", records=terms.losses)
+        await self._connection.execute(self.sql["place_asked"], terms.partitions)
+        await self._connection.execute(self.sql["analyze_placed"])
         query = "overtaken"
         rows = await self._connection.fetch(
             self.sql[query],
@@ -163,6 +189,11 @@ class _Comparison:
         self.add(_others(invariant, query, total - len(rows)))
 
 
+def _kind(row: asyncpg.Record) -> tuple[str, Mapping[str, int]]:
+    fields = dict(row)
+    return fields.pop("name"), fields
+
+
 def _others(invariant: str, query: str, count: int) -> Iterator[Breach]:
     if count > 0:
         yield Breach(invariant, query.replace("_", " "), f"{count} more")
@@ -179,23 +210,13 @@ def _open_breaches(journal: Journal) -> Iterator[Breach]:
 
 def _record(promise: Promise) -> tuple[Any, ...]:
     command = promise.command
-    content = (
-        (None,) * 5
-        if command is None
-        else (
-            command.type,
-            command.source_wallet_id,
-            command.destination_wallet_id,
-            command.minor,
-            command.currency,
-        )
-    )
+    terms = None if command is None else command.terms
     return (
         promise.client,
         promise.door.value,
         promise.act.value,
         promise.idempotency_key,
-        *content,
+        *(_NO_CONTENT if command is None else _CONTENT(command)),
         promise.sent_s,
         promise.answered_s,
         promise.outcome.value,
@@ -203,4 +224,16 @@ def _record(promise: Promise) -> tuple[Any, ...]:
         promise.code,
         promise.is_batch,
         promise.is_after_loss,
+        *(_NO_TERMS if terms is None else _TERMS(terms)),
     )
+
+
+def _legs(journal: Journal) -> Iterator[tuple[Any, ...]]:
+    """The legs of each journal, once."""
+    seen: set[str] = set()
+    for promise in journal.read():
+        key, terms = promise.idempotency_key, promise.command and promise.command.terms
+        if terms and terms.legs and key not in seen:
+            seen.add(key)
+            for position, leg in enumerate(terms.legs, start=1):
+                yield key, position, leg.wallet_id, leg.minor, leg.currency

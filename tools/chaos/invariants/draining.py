@@ -52,7 +52,7 @@ def _awaited(journal: Journal) -> Iterator[tuple[str, bool]]:
         match promise.act, promise.outcome:
             case ((Act.POISON | Act.OTHER_CONTENT), Outcome.CONFIRMED):
                 yield promise.idempotency_key, True
-            case ((Act.POISON | Act.OTHER_CONTENT), _):
+            case ((Act.POISON | Act.OTHER_CONTENT | Act.CANCEL), _):
                 continue
             case _, (Outcome.ACCEPTED | Outcome.CONFIRMED):
                 yield promise.idempotency_key, False

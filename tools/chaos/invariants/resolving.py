@@ -7,8 +7,8 @@ from typing import Final
 
 from tools.chaos.doors import Doors
 from tools.chaos.journal import Door, Journal, Outcome, Promise
+from tools.chaos.load.contents import Item
 from tools.chaos.load.doors import AmqpDoor, HttpDoor
-from tools.chaos.load.plan import Item
 from tools.chaos.load.poison import poison
 from tools.chaos.load.sending import Sender
 
@@ -48,10 +48,10 @@ async def resolve_unknown(
 
 
 class _Again:
-    """Attempts to repeat, by several workers."""
+    """Attempts to repeat, by several workers: the members of an atomic batch together."""
 
     def __init__(self, promises: Iterable[Promise], *, is_after_loss: bool) -> None:
-        self._promises = iter(promises)
+        self._requests = iter(requests_of(promises))
         self._is_after_loss = is_after_loss
 
     async def send(self, sender: Sender) -> None:
@@ -61,23 +61,41 @@ class _Again:
                 group.create_task(self._work(sender))
 
     async def _work(self, sender: Sender) -> None:
-        for promise in self._promises:
-            await self._send(sender, promise)
+        for promises in self._requests:
+            await self._send(sender, promises)
 
-    async def _send(self, sender: Sender, promise: Promise) -> None:
-        key = promise.idempotency_key
-        if promise.command is None:
+    async def _send(self, sender: Sender, promises: Sequence[Promise]) -> None:
+        first = promises[0]
+        if first.command is None:
             # Any kind does: what counts is that a dead letter carries the mark.
-            message = poison(1, key).message
-            await sender.send_poison(message, sequence=promise.sequence, mark=key)
+            mark = first.idempotency_key
+            message = poison(1, mark).message
+            await sender.send_poison(message, sequence=first.sequence, mark=mark)
             return
         await sender.send(
-            [Item(act=promise.act, key=key, command=promise.command)],
-            sequence=promise.sequence,
-            door=promise.door,
+            [
+                Item(act=one.act, key=one.idempotency_key, command=one.command)
+                for one in promises
+                if one.command is not None
+            ],
+            sequence=first.sequence,
+            door=first.door,
             is_after_loss=self._is_after_loss,
             tries=_TRIES,
         )
+
+
+def requests_of(promises: Iterable[Promise]) -> list[list[Promise]]:
+    """Return what is sent at once: single ones, and atomic batches with each member once."""
+    single: list[list[Promise]] = []
+    batches: dict[str, dict[str, Promise]] = {}
+    for one in promises:
+        batch = None if one.command is None else one.command.batch
+        if batch is None:
+            single.append([one])
+        else:
+            batches.setdefault(batch, {}).setdefault(one.idempotency_key, one)
+    return [*single, *(list(members.values()) for members in batches.values())]
 
 
 def _confirmed_in(journal: Journal, spans: Sequence[tuple[float, float]]) -> list[Promise]:

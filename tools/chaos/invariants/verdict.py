@@ -19,10 +19,12 @@ class Verdict:
 
     `late`: what was overtaken because an operator deleted the queue with its announcement in it.
     `crossed`: what was sent over HTTP and posted before what the broker had confirmed by then. Both
-    are allowed, and counted.
+    are allowed, and counted. `kinds`: of each type, and of what may be asked for beside it, how
+    much was asked for, posted and failed.
     """
 
     breaches: list[Breach]
     late: int
     crossed: int
     counts: Mapping[str, int]
+    kinds: Mapping[str, Mapping[str, int]]

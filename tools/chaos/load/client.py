@@ -7,15 +7,18 @@ that the order in which a wallet's debits were accepted is known.
 import asyncio
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from tools.chaos.background import came_within
 from tools.chaos.journal import Act, Door, Journal
-from tools.chaos.load.plan import Item, Step
+from tools.chaos.load.contents import Item
+from tools.chaos.load.filling import Filler
+from tools.chaos.load.plan import REPEATING, Step
 from tools.chaos.load.poison import poison
 from tools.chaos.load.sending import Sender
 
@@ -33,6 +36,7 @@ class Client:
         *,
         steps: Iterable[Step],
         sender: Sender,
+        filler: Filler,
         journal: Journal,
         stopping: asyncio.Event,
         mark_prefix: str,
@@ -40,6 +44,7 @@ class Client:
         """`mark_prefix` begins what this client's poison is marked with."""
         self._steps: Iterator[Step] = iter(steps)
         self._sender = sender
+        self._filler = filler
         self._journal = journal
         self._stopping = stopping
         self._mark_prefix = mark_prefix
@@ -81,15 +86,32 @@ class Client:
                 mark = f"{self._mark_prefix}{step.sequence}"
                 message = poison(step.poison, mark).message
                 await self._sender.send_poison(message, sequence=step.sequence, mark=mark)
-            case Act.OTHER_CONTENT if step.items[0].key not in self._accepted:
-                # Its original may never have arrived, and then this would be the first content.
-                self.shed[step.act] += 1
-            case Act.DUPLICATE | Act.OTHER_CONTENT:
-                await self._send(step, step.door)
-            case _ if not step.waits:
-                await self._send(step, step.door)
+            case Act.CANCEL:
+                await self._cancel(step)
             case _:
-                await self._in_turn(step)
+                items = await self._filler.filled(step.items)
+                if items and not self._lacks_original(step.act, items):
+                    await self._send_in_turn(replace(step, items=items))
+                else:
+                    self.shed[step.act] += 1
+
+    def _lacks_original(self, act: Act, items: Sequence[Item]) -> bool:
+        """Whether an original may never have arrived, so that this would be the first content."""
+        return act is Act.OTHER_CONTENT and items[0].key not in self._accepted
+
+    async def _cancel(self, step: Step) -> None:
+        transaction_id = await self._filler.id_of(step.cancels)
+        if transaction_id is None:
+            self.shed[step.act] += 1
+            return
+        await self._sender.cancel(transaction_id, sequence=step.sequence, key=step.cancels)
+
+    async def _send_in_turn(self, step: Step) -> None:
+        is_repetition = step.act in REPEATING
+        if is_repetition or not step.waits:
+            await self._send(step, step.door)
+        else:
+            await self._in_turn(step)
 
     async def _in_turn(self, step: Step) -> None:
         async with AsyncExitStack() as turns:

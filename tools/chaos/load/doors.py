@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self
+from enum import Enum, auto
+from typing import Any, Final, Protocol, Self, assert_never
 from uuid import UUID
 
 import aiohttp
@@ -41,12 +42,31 @@ class Reply:
     code: str | None = None
 
 
+class Form(Enum):
+    """How transactions are sent."""
+
+    SINGLE = auto()
+    BATCH = auto()
+    ATOMIC = auto()
+
+    def body_of(self, bodies: Sequence[Body]) -> dict[str, Any]:
+        """Return what a request or a message says."""
+        match self:
+            case Form.SINGLE:
+                [body] = bodies
+                return dict(body)
+            case Form.BATCH:
+                return {"transactions": list(bodies)}
+            case Form.ATOMIC:
+                return {"mode": "atomic", "transactions": list(bodies)}
+            case _:
+                assert_never(self)
+
+
 class Attempts(Protocol):
     """A door, as seen by whoever has transactions to ask for."""
 
-    async def ask(
-        self, bodies: Sequence[Body], *, routing_key: str, is_batch: bool
-    ) -> Sequence[Reply]:
+    async def ask(self, bodies: Sequence[Body], *, routing_key: str, form: Form) -> Sequence[Reply]:
         """Send once; return a reply for each body, in their order."""
 
 
@@ -71,33 +91,40 @@ class HttpDoor:
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
 
-    async def ask(
-        self, bodies: Sequence[Body], *, routing_key: str, is_batch: bool
-    ) -> Sequence[Reply]:
+    async def ask(self, bodies: Sequence[Body], *, routing_key: str, form: Form) -> Sequence[Reply]:
         """Send once; return a reply for each body, in their order."""
         del routing_key  # the ingress finds the partition by itself
-        self._turn += 1
-        if not is_batch:
-            [body] = bodies
-            status, answer = await self.call(
-                "POST", "/v1/transactions", body=body, place=self._turn
-            )
+        path = "/v1/transactions" if form is Form.SINGLE else "/v1/transactions/batch"
+        status, answer = await self.next("POST", path, body=form.body_of(bodies))
+        if form is Form.SINGLE:
             return [reply_of(status, answer)]
-        wanted = {"transactions": list(bodies)}
-        status, answer = await self.call(
-            "POST", "/v1/transactions/batch", body=wanted, place=self._turn
-        )
         if status != ACCEPTED:
             return [reply_of(status, answer)] * len(bodies)
         return [_item_reply(item) for item in answer["items"]]
+
+    async def next(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Body | None = None,
+        headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> tuple[int, Any]:
+        """Call the ingress whose turn it is."""
+        self._turn += 1
+        return await self.call(
+            method, path, body=body, headers=headers, parameters=parameters, place=self._turn
+        )
 
     async def call(
         self,
         method: str,
         path: str,
         *,
-        body: Body,
+        body: Body | None = None,
         headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
         place: int,
     ) -> tuple[int, Any]:
         """Return status and decoded body; status 0 and the reason where there was no answer.
@@ -107,7 +134,9 @@ class HttpDoor:
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT_S):
                 client = self._clients[place % len(self._clients)]
-                answer = await client.call(method, path, body=body, headers=headers)
+                answer = await client.call(
+                    method, path, body=body, headers=headers, parameters=parameters
+                )
         except _LOST as error:
             return 0, f"{type(error).__name__}: {error}"[:200]
         return answer.status, answer.body
@@ -131,12 +160,9 @@ class AmqpDoor:
                     await self._up.wait()
             yield self
 
-    async def ask(
-        self, bodies: Sequence[Body], *, routing_key: str, is_batch: bool
-    ) -> Sequence[Reply]:
+    async def ask(self, bodies: Sequence[Body], *, routing_key: str, form: Form) -> Sequence[Reply]:
         """Send once, all in one message; return the same reply for each body."""
-        content = {"transactions": list(bodies)} if is_batch else dict(bodies[0])
-        body = orjson.dumps({"version": 1, **content})
+        body = orjson.dumps({"version": 1, **form.body_of(bodies)})
         reply = await self.publish(UpstreamMessage(routing_key=routing_key, body=body))
         return [reply] * len(bodies)
 

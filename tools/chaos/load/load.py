@@ -9,13 +9,15 @@ from typing import Final
 from cli.clients.http import ApiClient
 from cli.failures import RefusedError
 from tools.chaos.doors import Doors
-from tools.chaos.journal import Act, Command, Door, Journal
+from tools.chaos.journal import Act, Door, Journal
 from tools.chaos.load.client import Client
+from tools.chaos.load.contents import Item, move
 from tools.chaos.load.doors import AmqpDoor, HttpDoor
-from tools.chaos.load.plan import Item, Step, client_steps
+from tools.chaos.load.filling import Filler
+from tools.chaos.load.plan import Step, client_steps
 from tools.chaos.load.pressure import NO_PRESSURE, burst_steps, sequence_steps
 from tools.chaos.load.sending import Sender
-from tools.chaos.load.wallets import HOME_CURRENCY, WalletPlan, Wallets, make_wallets
+from tools.chaos.load.wallets import WalletPlan, Wallets, make_wallets
 from tools.chaos.pressure import Pressure
 
 CONNECTIONS: Final = 16
@@ -128,20 +130,23 @@ class Load:
 
     @asynccontextmanager
     async def _client(self, number: int, steps: Iterator[Step]) -> AsyncIterator[Client]:
-        async with self._sender(number) as sender:
+        async with self._http(number) as http, self._sender(number, http) as sender:
             yield Client(
                 steps=steps,
                 sender=sender,
+                filler=Filler(http),
                 journal=self._journal,
                 stopping=self._stopping,
                 mark_prefix=f"{self._key_prefix}poison-{number}-",
             )
 
+    def _http(self, number: int) -> HttpDoor:
+        return HttpDoor(self._doors, first=max(number, 0), connections=CONNECTIONS)
+
     @asynccontextmanager
-    async def _sender(self, number: int) -> AsyncIterator[Sender]:
-        http = HttpDoor(self._doors, first=max(number, 0), connections=CONNECTIONS)
+    async def _sender(self, number: int, http: HttpDoor) -> AsyncIterator[Sender]:
         amqp = AmqpDoor(self._doors.amqp_url, name=f"chaos-client-{number}")
-        async with http, amqp.opened():
+        async with amqp.opened():
             yield Sender(
                 client=number, http=http, amqp=amqp, journal=self._journal, stopping=self._stopping
             )
@@ -152,17 +157,12 @@ class Load:
             Item(
                 act=Act.OPENING,
                 key=f"{self._key_prefix}opening-{number}",
-                command=Command(
-                    type="deposit",
-                    source_wallet_id=None,
-                    destination_wallet_id=wallet_id,
-                    minor=minor,
-                    currency=HOME_CURRENCY,
-                ),
+                command=move("deposit", None, wallet_id, minor),
             )
             for number, (wallet_id, minor) in enumerate(wallets.funded())
         ]
-        async with self._sender(_OPENING_CLIENT) as sender:
+        number = _OPENING_CLIENT
+        async with self._http(number) as http, self._sender(number, http) as sender:
             for start in range(0, len(items), _OPENING_BATCH):
                 batch = items[start : start + _OPENING_BATCH]
                 if await sender.send(batch, sequence=start, door=Door.HTTP):

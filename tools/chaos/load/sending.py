@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 from cli.clients.amqp import UpstreamMessage
 from runtime.service.backoff import Backoff
 from tools.chaos.background import came_within
-from tools.chaos.journal import Act, Command, Door, Journal, Outcome, Promise
-from tools.chaos.load.doors import AmqpDoor, Attempts, HttpDoor, Reply
-from tools.chaos.load.plan import Item
+from tools.chaos.command import Command, Terms
+from tools.chaos.journal import Act, Door, Journal, Outcome, Promise
+from tools.chaos.load.contents import Item
+from tools.chaos.load.doors import AmqpDoor, Attempts, Form, HttpDoor, Reply, reply_of
 
 TRIES: Final = 6
 """Over about ten seconds; what is still open then waits until the run has healed everything."""
@@ -46,6 +48,7 @@ class Sender:
         """Once `stopping` is set, nothing is tried again."""
         self._client = client
         self._doors: dict[Door, Attempts] = {Door.HTTP: http, Door.AMQP: amqp}
+        self._http = http
         self._amqp = amqp
         self._journal = journal
         self._stopping = stopping
@@ -59,16 +62,19 @@ class Sender:
         is_after_loss: bool = False,
         tries: int = TRIES,
     ) -> Sequence[Item]:
-        """Send items, several as a batch, again while their outcome is open; return the open."""
+        """Send items, several as a batch, again while their outcome is open; return the open.
+
+        The members of an atomic batch are sent together, however many are open.
+        """
         backoff = Backoff(first_s=0.1, most_s=4.0)
-        is_batch = len(items) > 1
+        form = _form_of(items)
         waiting = list(items)
         for attempt in range(tries):
             sent = Sent.now()
             replies = await self._doors[door].ask(
                 [item.command.body(item.key) for item in waiting],
                 routing_key=str(waiting[0].command.routing_wallet),
-                is_batch=is_batch,
+                form=form,
             )
             for item, reply in zip(waiting, replies, strict=True):
                 self._note(
@@ -80,7 +86,7 @@ class Sender:
                     act=item.act,
                     key=item.key,
                     command=item.command,
-                    is_batch=is_batch,
+                    is_batch=form is not Form.SINGLE,
                     is_after_loss=is_after_loss,
                 )
             waiting = [
@@ -88,9 +94,44 @@ class Sender:
                 for item, reply in zip(waiting, replies, strict=True)
                 if reply.outcome is Outcome.UNKNOWN
             ]
+            if waiting and form is Form.ATOMIC:
+                waiting = list(items)
             if not waiting or await self._paused(backoff.next_delay_s()):
                 break
         return waiting
+
+    async def cancel(self, transaction_id: UUID, *, sequence: int, key: str) -> None:
+        """Cancel the transaction that a key stands for, until that is answered."""
+        backoff = Backoff(first_s=0.1, most_s=4.0)
+        cancel_key = f"{key}/cancel"
+        command = Command(
+            type="cancel",
+            source_wallet_id=None,
+            destination_wallet_id=None,
+            minor=None,
+            currency="",
+            terms=Terms(other_key=key, other_id=transaction_id),
+        )
+        for attempt in range(TRIES):
+            sent = Sent.now()
+            status, answer = await self._http.next(
+                "POST",
+                f"/v1/transactions/{transaction_id}/cancel",
+                headers={"Idempotency-Key": cancel_key},
+            )
+            reply = reply_of(status, answer)
+            self._note(
+                sent,
+                reply,
+                sequence=sequence,
+                attempt=attempt,
+                door=Door.HTTP,
+                act=Act.CANCEL,
+                key=cancel_key,
+                command=command,
+            )
+            if reply.outcome is not Outcome.UNKNOWN or await self._paused(backoff.next_delay_s()):
+                return
 
     async def send_poison(self, message: UpstreamMessage, *, sequence: int, mark: str) -> None:
         """Publish poison until the broker has it."""
@@ -147,3 +188,9 @@ class Sender:
                 is_after_loss=is_after_loss,
             )
         )
+
+
+def _form_of(items: Sequence[Item]) -> Form:
+    if items[0].command.batch is not None:
+        return Form.ATOMIC
+    return Form.BATCH if len(items) > 1 else Form.SINGLE

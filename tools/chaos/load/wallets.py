@@ -16,10 +16,19 @@ FOREIGN_CURRENCY: Final = "KWD"
 """Three decimals, where the home currency has two; no wallet of the load holds it."""
 HOT_MINOR: Final = 1_000_000
 COLD_MINOR: Final = 10_000
+HOLDING_MINOR: Final = 200_000
 OVERDRAFT_MINOR: Final = 5_000
+OTHER_CURRENCY: Final = "EUR"
+"""What exchanges change the home currency into."""
 _OVERDRAWN_EACH: Final = 4
 """Every so many wallets one may be overdrawn, so that limits other than zero are held against."""
 _FROZEN: Final = 2
+_HOLDING: Final = 8
+"""Money is held of these alone: what moves other wallets plainly is still posted the fast way."""
+_SPENT: Final = 2
+"""Deposits to these are taken back by force: no limit can be held against them afterwards."""
+_TRAVELLERS: Final = 4
+_HOUSE: Final = (HOME_CURRENCY, HOME_CURRENCY, OTHER_CURRENCY)
 _RING_LEAST: Final = 2
 _OVER_HTTP_MOST: Final = 1000
 """Cold wallets that are created over HTTP; 50,000 would take minutes and show nothing more."""
@@ -47,11 +56,20 @@ class Wallets:
     hot: tuple[UUID, ...]
     cold: tuple[UUID, ...]
     frozen: tuple[UUID, ...]
+    holding: tuple[UUID, ...]
+    spent: tuple[UUID, ...]
+    travellers: tuple[UUID, ...]
+    """Customers' wallets in the other currency."""
+    fees: UUID
+    exchange: UUID
+    exchange_other: UUID
+    """The house's own, which may owe: in the home currency, and in the other one."""
 
     def funded(self) -> list[tuple[UUID, int]]:
         """Return each wallet that begins with money, and how much."""
         hot = [(wallet, HOT_MINOR) for wallet in self.hot]
-        return hot + [(wallet, COLD_MINOR) for wallet in self.cold]
+        holding = [(wallet, HOLDING_MINOR) for wallet in self.holding]
+        return [*hot, *holding, *((wallet, COLD_MINOR) for wallet in self.cold)]
 
 
 async def make_wallets(
@@ -67,11 +85,37 @@ async def make_wallets(
         (await client.change_wallet(str(wallet_id), {"status": "FROZEN"})).expect(OK)
     count = plan.hot + plan.cold - created
     written = await _write_wallets(database_url, count, key_prefix=key_prefix)
+    more = await create_wallets(client, _HOLDING + _SPENT, key_prefix=f"{key_prefix}more-")
+    travellers = await _create_others(
+        client, [OTHER_CURRENCY] * _TRAVELLERS, kind="customer", key_prefix=key_prefix
+    )
+    fees, exchange, exchange_other = await _create_others(
+        client, _HOUSE, kind="internal", key_prefix=key_prefix
+    )
     return Wallets(
         hot=tuple(ids[: plan.hot]),
         cold=(*ids[plan.hot : created], *written),
         frozen=tuple(ids[created:]),
+        holding=tuple(more[:_HOLDING]),
+        spent=tuple(more[_HOLDING:]),
+        travellers=tuple(travellers),
+        fees=fees,
+        exchange=exchange,
+        exchange_other=exchange_other,
     )
+
+
+async def _create_others(
+    client: ApiClient, currencies: Sequence[str], *, kind: str, key_prefix: str
+) -> Sequence[UUID]:
+    """Create a few wallets of a kind, one after the other."""
+    made = []
+    for number, currency in enumerate(currencies):
+        name = f"{key_prefix}{kind}-{number}"
+        body = {"currency": currency, "owner_id": name, "kind": kind}
+        answer = await client.create_wallet(body, key=name)
+        made.append(UUID(answer.expect(CREATED, OK)["id"]))
+    return made
 
 
 async def _write_wallets(database_url: str, count: int, *, key_prefix: str) -> Sequence[UUID]:
