@@ -9,6 +9,7 @@ import typer
 from cli.commands import (
     api_keys,
     assets,
+    clients,
     dead_letters,
     export,
     keys,
@@ -31,6 +32,7 @@ _COMMANDS = (
     serve,
     api_keys,
     users,
+    clients,
     assets,
     transactions,
     replay_file,

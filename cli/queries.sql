@@ -161,3 +161,66 @@ SELECT
     uuid_v7(clock_us()), $4, 'user.renewed', 'user:' || id::text,
     json_build_object('role', role::text)
 FROM renewed;
+
+-- name: insert_client
+-- A new upstream client with the trail of who made it, disabled until the broker knows its user; no
+-- row when there is one of that name.
+WITH new AS (
+    INSERT INTO clients (
+        name, reach, allowed_types, allowed_currencies, allowed_owners,
+        per_transaction_max, daily_max, created_at, disabled_at
+    )
+    SELECT $1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, at, at
+    FROM clock_timestamp() AS at
+    ON CONFLICT (name) DO NOTHING
+    RETURNING *
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject, detail)
+    SELECT
+        uuid_v7(clock_us()), $8, 'client.created', 'client:' || name,
+        json_strip_nulls(json_build_object(
+            'reach', reach, 'types', allowed_types, 'currencies', allowed_currencies,
+            'owners', allowed_owners, 'per_transaction_max', per_transaction_max,
+            'daily_max', daily_max
+        ))
+    FROM new
+)
+SELECT
+    name, reach, allowed_types, allowed_currencies, allowed_owners,
+    per_transaction_max::text, daily_max::text, created_at, disabled_at
+FROM new;
+
+-- name: read_client
+-- One client, enabled or not.
+SELECT
+    name, reach, allowed_types, allowed_currencies, allowed_owners,
+    per_transaction_max::text, daily_max::text, created_at, disabled_at
+FROM clients
+WHERE name = $1;
+
+-- name: list_clients
+-- All clients by their names; disabled ones only when asked for.
+SELECT
+    name, reach, allowed_types, allowed_currencies, allowed_owners,
+    per_transaction_max::text, daily_max::text, created_at, disabled_at
+FROM clients
+WHERE $1 OR disabled_at IS NULL
+ORDER BY name;
+
+-- name: switch_client
+-- Enables ($2 true) or disables a client, with the trail of who did ($3) and how it is called ($4); the
+-- moment at which it was disabled first stays.
+WITH switched AS (
+    UPDATE clients
+    SET disabled_at = CASE WHEN $2 THEN NULL ELSE coalesce(disabled_at, clock_timestamp()) END
+    WHERE name = $1
+    RETURNING *
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject)
+    SELECT uuid_v7(clock_us()), $3, $4, 'client:' || name
+    FROM switched
+)
+SELECT
+    name, reach, allowed_types, allowed_currencies, allowed_owners,
+    per_transaction_max::text, daily_max::text, created_at, disabled_at
+FROM switched;

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from cli.clients.management import Management
 from runtime.amqp.topology import declare_topology
 from runtime.postgres.migrate import load_migrations, migrate
 from runtime.postgres.pool import connect
@@ -23,7 +24,6 @@ from tests.support import Api, Upstream
 from tools.settings import StackSettings
 from tools.stack import Stack, StackOptions, add_upstream_user, add_vhost, remove_vhost, start_stack
 from tools.stack.erlang import find_any
-from tools.stack.management import Management
 from tools.stack.probes import run_apart
 from tools.system import System
 

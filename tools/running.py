@@ -134,7 +134,7 @@ def stack_options(settings: StackSettings, environment: Mapping[str, str]) -> St
         database_url=settings.database_url,
         amqp_url=settings.amqp_url,
         redis_url=settings.redis_url,
-        management_url=settings.rabbitmq_management_url,
+        management_url=settings.amqp_management_url,
         upstream_users=(CLIENT,),
         environment=environment,
     )

@@ -21,4 +21,4 @@ class StackSettings(BaseSettings):
     stack: StackMode = StackMode.AUTO
     stack_postgres: PostgresBinaries = PostgresBinaries.AUTO
     directory: Path = Path(DIRECTORY_DEFAULT)
-    rabbitmq_management_url: HttpUrl | None = None
+    amqp_management_url: HttpUrl | None = None

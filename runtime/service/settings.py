@@ -138,6 +138,12 @@ class BrokerSettings(GivenSettings):
     partitions: Annotated[int, Field(ge=1, le=256)] = 1
 
 
+class ManagementSettings(BrokerSettings):
+    """What reaches RabbitMQ's management API, to make users in the virtual host of `amqp_url`."""
+
+    amqp_management_url: HttpUrl
+
+
 class LogSettings(GivenSettings):
     """How a process speaks of itself."""
 

@@ -22,6 +22,7 @@ from typing import Final, Self, TypeVar, TypeVarTuple
 
 import asyncpg
 
+from cli.clients.management import Management
 from cli.failures import CommandError
 from runtime.postgres.pool import UNREACHABLE, connect
 from runtime.postgres.queries import load_queries
@@ -33,7 +34,6 @@ from tools.chaos.shape import Shape
 from tools.chaos.ways import Server, Way, way_of
 from tools.children import Say
 from tools.stack import Stack, StackError
-from tools.stack.management import Management
 from tools.system import CLIENT, Instance, Role, System
 
 Result = TypeVar("Result")

@@ -2,7 +2,8 @@
 
 from urllib.parse import quote, unquote, urlsplit
 
-from tools.stack.management import ALL, Management
+from cli.clients.management import Management
+from contracts.broker_permissions import EVERYTHING
 from tools.stack.options import StackError
 from tools.stack.rabbitmq import put_upstream_user
 from tools.stack.stack import Stack
@@ -20,7 +21,7 @@ def add_vhost(stack: Stack, name: str) -> str:
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     management = Management(_management_url(stack))
     management.put_vhost(name)
-    management.put_permissions(user, vhost=name, permissions=ALL)
+    management.put_permissions(user, vhost=name, permissions=EVERYTHING)
     return _amqp_url(stack, user=user, password=password, vhost=name)
 
 

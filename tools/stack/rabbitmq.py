@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psutil
 
+from cli.clients.management import Management
+from contracts.broker_permissions import UPSTREAM
 from tools.stack import processes
 from tools.stack.erlang import RabbitTree, find_any, obtain_tree
-from tools.stack.management import UPSTREAM, Management
 from tools.stack.options import StackError, StackOptions
 from tools.stack.ports import HOST
 from tools.stack.probes import accepts, amqp_answers

@@ -8,11 +8,12 @@ import aiormq
 import orjson
 import pytest
 
+from cli.clients.management import Management
+from contracts.broker_permissions import NOTHING, Permissions
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import dead_letter, dead_letters, ended
 from tests.support import Upstream, deposit, requested
-from tools.stack.management import Management
 
 _WALLET = "0199a1f2-6c1e-7d40-8001-5f2d9c7be311"
 _VALID = requested(deposit(_WALLET, "1.00"), key="KEY")
@@ -222,7 +223,7 @@ async def test_a_user_without_permission_cannot_publish(doors: CheckedDoors) -> 
     name = f"u{uuid4().hex[:8]}"
     management = Management(doors.stack.rabbitmq.management_url or "")
     management.put_user(name, password="secret")
-    nothing = {"configure": "", "write": "", "read": ""}
+    nothing = Permissions(NOTHING, NOTHING, NOTHING)
     management.put_permissions(name, vhost=doors.vhost, permissions=nothing)
     host = doors.amqp_url.rpartition("@")[2]
     async with Upstream(f"amqp://{name}:secret@{host}", user=name) as stranger:

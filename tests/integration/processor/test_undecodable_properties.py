@@ -5,10 +5,10 @@ They come on a system of their own: a queue that stands still would fail every t
 
 import pytest
 
+from cli.clients.management import Management
 from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import Octets, good_one_is_posted
 from tests.support import deposit, requested
-from tools.stack.management import Management
 
 
 @pytest.mark.parametrize("name", ["type", "content_type", "correlation_id", "reply_to", "app_id"])

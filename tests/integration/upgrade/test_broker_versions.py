@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cli.clients.management import Management
 from contracts.topology import EXCHANGES, queues
 from runtime.amqp.connection import close, connect, open_channel
 from runtime.amqp.topology import declare_topology
@@ -14,7 +15,6 @@ from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.reconciler.parts import PARTITIONS
 from tests.support import deposit, eventually
 from tools.stack import Stack
-from tools.stack.management import Management
 
 _GONE_IN_4 = ("x-ha-policy", "x-ha-nodes", "x-queue-mode")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from cli.clients.management import Management
 from processor.decoding import partition_consumer
 from runtime.amqp.topology import declare_topology, look_at_queue
 from runtime.postgres.pool import Connection
@@ -23,7 +24,6 @@ from tests.integration.processor.failures.workshop import (
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 from tools.stack import Stack
-from tools.stack.management import Management
 
 _REBUILT = "ackledger_processor_consumers_rebuilt_total"
 

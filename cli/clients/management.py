@@ -1,21 +1,25 @@
-"""RabbitMQ's management API: the few calls that make users and virtual hosts."""
+"""RabbitMQ's management API: the few calls that make users and virtual hosts. They block."""
 
 import base64
 import http.client
 import json
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from tools.stack.options import StackError
+from cli.failures import RefusedError
+from contracts.broker_permissions import Permissions
 
-_TIMEOUT_S = 10.0
-_NOT_FOUND = 404
-_REFUSED = 400
-_UNAUTHORIZED = 401
+_TIMEOUT_S: Final = 10.0
+_NOT_FOUND: Final = 404
+_REFUSED: Final = 400
+_UNAUTHORIZED: Final = 401
 
-ALL = {"configure": ".*", "write": ".*", "read": ".*"}
-# An upstream system publishes to the one exchange and does nothing else.
-UPSTREAM = {"configure": "", "write": r"^ackledger\.transactions$", "read": ""}
+UNREACHABLE: Final[tuple[type[Exception], ...]] = (OSError, http.client.HTTPException)
+"""Errors that mean: the API did not answer now, and may later."""
+
+
+class ManagementError(RefusedError):
+    """RabbitMQ's management API said no; the message says to what, and why."""
 
 
 class Management:
@@ -34,7 +38,7 @@ class Management:
         """Whether the API serves this user."""
         try:
             self.call("GET", "/api/overview")
-        except (OSError, http.client.HTTPException, StackError):
+        except (OSError, http.client.HTTPException, ManagementError):
             return False
         return True
 
@@ -42,16 +46,30 @@ class Management:
         """Whether the API is up but does not accept user and password."""
         try:
             return self._ask("GET", "/api/overview", None)[0] == _UNAUTHORIZED
-        except (OSError, http.client.HTTPException):
+        except UNREACHABLE:
             return False
 
     def put_user(self, name: str, *, password: str, tags: str = "") -> None:
         """Make the user or set its password."""
         self.call("PUT", f"/api/users/{_part(name)}", {"password": password, "tags": tags})
 
-    def put_permissions(self, name: str, *, vhost: str, permissions: dict[str, str]) -> None:
+    def tags_of(self, name: str) -> frozenset[str] | None:
+        """Return the user's tags, such as `administrator`; None when there is no such user."""
+        status, answer = self._ask("GET", f"/api/users/{_part(name)}", None)
+        if status == _NOT_FOUND:
+            return None
+        tags = _decoded("GET user", status, answer)["tags"]
+        # A list from 3.9 on; before, and in some answers since, one text with commas.
+        words = tags.split(",") if isinstance(tags, str) else tags
+        return frozenset(filter(None, words))
+
+    def delete_user(self, name: str) -> None:
+        """Remove the user; its connections are closed. Nothing if it is gone."""
+        self.call("DELETE", f"/api/users/{_part(name)}")
+
+    def put_permissions(self, name: str, *, vhost: str, permissions: Permissions) -> None:
         """Give the user these permissions, and no others, in the virtual host."""
-        self.call("PUT", f"/api/permissions/{_part(vhost)}/{_part(name)}", permissions)
+        self.call("PUT", f"/api/permissions/{_part(vhost)}/{_part(name)}", permissions._asdict())
 
     def put_vhost(self, name: str) -> None:
         """Make the virtual host; nothing if it is there."""
@@ -62,14 +80,14 @@ class Management:
         self.call("DELETE", f"/api/vhosts/{_part(name)}")
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """The decoded answer, or None; 404 on DELETE is fine. Raises StackError, OSError."""
+        """The decoded answer, or None; 404 on DELETE is fine.
+
+        Raises ManagementError, and one of UNREACHABLE.
+        """
         status, answer = self._ask(method, path, body)
         if status == _NOT_FOUND and method == "DELETE":
             return None
-        if status >= _REFUSED:
-            detail = answer[:300].decode(errors="replace")
-            raise StackError(f"RabbitMQ refused {method} {path}: {status} {detail}")
-        return json.loads(answer) if answer else None
+        return _decoded(f"{method} {path}", status, answer)
 
     def _ask(self, method: str, path: str, body: object) -> tuple[int, bytes]:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
@@ -82,6 +100,13 @@ class Management:
             return response.status, response.read()
         finally:
             connection.close()
+
+
+def _decoded(asked: str, status: int, answer: bytes) -> Any:
+    if status >= _REFUSED:
+        detail = answer[:300].decode(errors="replace")
+        raise ManagementError(f"RabbitMQ refused {asked}: {status} {detail}")
+    return json.loads(answer) if answer else None
 
 
 def _part(text: str) -> str:
