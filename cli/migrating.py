@@ -8,11 +8,13 @@ from typing import Final
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from cli.actor import login_actor
 from cli.dependencies import Connection, database_connection, unreachable
 from cli.failures import RefusedError
 from contracts.topology import EXCHANGES, partition_queue, queues
 from runtime.amqp import connection as broker
 from runtime.amqp.topology import QueueState, TopologyError, declare_topology, look_at_queue
+from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.migrate import (
     MigrationError,
     load_migrations,
@@ -130,7 +132,16 @@ async def _applied(connection: Connection, say: Callable[[str], None]) -> tuple[
         applied = await migrate(connection, load_migrations(), tries=LOCK_TRIES, say=say)
     except MigrationError as error:
         raise RefusedError(str(error)) from error
-    return tuple(migration.version for migration in applied)
+    versions = tuple(migration.version for migration in applied)
+    if versions:
+        await note_act(
+            connection,
+            Trail(login_actor()),
+            action="database.migrated",
+            subject="database",
+            detail={"migrations": versions},
+        )
+    return versions
 
 
 async def _declared(settings: MigrateSettings) -> tuple[str, ...]:

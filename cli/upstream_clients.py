@@ -130,7 +130,7 @@ async def create_client(
 ) -> tuple[UpstreamClient, str | None]:
     """Make a client and return it with its password, which nobody can read again.
 
-    `is_there`: the broker has the user already, which keeps the password that it has, and None is returned.
+    `is_there`: the broker has the user already; its password stays, and None is returned.
     Raises UsageError for a name that no client may have, RefusedError where it is taken.
     """
     _check_name(name)
@@ -190,6 +190,7 @@ async def list_clients(connection: Connection, *, with_disabled: bool) -> list[U
 
 def restrictions_of(
     reach: Reach,
+    *,
     types: Sequence[str] | None,
     currencies: Sequence[str] | None,
     owners: Sequence[str] | None,

@@ -1,13 +1,11 @@
 """What operators do with dead letters: look, replay, discard; each act leaves a trail."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
 from contracts.messages import RESULT_TYPE, DeadLetterReason, result_body
@@ -49,6 +47,7 @@ from ledger.rules import REFUSAL_DETAILS
 from ledger.words import FailureCode
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
+from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.pagination import Examined, Window, examine
@@ -134,6 +133,7 @@ class DeadLetters:
         dead_letter_id: UUID,
         *,
         actor: str,
+        address: str | None = None,
         request_id: str | None = None,
         dry_run: bool = False,
     ) -> DeadLetterOutcome:
@@ -143,7 +143,7 @@ class DeadLetters:
         is refused and stays open. Raises DeadLetterNotFoundError, and what the database raises;
         a broker that is down only delays the posting, which the reconciler then asks for.
         """
-        trail = _Trail(actor, request_id)
+        trail = Trail(actor, address, request_id)
         replay = partial(self._replay, dry_run=dry_run)
         return await self._act(dead_letter_id, replay, trail, dry_run=dry_run)
 
@@ -152,6 +152,7 @@ class DeadLetters:
         dead_letter_id: UUID,
         *,
         actor: str,
+        address: str | None = None,
         request_id: str | None = None,
         dry_run: bool = False,
     ) -> DeadLetterOutcome:
@@ -161,7 +162,7 @@ class DeadLetters:
 
         Raises DeadLetterNotFoundError, and what the database raises.
         """
-        trail = _Trail(actor, request_id)
+        trail = Trail(actor, address, request_id)
         return await self._act(dead_letter_id, self._discard, trail, dry_run=dry_run)
 
     async def _examine(
@@ -174,7 +175,7 @@ class DeadLetters:
         return await examine(step, start=start, limit=limit)
 
     async def _act(
-        self, dead_letter_id: UUID, act: Act, trail: "_Trail", *, dry_run: bool
+        self, dead_letter_id: UUID, act: Act, trail: Trail, *, dry_run: bool
     ) -> DeadLetterOutcome:
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             # A dry run does everything, and then nothing of it happened.
@@ -333,21 +334,19 @@ class DeadLetters:
         return DeadLetterOutcome(letter.id, DeadLetterFate.DISCARDED, detail, failed), []
 
     async def _audit(
-        self, connection: Connection, outcome: DeadLetterOutcome, trail: "_Trail"
+        self, connection: Connection, outcome: DeadLetterOutcome, trail: Trail
     ) -> None:
         if outcome.fate is DeadLetterFate.UNCHANGED:
             return
-        detail: dict[str, Any] = {
-            "detail": outcome.detail,
-            "transaction_ids": [str(one) for one in outcome.transaction_ids],
-            **({} if trail.request_id is None else {"request_id": trail.request_id}),
-        }
-        await connection.execute(
-            self._sql["insert_audit"],
-            trail.actor,
-            f"dead_letter.{_ACTIONS[outcome.fate]}",
-            f"dead_letter:{outcome.dead_letter_id}",
-            orjson.dumps(detail).decode(),
+        await note_act(
+            connection,
+            trail,
+            action=f"dead_letter.{_ACTIONS[outcome.fate]}",
+            subject=f"dead_letter:{outcome.dead_letter_id}",
+            detail={
+                "detail": outcome.detail,
+                "transaction_ids": [str(one) for one in outcome.transaction_ids],
+            },
         )
 
     async def _pending(
@@ -367,14 +366,6 @@ class DeadLetters:
                 await self._publisher.publish(group.outgoing, timeout_s=CONFIRM_TIMEOUT_S)
         except NotConfirmedError as error:
             log.warning("replay_left_to_reconciler", error=repr(error))
-
-
-@dataclass(frozen=True, slots=True)
-class _Trail:
-    """Who acts, and over HTTP by which request."""
-
-    actor: str
-    request_id: str | None
 
 
 _ACTIONS: Final = {

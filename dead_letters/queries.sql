@@ -227,11 +227,6 @@ WHERE $1 = ANY (named.ids);
 INSERT INTO outbox (id, event_type, transaction_ids, created_at, origin_id, wallets)
 VALUES (uuid_v7(clock_us()), $2, ARRAY[$3::uuid], $4, $1, $5::text::json);
 
--- name: insert_audit
--- Who did what to which dead letter.
-INSERT INTO audit_log (id, actor, action, subject, detail)
-VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::json);
-
 -- name: insert_dead_letters
 -- Stores messages once, however often the broker delivers them. One moment for all: their ids keep
 -- the order in which they came, whatever the order of inserting, which avoids deadlocks.

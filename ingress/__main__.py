@@ -11,6 +11,7 @@ from dead_letters.operations import DeadLetters
 from ingress.authentication import ApiKeys, Authenticator
 from ingress.calls import Services
 from ingress.http.application import build_application
+from ingress.http.audit import AuditCalls
 from ingress.http.batches import BatchCalls
 from ingress.http.connection import HttpConnection
 from ingress.http.dead_letters import DeadLetterCalls
@@ -28,6 +29,7 @@ from ingress.people.passwords import Passwords
 from ingress.people.profiles import ProfileStore
 from ingress.people.sessions import SessionStore
 from ingress.people.token_keys import TokenKeys
+from ingress.reads.audit import AuditStore
 from ingress.reads.holds import HoldStore
 from ingress.reads.preview import Previewer
 from ingress.reads.seals import SealStore
@@ -146,6 +148,7 @@ async def serve(settings: IngressSettings) -> None:
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),
+        audit=AuditCalls(AuditStore(pools.lists)),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),

@@ -280,11 +280,6 @@ SET
 FROM moment AS m
 WHERE w.id = $1;
 
--- name: insert_audit
--- Who did what to which thing.
-INSERT INTO audit_log (id, actor, action, subject, detail)
-VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::text::json);
-
 -- name: examine_wallets
 -- A bounded window of all wallets, oldest first; external ones are never a match.
 WITH examined AS MATERIALIZED (
@@ -450,8 +445,88 @@ WHERE key_hash = ANY ($1::bytea[]) AND revoked_at IS NULL;
 
 -- name: list_seals
 -- The last $2 seals before the number $1, or of all.
-SELECT number, until, transactions, digest, previous, sealed_at, signature, key_id
+SELECT
+    number, until, transactions, coalesce(cardinality(audit_ids), 0) AS audit_records, digest,
+    previous, sealed_at, signature, key_id
 FROM seals
 WHERE number < coalesce($1::bigint, 9223372036854775807)
 ORDER BY number DESC
 LIMIT $2;
+
+-- name: examine_audit
+-- A bounded window of the audit log, newest first: its matches, and where it ended.
+WITH examined AS MATERIALIZED (
+    SELECT a.id, a.actor, a.action, a.subject
+    FROM audit_log AS a
+    WHERE a.id < $1 AND a.id >= $2
+    ORDER BY a.id DESC
+    LIMIT $3
+)
+
+SELECT
+    e.id,
+    ($4::text IS NULL OR e.actor = $4)
+    AND ($5::text IS NULL OR e.action = $5)
+    AND ($6::text IS NULL OR e.subject = $6) AS is_match
+FROM examined AS e
+ORDER BY e.id DESC;
+
+-- name: examine_audit_of_actor
+-- The same window over what has one actor: a range of its index.
+WITH examined AS MATERIALIZED (
+    SELECT a.id, a.actor, a.action, a.subject
+    FROM audit_log AS a
+    WHERE (a.actor, a.id) < ($4::text, $1) AND (a.actor, a.id) >= ($4::text, $2)
+    ORDER BY a.actor DESC, a.id DESC
+    LIMIT $3
+)
+
+SELECT
+    e.id,
+    ($4::text IS NULL OR e.actor = $4)
+    AND ($5::text IS NULL OR e.action = $5)
+    AND ($6::text IS NULL OR e.subject = $6) AS is_match
+FROM examined AS e
+ORDER BY e.id DESC;
+
+-- name: examine_audit_of_action
+-- The same window over what has one action: a range of its index.
+WITH examined AS MATERIALIZED (
+    SELECT a.id, a.actor, a.action, a.subject
+    FROM audit_log AS a
+    WHERE (a.action, a.id) < ($5::text, $1) AND (a.action, a.id) >= ($5::text, $2)
+    ORDER BY a.action DESC, a.id DESC
+    LIMIT $3
+)
+
+SELECT
+    e.id,
+    ($4::text IS NULL OR e.actor = $4)
+    AND ($5::text IS NULL OR e.action = $5)
+    AND ($6::text IS NULL OR e.subject = $6) AS is_match
+FROM examined AS e
+ORDER BY e.id DESC;
+
+-- name: examine_audit_of_subject
+-- The same window over what has one subject: a range of its index.
+WITH examined AS MATERIALIZED (
+    SELECT a.id, a.actor, a.action, a.subject
+    FROM audit_log AS a
+    WHERE (a.subject, a.id) < ($6::text, $1) AND (a.subject, a.id) >= ($6::text, $2)
+    ORDER BY a.subject DESC, a.id DESC
+    LIMIT $3
+)
+
+SELECT
+    e.id,
+    ($4::text IS NULL OR e.actor = $4)
+    AND ($5::text IS NULL OR e.action = $5)
+    AND ($6::text IS NULL OR e.subject = $6) AS is_match
+FROM examined AS e
+ORDER BY e.id DESC;
+
+-- name: read_audit_records
+-- Records of the audit log by their ids.
+SELECT id, occurred_at, actor, action, subject, detail, address, request_id
+FROM audit_log
+WHERE id = ANY ($1::uuid[]);

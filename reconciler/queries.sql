@@ -366,7 +366,9 @@ WHERE
 
 -- name: lock_seal_progress
 -- One process seals at a time, whoever leads: the next waits here, and then sees what this one did.
-SELECT walked_until, walked_before, polled_until FROM seal_progress FOR UPDATE;
+SELECT walked_until, walked_before, polled_until, audited_until, audited_before
+FROM seal_progress
+FOR UPDATE;
 
 -- name: read_last_seal
 -- The end of the chain.
@@ -423,13 +425,37 @@ WHERE m.id >= $1 AND m.id < $2;
 -- Adds one to the chain.
 INSERT INTO seals (
     number, format, until, transactions, entries, transaction_ids, leaf_prefixes, previous, digest,
-    sealed_at, key_id, signature
+    sealed_at, key_id, signature, audit_ids, audit_leaf_prefixes
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+
+-- name: list_audit
+-- The next records of the audit log: [$1, $2), at most $3.
+SELECT id FROM audit_log WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3;
+
+-- name: list_sealed_audit
+-- Which records of [$1, $2] are sealed: asked only where they are walked again. A seal names them in
+-- their order.
+SELECT m.id
+FROM (
+    SELECT audit_ids FROM seals
+    WHERE audit_ids[1] <= $2 AND audit_ids[cardinality(audit_ids)] >= $1
+    OFFSET 0
+) AS s
+CROSS JOIN LATERAL unnest(s.audit_ids) AS m (id)
+WHERE m.id BETWEEN $1 AND $2;
 
 -- name: insert_seal_key
--- Lets everybody look up the public key of a signature.
-INSERT INTO seal_keys (key_id, public_key) VALUES ($1, $2) ON CONFLICT (key_id) DO NOTHING;
+-- Lets everybody look up the public key of a signature; its first use leaves a trail.
+WITH new AS (
+    INSERT INTO seal_keys (key_id, public_key) VALUES ($1, $2)
+    ON CONFLICT (key_id) DO NOTHING
+    RETURNING key_id
+)
+
+INSERT INTO audit_log (id, actor, action, subject)
+SELECT uuid_v7(clock_us()), 'reconciler', 'seal_key.used', 'seal_key:' || new.key_id
+FROM new;
 
 -- name: insert_unsealed
 -- Remembers what has not ended yet.
@@ -443,7 +469,10 @@ DELETE FROM unsealed_transactions WHERE transaction_id = ANY ($1::uuid[]);
 
 -- name: move_seal_progress
 -- How far sealing has come; written with the seal itself.
-UPDATE seal_progress SET walked_until = $1, walked_before = $2, polled_until = $3;
+UPDATE seal_progress
+SET
+    walked_until = $1, walked_before = $2, polled_until = $3,
+    audited_until = $4, audited_before = $5;
 
 -- name: count_unsealed
 -- How many have not ended and are passed, counted up to a bound.

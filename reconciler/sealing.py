@@ -1,5 +1,8 @@
 """Sealing: what has ended is chained, and the chain is recomputed again and again.
 
+The records of the audit log are chained with them: a second walk passes each of them once. They are
+final from the beginning, so nothing of theirs is ever listed.
+
 The walk passes each transaction once, in the order of ids, up to the moment before which no row can
 still appear. What has ended there is sealed; what has not is listed, and sealed by the list once it
 has. A seal, the list and the places of the walk are one commit: whoever dies in between has done
@@ -8,7 +11,7 @@ nothing, and of two that seal at once the second waits and goes on where the fir
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -26,14 +29,18 @@ from runtime.service.key_directory import Signer, SigningKeyError
 from verification.checks import Check, Finding
 from verification.seal_keys import Anchor, SealKeys
 from verification.seals import (
-    FORMAT,
+    AUDIT_PER_SEAL_MAX,
     GENESIS,
+    NO_LEAVES,
     TRANSACTIONS_PER_SEAL_MAX,
     TRANSACTIONS_PER_SEAL_MIN,
     ChainWalk,
+    Leaves,
     LookedUpLeaves,
     Seal,
     digest_of,
+    prefixes_of,
+    read_audit_leaves,
     read_leaves,
 )
 
@@ -71,11 +78,13 @@ class SealCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """How far the walk and the list's round have come."""
+    """How far the two walks and the list's round have come."""
 
     walked_until: UUID
     walked_before: UUID
     polled_until: UUID
+    audited_until: UUID
+    audited_before: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,15 @@ class _Found:
 
     ended: list[UUID]
     open: list[UUID]
+    next_start: UUID
+    is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Audited:
+    """Records of the audit log that are to be sealed, and where their walk goes on."""
+
+    ids: list[UUID]
     next_start: UUID
     is_full: bool
 
@@ -147,9 +165,13 @@ class Sealer:
                 places = await self._places(connection, clock["now"], is_set_back=is_set_back)
                 polled = await self._poll(connection, places)
                 walked = await self._walk(connection, places, polled, clock["horizon"])
-                seal = await self._seal(connection, signer, [*polled.ended, *walked.ended], walked)
+                audited = await self._audit(connection, places, clock["horizon"])
+                ended = [*polled.ended, *walked.ended]
+                seal = await self._seal(
+                    connection, signer, ended, audited.ids, until=_moment_of(walked.next_start)
+                )
                 await self._fault_points.reach(FaultPoint.RECONCILER_SEALING)
-                await self._move(connection, places, polled, walked)
+                await self._move(connection, places, polled, walked, audited)
             waiting = await connection.fetchval(self._sql["count_unsealed"], COUNTED_MAX)
         metrics.SEAL_UNSEALED.set(waiting)
         await self._fault_points.reach(FaultPoint.RECONCILER_SEALED)
@@ -157,7 +179,7 @@ class Sealer:
         return SealCounts(
             sealed=0 if seal is None else seal.transactions,
             number=None if seal is None else seal.number,
-            is_caught_up=not (walked.is_full or polled.is_full),
+            is_caught_up=not (walked.is_full or polled.is_full or audited.is_full),
         )
 
     def _signer(self) -> Signer | None:
@@ -192,14 +214,19 @@ class Sealer:
     async def _places(self, connection: Connection, now: datetime, *, is_set_back: bool) -> _Places:
         """Lock the places, and go back where rows may have come in behind the walk."""
         [row] = await connection.fetch(self._sql["lock_seal_progress"])
-        places = _Places(row["walked_until"], row["walked_before"], row["polled_until"])
+        places = _Places(**dict(row))
         back = first_id_at(now - REWIND)
-        is_ahead = places.walked_until > first_id_at(now)
-        if places.walked_until <= back or not (is_set_back or is_ahead):
+        furthest = max(places.walked_until, places.audited_until)
+        if furthest <= back or not (is_set_back or furthest > first_id_at(now)):
             return places
         log.warning("database_clock_set_back", now=now.isoformat())
-        before = max(places.walked_until, places.walked_before)
-        moved = _Places(back, before, places.polled_until)
+        moved = replace(
+            places,
+            walked_until=min(back, places.walked_until),
+            walked_before=max(places.walked_until, places.walked_before),
+            audited_until=min(back, places.audited_until),
+            audited_before=max(places.audited_until, places.audited_before),
+        )
         await self._write_places(connection, moved)
         return moved
 
@@ -255,30 +282,48 @@ class Sealer:
         )
         return {row["id"] for row in rows}
 
+    async def _audit(self, connection: Connection, places: _Places, horizon: datetime) -> _Audited:
+        """Look at the next records of the audit log, as many as a seal has room for."""
+        start, until = places.audited_until, first_id_at(horizon)
+        if until <= start:
+            return _Audited([], start, is_full=False)
+        rows = await connection.fetch(self._sql["list_audit"], start, until, AUDIT_PER_SEAL_MAX)
+        ids = [row["id"] for row in rows]
+        is_full = len(ids) == AUDIT_PER_SEAL_MAX
+        if is_full:
+            until = UUID(int=ids[-1].int + 1)
+        if ids and start < places.audited_before:
+            sealed = await connection.fetch(self._sql["list_sealed_audit"], ids[0], ids[-1])
+            again = {row["id"] for row in sealed}
+            ids = [one for one in ids if one not in again]
+        return _Audited(ids, until, is_full)
+
     async def _seal(
         self,
         connection: Connection,
         signer: Signer | None,
         transaction_ids: Sequence[UUID],
-        walked: _Found,
+        audit_ids: Sequence[UUID],
+        *,
+        until: datetime,
     ) -> Seal | None:
         ids = sorted(set(transaction_ids))
-        if not ids:
+        if not (ids or audit_ids):
             return None
         last = await connection.fetchrow(self._sql["read_last_seal"])
         number, previous = (1, GENESIS) if last is None else (last["number"] + 1, last["digest"])
-        leaves = (await read_leaves(connection, {number: ids}))[number]
-        until = _moment_of(walked.next_start)
+        leaves = await _leaves_of(connection, ids, audit_ids)
         sealed_at: datetime = await connection.fetchval(self._sql["read_clock"])
         digest = digest_of(
             number=number, until=until, sealed_at=sealed_at, previous=previous, leaves=leaves
         )
         seal = Seal(
             number=number,
-            format=FORMAT,
+            format=leaves.format,
             until=until,
             transactions=len(ids),
             entries=leaves.entries,
+            audit_records=len(audit_ids),
             previous=previous,
             digest=digest,
             sealed_at=sealed_at,
@@ -287,28 +332,33 @@ class Sealer:
         )
         if signer is not None:
             await connection.execute(self._sql["insert_seal_key"], signer.key_id, signer.public_key)
-        await connection.execute(self._sql["insert_seal"], *_values(seal, ids, leaves.prefixes))
+        await connection.execute(self._sql["insert_seal"], *_values(seal, ids, audit_ids, leaves))
         return seal
 
     async def _move(
-        self, connection: Connection, places: _Places, polled: _Found, walked: _Found
+        self,
+        connection: Connection,
+        places: _Places,
+        polled: _Found,
+        walked: _Found,
+        audited: _Audited,
     ) -> None:
         if walked.open:
             await connection.execute(self._sql["insert_unsealed"], walked.open)
         # What is walked a second time may stand on the list, too.
         if polled.ended or places.walked_until < places.walked_before:
             await connection.execute(self._sql["forget_unsealed"], [*polled.ended, *walked.ended])
-        moved = _Places(walked.next_start, places.walked_before, polled.next_start)
+        moved = replace(
+            places,
+            walked_until=walked.next_start,
+            polled_until=polled.next_start,
+            audited_until=audited.next_start,
+        )
         if moved != places:
             await self._write_places(connection, moved)
 
     async def _write_places(self, connection: Connection, places: _Places) -> None:
-        await connection.execute(
-            self._sql["move_seal_progress"],
-            places.walked_until,
-            places.walked_before,
-            places.polled_until,
-        )
+        await connection.execute(self._sql["move_seal_progress"], *astuple(places))
 
     def _note(self, seal: Seal | None, walked: _Found, now: datetime) -> None:
         """Tell the metrics, and write the seal down beside the keys: it is committed."""
@@ -364,7 +414,18 @@ class SealCheck:
         )
 
 
-def _values(seal: Seal, ids: Sequence[UUID], prefixes: bytes) -> tuple[Any, ...]:
+async def _leaves_of(
+    connection: Connection, transaction_ids: Sequence[UUID], audit_ids: Sequence[UUID]
+) -> Leaves:
+    """Return the leaves of a seal that is to be made."""
+    found = await read_leaves(connection, {0: transaction_ids})
+    audit = await read_audit_leaves(connection, audit_ids)
+    return replace(found.get(0, NO_LEAVES), audit=audit.get(0, b""))
+
+
+def _values(
+    seal: Seal, ids: Sequence[UUID], audit_ids: Sequence[UUID], leaves: Leaves
+) -> tuple[Any, ...]:
     return (
         seal.number,
         seal.format,
@@ -372,12 +433,14 @@ def _values(seal: Seal, ids: Sequence[UUID], prefixes: bytes) -> tuple[Any, ...]
         seal.transactions,
         seal.entries,
         ids,
-        prefixes,
+        prefixes_of(leaves.digests),
         seal.previous,
         seal.digest,
         seal.sealed_at,
         seal.key_id,
         seal.signature,
+        audit_ids or None,
+        prefixes_of(leaves.audit) or None,
     )
 
 

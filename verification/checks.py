@@ -375,6 +375,15 @@ def unsealed_finding(row: Row) -> Finding:
     return Finding(Check.SEAL_MISSING, f"transaction {row['id']}", detail)
 
 
+def unsealed_audit_finding(row: Row) -> Finding:
+    """Return the finding for a record of the audit log that is not in exactly one seal."""
+    if row["times"]:
+        detail = f"it is in {row['times']} seals"
+    else:
+        detail = f"it is of {row['occurred_at'].isoformat()}, and in no seal"
+    return Finding(Check.SEAL_MISSING, f"audit record {row['id']}", detail)
+
+
 def currency_findings(totals: Mapping[str, int]) -> Iterator[Finding]:
     """Yield the currencies whose entries do not sum to zero."""
     for currency, total in sorted(totals.items()):

@@ -845,6 +845,32 @@ FROM (
 GROUP BY leaf.number
 ORDER BY leaf.number;
 
+-- name: read_audit_leaves
+-- For each seal the digests of its records of the audit log, one behind the other in the order in
+-- which it names them (32 zero bytes where there is none). For a seal that is to be made, under the
+-- number 0: the records $1; and for those from $2 to $3. This is format 2, byte for byte
+-- (docs/seals.md): it never changes.
+SELECT
+    m.number,
+    string_agg(
+        CASE WHEN a.id IS NULL THEN decode(repeat('00', 32), 'hex') ELSE sha256(record_send(row(
+            a.id, a.occurred_at, a.actor, a.action, a.subject, a.detail::text, a.address,
+            a.request_id
+        ))) END,
+        ''::bytea ORDER BY m.place
+    ) AS leaves
+FROM (
+    SELECT 0::bigint AS number, given.id, given.place
+    FROM unnest($1::uuid[]) WITH ORDINALITY AS given (id, place)
+    UNION ALL
+    SELECT s.number, named.id, named.place
+    FROM seals AS s
+    CROSS JOIN LATERAL unnest(s.audit_ids) WITH ORDINALITY AS named (id, place)
+    WHERE s.number BETWEEN $2 AND $3
+) AS m
+LEFT JOIN audit_log AS a ON a.id = m.id
+GROUP BY m.number;
+
 -- name: count_sealed
 -- How long the chain is, and how many transactions its seals say they cover.
 SELECT count(*) AS seals, coalesce(sum(transactions), 0)::bigint AS transactions FROM seals;
@@ -852,7 +878,8 @@ SELECT count(*) AS seals, coalesce(sum(transactions), 0)::bigint AS transactions
 -- name: list_seals
 -- The next seals, without what they name.
 SELECT
-    number, format, until, transactions, entries, previous, digest, sealed_at, key_id, signature
+    number, format, until, transactions, entries, coalesce(cardinality(audit_ids), 0) AS audit_records,
+    previous, digest, sealed_at, key_id, signature
 FROM seals
 WHERE number > $1
 ORDER BY number
@@ -863,8 +890,8 @@ LIMIT $2;
 SELECT number, transaction_ids FROM seals WHERE number BETWEEN $1 AND $2;
 
 -- name: read_seal_members
--- What one seal names, and the beginnings of its transactions' digests.
-SELECT transaction_ids, leaf_prefixes FROM seals WHERE number = $1;
+-- What one seal names, and the beginnings of its members' digests.
+SELECT transaction_ids, leaf_prefixes, audit_ids, audit_leaf_prefixes FROM seals WHERE number = $1;
 
 -- name: count_unsealed
 -- Transactions that ended and are in no seal although the walk has passed them, or although that was
@@ -918,4 +945,30 @@ WHERE
         )
     )
 ORDER BY t.id
+LIMIT $2;
+
+-- name: list_unsealed_audit
+-- Records of the audit log that are in no seal although the walk has passed them, or although they are
+-- older than $1 seconds; and those that are in more than one. The oldest $2, and how many in all.
+WITH sealed AS (
+    SELECT m.id, count(*) AS times
+    FROM seals AS s
+    CROSS JOIN LATERAL unnest(s.audit_ids) AS m (id)
+    GROUP BY m.id
+)
+
+SELECT a.id, a.occurred_at, coalesce(sealed.times, 0) AS times, count(*) OVER () AS total
+FROM audit_log AS a
+CROSS JOIN seal_progress AS p
+LEFT JOIN sealed ON sealed.id = a.id
+WHERE
+    sealed.times > 1
+    OR (
+        sealed.id IS NULL
+        AND (
+            a.id < p.audited_until
+            OR greatest(a.occurred_at, p.audit_began_at) < now() - make_interval(secs => $1)
+        )
+    )
+ORDER BY a.id
 LIMIT $2;

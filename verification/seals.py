@@ -1,9 +1,9 @@
 """Seals: what was posted, chained by digests and signed, so that a later change of it is found.
 
-A seal names transactions that have ended. Its digest is the SHA-256 of their rows, of its own
-figures and of the digest before it; docs/seals.md has the format byte by byte. `ChainWalk` reads
-the chain page by page and recomputes it from the tables: `ackledger verify` goes to its end at
-once, the reconciler a page at a time for ever.
+A seal names transactions that have ended, and records of the audit log. Its digest is the SHA-256
+of their rows, of its own figures and of the digest before it; docs/seals.md has the formats byte by
+byte. `ChainWalk` reads the chain page by page and recomputes it from the tables: `ackledger verify`
+goes to its end at once, the reconciler a page at a time for ever.
 
 What has been changed consistently, the balances and the digests with it, is found by the
 signatures: the private key is in no database.
@@ -13,7 +13,7 @@ import hashlib
 import struct
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
@@ -25,8 +25,11 @@ from runtime.postgres.queries import load_queries
 from verification.checks import Check, Finding, Row
 from verification.seal_keys import Anchor, TrustedKeys
 
-FORMAT: Final = 1
-"""How the digest is made. Another way gets another number, and this one stays readable."""
+PLAIN_FORMAT: Final = 1
+"""How the digest is made of a seal that covers transactions alone. Another way gets another number,
+and this one stays readable."""
+AUDIT_FORMAT: Final = 2
+"""Of one that covers records of the audit log, too."""
 GENESIS: Final = bytes(32)
 """What the first seal has for the digest before it."""
 LEAF_BYTES: Final = 32
@@ -41,10 +44,12 @@ TRANSACTIONS_PER_PAGE: Final = 20_000
 LOOKED_UP_MAX: Final = 1_000
 """Transactions that one statement looks up: old ones may have to come from the disk, three reads
 each, and a statement of the reconciler is bounded in time."""
+AUDIT_PER_SEAL_MAX: Final = 1_000
+"""Records of the audit log that one seal covers: as many as one call for many makes at most."""
 SEALS_PER_PAGE: Final = 1_000
 """Seals in a page where each covers few."""
 NAMED_MAX: Final = 10
-"""Changed transactions of one seal that are named in findings of their own."""
+"""Changed transactions, and records, of one seal that are named in findings of their own."""
 
 _SEALS_READ_AHEAD: Final = 16
 """Seals that are fetched at once: at most 2.5 MB of digests."""
@@ -53,7 +58,10 @@ _ALL_SEALS: Final = (1, 2**63 - 1)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """PostgreSQL's own, from which it counts microseconds."""
 _MICROSECOND: Final = timedelta(microseconds=1)
-_HEADER: Final = struct.Struct(">14shqqqqq")
+_HEADERS: Final = {
+    PLAIN_FORMAT: struct.Struct(">14shqqqqq"),
+    AUDIT_FORMAT: struct.Struct(">14shqqqqqq"),
+}
 _MAGIC: Final = b"ackledger seal"
 
 
@@ -66,6 +74,7 @@ class Seal:
     until: datetime
     transactions: int
     entries: int
+    audit_records: int
     previous: bytes
     digest: bytes
     sealed_at: datetime
@@ -81,6 +90,7 @@ class Seal:
             until=row["until"],
             transactions=row["transactions"],
             entries=row["entries"],
+            audit_records=row["audit_records"],
             previous=row["previous"],
             digest=row["digest"],
             sealed_at=row["sealed_at"],
@@ -91,35 +101,55 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Leaves:
-    """The digests of a seal's transactions, one behind the other, and their number of entries."""
+    """The digests of a seal's members, one behind the other, and the number of entries.
+
+    `digests` are those of its transactions, `audit` those of its records of the audit log.
+    """
 
     digests: bytes
     entries: int
+    audit: bytes = b""
 
     @property
-    def prefixes(self) -> bytes:
-        """The first bytes of each."""
-        starts = range(0, len(self.digests), LEAF_BYTES)
-        return b"".join([self.digests[at : at + PREFIX_BYTES] for at in starts])
+    def transactions(self) -> int:
+        """How many transactions there are."""
+        return len(self.digests) // LEAF_BYTES
+
+    @property
+    def audit_records(self) -> int:
+        """How many records of the audit log there are."""
+        return len(self.audit) // LEAF_BYTES
+
+    @property
+    def format(self) -> int:
+        """The format of a seal that is made of them."""
+        return AUDIT_FORMAT if self.audit else PLAIN_FORMAT
 
 
 NO_LEAVES: Final = Leaves(b"", 0)
 
 
+def prefixes_of(digests: bytes) -> bytes:
+    """Return the first bytes of each digest."""
+    starts = range(0, len(digests), LEAF_BYTES)
+    return b"".join([digests[at : at + PREFIX_BYTES] for at in starts])
+
+
 def digest_of(
     *, number: int, until: datetime, sealed_at: datetime, previous: bytes, leaves: Leaves
 ) -> bytes:
-    """Return the digest of a seal of format 1."""
-    header = _HEADER.pack(
-        _MAGIC,
-        FORMAT,
+    """Return the digest of a seal that is made of these leaves, in their format."""
+    figures = [
         number,
         microseconds_of(until),
         microseconds_of(sealed_at),
-        len(leaves.digests) // LEAF_BYTES,
+        leaves.transactions,
         leaves.entries,
-    )
-    return hashlib.sha256(header + previous + leaves.digests).digest()
+    ]
+    if leaves.format == AUDIT_FORMAT:
+        figures.append(leaves.audit_records)
+    header = _HEADERS[leaves.format].pack(_MAGIC, leaves.format, *figures)
+    return hashlib.sha256(header + previous + leaves.digests + leaves.audit).digest()
 
 
 def microseconds_of(moment: datetime) -> int:
@@ -148,6 +178,19 @@ async def read_leaves(
                 known.digests + row["leaves"], known.entries + row["entries"]
             )
     return found
+
+
+async def read_audit_leaves(
+    connection: Connection, audit_ids: Sequence[UUID], *, first: int = 1, last: int = 0
+) -> dict[int, bytes]:
+    """Return the digests of records by their seal's number, as the audit log has them now.
+
+    `audit_ids` are those of a seal that is to be made, under the number 0; beside them those of the
+    seals from `first` to `last`.
+    """
+    query = load_queries("verification")["read_audit_leaves"]
+    rows = await connection.fetch(query, audit_ids, first, last)
+    return {row["number"]: row["leaves"] for row in rows}
 
 
 class LeafReader(Protocol):
@@ -203,7 +246,8 @@ class LeafStream:
 def is_right(seal: Seal, leaves: Leaves) -> bool:
     """Whether a seal says what its leaves give."""
     return (
-        seal.transactions == len(leaves.digests) // LEAF_BYTES
+        seal.format == leaves.format
+        and seal.transactions == leaves.transactions
         and seal.entries == leaves.entries
         and seal.digest
         == digest_of(
@@ -216,38 +260,58 @@ def is_right(seal: Seal, leaves: Leaves) -> bool:
     )
 
 
-def digest_findings(
-    seal: Seal, leaves: Leaves, transaction_ids: Sequence[UUID], leaf_prefixes: bytes
-) -> Iterator[Finding]:
-    """Yield what was changed in a seal that is not right: by transaction, as far as it shows."""
-    changed = list(_changed(leaves, transaction_ids, leaf_prefixes))
-    for transaction_id, detail in changed[:NAMED_MAX]:
-        yield Finding(
-            Check.SEAL_DIGEST,
-            f"transaction {transaction_id}",
-            f"{detail} since seal {seal.number} of {seal.sealed_at.isoformat()}",
-        )
+@dataclass(frozen=True, slots=True)
+class Members:
+    """What a seal names, and the beginnings of the digests that it was made of."""
+
+    transaction_ids: Sequence[UUID]
+    leaf_prefixes: bytes
+    audit_ids: Sequence[UUID]
+    audit_leaf_prefixes: bytes
+
+
+def digest_findings(seal: Seal, leaves: Leaves, members: Members) -> Iterator[Finding]:
+    """Yield what was changed in a seal that is not right: by its members, as far as it shows."""
+    changed = [
+        *(
+            (f"transaction {one}", detail or "it or its entries were changed")
+            for one, detail in _changed(
+                leaves.digests, members.transaction_ids, members.leaf_prefixes
+            )
+        ),
+        *(
+            (f"audit record {one}", detail or "it was changed")
+            for one, detail in _changed(
+                leaves.audit, members.audit_ids, members.audit_leaf_prefixes
+            )
+        ),
+    ]
+    for subject, detail in changed[:NAMED_MAX]:
+        since = f"{detail} since seal {seal.number} of {seal.sealed_at.isoformat()}"
+        yield Finding(Check.SEAL_DIGEST, subject, since)
     if len(changed) > NAMED_MAX:
-        detail = f"{len(changed)} of its {seal.transactions} transactions are not what they were"
+        total = seal.transactions + seal.audit_records
+        detail = f"{len(changed)} of the {total} that it names are not what they were"
         yield _of_seal(Check.SEAL_DIGEST, seal.number, detail)
     elif not changed:
         detail = (
-            f"its {seal.transactions} transactions and figures do not give its digest "
-            f"{seal.digest.hex()}"
+            f"its {seal.transactions} transactions, {seal.audit_records} audit records and figures "
+            f"do not give its digest {seal.digest.hex()}"
         )
         yield _of_seal(Check.SEAL_DIGEST, seal.number, detail)
 
 
 def _changed(
-    leaves: Leaves, transaction_ids: Sequence[UUID], leaf_prefixes: bytes
-) -> Iterator[tuple[UUID, str]]:
-    for place, transaction_id in enumerate(transaction_ids):
-        leaf = leaves.digests[place * LEAF_BYTES : (place + 1) * LEAF_BYTES]
-        prefix = leaf_prefixes[place * PREFIX_BYTES : (place + 1) * PREFIX_BYTES]
+    digests: bytes, ids: Sequence[UUID], prefixes: bytes
+) -> Iterator[tuple[UUID, str | None]]:
+    """Yield the members that are not what they were, with why if they are gone."""
+    for place, one in enumerate(ids):
+        leaf = digests[place * LEAF_BYTES : (place + 1) * LEAF_BYTES]
+        prefix = prefixes[place * PREFIX_BYTES : (place + 1) * PREFIX_BYTES]
         if leaf == bytes(LEAF_BYTES):
-            yield transaction_id, "it is gone"
+            yield one, "it is gone"
         elif leaf[:PREFIX_BYTES] != prefix:
-            yield transaction_id, "it or its entries were changed"
+            yield one, None
 
 
 def chain_findings(before: Seal | None, seal: Seal) -> Iterator[Finding]:
@@ -314,17 +378,20 @@ class ChainWalk:
         seals = await self._next_seals(connection)
         if not seals:
             return None
-        leaves = await self._leaves.read(connection, seals[0].number, seals[-1].number)
+        first, last = seals[0].number, seals[-1].number
+        leaves = await self._leaves.read(connection, first, last)
+        audit = await read_audit_leaves(connection, [], first=first, last=last)
         findings: list[Finding] = []
         before = self.end.last
         for seal in seals:
             findings += chain_findings(before, seal)
-            found = leaves.get(seal.number, NO_LEAVES)
+            of_transactions = leaves.get(seal.number, NO_LEAVES)
+            found = replace(of_transactions, audit=audit.get(seal.number, b""))
             findings += await self._digest_findings(connection, seal, found)
             findings += self._signature_findings(seal)
             before = seal
         self._note(seals)
-        covered = sum(len(one.digests) for one in leaves.values()) // LEAF_BYTES
+        covered = sum(one.transactions for one in leaves.values())
         return Page(len(seals), covered, findings)
 
     def end_findings(self) -> Iterator[Finding]:
@@ -357,7 +424,7 @@ class ChainWalk:
         seals: list[Seal] = []
         covered = 0
         for row in rows:
-            covered += row["transactions"]
+            covered += row["transactions"] + row["audit_records"]
             if seals and covered > self._page:
                 break
             seals.append(Seal.of_row(row))
@@ -366,13 +433,19 @@ class ChainWalk:
     async def _digest_findings(
         self, connection: Connection, seal: Seal, leaves: Leaves
     ) -> list[Finding]:
-        if seal.format != FORMAT:
+        if seal.format not in _HEADERS:
             detail = f"it has the unknown format {seal.format}"
             return [_of_seal(Check.SEAL_DIGEST, seal.number, detail)]
         if is_right(seal, leaves):
             return []
         [row] = await connection.fetch(self._sql["read_seal_members"], seal.number)
-        return list(digest_findings(seal, leaves, row["transaction_ids"], row["leaf_prefixes"]))
+        members = Members(
+            transaction_ids=row["transaction_ids"],
+            leaf_prefixes=row["leaf_prefixes"],
+            audit_ids=row["audit_ids"] or (),
+            audit_leaf_prefixes=row["audit_leaf_prefixes"] or b"",
+        )
+        return list(digest_findings(seal, leaves, members))
 
     def _signature_findings(self, seal: Seal) -> Iterator[Finding]:
         if self._trusted is None or seal.signature is None:

@@ -51,6 +51,7 @@ from verification.checks import (
     stray_entry_finding,
     touched_wallet_findings,
     unposted_finding,
+    unsealed_audit_finding,
     unsealed_finding,
     unturned_finding,
     wallet_findings,
@@ -310,6 +311,7 @@ class _Verification:
         bound = self._seals.unsealed_max_s
         [row] = await self._connection.fetch(self._sql["count_unsealed"], bound)
         await self._list("list_unsealed", row["missing"] + row["doubled"], unsealed_finding, bound)
+        await self._list_with_total("list_unsealed_audit", unsealed_audit_finding, bound)
         leaves = await LeafStream.open(self._connection)
         await self._connection.execute(self._sql["pin_lookups"])
         walk = ChainWalk(trusted=self._seals.trusted, leaves=leaves, anchors=self._seals.anchors)

@@ -71,7 +71,12 @@ def _create(
     async def create(connection: "Connection") -> "tuple[UpstreamClient, str | None]":
         await read_assets(connection)
         restrictions = restrictions_of(
-            wallets, types, currencies, owners, per_transaction_max, daily_max
+            wallets,
+            types=types,
+            currencies=currencies,
+            owners=owners,
+            per_transaction_max=per_transaction_max,
+            daily_max=daily_max,
         )
         return await create_client(
             connection, users, name, restrictions, is_there=existing_user, actor=login_actor()

@@ -52,11 +52,20 @@ def _reconcile(
 
 
 async def _pass(settings: "ReconcilerSettings", older_than_s: float | None) -> "ReconcileCounts":
-    from cli.dependencies import check_database, database_failures, unreachable
+    from cli.actor import login_actor
+    from cli.dependencies import database_connection, database_failures, unreachable
     from reconciler.__main__ import reconcile_once
+    from runtime.postgres.audit import Trail, note_act
 
     quiet_logs()
-    await check_database(settings)
+    async with database_connection(settings, name="reconcile") as connection:
+        await note_act(
+            connection,
+            Trail(login_actor()),
+            action="reconciler.pass_requested",
+            subject="reconciler",
+            detail={"older_than_s": older_than_s},
+        )
     try:
         with database_failures(settings):
             return await reconcile_once(settings, older_than_s=older_than_s)

@@ -7,6 +7,7 @@ apart.
 from typing import Final
 
 from contracts.operations.assets import ASSET_OPERATIONS
+from contracts.operations.audit import AUDIT_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
 from contracts.operations.people import PEOPLE_OPERATIONS
 from contracts.operations.seals import SEAL_OPERATIONS
@@ -42,6 +43,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *ASSET_OPERATIONS,
     *SEAL_OPERATIONS,
     *PEOPLE_OPERATIONS,
+    *AUDIT_OPERATIONS,
     *DEAD_LETTER_OPERATIONS,
     *SERVICE_OPERATIONS,
 )

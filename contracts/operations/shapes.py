@@ -33,6 +33,7 @@ class Tag(StrEnum):
     HEALTH = "Health"
     DOCUMENTS = "Documents"
     DEAD_LETTERS = "Dead letters"
+    AUDIT = "Audit log"
 
 
 class ResponseHeader(StrEnum):

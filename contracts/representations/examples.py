@@ -8,6 +8,7 @@ import orjson
 
 from contracts.identifiers import event_id, external_wallet_id, reference_of
 from contracts.problems import PROBLEMS, ProblemCode
+from contracts.representations.audit import render_audit_record
 from contracts.representations.seal import render_seal
 from contracts.representations.transaction import (
     Json,
@@ -369,6 +370,7 @@ SEAL: Final = render_seal(
         "number": 4711,
         "until": _POSTED,
         "transactions": 1832,
+        "audit_records": 2,
         "digest": bytes.fromhex("5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"),
         "previous": bytes.fromhex(
             "2c624232cdd221771294dfbb310aca000a0df6ac8b66b696d90ef06fdefb64a3"
@@ -379,3 +381,17 @@ SEAL: Final = render_seal(
     }
 )
 SEAL_PAGE: Final = {"items": [SEAL], "next_cursor": None}
+
+_ACT: Final = render_audit_record(
+    {
+        "id": UUID("019aa3b1-0c4e-7a52-8001-3d6f1b2a9c71"),
+        "occurred_at": _POSTED,
+        "actor": "back-office",
+        "action": "wallet.changed",
+        "subject": "wallet:019aa3b1-0c4e-7a52-8001-3d6f1b2a9c70",
+        "detail": b'{"fields":["status"],"status":"FROZEN","overdraft_limit":0}',
+        "address": "192.0.2.7",
+        "request_id": "support-4711",
+    }
+)
+AUDIT_PAGE: Final = {"items": [_ACT], "next_cursor": None}

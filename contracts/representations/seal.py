@@ -12,17 +12,20 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Seal(BaseModel):
-    """One link of the hash chain over all transactions that ended."""
+    """One link of the hash chain over all transactions that ended, and over the audit log."""
 
     number: Count = Field(ge=1, description="Counted from 1, without gaps")
     until: Timestamp = Field(
         description="What was accepted before this moment and had ended when the seal was made is "
         "in this seal or in one before it"
     )
-    transactions: Count = Field(ge=1, description="How many it covers")
+    transactions: Count = Field(
+        ge=0, description="How many it covers; 0 where it covers the audit log alone"
+    )
+    audit_records: Count = Field(ge=0, description="How many records of the audit log it covers")
     digest: Digest = Field(
-        description="SHA-256 over the rows of its transactions and entries, its own figures and "
-        "`previous`, in hexadecimals"
+        description="SHA-256 over the rows of its transactions, entries and audit records, its own "
+        "figures and `previous`, in hexadecimals"
     )
     previous: Digest = Field(description="The digest of the seal before; zeros in the first one")
     sealed_at: Timestamp
@@ -49,6 +52,7 @@ def render_seal(row: Row) -> Json:
         "number": row["number"],
         "until": format_moment(row["until"]),
         "transactions": row["transactions"],
+        "audit_records": row["audit_records"],
         "digest": row["digest"].hex(),
         "previous": row["previous"].hex(),
         "sealed_at": format_moment(row["sealed_at"]),

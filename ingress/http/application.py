@@ -6,6 +6,7 @@ from aiohttp import web
 
 from contracts.operations import BODY_BYTES_MAX, OPERATIONS
 from ingress.http.assets import list_assets
+from ingress.http.audit import AuditCalls
 from ingress.http.batches import BatchCalls
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
@@ -26,6 +27,7 @@ def build_application(
     transactions: TransactionCalls,
     batches: BatchCalls,
     seals: SealCalls,
+    audit: AuditCalls,
     dead_letters: DeadLetterCalls,
     sign_in: SignInCalls,
     users: UserCalls,
@@ -37,6 +39,7 @@ def build_application(
         **_money_handlers(wallets, holds, transactions, batches),
         "list_seals": seals.list_page,
         "read_latest_seal": seals.read_latest,
+        "list_audit_records": audit.list_page,
         **_dead_letter_handlers(dead_letters),
         **sign_in.guarded_handlers(),
         **users.guarded_handlers(),

@@ -121,6 +121,7 @@ def _ending(call: Call, act: Callable[..., Awaitable[DeadLetterOutcome]]) -> End
     return partial(
         act,
         actor=call.client.name,
+        address=call.address,
         request_id=call.request_id,
         dry_run=call.query.flag("dry_run"),
     )

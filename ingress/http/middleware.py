@@ -27,6 +27,7 @@ from ingress.parsing import (
     tag_condition_of,
 )
 from ingress.submit.admission import RateLimiter
+from runtime.postgres.audit import Trail
 
 log = structlog.get_logger()
 
@@ -59,6 +60,11 @@ class Call:
         """What the client's program calls itself, as it can be stored."""
         agent = self.request.headers.get("User-Agent")
         return agent and agent.encode("utf-8", "replace").decode()[:AGENT_MAX]
+
+    @property
+    def trail(self) -> Trail:
+        """Who acts, as the audit log names it; behind a proxy the address is the proxy's."""
+        return Trail(self.client.name, self.address, self.request_id)
 
     async def json(self) -> Any:
         """Return the decoded body; raises ContractError."""

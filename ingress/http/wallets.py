@@ -30,6 +30,7 @@ from ingress.calls import Answer
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, TagCondition, uuid_of
 from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
+from runtime.postgres.audit import note_act
 from runtime.postgres.pool import Connection
 
 _FIRST_ID: Final = UUID(int=0)
@@ -106,16 +107,15 @@ class WalletCalls:
             require_match(row, condition)
             state = changed_state(row, change)
             changed = await self._store.change(connection, wallet_id, state)
-            await self._store.audit(
+            await note_act(
                 connection,
-                actor=call.client.name,
+                call.trail,
                 action="wallet.changed",
                 subject=f"wallet:{wallet_id}",
                 detail={
                     "fields": sorted(change.model_fields_set),
                     "status": state[0],
                     "overdraft_limit": state[1],
-                    "request_id": call.request_id,
                 },
             )
         if changed is None:
@@ -131,12 +131,8 @@ class WalletCalls:
                 require_match(row, condition)
                 require_empty(row)
                 await self._store.delete(connection, wallet_id)
-                await self._store.audit(
-                    connection,
-                    actor=call.client.name,
-                    action="wallet.deleted",
-                    subject=f"wallet:{wallet_id}",
-                    detail={"request_id": call.request_id},
+                await note_act(
+                    connection, call.trail, action="wallet.deleted", subject=f"wallet:{wallet_id}"
                 )
         return web.Response(status=204)
 

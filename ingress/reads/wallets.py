@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from contracts.identifiers import external_wallet_id
 from contracts.problems import ContractError, ProblemCode
@@ -121,14 +120,6 @@ class WalletStore:
     async def delete(self, connection: Connection, wallet_id: UUID) -> None:
         """Close a locked wallet, and hide it from lists."""
         await connection.execute(self._sql["delete_wallet"], wallet_id)
-
-    async def audit(
-        self, connection: Connection, *, actor: str, action: str, subject: str, detail: Any
-    ) -> None:
-        """Note who did what, in the same commit as the deed."""
-        await connection.execute(
-            self._sql["insert_audit"], actor, action, subject, orjson.dumps(detail).decode()
-        )
 
     async def list_page(
         self, wanted: WalletFilter, *, after: UUID, limit: int

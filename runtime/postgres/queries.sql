@@ -79,3 +79,8 @@ WHERE partition_layout.partitions <> excluded.partitions;
 SELECT code, exponent, usable_from <= clock_timestamp() + make_interval(secs => $1) AS is_usable
 FROM assets
 ORDER BY code;
+
+-- name: insert_audit
+-- Who did what to which thing, from where.
+INSERT INTO audit_log (id, actor, action, subject, detail, address, request_id)
+VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::text::json, $5, $6);

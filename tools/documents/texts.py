@@ -78,6 +78,7 @@ TAGS: Final[dict[Tag, str]] = {
     Tag.HEALTH: "For orchestrators and load balancers.",
     Tag.DOCUMENTS: "This API, for people and for programs.",
     Tag.DEAD_LETTERS: "Messages that could not be processed, for operators.",
+    Tag.AUDIT: "Who did what to which thing, for auditors.",
 }
 
 HEADERS: Final[dict[ResponseHeader, tuple[str, str, str | int]]] = {

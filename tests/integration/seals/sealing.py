@@ -153,6 +153,19 @@ def leaf_of(row: Any, legs: Sequence[Any], entries: Sequence[Any]) -> bytes:
     return hashlib.sha256(content).digest()
 
 
+def audit_leaf_of(record: Any) -> bytes:
+    """Return the digest of a record of the audit log."""
+    return hashlib.sha256(
+        packed(
+            uuid(record["id"]),
+            moment(record["occurred_at"]),
+            *(text(record[name]) for name in ("actor", "action", "subject", "detail")),
+            text(record["address"]),
+            text(record["request_id"]),
+        )
+    ).digest()
+
+
 async def digest_from_tables(database: Connection, seal: Any) -> bytes:
     """Return a seal's digest, recomputed as an outsider would."""
     leaves, count = [], 0
@@ -167,14 +180,19 @@ async def digest_from_tables(database: Connection, seal: Any) -> bytes:
         )
         leaves.append(leaf_of(row, legs, entries))
         count += len(entries)
+    figures = [len(leaves), count]
+    for audit_id in seal["audit_ids"] or ():
+        record = await database.fetchrow("SELECT * FROM audit_log WHERE id = $1", audit_id)
+        leaves.append(audit_leaf_of(record))
+    if seal["audit_ids"]:
+        figures.append(len(seal["audit_ids"]))
     micro = timedelta(microseconds=1)
     header = b"ackledger seal" + struct.pack(
-        ">hqqqqq",
-        1,
+        f">hqqq{len(figures)}q",
+        2 if seal["audit_ids"] else 1,
         seal["number"],
         (seal["until"] - EPOCH) // micro,
         (seal["sealed_at"] - EPOCH) // micro,
-        len(leaves),
-        count,
+        *figures,
     )
     return hashlib.sha256(header + seal["previous"] + b"".join(leaves)).digest()

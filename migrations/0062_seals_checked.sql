@@ -1,0 +1,3 @@
+-- migrate:up
+
+ALTER TABLE seals VALIDATE CONSTRAINT seals_cover_something;
