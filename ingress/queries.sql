@@ -456,7 +456,7 @@ LIMIT $2;
 -- name: examine_audit
 -- A bounded window of the audit log, newest first: its matches, and where it ended.
 WITH examined AS MATERIALIZED (
-    SELECT a.id, a.actor, a.action, a.subject
+    SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
     FROM audit_log AS a
     WHERE a.id < $1 AND a.id >= $2
     ORDER BY a.id DESC
@@ -467,14 +467,16 @@ SELECT
     e.id,
     ($4::text IS NULL OR e.actor = $4)
     AND ($5::text IS NULL OR e.action = $5)
-    AND ($6::text IS NULL OR e.subject = $6) AS is_match
+    AND ($6::text IS NULL OR e.subject = $6)
+    AND ($7::timestamptz IS NULL OR e.occurred_at >= $7)
+    AND ($8::timestamptz IS NULL OR e.occurred_at < $8) AS is_match
 FROM examined AS e
 ORDER BY e.id DESC;
 
 -- name: examine_audit_of_actor
 -- The same window over what has one actor: a range of its index.
 WITH examined AS MATERIALIZED (
-    SELECT a.id, a.actor, a.action, a.subject
+    SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
     FROM audit_log AS a
     WHERE (a.actor, a.id) < ($4::text, $1) AND (a.actor, a.id) >= ($4::text, $2)
     ORDER BY a.actor DESC, a.id DESC
@@ -485,14 +487,16 @@ SELECT
     e.id,
     ($4::text IS NULL OR e.actor = $4)
     AND ($5::text IS NULL OR e.action = $5)
-    AND ($6::text IS NULL OR e.subject = $6) AS is_match
+    AND ($6::text IS NULL OR e.subject = $6)
+    AND ($7::timestamptz IS NULL OR e.occurred_at >= $7)
+    AND ($8::timestamptz IS NULL OR e.occurred_at < $8) AS is_match
 FROM examined AS e
 ORDER BY e.id DESC;
 
 -- name: examine_audit_of_action
 -- The same window over what has one action: a range of its index.
 WITH examined AS MATERIALIZED (
-    SELECT a.id, a.actor, a.action, a.subject
+    SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
     FROM audit_log AS a
     WHERE (a.action, a.id) < ($5::text, $1) AND (a.action, a.id) >= ($5::text, $2)
     ORDER BY a.action DESC, a.id DESC
@@ -503,14 +507,16 @@ SELECT
     e.id,
     ($4::text IS NULL OR e.actor = $4)
     AND ($5::text IS NULL OR e.action = $5)
-    AND ($6::text IS NULL OR e.subject = $6) AS is_match
+    AND ($6::text IS NULL OR e.subject = $6)
+    AND ($7::timestamptz IS NULL OR e.occurred_at >= $7)
+    AND ($8::timestamptz IS NULL OR e.occurred_at < $8) AS is_match
 FROM examined AS e
 ORDER BY e.id DESC;
 
 -- name: examine_audit_of_subject
 -- The same window over what has one subject: a range of its index.
 WITH examined AS MATERIALIZED (
-    SELECT a.id, a.actor, a.action, a.subject
+    SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
     FROM audit_log AS a
     WHERE (a.subject, a.id) < ($6::text, $1) AND (a.subject, a.id) >= ($6::text, $2)
     ORDER BY a.subject DESC, a.id DESC
@@ -521,7 +527,9 @@ SELECT
     e.id,
     ($4::text IS NULL OR e.actor = $4)
     AND ($5::text IS NULL OR e.action = $5)
-    AND ($6::text IS NULL OR e.subject = $6) AS is_match
+    AND ($6::text IS NULL OR e.subject = $6)
+    AND ($7::timestamptz IS NULL OR e.occurred_at >= $7)
+    AND ($8::timestamptz IS NULL OR e.occurred_at < $8) AS is_match
 FROM examined AS e
 ORDER BY e.id DESC;
 

@@ -1,7 +1,7 @@
 """The audit log in the database."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import astuple, dataclass
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from runtime.service.pagination import Examined, examine
 
 LAST_ID: Final = UUID(int=2**128 - 1)
 _FIRST_ID: Final = UUID(int=0)
+_ID_LEAD: Final = timedelta(seconds=1)
+"""A record's id is made microseconds before its moment; this covers a server that stands still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,12 @@ class AuditStore:
         self, wanted: AuditFilter, *, before: UUID, limit: int
     ) -> tuple[list[asyncpg.Record], UUID | None]:
         """Return a page of records, the newest first, and before which one the next page starts."""
-        first = _FIRST_ID if wanted.start is None else first_id_at(wanted.start)
+        first = _FIRST_ID if wanted.start is None else first_id_at(wanted.start - _ID_LEAD)
         last = before if wanted.end is None else min(before, first_id_at(wanted.end))
         name = _walk(wanted)
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
-            rows = await self._lists.fetch(
-                self._sql[name], start, first, count, wanted.actor, wanted.action, wanted.subject
-            )
+            rows = await self._lists.fetch(self._sql[name], start, first, count, *astuple(wanted))
             return [(row["id"], row["is_match"]) for row in rows]
 
         window = await examine(step, start=last, limit=limit)

@@ -39,6 +39,7 @@ SURFACE = {
     ("GET", "/v1/wallets/{wallet_id}/balance"),
     ("GET", "/v1/seals"),
     ("GET", "/v1/seals/latest"),
+    ("GET", "/v1/audit"),
     ("POST", "/v1/transactions"),
     ("POST", "/v1/transactions/batch"),
     ("POST", "/v1/transactions/preview"),
