@@ -16,6 +16,7 @@ from cli.commands import (
     migrate,
     reconcile,
     replay_file,
+    roles,
     serve,
     transactions,
     users,
@@ -29,6 +30,7 @@ from cli.invocation import Invocation, invocation_of
 # In the order in which help lists them.
 _COMMANDS = (
     migrate,
+    roles,
     serve,
     api_keys,
     users,

@@ -23,6 +23,7 @@ from runtime.postgres.migrate import (
 )
 from runtime.postgres.partition_layout import read_partitions, write_partitions
 from runtime.postgres.queries import load_queries
+from runtime.postgres.roles import Applied, RolesMissingError, apply_roles, have_roles
 from runtime.service.settings import BrokerSettings, DatabaseSettings
 
 # Some forty seconds with their pauses; a session that holds a table for longer will not let go.
@@ -52,6 +53,8 @@ async def bring_up_to_date(settings: MigrateSettings, say: Callable[[str], None]
     """Apply and declare what is missing; returns what this call did. Safe to run again."""
     async with database_connection(settings, name="migrate") as connection:
         applied = await _applied(connection, say)
+        if await have_roles(connection):
+            await apply_database_roles(connection)
         laid_out = await read_partitions(connection)
         if laid_out not in (None, settings.partitions):
             await _refuse_undrained(connection, settings, laid_out)
@@ -59,6 +62,14 @@ async def bring_up_to_date(settings: MigrateSettings, say: Callable[[str], None]
         deleted = await _delete_queues(settings, range(settings.partitions, laid_out or 0))
         await write_partitions(connection, settings.partitions)
     return Changes(applied, (*declared, *deleted))
+
+
+async def apply_database_roles(connection: Connection) -> Applied:
+    """Make and grant the processes' roles; raises RefusedError where that is not permitted."""
+    try:
+        return await apply_roles(connection)
+    except RolesMissingError as error:
+        raise RefusedError(str(error)) from error
 
 
 async def find_missing(settings: MigrateSettings) -> Changes:

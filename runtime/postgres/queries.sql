@@ -84,3 +84,49 @@ ORDER BY code;
 -- Who did what to which thing, from where.
 INSERT INTO audit_log (id, actor, action, subject, detail, address, request_id)
 VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::text::json, $5, $6);
+
+-- name: lock_roles
+-- One process grants at a time.
+SELECT pg_advisory_xact_lock($1);
+
+-- name: list_missing_roles
+-- Which of these roles do not exist.
+SELECT wanted.name
+FROM unnest($1::text[]) AS wanted (name)
+WHERE NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = wanted.name);
+
+-- name: create_roles
+-- Statements that make groups without a login.
+SELECT format('CREATE ROLE %I NOLOGIN', wanted.name) FROM unnest($1::text[]) AS wanted (name);
+
+-- name: list_tables
+-- Tables and views of the schema with their columns.
+SELECT
+    c.relname::text AS name,
+    array_agg(a.attname::text ORDER BY a.attnum) AS columns
+FROM pg_class AS c
+INNER JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v')
+GROUP BY c.oid;
+
+-- name: revoke_all
+-- Statements that take everything in the schema from roles: what is granted stands in one table.
+SELECT format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM %I', current_schema(), wanted.name)
+FROM unnest($1::text[]) AS wanted (name);
+
+-- name: grant_on_tables
+-- Statements that grant privileges ($2) on tables ($3) or on columns of theirs ($4) to roles ($1).
+SELECT format(
+    'GRANT %s%s ON %I TO %I', wanted.privilege, coalesce(' (' || wanted.columns || ')', ''),
+    wanted.relation, wanted.role
+)
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+    AS wanted (role, privilege, relation, columns);
+
+-- name: has_role
+-- Whether one role ($1) has what another ($2) may do.
+SELECT pg_has_role($1::name, $2::name, 'USAGE');
+
+-- name: grant_role
+-- The statement that gives a role ($1) to another ($2).
+SELECT format('GRANT %I TO %I', $1::text, $2::text);

@@ -1,0 +1,241 @@
+"""Database roles: what each process may write, tried by its own login; nobody has more."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from runtime.postgres.pool import connect
+from runtime.postgres.roles import WRITERS, DatabaseRole, apply_roles
+from tests.conftest import Connection, create_database, drop_database
+from tools.stack import Stack
+
+_PASSWORD: Final = "roles-of-a-private-server"
+_I, _P, _R = DatabaseRole.INGRESS, DatabaseRole.PROCESSOR, DatabaseRole.RECONCILER
+_O = DatabaseRole.OPERATOR
+
+# What each role may do to each table: insert, update, delete; of the latter two perhaps some
+# columns. A new table gets its row here and in runtime/postgres/roles.py.
+EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
+    "api_keys": {_O: "iu"},
+    "assets": {_O: "i"},
+    "audit_log": {_I: "i", _O: "i", _R: "i"},
+    "cancellations": {_I: "i"},
+    "clients": {_O: "iu"},
+    "dead_letters": {_I: "u", _O: "u", _P: "i", _R: "i"},
+    "deep_metadata": {},
+    "entries": {_P: "i"},
+    "exceptional_transactions": {_I: "id", _O: "id", _P: "id", _R: "id"},
+    "holds": {_P: "iu", _R: "u"},
+    "integrity_findings": {_R: "i"},
+    "late_endings": {_R: "iud"},
+    "outbox": {_I: "i", _O: "i", _P: "iud", _R: "i"},
+    "partition_layout": {},
+    "refused_events": {_P: "iud"},
+    "scheduled_transactions": {_I: "id", _O: "id", _P: "i", _R: "d"},
+    "schema_migrations": {},
+    "seal_keys": {_R: "i"},
+    "seal_progress": {_R: "u"},
+    "seals": {_R: "i"},
+    "stale_transactions": {_I: "i", _O: "i", _R: "iud"},
+    "sweep_progress": {_R: "u"},
+    "transaction_legs": {_I: "i", _O: "i", _P: "iu"},
+    "transaction_terms": {_I: "i", _O: "i", _P: "i"},
+    "transactions": {_I: "iu", _O: "iu", _P: "iu", _R: "u"},
+    "unannounced_transactions": {_I: "i", _P: "d", _R: "d"},
+    "unsealed_transactions": {_R: "id"},
+    "wallet_requests": {_I: "i"},
+    "wallets": {_I: "iu", _P: "u", _R: "u"},
+}
+_APPEND_ONLY: Final = ("entries", "seals", "audit_log", "assets")
+
+
+@pytest.fixture(scope="module")
+async def books(stack: Stack, template: str) -> AsyncIterator[str]:
+    """A database whose roles are applied, with a login for each."""
+    url = await create_database(stack, template)
+    connection = await connect(url, name="test")
+    await apply_roles(connection)
+    for role in DatabaseRole:
+        await connection.execute(
+            f"DO $$ BEGIN CREATE ROLE {role}_test LOGIN PASSWORD '{_PASSWORD}' IN ROLE {role};"
+            " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        )
+    await connection.close()
+    yield url
+    await drop_database(stack, url)
+
+
+async def _login(books: str, role: DatabaseRole) -> "asyncpg.Connection[asyncpg.Record]":
+    parts = urlsplit(books)
+    netloc = f"{role}_test:{_PASSWORD}@{parts.hostname}:{parts.port}"
+    return await connect(parts._replace(netloc=netloc).geturl(), name="test")
+
+
+@pytest.fixture(params=list(DatabaseRole))
+async def login(
+    request: pytest.FixtureRequest, books: str
+) -> AsyncIterator[tuple[DatabaseRole, Connection]]:
+    """Each role in turn, connected by a login of its own."""
+    role: DatabaseRole = request.param
+    connection = await _login(books, role)
+    yield role, connection
+    await connection.close()
+
+
+async def _may(connection: Connection, statement: str) -> bool:
+    """Try a statement that touches no row; whether it was permitted."""
+    try:
+        await connection.execute(statement)
+    except asyncpg.InsufficientPrivilegeError:
+        return False
+    return True
+
+
+async def _columns(connection: Connection) -> dict[str, list[str]]:
+    rows = await connection.fetch(
+        "SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum) AS columns"
+        " FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
+        " AND a.attnum > 0 AND NOT a.attisdropped GROUP BY c.relname"
+    )
+    return {row["relname"]: row["columns"] for row in rows}
+
+
+async def _rights(connection: Connection, table: str, columns: list[str]) -> str:
+    """Return which of insert, update and delete are permitted, on some column at least."""
+    tries = {
+        "i": [f"INSERT INTO {table} ({one}) SELECT NULL WHERE false" for one in columns],
+        "u": [f"UPDATE {table} SET {one} = NULL WHERE false" for one in columns],
+        "d": [f"DELETE FROM {table} WHERE false"],
+    }
+    found = ""
+    for letter, statements in tries.items():
+        if any([await _may(connection, statement) for statement in statements]):
+            found += letter
+    return found
+
+
+async def test_each_role_may_write_what_its_process_writes_and_nothing_else(
+    login: tuple[DatabaseRole, Connection],
+) -> None:
+    role, connection = login
+
+    found = {
+        table: await _rights(connection, table, columns)
+        for table, columns in (await _columns(connection)).items()
+    }
+
+    assert found == {table: rights.get(role, "") for table, rights in EXPECTED.items()}
+
+
+async def test_every_table_has_its_row(database: Connection) -> None:
+    tables = set(await _columns(database))
+
+    assert tables - set(WRITERS) == set(), "runtime/postgres/roles.py says who may write it"
+
+
+async def test_nobody_but_the_owner_takes_a_guard_away(
+    login: tuple[DatabaseRole, Connection],
+) -> None:
+    _, connection = login
+
+    for table in EXPECTED:
+        for statement in (
+            f"ALTER TABLE {table} DISABLE TRIGGER ALL",
+            f"ALTER TABLE {table} DISABLE TRIGGER USER",
+            f"TRUNCATE {table}",
+            f"DROP TABLE {table}",
+            f"GRANT ALL ON {table} TO CURRENT_USER",
+        ):
+            # Without any right of its own to hand on, a GRANT warns and gives nothing.
+            if not statement.startswith("GRANT"):
+                assert not await _may(connection, statement), statement
+    assert not await _may(connection, "SET session_replication_role = replica")
+    assert not await _may(connection, "CREATE TABLE mine (id int)")
+    assert not await _may(
+        connection, "CREATE OR REPLACE FUNCTION clock_us() RETURNS bigint RETURN 1"
+    )
+
+
+async def test_what_is_append_only_is_changed_by_no_role(
+    login: tuple[DatabaseRole, Connection],
+) -> None:
+    _, connection = login
+
+    for table in _APPEND_ONLY:
+        assert not await _may(connection, f"DELETE FROM {table}")
+        for column in (await _columns(connection))[table]:
+            assert not await _may(connection, f"UPDATE {table} SET {column} = {column}")
+
+
+@pytest.mark.parametrize(
+    ("column", "may"),
+    [
+        ("balance", {_P}),
+        ("version", {_P}),
+        ("held", {_P, _R}),
+        ("forced_overdraft", {_P}),
+        ("overdraft_limit", {_I}),
+        ("status", {_I}),
+        ("owner_id", set()),
+        ("currency", set()),
+        ("kind", set()),
+        ("id", set()),
+    ],
+)
+async def test_only_the_processor_writes_balances(
+    books: str, column: str, may: set[DatabaseRole]
+) -> None:
+    found = set()
+    for role in DatabaseRole:
+        connection = await _login(books, role)
+        if await _may(connection, f"UPDATE wallets SET {column} = {column} WHERE false"):
+            found.add(role)
+        await connection.close()
+
+    assert found == may
+
+
+async def test_a_wallet_is_made_without_money_in_it(books: str) -> None:
+    connection = await _login(books, _I)
+
+    empty = await _may(
+        connection, "INSERT INTO wallets (id, currency) VALUES (gen_random_uuid(), 'USD')"
+    )
+    full = await _may(
+        connection,
+        "INSERT INTO wallets (id, currency, balance) VALUES (gen_random_uuid(), 'USD', 1)",
+    )
+
+    await connection.close()
+    assert (empty, full) == (True, False)
+
+
+async def test_keys_are_read_by_whoever_checks_or_makes_them(
+    login: tuple[DatabaseRole, Connection],
+) -> None:
+    role, connection = login
+
+    assert await _may(connection, "SELECT * FROM api_keys") == (role in {_I, _O})
+    assert await _may(connection, "SELECT * FROM transaction_views WHERE false")
+    assert await _may(connection, "SELECT * FROM audit_log WHERE false")
+
+
+async def test_applying_again_takes_away_what_the_table_does_not_say(
+    books: str, database: Connection
+) -> None:
+    await apply_roles(database)
+    await database.execute(f"GRANT ALL ON wallets, entries TO {_I}")
+    await database.execute(f"GRANT UPDATE (balance) ON wallets TO {_R}")
+
+    again = await apply_roles(database)
+
+    assert again.created == ()
+    url = urlsplit(books)._replace(path=f"/{await database.fetchval('SELECT current_database()')}")
+    for role in (_I, _R):
+        connection = await _login(url.geturl(), role)
+        assert not await _may(connection, "UPDATE wallets SET balance = 0 WHERE false")
+        await connection.close()
