@@ -26,15 +26,44 @@ needs no permission."""
 OWN_USERS: Final = "ackledger"
 """How the names of our processes' users begin; no upstream system is called so."""
 
+PROCESSOR_USER: Final = "ackledger-processor"
 SERVICE_USERS: Final[Mapping[str, Permissions]] = {
     "ackledger-migrate": Permissions(r"^ackledger\.", r"^ackledger\.", r"^ackledger\."),
     "ackledger-ingress": Permissions(NOTHING, r"^amq\.default$", NOTHING),
-    "ackledger-processor": Permissions(
-        NOTHING,
+    PROCESSOR_USER: Permissions(
+        r"^ackledger\.transactions\.[0-9]+$",
         r"^(ackledger\.events|ackledger\.dead-letters|amq\.default)$",
         r"^ackledger\.transactions\.[0-9]+$",
     ),
-    "ackledger-reconciler": Permissions(NOTHING, r"^amq\.default$", r"^ackledger\.dead-letters$"),
-    "ackledger-operator": Permissions(NOTHING, r"^amq\.default$", NOTHING),
+    "ackledger-reconciler": Permissions(
+        r"^ackledger\.(transactions\.[0-9]+|dead-letters)$",
+        r"^amq\.default$",
+        r"^ackledger\.dead-letters$",
+    ),
+    "ackledger-operator": Permissions(
+        r"^ackledger\.transactions\.[0-9]+$", r"^amq\.default$", NOTHING
+    ),
 }
-"""The users of our processes and of the command line."""
+"""The users of our processes and of the command line.
+
+Queues are written to by their names, through the default exchange: announcements go to the queue of
+their partition, results to that of their sender. Where a process looks at a queue (a passive
+declaration), RabbitMQ 4.3 asks for `configure` on it, and earlier series for nothing.
+"""
+
+ONE_FOR_ALL: Final = "ackledger"
+"""The user of a deployment whose processes share one."""
+
+
+def may_announce(user: str | None, *, own_user: str) -> bool:
+    """Whether a message's validated user is one of our processes', which name recorded ids.
+
+    `own_user` is that of whoever asks. The others have the names above, which no upstream client
+    is given.
+    """
+    return user is not None and (user in {own_user, ONE_FOR_ALL} or user in SERVICE_USERS)
+
+
+def may_bury(user: str | None, *, own_user: str) -> bool:
+    """Whether it is the processor's, whose word is taken for who sent a dead letter's message."""
+    return user is not None and user in {own_user, ONE_FOR_ALL, PROCESSOR_USER}

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from contracts.broker_permissions import may_bury
 from contracts.messages import (
     DETAIL_HEADER,
     EVENT_REASONS,
@@ -87,14 +88,18 @@ def least_of(letter: CollectedLetter, error: Exception) -> CollectedLetter:
 def letter_of(body: bytes, properties: Properties, *, own_user: str) -> CollectedLetter:
     """Return what to store of a message, whoever buried it; never raises.
 
-    The processor's dead letters carry our headers and our own broker user (`own_user`). A message
-    that the broker buried itself carries the upstream's own headers and a record of its death;
-    there the submitter is the validated user, and headers that look like ours are not believed:
+    The processor's dead letters carry our headers and its broker user, or ours (`own_user`). A
+    message that the broker buried itself carries the upstream's own headers and a record of its
+    death; there the submitter is the validated user, and headers that look like ours are not believed:
     they would let one submitter speak for another.
     """
     headers: Mapping[str, Any] = properties.headers or {}
     death = _first_death(headers)
-    if death is None and properties.user_id == own_user and REASON_HEADER in headers:
+    if (
+        death is None
+        and may_bury(properties.user_id, own_user=own_user)
+        and REASON_HEADER in headers
+    ):
         return _from_processor(body, properties, headers)
     return _from_broker(body, properties, headers, death)
 

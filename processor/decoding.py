@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
+from contracts.broker_permissions import SERVICE_USERS, may_announce
 from contracts.identifiers import valid_request_id, valid_traceparent
 from contracts.messages import (
     RECORDED_TYPE,
@@ -90,7 +91,7 @@ def partition_consumer(
 def decoded(arrival: Arrival, *, own_user: str) -> Delivery:
     """Return what a message asks for; never raises, whatever it holds.
 
-    `own_user`: the broker user of our own processes, the only one that may name recorded ids.
+    `own_user`: this process's broker user. Only users of our own processes may name recorded ids.
     """
     channel, tag, properties, body = arrival
     try:
@@ -119,11 +120,15 @@ def _content(properties: Properties, body: bytes, *, own_user: str) -> Recorded 
         content_type=properties.content_type,
         user_id=user,
     )
-    if isinstance(content, Recorded) and user != own_user:
+    if isinstance(content, Recorded) and not may_announce(user, own_user=own_user):
         raise PoisonMessageError(
             DeadLetterReason.NOT_PERMITTED, "only Ackledger's own processes publish recorded ids"
         )
     if isinstance(content, Requested):
+        if user in SERVICE_USERS:
+            raise PoisonMessageError(
+                DeadLetterReason.NOT_PERMITTED, "Ackledger's own processes submit no transactions"
+            )
         _check_ahead(content)
     return content
 

@@ -222,6 +222,7 @@ async def doors(
     system = System(
         environment=environment,
         directory=tmp_path_factory.mktemp("system"),
+        identify=stack.as_process,
         say=lambda _: None,
     )
     vhost = urlsplit(vhost_url).path[1:]

@@ -76,6 +76,7 @@ def everything(
             },
             directory=directory,
             instances=_instances(ingresses, port),
+            identify=stack.as_process,
             known_api_key=known.api_key,
             is_kept_up=is_kept_up,
             is_verbose=is_verbose,

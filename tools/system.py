@@ -5,11 +5,11 @@ Everything here blocks and uses threads. From async code: `async with System(...
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Self, assert_never
+from typing import Final, Self, TypeAlias, assert_never
 
 from cli.actor import login_actor
 from cli.api_keys import ensure_api_key
@@ -37,6 +37,15 @@ _STOP_MARGIN_S: Final = 5.0
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 _STATUS: Final = "ACKLEDGER_STATUS_PORT"
 _HTTP: Final = "ACKLEDGER_HTTP_PORT"
+
+
+Identify: TypeAlias = Callable[[Mapping[str, str], str], Mapping[str, str]]
+"""From an environment and the name of a process to that process's own environment."""
+
+
+def as_one(environment: Mapping[str, str], _process: str) -> Mapping[str, str]:
+    """Return the environment as it is: all processes share its logins."""
+    return environment
 
 
 class Role(StrEnum):
@@ -81,11 +90,15 @@ class System:
         directory: Path,
         instances: Sequence[Instance] = MOVING_MONEY,
         known_api_key: str | None = None,
+        identify: Identify = as_one,
         is_kept_up: bool = False,
         is_verbose: bool = False,
         say: Say = say_on_terminal,
     ) -> None:
         """`environment` names the servers and every setting. `directory` takes logs.
+
+        `identify` gives each process its own logins (`Stack.as_process`); without, all share the
+        environment's.
 
         `is_kept_up`: a process that ends by itself is started again, at a bounded rate. Without,
         what was killed stays dead until `restart`, as tests want it.
@@ -93,6 +106,7 @@ class System:
         self._environment = dict(environment)
         self._directory = directory
         self._instances = tuple(instances)
+        self._identify = identify
         self._is_kept_up = is_kept_up
         self._is_verbose = is_verbose
         self._say = say
@@ -187,7 +201,9 @@ class System:
             )
 
     def _environment_of(self, instance: Instance) -> dict[str, str]:
-        return {**self._environment, **instance.environment}
+        return dict(
+            self._identify({**self._environment, **instance.environment}, instance.role.value)
+        )
 
     def _child(self, instance: Instance) -> Child:
         environment = self._environment_of(instance)

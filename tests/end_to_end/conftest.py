@@ -72,6 +72,7 @@ async def plant(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> A
             "ACKLEDGER_LOG_LEVEL": "debug",
         },
         directory=tmp_path_factory.mktemp("plant"),
+        identify=own_stack.as_process,
         instances=INSTANCES,
         say=lambda _: None,
     )

@@ -43,6 +43,18 @@ def _letter_of(body: bytes, properties: Basic.Properties) -> CollectedLetter:
     return letter_of(body, cast(Properties, properties), own_user=_OURSELVES)
 
 
+@pytest.mark.parametrize(
+    ("user", "is_believed"),
+    [("ackledger-processor", True), ("ackledger-ingress", False), ("shop", False)],
+)
+def test_only_the_processor_is_believed_who_sent_a_message(user: str, *, is_believed: bool) -> None:
+    properties = Basic.Properties(user_id=user, message_id="a", headers=dict(_OURS))
+
+    letter = letter_of(b"{}", cast(Properties, properties), own_user="ackledger-reconciler")
+
+    assert (letter.reason is DeadLetterReason.QUARANTINED) == is_believed
+
+
 def test_the_headers_of_the_processor_are_believed() -> None:
     transaction_id = uuid4()
     headers: dict[str, Any] = {**_OURS, TRANSACTION_HEADER: str(transaction_id)}

@@ -56,6 +56,25 @@ def test_recorded_ids_of_another_user_are_poison() -> None:
     assert isinstance(decoded(arrival, own_user="shop").content, Recorded)
 
 
+@pytest.mark.parametrize("user", ["ackledger", "ackledger-ingress", "ackledger-reconciler"])
+def test_recorded_ids_of_another_process_of_ours_are_taken(user: str) -> None:
+    body = encode_recorded([uuid4()])
+    arrival = _arrival(body, user_id=user, message_type="transaction.recorded.v1")
+
+    assert isinstance(decoded(arrival, own_user="ackledger-processor").content, Recorded)
+
+
+def test_a_process_of_ours_that_submits_is_poison() -> None:
+    """Whoever took an ingress over can write to any queue, and moves no money by that."""
+    body = {"version": 1, "idempotency_key": "k", **deposit(str(uuid4()), "1.00")}
+    arrival = _arrival(orjson.dumps(body), user_id="ackledger-ingress")
+
+    content = decoded(arrival, own_user="ackledger-processor").content
+
+    assert isinstance(content, Poison)
+    assert content.reason is DeadLetterReason.NOT_PERMITTED
+
+
 @pytest.mark.parametrize("count", [1, 2, 256, 1000])
 def test_recorded_ids_are_counted_by_the_length_of_their_message(count: int) -> None:
     body = encode_recorded([uuid4() for _ in range(count)])

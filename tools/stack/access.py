@@ -5,7 +5,7 @@ from urllib.parse import quote, unquote, urlsplit
 from cli.clients.management import Management
 from contracts.broker_permissions import EVERYTHING
 from tools.stack.options import StackError
-from tools.stack.rabbitmq import put_upstream_user
+from tools.stack.rabbitmq import put_service_users, put_upstream_user
 from tools.stack.stack import Stack
 
 
@@ -22,6 +22,7 @@ def add_vhost(stack: Stack, name: str) -> str:
     management = Management(_management_url(stack))
     management.put_vhost(name)
     management.put_permissions(user, vhost=name, permissions=EVERYTHING)
+    put_service_users(stack.rabbitmq, vhost=name)
     return _amqp_url(stack, user=user, password=password, vhost=name)
 
 

@@ -15,13 +15,16 @@ import asyncpg
 import psutil
 
 from runtime.postgres.queries import load_queries
+from runtime.postgres.roles import DatabaseRole
 from tools.stack import processes
 from tools.stack.guises import Guise, find_guise, give
 from tools.stack.options import PostgresBinaries, StackError, StackOptions, StackUnavailable
 from tools.stack.ports import HOST
 from tools.stack.probes import accepts, postgres_answers, postgres_refusal, run_apart
-from tools.stack.service import PrivateService, write_private
+from tools.stack.service import PrivateService, with_login, write_private
 
+_GROUP = "ackledger_"
+_PROCESSES = tuple(role.removeprefix(_GROUP) for role in DatabaseRole)
 _INITDB_S = 120.0
 _PROBE_S = 10.0
 _MIB = 1024**2
@@ -55,6 +58,10 @@ def _folders(options: StackOptions) -> Iterator[Path]:
 def _major(folder: Path) -> int:
     digits = re.match(r"\d+", folder.parent.name)
     return int(digits.group()) if digits else 0
+
+
+def _login_of(process: str) -> str:
+    return f"{_GROUP}{process}_login"
 
 
 class PrivatePostgres(PrivateService):
@@ -125,8 +132,16 @@ class PrivatePostgres(PrivateService):
             )
         return refusal is None
 
+    def login(self, process: str) -> tuple[str, str] | None:
+        name = _login_of(process)
+        password = self.endpoint.passwords.get(name)
+        # A server that an earlier release started knows no logins until it is started again.
+        return None if password is None else (name, password)
+
     def complete(self) -> None:
-        if postgres_refusal(self.url) is not None:
+        logins = filter(None, map(self.login, _PROCESSES))
+        urls = [self.url, *(with_login(self.url, login) for login in logins)]
+        if any(postgres_refusal(url) is not None for url in urls):
             run_apart(self._bootstrap())
 
     async def _bootstrap(self) -> None:
@@ -139,12 +154,23 @@ class PrivatePostgres(PrivateService):
             await connection.execute(statements["create_role"])
             if not await connection.fetchval(statements["database_exists"]):
                 await connection.execute(statements["create_database"])
+            for process in _PROCESSES:
+                for setting, value in (
+                    ("ackledger.group", f"{_GROUP}{process}"),
+                    ("ackledger.login", _login_of(process)),
+                    ("ackledger.password", self.endpoint.password(_login_of(process))),
+                ):
+                    await connection.execute(statements["set_name"], setting, value)
+                await connection.execute(statements["create_group"])
+                await connection.execute(statements["create_login"])
         finally:
             await connection.close()
 
     def prepare(self) -> None:
         self.endpoint.password("postgres")
         self.endpoint.password("ackledger")
+        for process in _PROCESSES:
+            self.endpoint.password(_login_of(process))
         self.endpoint.save()
         self.home.chmod(0o700)
         self._guise = find_guise(

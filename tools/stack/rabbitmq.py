@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 
 from cli.clients.management import Management
-from contracts.broker_permissions import UPSTREAM
+from contracts.broker_permissions import SERVICE_USERS, UPSTREAM
 from tools.stack import processes
 from tools.stack.erlang import RabbitTree, find_any, obtain_tree
 from tools.stack.options import StackError, StackOptions
 from tools.stack.ports import HOST
 from tools.stack.probes import accepts, amqp_answers
-from tools.stack.service import PrivateService, write_private
+from tools.stack.service import PrivateService, Service, write_private
 
 _USER = "ackledger"
 _EPMD_BOUND_S = 5.0
@@ -103,7 +103,7 @@ class PrivateRabbitMQ(PrivateService):
 
     def prepare(self) -> None:
         self.endpoint.password(_USER)
-        for name in self.options.upstream_users:
+        for name in (*SERVICE_USERS, *self.options.upstream_users):
             self.endpoint.password(name)
         self.endpoint.save()
         self.home.chmod(0o700)
@@ -230,7 +230,13 @@ class PrivateRabbitMQ(PrivateService):
                 timeout=_DETACH_BOUND_S,
             )
 
+    def login(self, process: str) -> tuple[str, str] | None:
+        name = f"{_USER}-{process}"
+        password = self.endpoint.passwords.get(name)
+        return None if password is None else (name, password)
+
     def complete(self) -> None:
+        put_service_users(self, vhost="/")
         for name in self.options.upstream_users:
             password = self.endpoint.password(name)
             put_upstream_user(self.management_url, name, password=password, vhost="/")
@@ -240,6 +246,18 @@ class PrivateRabbitMQ(PrivateService):
         if password is None:
             return None
         return f"amqp://{name}:{password}@{HOST}:{self.endpoint.ports['amqp']}/"
+
+
+def put_service_users(broker: Service, *, vhost: str) -> None:
+    """Let the users of our processes do in a virtual host what each needs; only on one of ours."""
+    if broker.management_url is None:
+        return
+    management = Management(broker.management_url)
+    for name, permissions in SERVICE_USERS.items():
+        login = broker.login(name.removeprefix(f"{_USER}-"))
+        if login is not None:
+            management.put_user(name, password=login[1])
+            management.put_permissions(name, vhost=vhost, permissions=permissions)
 
 
 def put_upstream_user(management_url: str, name: str, *, password: str, vhost: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 from typing import ClassVar
+from urllib.parse import quote, urlsplit
 
 import psutil
 
@@ -64,6 +65,10 @@ class Service(ABC):
     @property
     def superuser_url(self) -> str | None:
         """PostgreSQL's superuser, for faults that the service's role cannot do; None elsewhere."""
+        return None
+
+    def login(self, process: str) -> tuple[str, str] | None:  # noqa: ARG002  # Redis has none
+        """The user and the password of one of our processes; None where all share the URL's."""
         return None
 
     def upstream_url(self, name: str) -> str | None:  # noqa: ARG002  # only RabbitMQ has any
@@ -126,6 +131,13 @@ class Endpoint:
         write_private(
             self.path, json.dumps({"ports": self.ports, "passwords": self.passwords}, indent=1)
         )
+
+
+def with_login(url: str, login: tuple[str, str]) -> str:
+    """Return a URL with another user and password."""
+    parts = urlsplit(url)
+    user, password = (quote(one, safe="") for one in login)
+    return parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{parts.port}").geturl()
 
 
 def write_private(path: Path, text: str) -> None:

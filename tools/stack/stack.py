@@ -18,7 +18,7 @@ from tools.stack.options import (
     StackUnavailable,
 )
 from tools.stack.resolution import NAMES, attach, resolve, with_url
-from tools.stack.service import Service
+from tools.stack.service import Service, with_login
 from tools.stack.state import Owner, StackState, locked
 
 _POLL_S = 0.1
@@ -50,6 +50,18 @@ class Stack:
             "AMQP_URL": self.rabbitmq.url,
             "REDIS_URL": self.redis.url,
         }
+
+    def as_process(self, environment: Mapping[str, str], process: str) -> dict[str, str]:
+        """Return an environment in which one of our processes has a login of its own.
+
+        Where a server has no logins of ours, its URL stays as it is.
+        """
+        changed = dict(environment)
+        for variable, service in (("DATABASE_URL", self.postgres), ("AMQP_URL", self.rabbitmq)):
+            login = service.login(process)
+            if login is not None and variable in changed:
+                changed[variable] = with_login(changed[variable], login)
+        return changed
 
     def upstream_url(self, name: str = "demo") -> str | None:
         """Where an upstream user publishes; None on a RabbitMQ that was given by URL."""
