@@ -90,8 +90,8 @@ def letter_of(body: bytes, properties: Properties, *, own_user: str) -> Collecte
 
     The processor's dead letters carry our headers and its broker user, or ours (`own_user`). A
     message that the broker buried itself carries the upstream's own headers and a record of its
-    death; there the submitter is the validated user, and headers that look like ours are not believed:
-    they would let one submitter speak for another.
+    death; there the submitter is the validated user, and headers that look like ours are not
+    believed: they would let one submitter speak for another.
     """
     headers: Mapping[str, Any] = properties.headers or {}
     death = _first_death(headers)

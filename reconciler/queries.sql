@@ -12,13 +12,19 @@ SELECT 1;
 -- transaction's start: so the horizon is not past the start of the oldest one still running, and
 -- what commits late is not skipped. Read before the sweep's own statement, whose snapshot then sees
 -- all that had ended by now. One that has had no transaction number for $2 seconds only reads (a
--- backup, `ackledger verify`) and holds nobody up. Sessions of other roles hide their start: all of
--- Ackledger's processes share one role.
+-- backup, `ackledger verify`) and holds nobody up. Sessions of other roles hide their start from
+-- whoever may not read all statistics: as long as one of them writes, the horizon is the epoch.
 SELECT
     least(
         clock_timestamp() - make_interval(secs => $1),
         (
-            SELECT min(a.xact_start) FROM pg_stat_activity AS a
+            SELECT
+                CASE
+                    WHEN bool_or(a.xact_start IS NULL AND a.backend_xid IS NOT NULL)
+                        THEN 'epoch'::timestamptz
+                    ELSE min(a.xact_start)
+                END
+            FROM pg_stat_activity AS a
             WHERE
                 a.datname = current_database()
                 AND a.pid <> pg_backend_pid()

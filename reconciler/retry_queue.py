@@ -8,7 +8,7 @@ flood. What nobody posts, although it was announced again and again, ends as FAI
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -62,6 +62,16 @@ _PAUSES_PER_AGE: Final = 10
 log = structlog.get_logger()
 
 
+_HIDDEN: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The horizon where another role's session writes and hides since when."""
+
+
+def tell_of_hidden_sessions(horizon: datetime) -> None:
+    """Warn where nothing can be passed, since nobody shows what is still to be committed."""
+    if horizon == _HIDDEN:
+        log.warning("sessions_hidden", remedy="GRANT pg_read_all_stats TO the reconciler's role")
+
+
 @dataclass(frozen=True, slots=True)
 class SweepCounts:
     """What a sweep walked over, and what it newly found PENDING."""
@@ -100,6 +110,7 @@ class Sweep:
         [clock] = await connection.fetch(
             self._sql["read_horizon"], older_than_s, self._reader_after_s
         )
+        tell_of_hidden_sessions(clock["horizon"])
         horizon, now = first_id_at(clock["horizon"]), clock["now"]
         async with connection.transaction():
             watermark = await connection.fetchval(self._sql["lock_progress"])

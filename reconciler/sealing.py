@@ -21,7 +21,12 @@ import structlog
 from contracts.identifiers import first_id_at
 from reconciler import metrics
 from reconciler.integrity import SHARE_MAX, note_findings
-from reconciler.retry_queue import COUNTED_MAX, READER_AFTER_S, REWIND
+from reconciler.retry_queue import (
+    COUNTED_MAX,
+    READER_AFTER_S,
+    REWIND,
+    tell_of_hidden_sessions,
+)
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -160,6 +165,7 @@ class Sealer:
         async with self._pool.acquire() as connection:
             await self._check_end(connection)
             [clock] = await connection.fetch(self._sql["read_horizon"], self._lag_s, READER_AFTER_S)
+            tell_of_hidden_sessions(clock["horizon"])
             is_set_back = self._is_set_back(clock["now"])
             async with connection.transaction():
                 places = await self._places(connection, clock["now"], is_set_back=is_set_back)

@@ -6,13 +6,18 @@ import json
 import re
 from typing import Any, Final
 
+import pytest
+
 from contracts import topology
+from contracts.broker_permissions import SERVICE_USERS, UPSTREAM
+from runtime.postgres.roles import DatabaseRole
 from tests.house.source_tree import ROOT
 
 _COMPOSE: Final = ROOT / "docker-compose.yml"
 _BROKER: Final = ROOT / "deploy" / "rabbitmq"
 _EXACT_TAG: Final = re.compile(r"[\w./-]+:\d+\.\d+\.?\d*(-[\w.]+)?")
 _SALT_BYTES: Final = 4
+_PROCESSES: Final = ("ingress", "processor", "reconciler", "notifier")
 
 
 def _services() -> dict[str, str]:
@@ -40,8 +45,7 @@ def _is_password(user: str, password: str) -> bool:
 
 
 def test_the_containers_are_the_servers_the_migration_and_the_processes() -> None:
-    expected = {"postgres", "rabbitmq", "redis", "migrate", "ingress", "processor", "reconciler"}
-    expected |= {"notifier"}
+    expected = {"postgres", "rabbitmq", "redis", "migrate", "operator", *_PROCESSES}
 
     assert expected <= _services().keys()
 
@@ -61,8 +65,10 @@ def test_no_command_line_of_a_container_holds_a_password() -> None:
         for name, text in _services().items()
         if (found := re.search(r"^    command:(.*(?:\n {6}.*)*)", text, re.MULTILINE))
     }
-    script = (ROOT / "deploy" / "postgres" / "create-database.sh").read_text(encoding="utf-8")
-    psql = [line for line in script.splitlines() if line.startswith("psql")]
+    scripts = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "deploy" / "postgres").glob("*.sh")
+    )
+    psql = [line for line in scripts.splitlines() if line.strip().startswith("psql")]
 
     assert {"redis", "migrate"} <= commands.keys()
     assert psql
@@ -74,7 +80,7 @@ def test_no_command_line_of_a_container_holds_a_password() -> None:
 def test_every_long_running_container_has_a_health_check() -> None:
     without = {name for name, text in _services().items() if "healthcheck:" not in text}
 
-    assert without == {"migrate"}
+    assert without == {"migrate", "operator"}
 
 
 def test_ports_are_published_on_loopback_alone() -> None:
@@ -108,22 +114,73 @@ def test_an_upstream_user_may_write_to_the_transactions_exchange_and_nothing_els
         assert not re.search(permissions["configure"], name)
 
 
-def test_the_service_s_user_may_declare_publish_and_consume_its_own() -> None:
-    permissions = _permissions("ackledger")
+def test_the_users_of_the_processes_may_do_what_the_code_says() -> None:
+    for name, permissions in SERVICE_USERS.items():
+        assert _permissions(name) == permissions._asdict()
+    assert _permissions("demo") == UPSTREAM._asdict()
+
+
+def test_migrate_s_user_may_declare_all_of_the_topology_and_nothing_else() -> None:
+    permissions = _permissions("ackledger-migrate")
     names = [exchange.name for exchange in topology.EXCHANGES]
     names += [queue.name for queue in topology.queues(2)]
 
     for name in names:
         assert all(re.search(pattern, name) for pattern in permissions.values())
-    assert re.search(permissions["write"], "amq.default")
-    assert not re.search(permissions["configure"], "amq.default")
+    for name in ("amq.default", "billing.results"):
+        assert not any(re.search(pattern, name) for pattern in permissions.values())
 
 
 def test_the_example_passwords_are_those_in_the_compose_file() -> None:
-    (password,) = re.findall(r"AMQP_PASSWORD:-([\w-]+)", _COMPOSE.read_text(encoding="utf-8"))
+    text = _COMPOSE.read_text(encoding="utf-8")
+    users = re.findall(r"//([\w-]+):\$\{\w+_AMQP_PASSWORD:-([\w-]+)\}@", text)
 
-    assert _is_password("ackledger", password)
+    assert {name for name, _ in users} == {*SERVICE_USERS, "ackledger-admin"}
+    for name, password in users:
+        assert _is_password(name, password)
     assert _is_password("demo", "demo-local")
+
+
+def test_only_whoever_makes_upstream_users_administers_the_broker() -> None:
+    tags = {user["name"]: user["tags"] for user in _definitions()["users"]}
+
+    assert {name for name, words in tags.items() if words} == {"ackledger-admin"}
+    assert "ackledger-admin" in _services()["operator"]
+    assert "ackledger-admin" not in "".join(_services()[one] for one in _PROCESSES)
+
+
+@pytest.mark.parametrize("process", _PROCESSES)
+def test_a_process_has_users_of_its_own(process: str) -> None:
+    text = _services()[process]
+
+    assert re.findall(r"DATABASE_URL: postgresql://(\w+):", text) == [f"ackledger_{process}_login"]
+    assert re.findall(r"AMQP_URL: amqp://([\w-]+):", text) == [f"ackledger-{process}"]
+    assert f"ackledger_{process}" in list(DatabaseRole)
+
+
+def test_the_database_s_logins_are_those_of_the_roles() -> None:
+    script = (ROOT / "deploy" / "postgres" / "create-logins.sh").read_text(encoding="utf-8")
+    [processes] = re.findall(r"^for process in (.+); do$", script, re.MULTILINE)
+
+    assert {f"ackledger_{one}" for one in processes.split()} == set(DatabaseRole)
+
+
+def test_our_containers_write_nowhere_and_have_no_capabilities() -> None:
+    text = _COMPOSE.read_text(encoding="utf-8")
+    shared = text.split("\nx-ackledger: &ackledger\n")[1].split("\n\n")[0]
+
+    for line in (
+        "read_only: true",
+        'cap_drop: ["ALL"]',
+        'security_opt: ["no-new-privileges:true"]',
+        'tmpfs: ["/tmp"]',
+    ):
+        assert f"\n  {line}" in shared
+    for name in ("migrate", "operator", *_PROCESSES):
+        service = _services()[name]
+        assert re.search(r"^    <<: (\[\*ackledger, |\*ackledger$)", service, re.MULTILINE)
+        for word in ("privileged", "cap_add", "read_only", "user:", "network_mode", "pid:"):
+            assert word not in service
 
 
 def test_the_broker_starts_with_the_plugins_it_needs() -> None:

@@ -1,18 +1,18 @@
 """Database roles: what each process may write, tried by its own login; nobody has more."""
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Final
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import asyncpg
 import pytest
 
 from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
 from runtime.postgres.roles import WRITERS, DatabaseRole, apply_roles
 from tests.conftest import Connection, create_database, drop_database
 from tools.stack import Stack
 
-_PASSWORD: Final = "roles-of-a-private-server"
 _I, _P, _R = DatabaseRole.INGRESS, DatabaseRole.PROCESSOR, DatabaseRole.RECONCILER
 _O = DatabaseRole.OPERATOR
 
@@ -54,35 +54,38 @@ _APPEND_ONLY: Final = ("entries", "seals", "audit_log", "assets")
 
 @pytest.fixture(scope="module")
 async def books(stack: Stack, template: str) -> AsyncIterator[str]:
-    """A database whose roles are applied, with a login for each."""
+    """A database whose roles are applied; the stack has a login for each."""
     url = await create_database(stack, template)
     connection = await connect(url, name="test")
     await apply_roles(connection)
-    for role in DatabaseRole:
-        await connection.execute(
-            f"DO $$ BEGIN CREATE ROLE {role}_test LOGIN PASSWORD '{_PASSWORD}' IN ROLE {role};"
-            " EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-        )
     await connection.close()
     yield url
     await drop_database(stack, url)
 
 
-async def _login(books: str, role: DatabaseRole) -> "asyncpg.Connection[asyncpg.Record]":
-    parts = urlsplit(books)
-    netloc = f"{role}_test:{_PASSWORD}@{parts.hostname}:{parts.port}"
-    return await connect(parts._replace(netloc=netloc).geturl(), name="test")
+Login = Callable[..., Awaitable["asyncpg.Connection[asyncpg.Record]"]]
+
+
+@pytest.fixture
+async def log_in(stack: Stack, books: str) -> AsyncIterator[Login]:
+    """Connect by the login of a role, to the books unless another database is named."""
+    opened = []
+
+    async def connected(role: DatabaseRole, url: str = books) -> Any:
+        process = role.removeprefix("ackledger_")
+        own = stack.as_process({"DATABASE_URL": url}, process)["DATABASE_URL"]
+        opened.append(await connect(own, name="test"))
+        return opened[-1]
+
+    yield connected
+    for connection in opened:
+        await connection.close()
 
 
 @pytest.fixture(params=list(DatabaseRole))
-async def login(
-    request: pytest.FixtureRequest, books: str
-) -> AsyncIterator[tuple[DatabaseRole, Connection]]:
+async def login(request: pytest.FixtureRequest, log_in: Login) -> tuple[DatabaseRole, Connection]:
     """Each role in turn, connected by a login of its own."""
-    role: DatabaseRole = request.param
-    connection = await _login(books, role)
-    yield role, connection
-    await connection.close()
+    return request.param, await log_in(request.param)
 
 
 async def _may(connection: Connection, statement: str) -> bool:
@@ -187,20 +190,19 @@ async def test_what_is_append_only_is_changed_by_no_role(
     ],
 )
 async def test_only_the_processor_writes_balances(
-    books: str, column: str, may: set[DatabaseRole]
+    log_in: Login, column: str, may: set[DatabaseRole]
 ) -> None:
-    found = set()
-    for role in DatabaseRole:
-        connection = await _login(books, role)
-        if await _may(connection, f"UPDATE wallets SET {column} = {column} WHERE false"):
-            found.add(role)
-        await connection.close()
+    found = {
+        role
+        for role in DatabaseRole
+        if await _may(await log_in(role), f"UPDATE wallets SET {column} = {column} WHERE false")
+    }
 
     assert found == may
 
 
-async def test_a_wallet_is_made_without_money_in_it(books: str) -> None:
-    connection = await _login(books, _I)
+async def test_a_wallet_is_made_without_money_in_it(log_in: Login) -> None:
+    connection = await log_in(_I)
 
     empty = await _may(
         connection, "INSERT INTO wallets (id, currency) VALUES (gen_random_uuid(), 'USD')"
@@ -210,7 +212,6 @@ async def test_a_wallet_is_made_without_money_in_it(books: str) -> None:
         "INSERT INTO wallets (id, currency, balance) VALUES (gen_random_uuid(), 'USD', 1)",
     )
 
-    await connection.close()
     assert (empty, full) == (True, False)
 
 
@@ -225,7 +226,7 @@ async def test_keys_are_read_by_whoever_checks_or_makes_them(
 
 
 async def test_applying_again_takes_away_what_the_table_does_not_say(
-    books: str, database: Connection
+    log_in: Login, database_url: str, database: Connection
 ) -> None:
     await apply_roles(database)
     await database.execute(f"GRANT ALL ON wallets, entries TO {_I}")
@@ -234,8 +235,25 @@ async def test_applying_again_takes_away_what_the_table_does_not_say(
     again = await apply_roles(database)
 
     assert again.created == ()
-    url = urlsplit(books)._replace(path=f"/{await database.fetchval('SELECT current_database()')}")
     for role in (_I, _R):
-        connection = await _login(url.geturl(), role)
+        connection = await log_in(role, database_url)
         assert not await _may(connection, "UPDATE wallets SET balance = 0 WHERE false")
-        await connection.close()
+
+
+async def test_what_another_role_has_yet_to_commit_is_passed_over_by_nobody(
+    log_in: Login, books: str
+) -> None:
+    """The reconciler sees since when it runs; whoever does not see it passes nothing."""
+    query = load_queries("reconciler")["read_horizon"]
+    writer = await connect(books, name="test")
+    reconciler, stranger = await log_in(_R), await log_in(_I)
+    async with writer.transaction():
+        began = await writer.fetchval("SELECT now() FROM pg_current_xact_id()")
+        seen = await reconciler.fetchval(query, 0.0, 30.0)
+        blind = await stranger.fetchval(query, 0.0, 30.0)
+    free = await stranger.fetchval(query, 0.0, 30.0)
+
+    await writer.close()
+    assert seen == began
+    assert blind == datetime(1970, 1, 1, tzinfo=UTC)
+    assert free > began
