@@ -9,11 +9,7 @@ from tools.commands import audit, bench, chaos, demo, run, stack
 
 
 def running_servers(directory: Path, environment: Mapping[str, str]) -> Mapping[str, str]:
-<<<<<<< HEAD
     """Return the variables that name the private servers of a directory, and its keys.
-=======
-    """Return the variables that name the private servers of a directory and the keys of its seals.
->>>>>>> 89b1efb (Make upstream clients from the command line, so that each has a broker user of its own and bounds)
 
     Empty when none runs.
     """
@@ -26,15 +22,11 @@ def running_servers(directory: Path, environment: Mapping[str, str]) -> Mapping[
         # Installed without the extra `stack`: such an environment starts no private servers.
         return {}
     found = read_stack(directory, options=StackOptions(environment=environment))
-<<<<<<< HEAD
-    return {**found.urls, **signing_keys_of(found)} if found else {}
-=======
     if found is None:
         return {}
     management_url = found.rabbitmq.management_url
     management = {"ACKLEDGER_AMQP_MANAGEMENT_URL": management_url} if management_url else {}
-    return {**found.urls, **management, **seal_keys_of(found)}
->>>>>>> 89b1efb (Make upstream clients from the command line, so that each has a broker user of its own and bounds)
+    return {**found.urls, **management, **signing_keys_of(found)}
 
 
 EXTENSION: Final = Extension(

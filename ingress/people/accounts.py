@@ -12,7 +12,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
 from contracts.identifiers import external_wallet_id
@@ -21,6 +20,7 @@ from contracts.people import TokenPurpose, UserStatus
 from contracts.problems import ContractError, ProblemCode
 from ingress.people import mails
 from ingress.people.mails import CONFIRM_S, RESET_S, Mail
+from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
 
@@ -172,12 +172,12 @@ class AccountStore:
         **detail: Any,
     ) -> None:
         """Note in the audit log what was done to a user, in the same commit as the deed."""
-        await connection.execute(
-            self._sql["insert_audit"],
-            actor,
-            action,
-            f"user:{user_id}",
-            orjson.dumps({**detail, "request_id": origin.request_id}).decode(),
+        await note_act(
+            connection,
+            Trail(actor, origin.address, origin.request_id),
+            action=action,
+            subject=f"user:{user_id}",
+            detail=detail,
         )
 
     async def _note_own(

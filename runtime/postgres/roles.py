@@ -39,6 +39,7 @@ class Rights(NamedTuple):
 ALL: Final = "*"
 _INSERT: Final = Rights(insert=ALL)
 _UPDATE: Final = Rights(update=ALL)
+_CHANGING: Final = Rights(insert=ALL, update=ALL)
 _QUEUE: Final = Rights(insert=ALL, update=ALL, delete=True)
 _SET: Final = Rights(insert=ALL, delete=True)
 _ENDING: Final = "status, failure_code, failure_detail, completed_at"
@@ -76,7 +77,7 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
         _O: _INSERT,
         _P: Rights(insert=ALL, update="sequence"),
     },
-    "holds": {_P: Rights(insert=ALL, update=ALL), _R: _UPDATE},
+    "holds": {_P: _CHANGING, _R: _UPDATE},
     "scheduled_transactions": {_I: _SET, _O: _SET, _P: _INSERT, _R: Rights(delete=True)},
     "cancellations": {_I: _INSERT},
     "exceptional_transactions": {_I: _SET, _O: _SET, _P: _SET, _R: _SET},
@@ -98,6 +99,13 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
     "unsealed_transactions": {_R: _SET},
     "wallet_requests": {_I: _INSERT},
     "api_keys": {_I: Rights(update="last_used_at"), _O: Rights(insert=ALL, update="revoked_at")},
+    "users": {_I: _CHANGING, _O: _CHANGING},
+    "user_tokens": {_I: _QUEUE},
+    "sessions": {_I: _QUEUE, _O: Rights(update="revoked_at")},
+    "refresh_tokens": {_I: _QUEUE},
+    "login_log": {_I: _INSERT, _O: Rights(update="email, address, agent")},
+    "mail_outbox": {_I: _INSERT, _N: _QUEUE},
+    "notifications": {_I: Rights(insert=ALL, update="read_at"), _N: _INSERT},
     "clients": {_O: Rights(insert=ALL, update="disabled_at")},
     "audit_log": {_I: _INSERT, _O: _INSERT, _R: _INSERT},
     "assets": {_O: _INSERT},
@@ -107,7 +115,15 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
 }
 """Table to what each role may write. Where a role is missing it may only read."""
 
-SECRET: Final[Mapping[str, frozenset[DatabaseRole]]] = {"api_keys": frozenset({_I, _O})}
+SECRET: Final[Mapping[str, frozenset[DatabaseRole]]] = {
+    "api_keys": frozenset({_I, _O}),
+    "users": frozenset({_I, _O, _N}),
+    "user_tokens": frozenset({_I}),
+    "sessions": frozenset({_I, _O}),
+    "refresh_tokens": frozenset({_I}),
+    "login_log": frozenset({_I, _O}),
+    "mail_outbox": frozenset({_I, _N}),
+}
 """Tables that only these read, where all others are read by every role."""
 
 LOCK_KEY: Final = 0x61636B73

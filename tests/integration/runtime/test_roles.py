@@ -14,7 +14,7 @@ from tests.conftest import Connection, create_database, drop_database
 from tools.stack import Stack
 
 _I, _P, _R = DatabaseRole.INGRESS, DatabaseRole.PROCESSOR, DatabaseRole.RECONCILER
-_O = DatabaseRole.OPERATOR
+_O, _N = DatabaseRole.OPERATOR, DatabaseRole.NOTIFIER
 
 # What each role may do to each table: insert, update, delete; of the latter two perhaps some
 # columns. A new table gets its row here and in runtime/postgres/roles.py.
@@ -47,6 +47,13 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "unannounced_transactions": {_I: "i", _P: "d", _R: "d"},
     "unsealed_transactions": {_R: "id"},
     "wallet_requests": {_I: "i"},
+    "users": {_I: "iu", _O: "iu"},
+    "user_tokens": {_I: "iud"},
+    "sessions": {_I: "iud", _O: "u"},
+    "refresh_tokens": {_I: "iud"},
+    "login_log": {_I: "i", _O: "u"},
+    "mail_outbox": {_I: "i", _N: "iud"},
+    "notifications": {_I: "iu", _N: "i"},
     "wallets": {_I: "iu", _P: "u", _R: "u"},
 }
 _APPEND_ONLY: Final = ("entries", "seals", "audit_log", "assets")
