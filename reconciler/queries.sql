@@ -28,7 +28,8 @@ SELECT
             WHERE
                 a.datname = current_database()
                 AND a.pid <> pg_backend_pid()
-                AND a.backend_type = 'client backend'
+                -- Hidden, too, where the start is.
+                AND coalesce(a.backend_type, 'client backend') = 'client backend'
                 AND (
                     a.backend_xid IS NOT NULL
                     OR a.xact_start > clock_timestamp() - make_interval(secs => $2)
