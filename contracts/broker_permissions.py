@@ -40,6 +40,9 @@ SERVICE_USERS: Final[Mapping[str, Permissions]] = {
         r"^amq\.default$",
         r"^ackledger\.dead-letters$",
     ),
+    "ackledger-notifier": Permissions(
+        r"^ackledger\.notifications$", r"^ackledger\.dead-letters$", r"^ackledger\.notifications$"
+    ),
     "ackledger-operator": Permissions(
         r"^ackledger\.transactions\.[0-9]+$", r"^amq\.default$", NOTHING
     ),

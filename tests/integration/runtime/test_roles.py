@@ -25,7 +25,7 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "cancellations": {_I: "i"},
     "clients": {_O: "iu"},
     "dead_letters": {_I: "u", _O: "u", _P: "i", _R: "i"},
-    "deep_metadata": {},
+    "deep_metadata": {_O: "d"},
     "entries": {_P: "i"},
     "exceptional_transactions": {_I: "id", _O: "id", _P: "id", _R: "id"},
     "holds": {_P: "iu", _R: "u"},
@@ -48,13 +48,13 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "unsealed_transactions": {_R: "id"},
     "wallet_requests": {_I: "i"},
     "users": {_I: "iu", _O: "iu"},
-    "user_tokens": {_I: "iud"},
-    "sessions": {_I: "iud", _O: "u"},
+    "user_tokens": {_I: "iud", _O: "d"},
+    "sessions": {_I: "iud", _O: "ud"},
     "refresh_tokens": {_I: "iud"},
     "login_log": {_I: "i", _O: "u"},
-    "mail_outbox": {_I: "i", _N: "iud"},
-    "notifications": {_I: "iu", _N: "i"},
-    "wallets": {_I: "iu", _P: "u", _R: "u"},
+    "mail_outbox": {_I: "i", _N: "iud", _O: "d"},
+    "notifications": {_I: "iu", _N: "i", _O: "d"},
+    "wallets": {_I: "iu", _O: "u", _P: "u", _R: "u"},
 }
 _APPEND_ONLY: Final = ("entries", "seals", "audit_log", "assets")
 
