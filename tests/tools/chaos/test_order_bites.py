@@ -35,17 +35,23 @@ async def _pairs(run: Run, books: Connection) -> list[Pair]:
     rows = await books.fetch(
         """
         SELECT
-            idempotency_key AS key,
-            CASE WHEN type = 'deposit' THEN destination_wallet_id ELSE source_wallet_id END
-                AS wallet
-        FROM transactions
-        WHERE
-            status = 'COMPLETED' AND type IN ('deposit', 'withdrawal', 'transfer')
-            AND NOT EXISTS (
-                SELECT FROM transaction_terms AS terms
-                WHERE terms.transaction_id = id AND terms.execute_at IS NOT NULL
-            )
-        ORDER BY 2, CASE WHEN type = 'deposit' THEN destination_sequence ELSE source_sequence END
+            t.idempotency_key AS key, place.wallet,
+            t.type IN ('deposit', 'withdrawal', 'transfer') AS is_plain
+        FROM transactions AS t
+        LEFT JOIN transaction_terms AS terms ON terms.transaction_id = t.id
+        CROSS JOIN LATERAL (
+            SELECT t.source_wallet_id AS wallet, t.source_sequence AS sequence
+            WHERE t.type IN ('withdrawal', 'transfer', 'capture')
+            UNION ALL
+            SELECT t.destination_wallet_id, t.destination_sequence
+            WHERE t.type IN ('deposit', 'reversal')
+            UNION ALL
+            SELECT leg.wallet_id, min(leg.sequence) FROM transaction_legs AS leg
+            WHERE leg.transaction_id = t.id AND t.type = 'journal'
+            GROUP BY leg.wallet_id
+        ) AS place
+        WHERE t.status IN ('COMPLETED', 'REVERSED') AND terms.execute_at IS NULL
+        ORDER BY place.wallet, place.sequence
         """
     )
     pairs: list[Pair] = []
@@ -54,7 +60,7 @@ async def _pairs(run: Run, books: Connection) -> list[Pair]:
         tries = attempts[row["key"]]
         one, wallet = tries[0], row["wallet"]
         before, is_usable = latest.get(wallet, (one, False))
-        if is_usable and len(tries) == 1:
+        if is_usable and len(tries) == 1 and row["is_plain"]:
             pairs.append(Pair(before, one))
         sent_s = min(each.sent_s for each in tries)
         is_latest = wallet not in latest or sent_s > before.sent_s

@@ -866,7 +866,7 @@ FROM (
     SELECT
         confirmed_s, recorded_s,
         max(sent_s) FILTER (WHERE NOT is_amqp_only) OVER (
-            PARTITION BY wallet ORDER BY sequence
+            PARTITION BY wallet ORDER BY place
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS sent_over_http_before_s
     FROM placed
