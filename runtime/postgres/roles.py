@@ -59,11 +59,12 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
         ),
         _P: Rights(update="balance, held, version, forced_overdraft, updated_at"),
         _R: Rights(update="held, updated_at"),
+        _O: Rights(update="metadata"),
     },
     "entries": {_P: _INSERT},
     "transactions": {
         _I: _RECORDING,
-        _O: _RECORDING,
+        _O: Rights(insert=ALL, update=f"{_RECORDING.update}, description, metadata, request_id"),
         _P: Rights(
             insert=ALL,
             update=f"{_RECORDING.update}, source_wallet_id, destination_wallet_id, amount,"
@@ -99,17 +100,22 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
     "unsealed_transactions": {_R: _SET},
     "wallet_requests": {_I: _INSERT},
     "api_keys": {_I: Rights(update="last_used_at"), _O: Rights(insert=ALL, update="revoked_at")},
-    "users": {_I: _CHANGING, _O: _CHANGING},
-    "user_tokens": {_I: _QUEUE},
-    "sessions": {_I: _QUEUE, _O: Rights(update="revoked_at")},
+    # The notifier locks a row that it tells somebody by (FOR SHARE), which needs a right to update.
+    "users": {_I: _CHANGING, _O: _CHANGING, _N: Rights(update="is_mail_wanted")},
+    "user_tokens": {_I: _QUEUE, _O: Rights(delete=True)},
+    "sessions": {_I: _QUEUE, _O: Rights(update="revoked_at", delete=True)},
     "refresh_tokens": {_I: _QUEUE},
     "login_log": {_I: _INSERT, _O: Rights(update="email, address, agent")},
-    "mail_outbox": {_I: _INSERT, _N: _QUEUE},
-    "notifications": {_I: Rights(insert=ALL, update="read_at"), _N: _INSERT},
+    "mail_outbox": {_I: _INSERT, _N: _QUEUE, _O: Rights(delete=True)},
+    "notifications": {
+        _I: Rights(insert=ALL, update="read_at"),
+        _N: _INSERT,
+        _O: Rights(delete=True),
+    },
     "clients": {_O: Rights(insert=ALL, update="disabled_at")},
     "audit_log": {_I: _INSERT, _O: _INSERT, _R: _INSERT},
     "assets": {_O: _INSERT},
-    "deep_metadata": {},
+    "deep_metadata": {_O: Rights(delete=True)},
     "partition_layout": {},
     "schema_migrations": {},
 }
@@ -118,11 +124,11 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
 SECRET: Final[Mapping[str, frozenset[DatabaseRole]]] = {
     "api_keys": frozenset({_I, _O}),
     "users": frozenset({_I, _O, _N}),
-    "user_tokens": frozenset({_I}),
+    "user_tokens": frozenset({_I, _O}),
     "sessions": frozenset({_I, _O}),
     "refresh_tokens": frozenset({_I}),
     "login_log": frozenset({_I, _O}),
-    "mail_outbox": frozenset({_I, _N}),
+    "mail_outbox": frozenset({_I, _N, _O}),
 }
 """Tables that only these read, where all others are read by every role."""
 
