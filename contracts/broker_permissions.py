@@ -27,6 +27,7 @@ OWN_USERS: Final = "ackledger"
 """How the names of our processes' users begin; no upstream system is called so."""
 
 PROCESSOR_USER: Final = "ackledger-processor"
+NOTIFIER_USER: Final = "ackledger-notifier"
 SERVICE_USERS: Final[Mapping[str, Permissions]] = {
     "ackledger-migrate": Permissions(r"^ackledger\.", r"^ackledger\.", r"^ackledger\."),
     "ackledger-ingress": Permissions(NOTHING, r"^amq\.default$", NOTHING),
@@ -40,8 +41,10 @@ SERVICE_USERS: Final[Mapping[str, Permissions]] = {
         r"^amq\.default$",
         r"^ackledger\.dead-letters$",
     ),
-    "ackledger-notifier": Permissions(
-        r"^ackledger\.notifications$", r"^ackledger\.dead-letters$", r"^ackledger\.notifications$"
+    NOTIFIER_USER: Permissions(
+        r"^ackledger\.notifications$",
+        r"^ackledger\.dead-letters$",
+        r"^ackledger\.notifications$",
     ),
     "ackledger-operator": Permissions(
         r"^ackledger\.transactions\.[0-9]+$", r"^amq\.default$", NOTHING
@@ -68,5 +71,5 @@ def may_announce(user: str | None, *, own_user: str) -> bool:
 
 
 def may_bury(user: str | None, *, own_user: str) -> bool:
-    """Whether it is the processor's, whose word is taken for who sent a dead letter's message."""
-    return user is not None and user in {own_user, ONE_FOR_ALL, PROCESSOR_USER}
+    """Whether it is the processor's or the notifier's, who say why a message is a dead letter."""
+    return user is not None and user in {own_user, ONE_FOR_ALL, PROCESSOR_USER, NOTIFIER_USER}

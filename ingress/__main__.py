@@ -149,9 +149,7 @@ async def serve(settings: IngressSettings) -> None:
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),
         audit=AuditCalls(AuditStore(pools.lists)),
-        dead_letters=DeadLetterCalls(
-            DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
-        ),
+        dead_letters=_dead_letter_calls(settings, pools, publisher),
         sign_in=people.sign_in,
         users=people.users,
         readiness=readiness,
@@ -267,6 +265,14 @@ def _people(service: Service, settings: IngressSettings, pools: _Pools) -> _Peop
             sessions=sessions,
             passwords=passwords,
         ),
+    )
+
+
+def _dead_letter_calls(
+    settings: IngressSettings, pools: _Pools, publisher: Publisher
+) -> DeadLetterCalls:
+    return DeadLetterCalls(
+        DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
     )
 
 

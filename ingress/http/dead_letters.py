@@ -118,11 +118,12 @@ class DeadLetterCalls:
 
 def _ending(call: Call, act: Callable[..., Awaitable[DeadLetterOutcome]]) -> End:
     """Return what ends one dead letter for this caller; raises ContractError for a bad dry_run."""
+    trail = call.trail
     return partial(
         act,
-        actor=call.client.name,
-        address=call.address,
-        request_id=call.request_id,
+        actor=trail.actor,
+        address=trail.address,
+        request_id=trail.request_id,
         dry_run=call.query.flag("dry_run"),
     )
 

@@ -174,7 +174,8 @@ class AccountStore:
         """Note in the audit log what was done to a user, in the same commit as the deed."""
         await note_act(
             connection,
-            Trail(actor, origin.address, origin.request_id),
+            # A person's address stays in the log of logins, where it can be erased.
+            Trail(actor, request_id=origin.request_id),
             action=action,
             subject=f"user:{user_id}",
             detail=detail,

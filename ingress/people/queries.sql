@@ -276,10 +276,10 @@ logged AS (
 ),
 
 trail AS (
-    INSERT INTO audit_log (id, actor, action, subject, address, request_id)
+    INSERT INTO audit_log (id, actor, action, subject, request_id)
     SELECT
         uuid_v7(clock_us()), 'user:' || v.user_id::text, 'session.token_reused',
-        'session:' || v.id::text, $3, $5
+        'session:' || v.id::text, $5
     FROM valid AS v
     WHERE NOT v.is_fresh
 )

@@ -43,9 +43,6 @@ _CHANGING: Final = Rights(insert=ALL, update=ALL)
 _QUEUE: Final = Rights(insert=ALL, update=ALL, delete=True)
 _SET: Final = Rights(insert=ALL, delete=True)
 _ENDING: Final = "status, failure_code, failure_detail, completed_at"
-_PERSONAL: Final = "description, metadata, request_id"
-"""What is erased with a person's data."""
-_DELETE: Final = Rights(delete=True)
 _RECORDING: Final = Rights(insert=ALL, update=f"{_ENDING}, has_terms, reverses")
 
 _I: Final = DatabaseRole.INGRESS
@@ -67,7 +64,7 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
     "entries": {_P: _INSERT},
     "transactions": {
         _I: _RECORDING,
-        _O: Rights(insert=ALL, update=f"{_RECORDING.update}, {_PERSONAL}"),
+        _O: Rights(insert=ALL, update=f"{_RECORDING.update}, description, metadata, request_id"),
         _P: Rights(
             insert=ALL,
             update=f"{_RECORDING.update}, source_wallet_id, destination_wallet_id, amount,"
@@ -103,17 +100,22 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
     "unsealed_transactions": {_R: _SET},
     "wallet_requests": {_I: _INSERT},
     "api_keys": {_I: Rights(update="last_used_at"), _O: Rights(insert=ALL, update="revoked_at")},
-    "users": {_I: _CHANGING, _O: _CHANGING},
-    "user_tokens": {_I: _QUEUE, _O: _DELETE},
+    # The notifier locks a row that it tells somebody by (FOR SHARE), which needs a right to update.
+    "users": {_I: _CHANGING, _O: _CHANGING, _N: Rights(update="is_mail_wanted")},
+    "user_tokens": {_I: _QUEUE, _O: Rights(delete=True)},
     "sessions": {_I: _QUEUE, _O: Rights(update="revoked_at", delete=True)},
     "refresh_tokens": {_I: _QUEUE},
     "login_log": {_I: _INSERT, _O: Rights(update="email, address, agent")},
-    "mail_outbox": {_I: _INSERT, _N: _QUEUE, _O: _DELETE},
-    "notifications": {_I: Rights(insert=ALL, update="read_at"), _N: _INSERT, _O: _DELETE},
+    "mail_outbox": {_I: _INSERT, _N: _QUEUE, _O: Rights(delete=True)},
+    "notifications": {
+        _I: Rights(insert=ALL, update="read_at"),
+        _N: _INSERT,
+        _O: Rights(delete=True),
+    },
     "clients": {_O: Rights(insert=ALL, update="disabled_at")},
     "audit_log": {_I: _INSERT, _O: _INSERT, _R: _INSERT},
     "assets": {_O: _INSERT},
-    "deep_metadata": {_O: _DELETE},
+    "deep_metadata": {_O: Rights(delete=True)},
     "partition_layout": {},
     "schema_migrations": {},
 }

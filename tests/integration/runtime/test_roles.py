@@ -47,14 +47,14 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "unannounced_transactions": {_I: "i", _P: "d", _R: "d"},
     "unsealed_transactions": {_R: "id"},
     "wallet_requests": {_I: "i"},
-    "users": {_I: "iu", _O: "iu"},
+    "users": {_I: "iu", _O: "iu", _N: "u"},
     "user_tokens": {_I: "iud", _O: "d"},
     "sessions": {_I: "iud", _O: "ud"},
     "refresh_tokens": {_I: "iud"},
     "login_log": {_I: "i", _O: "u"},
     "mail_outbox": {_I: "i", _N: "iud", _O: "d"},
     "notifications": {_I: "iu", _N: "i", _O: "d"},
-    "wallets": {_I: "iu", _O: "u", _P: "u", _R: "u"},
+    "wallets": {_I: "iu", _P: "u", _R: "u", _O: "u"},
 }
 _APPEND_ONLY: Final = ("entries", "seals", "audit_log", "assets")
 
