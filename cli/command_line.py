@@ -18,6 +18,7 @@ from cli.commands import (
     serve,
     transactions,
     verify,
+    wallets,
     watch,
 )
 from cli.extensions import Extension, find_extension
@@ -29,6 +30,7 @@ _COMMANDS = (
     migrate,
     serve,
     api_keys,
+    wallets,
     assets,
     transactions,
     replay_file,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from dead_letters.operations import DeadLetters
+from ingress.access import Guard
 from ingress.authentication import ApiKeys
 from ingress.calls import Services
 from ingress.http.application import build_application
@@ -121,8 +122,8 @@ async def serve(settings: IngressSettings) -> None:
     services = _services(service, settings, pools, dispatcher, fault_points)
     app = build_application(
         gate=Gate(keys=services.keys, limiter=limiter),
-        holds=HoldCalls(HoldStore(pools.lists)),
-        wallets=_wallet_calls(service, pools),
+        holds=HoldCalls(HoldStore(pools.lists), guard=services.guard),
+        wallets=_wallet_calls(service, pools, services.guard),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),
@@ -175,6 +176,7 @@ def _services(
     """Build what both HTTP paths work with, each with its loop."""
     services = Services(
         keys=ApiKeys(pools.submissions),
+        guard=Guard(pools.submissions, may_customers_deposit=settings.customer_deposits),
         recorder=Recorder(
             pool=pools.submissions,
             dispatcher=dispatcher,
@@ -192,6 +194,7 @@ def _services(
         "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
     )
     service.add_loop("api-keys", services.keys)
+    service.add_loop("access", services.guard)
     service.add_loop("acceptance", services.recorder)
     service.add_loop("reads", services.store)
     service.add_loop("finality", services.completion)
@@ -199,11 +202,11 @@ def _services(
     return services
 
 
-def _wallet_calls(service: Service, pools: _Pools) -> WalletCalls:
+def _wallet_calls(service: Service, pools: _Pools, guard: Guard) -> WalletCalls:
     """Build the calls on wallets, with the loop that reads them."""
     store = WalletStore(pools.submissions, lists=pools.lists)
     service.add_loop("wallet-reads", store)
-    return WalletCalls(store)
+    return WalletCalls(store, guard=guard)
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ import asyncpg
 
 from contracts.problems import ContractError, ProblemCode
 from contracts.scopes import Reach, Role, Scope, with_implied
+from ingress.key_use import KeyUse
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import MicroBatcher
@@ -48,6 +49,14 @@ class Client:
                 ProblemCode.INSUFFICIENT_SCOPE, f"this call needs the scope {scope}"
             )
 
+    def require_one_of(self, rights: Sequence[frozenset[Scope]]) -> None:
+        """Raise ContractError unless the caller has all scopes of one of these sets."""
+        if not any(one <= self.scopes for one in rights):
+            wanted = " or ".join(" and ".join(sorted(one)) for one in rights)
+            raise ContractError(
+                ProblemCode.INSUFFICIENT_SCOPE, f"this call needs the scope {wanted}"
+            )
+
 
 def token_of(authorization: str) -> str | None:
     """Return the token of `Authorization: Bearer …`, None without one."""
@@ -76,10 +85,13 @@ class ApiKeys:
             self._look_up, group_max=LOOKUP_MAX, waiting_max=WAITING_MAX, workers=1
         )
         self._under_way: dict[str, asyncio.Future[Sequence[Client | None]]] = {}
+        self._use = KeyUse(pool)
 
     async def run(self) -> None:
         """Look up until cancelled."""
-        await self._lookups.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lookups.run())
+            group.create_task(self._use.run())
 
     async def client_of(self, token: str | None) -> Client:
         """Return the caller behind a bearer token; raises ContractError for none or a bad one."""
@@ -117,8 +129,11 @@ class ApiKeys:
         hashes = [hashlib.sha256(token.encode()).digest() for token in tokens]
         rows: Sequence[asyncpg.Record] = await self._pool.fetch(self._sql["read_api_keys"], hashes)
         found = {
-            row["key_hash"]: Client(row["client"], with_implied(row["scopes"])) for row in rows
+            row["key_hash"]: Client(row["client"], with_implied(row["scopes"]), Reach(row["reach"]))
+            for row in rows
         }
+        for key_hash in found:
+            self._use.note(key_hash)
         clients = [found.get(key_hash) for key_hash in hashes]
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.clear()

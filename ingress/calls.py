@@ -41,6 +41,7 @@ from contracts.representations.transaction import (
     plain_terms,
     render_transaction,
 )
+from contracts.requests.parties import Parties, parties_of_command, wallets_of_row
 from contracts.requests.references import resolved
 from contracts.requests.terms import RequestedTerms, check_ahead
 from contracts.requests.transaction import (
@@ -52,7 +53,8 @@ from contracts.requests.transaction import (
     command_of,
     reversal_of,
 )
-from contracts.scopes import Scope
+from contracts.scopes import Reach, Scope
+from ingress.access import Guard, is_seen, shown
 from ingress.authentication import ApiKeys, Client, identified, token_of
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
@@ -90,10 +92,20 @@ class Services:
     """What the calls on transactions work with: one of each in a process."""
 
     keys: ApiKeys
+    guard: Guard
     recorder: Recorder
     store: TransactionStore
     completion: CompletionWatch
     backlog: BacklogGauge
+
+    async def views(
+        self, client: Client, ids: Sequence[UUID], *, is_listed: bool = False
+    ) -> dict[UUID, Json]:
+        """Return transactions by their ids as a client sees them; `is_listed`: for a list."""
+        if client.reach is Reach.ALL:
+            return await self.store.read_many(ids, is_listed=is_listed)
+        rows = await self.store.rows(ids, is_listed=is_listed)
+        return await self.guard.shown(client, list(rows.values()))
 
 
 Names: TypeAlias = tuple[str, str]
@@ -188,6 +200,16 @@ class TransactionCall(ABC):
         client.require(self.scope)
         self._run(client)
 
+    def _answer_row(
+        self, client: Client, row: asyncpg.Record, answer: Callable[[Json], Answer]
+    ) -> None:
+        """End with the answer that is made of a row, as the client sees it."""
+        if client.reach is Reach.ALL:
+            self._end(answer(render_transaction(row)))
+            return
+        theirs = self._services.guard.look_up(client, wallets_of_row(row))
+        self._then(theirs, lambda found: self._end(answer(shown(client, row, found.result()))))
+
     def _step(self, step: Callable[..., None], *arguments: Any) -> None:
         try:
             step(*arguments)
@@ -235,12 +257,12 @@ class SubmitCall(TransactionCall):
         command = self._command_of(body)
         self._client = client
         if command.terms is None:
-            self._record(command)
+            self._judge(command, None)
             return
         permit(client, command.terms)
         other = command.terms.other_id
         if other is None:
-            self._record(command)
+            self._judge(command, None)
         else:
             self._then(self._services.store.read_soon(other), partial(self._resolve, command))
 
@@ -253,6 +275,27 @@ class SubmitCall(TransactionCall):
         read: "asyncio.Future[Sequence[asyncpg.Record | None]]",
     ) -> None:
         [other] = read.result()
+        self._judge(command, other)
+
+    def _judge(self, command: TransactionCommand, other: asyncpg.Record | None) -> None:
+        """Record a command, if need be once its wallets are known to be the client's."""
+        if self._client.reach is Reach.ALL:
+            self._record(resolved(command, other))
+            return
+        parties = parties_of_command(command, other)
+        ids = parties.needed if other is None else parties.needed | wallets_of_row(other)
+        # What there is not is looked up as what is another's.
+        looked_up = self._services.guard.look_up(self._client, ids or {UUID(int=0)})
+        self._then(looked_up, partial(self._judged, command, other, parties))
+
+    def _judged(
+        self,
+        command: TransactionCommand,
+        other: asyncpg.Record | None,
+        parties: Parties,
+        looked_up: "asyncio.Future[Sequence[UUID | None]]",
+    ) -> None:
+        self._services.guard.judge(self._client, parties, looked_up.result())
         self._record(resolved(command, other))
 
     def _record(self, command: TransactionCommand) -> None:
@@ -308,8 +351,10 @@ class SubmitCall(TransactionCall):
         self._answer_with(row)
 
     def _answer_with(self, row: asyncpg.Record) -> None:
-        found = render_transaction(row)
-        self._end(_submitted_answer(found, self._accepted.standing, wait_s=self._wait_s))
+        standing, wait_s = self._accepted.standing, self._wait_s
+        self._answer_row(
+            self._client, row, partial(_submitted_answer, standing=standing, wait_s=wait_s)
+        )
 
     def _log_recorded(self) -> None:
         """Say which transaction the request became, to whoever debugs."""
@@ -347,14 +392,21 @@ class ReverseCall(SubmitCall):
     def _command_of(self, body: Any) -> TransactionCommand:
         return reversal_of(self._reversed_id, body, header_key=self._header_key)
 
-    def _resolve(
+    def _judge(self, command: TransactionCommand, other: asyncpg.Record | None) -> None:
+        if other is None and self._client.reach is Reach.ALL:
+            raise not_found(self._reversed_id)
+        super()._judge(command, other)
+
+    def _judged(
         self,
         command: TransactionCommand,
-        read: "asyncio.Future[Sequence[asyncpg.Record | None]]",
+        other: asyncpg.Record | None,
+        parties: Parties,
+        looked_up: "asyncio.Future[Sequence[UUID | None]]",
     ) -> None:
-        if read.result()[0] is None:
+        if other is None or not is_seen(self._client, other, looked_up.result()):
             raise not_found(self._reversed_id)
-        super()._resolve(command, read)
+        super()._judged(command, other, parties, looked_up)
 
 
 class ReadCall(TransactionCall):
@@ -362,6 +414,7 @@ class ReadCall(TransactionCall):
 
     scope = Scope.TRANSACTIONS_READ
     _id: UUID
+    _client: Client
 
     def __init__(
         self,
@@ -376,13 +429,33 @@ class ReadCall(TransactionCall):
         super().__init__(services, names=names, wait_s=wait_s, finish=finish)
         self._sent_id = transaction_id
 
-    def _run(self, client: Client) -> None:  # noqa: ARG002  # every reader sees the same
+    def _run(self, client: Client) -> None:
+        self._client = client
         self._id = uuid_of("transaction_id", self._sent_id)
         self._then(self._services.store.read_soon(self._id), self._read)
 
     def _read(self, read: "asyncio.Future[Sequence[asyncpg.Record | None]]") -> None:
         [row] = read.result()
-        if row is None or not self._wait_s or row["status"] in FINAL_STATUSES:
+        if self._client.reach is Reach.ALL:
+            self._seen(row)
+            return
+        # What there is not is looked up as what is another's.
+        ids = {self._id} if row is None else wallets_of_row(row)
+        looked_up = self._services.guard.look_up(self._client, ids)
+        self._then(looked_up, partial(self._look, row))
+
+    def _look(
+        self,
+        row: asyncpg.Record | None,
+        looked_up: "asyncio.Future[Sequence[UUID | None]]",
+    ) -> None:
+        theirs = looked_up.result()
+        self._seen(row if row is not None and is_seen(self._client, row, theirs) else None)
+
+    def _seen(self, row: asyncpg.Record | None) -> None:
+        if row is None:
+            raise not_found(self._id)
+        if not self._wait_s or row["status"] in FINAL_STATUSES:
             self._answer_with(row)
             return
         ending = self._services.completion.expect(self._id, timeout_s=self._wait_s)
@@ -391,13 +464,11 @@ class ReadCall(TransactionCall):
     def _ended(self, pending: asyncpg.Record, ending: Ending) -> None:
         self._answer_with(ending.result() or pending)
 
-    def _answer_with(self, row: asyncpg.Record | None) -> None:
-        if row is None:
-            raise not_found(self._id)
+    def _answer_with(self, row: asyncpg.Record) -> None:
         headers = _preference_applied(self._wait_s)
         if row["status"] == TransactionStatus.PENDING:
             headers = {**headers, **RETRY}
-        self._end(Answer(200, orjson.dumps(render_transaction(row)), headers))
+        self._answer_row(self._client, row, lambda view: Answer(200, orjson.dumps(view), headers))
 
 
 def permit(client: Client, terms: RequestedTerms) -> None:

@@ -115,8 +115,8 @@ class Gate:
     def guarded(self, operation: Operation, handler: Handler) -> PlainHandler:
         """Return the handler of a call that needs a scope."""
         known = known_parameters(operation.parameters)
-        scope = operation.scope
-        if scope is None:
+        rights = operation.rights
+        if not rights:
             raise AssertionError(f"{operation.operation_id} has no scope to guard")
 
         async def respond(request: web.Request) -> web.Response:
@@ -124,7 +124,7 @@ class Gate:
                 "Authorization", request.headers.getall("Authorization", ())
             )
             client = await self._keys.client_of(token_of(authorization or ""))
-            client.require(scope)
+            client.require_one_of(rights)
             limits = await self._limited(client)
             query = Query(list(request.query.items()), known)
             response = await handler(Call(request, query, client, request[NAMES]))
