@@ -147,8 +147,8 @@ async def _warn_of_reach(connection: Connection, say: Callable[[str], None]) -> 
     more = " and more" if len(rows) > KEYS_SHOWN_MAX else ""
     say(
         f"warning: these API keys still see and move everybody's wallets: {named}{more}. "
-        "Give their clients new keys (ackledger api-keys create, --wallets own is the default), grant them "
-        "the wallets that others made (ackledger wallets grant), and revoke the old ones."
+        "Give their clients new keys (ackledger api-keys create; --wallets own is the default), "
+        "grant them the wallets that others made (ackledger wallets grant), revoke the old keys."
     )
 
 

@@ -44,7 +44,6 @@ class Permissions:
         self._clients = UpstreamClients()
         self._access = WalletAccess()
         self._sql = load_queries("processor")
-        self._access_sql = load_queries("runtime.access")
 
     async def refusals(
         self, connection: Connection, rows: Sequence[RecordedView], terms: Terms
@@ -120,10 +119,7 @@ class Permissions:
             if one.client.owners is not None
             for wallet_id in one.parties.needed
         }
-        if not ids:
-            return {}
-        rows = await connection.fetch(self._access_sql["read_owners"], list(ids))
-        return {row["id"]: row["owner_id"] for row in rows}
+        return await self._access.owners(connection, ids) if ids else {}
 
 
 def refusal_of(

@@ -42,7 +42,7 @@ class UpstreamClients:
         self._sql = load_queries("runtime.access")
 
     async def restricted(
-        self, database: Pool | Connection, names: Iterable[str]
+        self, database: "Pool | Connection", names: Iterable[str]
     ) -> Mapping[str, UpstreamClient]:
         """Return those of these submitters that may not do everything, by their names."""
         now = time.monotonic()
@@ -53,7 +53,7 @@ class UpstreamClients:
         return {name: one for name, (_, one) in known.items() if one is not None}
 
     async def _read(
-        self, database: Pool | Connection, names: list[str]
+        self, database: "Pool | Connection", names: list[str]
     ) -> dict[str, tuple[float, UpstreamClient | None]]:
         rows = await database.fetch(self._sql["read_clients"], names)
         clients = {one.name: one for one in map(_client, rows) if one.is_restricted}

@@ -5,7 +5,7 @@ answer is kept; a grant is read again after GRANT_FRESH_S; a 'no' is never kept.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -47,7 +47,7 @@ class WalletAccess:
         return self._until.get(question, 0.0) > time.monotonic()
 
     async def answers(
-        self, database: Pool | Connection, questions: Sequence[Question]
+        self, database: "Pool | Connection", questions: Sequence[Question]
     ) -> list[bool]:
         """Return an answer for each question; one query reads those that are not remembered.
 
@@ -57,8 +57,15 @@ class WalletAccess:
         read = await self._read(database, unknown) if unknown else {}
         return [read.get(one, True) for one in questions]
 
+    async def owners(
+        self, database: "Pool | Connection", wallet_ids: Collection[UUID]
+    ) -> dict[UUID, str | None]:
+        """Return the `owner_id` of each of these wallets that there is."""
+        rows = await database.fetch(self._sql["read_owners"], list(wallet_ids))
+        return {row["id"]: row["owner_id"] for row in rows}
+
     async def _read(
-        self, database: Pool | Connection, questions: Sequence[Question]
+        self, database: "Pool | Connection", questions: Sequence[Question]
     ) -> dict[Question, bool]:
         rows = await database.fetch(
             self._sql["read_possession"],

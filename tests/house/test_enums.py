@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 from contracts.requests.transaction import Channel
+from contracts.scopes import Reach
 from ledger.words import (
     FailureCode,
     HoldStatus,
@@ -21,6 +22,7 @@ PYTHON: Final[dict[str, type[StrEnum]]] = {
     "transaction_status": TransactionStatus,
     "transaction_type": TransactionType,
     "hold_status": HoldStatus,
+    "reach": Reach,
     "wallet_kind": WalletKind,
     "wallet_status": WalletStatus,
 }
