@@ -43,13 +43,14 @@ class KeyUse:
     async def run(self) -> None:
         """Write until cancelled; what cannot be written now waits."""
         await repeat(
-            self._write,
+            self.run_once,
             every_s=WRITE_INTERVAL_S,
             is_passing=one_of(*_PASSING),
             failed=lambda error: log.info("key_use_not_written", error=repr(error)),
         )
 
-    async def _write(self) -> None:
+    async def run_once(self) -> None:
+        """Write what waits; raises what the database raises."""
         if not self._waiting:
             return
         hashes = list(self._waiting)
