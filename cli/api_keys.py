@@ -29,7 +29,7 @@ EXPIRES_IN_MAX: Final = timedelta(days=3660)
 """Ten years: longer means that nobody wants an end."""
 
 _CLIENT: Final = re.compile(r"[\x21-\x7e]{1,255}")
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])")
+_DURATION: Final = re.compile(r"([0-9]{1,5})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

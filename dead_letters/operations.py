@@ -266,8 +266,8 @@ class DeadLetters:
         ids = [row.id for row in rows if row.is_same]
         found = await connection.fetch(self._sql["read_transactions"], ids)
         theirs = await self._sight.theirs(connection, plan.submitter, found)
-        views = {row["id"]: rendered_for(row, plan.submitter, theirs) for row in found}
         try:
+            views = {row["id"]: rendered_for(row, plan.submitter, theirs) for row in found}
             result = Outgoing(
                 exchange="",
                 routing_key=plan.queue,

@@ -26,12 +26,13 @@ from contracts.requests.transaction import (
 from contracts.scopes import Reach
 from ingress.access import Guard
 from ingress.authentication import Client
-from ingress.calls import RETRY, Answer, Services, conflict, new_view, own_request_id, permit
+from ingress.calls import RETRY, Answer, Services, conflict, own_request_id, permit
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.http.problems import problem_answer
 from ingress.reads.preview import Previewer
 from ingress.submit.admission import backlog_full
 from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
+from ingress.submit.views import new_view
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import WalletState
 from ledger.words import FailureCode, TransactionStatus

@@ -59,7 +59,9 @@ async def test_a_list_of_a_person_goes_on_page_by_page_with_its_filters(
     user_id = uuid4()
     wallets = [await _funded(api, str(user_id)) for _ in range(3)]
     async with people.come_in(Role.CUSTOMER, user_id) as me:
-        sent = [(await me.submit(transfer(*wallets[:2], "1"))).json["id"] for _ in range(3)]
+        sent = [
+            (await me.submit(transfer(wallets[0], wallets[1], "1"))).json["id"] for _ in range(3)
+        ]
         failed = (await me.submit(withdrawal(wallets[2], "99"))).json["id"]
         found: list[str] = []
         cursor: dict[str, str] = {}

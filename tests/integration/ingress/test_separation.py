@@ -11,7 +11,8 @@ import pytest
 from cli.wallet_grants import grant_wallet, revoke_grant
 from contracts.identifiers import external_wallet_id
 from contracts.scopes import Reach
-from runtime.postgres.pool import Connection, connect
+from runtime.postgres.pool import connect
+from tests.conftest import Connection
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors, MakeClient
 from tests.support import Answer, deposit, eventually, transfer, withdrawal
