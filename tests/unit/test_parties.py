@@ -59,7 +59,7 @@ def _legs(*legs: tuple[UUID, int, bool]) -> str:
     ids=str,
 )
 def test_money_may_be_sent_to_anybody_and_comes_from_one_s_own(
-    body: dict[str, Any], moved: set[UUID], is_deposit: bool
+    body: dict[str, Any], moved: set[UUID], *, is_deposit: bool
 ) -> None:
     assert _parties(body) == Parties(frozenset(moved), frozenset(), is_deposit)
 
