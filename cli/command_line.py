@@ -21,6 +21,7 @@ from cli.commands import (
     transactions,
     users,
     verify,
+    wallets,
     watch,
 )
 from cli.extensions import Extension, find_extension
@@ -35,6 +36,7 @@ _COMMANDS = (
     api_keys,
     users,
     clients,
+    wallets,
     assets,
     transactions,
     replay_file,

@@ -30,6 +30,9 @@ from runtime.service.settings import BrokerSettings, DatabaseSettings
 LOCK_TRIES: Final = 10
 SHOWN_MAX: Final = 5
 """Reasons in one sentence."""
+REACH_MIGRATION: Final = "0032_reach"
+KEYS_SHOWN_MAX: Final = 100
+"""Keys that one warning names."""
 
 
 class MigrateSettings(DatabaseSettings, BrokerSettings):
@@ -55,6 +58,8 @@ async def bring_up_to_date(settings: MigrateSettings, say: Callable[[str], None]
         applied = await _applied(connection, say)
         if await have_roles(connection):
             await apply_database_roles(connection)
+        if REACH_MIGRATION in applied:
+            await _warn_of_reach(connection, say)
         laid_out = await read_partitions(connection)
         if laid_out not in (None, settings.partitions):
             await _refuse_undrained(connection, settings, laid_out)
@@ -153,6 +158,22 @@ async def _applied(connection: Connection, say: Callable[[str], None]) -> tuple[
             detail={"migrations": versions},
         )
     return versions
+
+
+async def _warn_of_reach(connection: Connection, say: Callable[[str], None]) -> None:
+    """Name the keys that see and move everybody's wallets, as every key did until now."""
+    rows = await connection.fetch(
+        load_queries("cli")["list_keys_that_reach_all"], KEYS_SHOWN_MAX + 1
+    )
+    if not rows:
+        return
+    named = ", ".join(f"{row['key_prefix']}… of {row['client']}" for row in rows[:KEYS_SHOWN_MAX])
+    more = " and more" if len(rows) > KEYS_SHOWN_MAX else ""
+    say(
+        f"warning: these API keys still see and move everybody's wallets: {named}{more}. "
+        "Give their clients new keys (ackledger api-keys create; --wallets own is the default), "
+        "grant them the wallets that others made (ackledger wallets grant), revoke the old keys."
+    )
 
 
 async def _declared(settings: MigrateSettings) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from contracts.record import (
     recording_arguments,
 )
 from contracts.representations.pages import PAGE_LIMIT_MAX, DeadLetterFate
-from contracts.representations.transaction import render_transaction
 from contracts.requests.references import other_id, resolved
 from dead_letters import metrics
 from dead_letters.model import (
@@ -45,6 +44,7 @@ from dead_letters.replay import (
 )
 from ledger.rules import REFUSAL_DETAILS
 from ledger.words import FailureCode
+from runtime.access.sight import UpstreamSight, rendered_for
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
 from runtime.postgres.audit import Trail, note_act
@@ -79,6 +79,7 @@ class DeadLetters:
         self._publisher = publisher
         self._partitions = partitions
         self._sql = load_queries("dead_letters")
+        self._sight = UpstreamSight()
 
     async def page(
         self, wanted: DeadLetterFilter, *, cursor: UUID | None = None, limit: int = 50
@@ -264,14 +265,14 @@ class DeadLetters:
         """Send a result before the letter is marked: at worst its sender has it twice."""
         rows = await self._record(connection, plan.submissions)
         ids = [row.id for row in rows if row.is_same]
-        found = {
-            row["id"]: row for row in await connection.fetch(self._sql["read_transactions"], ids)
-        }
+        found = await connection.fetch(self._sql["read_transactions"], ids)
+        theirs = await self._sight.theirs(connection, plan.submitter, found)
         try:
+            views = {row["id"]: rendered_for(row, plan.submitter, theirs) for row in found}
             result = Outgoing(
                 exchange="",
                 routing_key=plan.queue,
-                body=result_body(render_transaction(found[one]) for one in ids),
+                body=result_body(views[one] for one in ids),
                 type=RESULT_TYPE,
                 correlation_id=plan.correlation_id,
             )

@@ -73,6 +73,7 @@ class SendAgain:
     """The result of a message whose transactions are as they should be."""
 
     submissions: list[Submission]
+    submitter: str
     queue: str
     correlation_id: bytes | None
 
@@ -126,7 +127,10 @@ def _sent_again(
         return StillPoison("it names no queue for its result: tell its sender, discard it")
     correlation = letter.header(CORRELATION_HEADER)
     return SendAgain(
-        submissions, queue, unescaped(correlation) if isinstance(correlation, str) else None
+        submissions,
+        submitter,
+        queue,
+        unescaped(correlation) if isinstance(correlation, str) else None,
     )
 
 

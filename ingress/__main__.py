@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from aiohttp import web
 
 from dead_letters.operations import DeadLetters
+from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator
 from ingress.calls import Services
 from ingress.http.application import build_application
@@ -143,8 +144,8 @@ async def serve(settings: IngressSettings) -> None:
     )
     app = build_application(
         gate=Gate(callers=people.callers, limiter=limiter),
-        holds=HoldCalls(HoldStore(pools.lists)),
-        wallets=_wallet_calls(service, settings, pools),
+        holds=HoldCalls(HoldStore(pools.lists), guard=services.guard),
+        wallets=_wallet_calls(service, settings, pools, services.guard),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),
@@ -200,6 +201,7 @@ def _services(
     """Build what both HTTP paths work with, each with its loop."""
     services = Services(
         callers=callers,
+        guard=Guard(pools.submissions, may_customers_deposit=settings.customer_deposits),
         recorder=Recorder(
             pool=pools.submissions,
             dispatcher=dispatcher,
@@ -217,6 +219,7 @@ def _services(
         "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
     )
     service.add_loop("callers", callers)
+    service.add_loop("access", services.guard)
     service.add_loop("acceptance", services.recorder)
     service.add_loop("reads", services.store)
     service.add_loop("finality", services.completion)
@@ -276,11 +279,13 @@ def _dead_letter_calls(
     )
 
 
-def _wallet_calls(service: Service, settings: IngressSettings, pools: _Pools) -> WalletCalls:
+def _wallet_calls(
+    service: Service, settings: IngressSettings, pools: _Pools, guard: Guard
+) -> WalletCalls:
     """Build the calls on wallets, with the loop that reads them."""
     store = WalletStore(pools.submissions, lists=pools.lists)
     service.add_loop("wallet-reads", store)
-    return WalletCalls(store, per_customer_max=settings.wallets_per_owner_and_currency)
+    return WalletCalls(store, guard=guard, per_customer_max=settings.wallets_per_owner_and_currency)
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ import asyncpg
 
 from contracts.problems import ContractError, ProblemCode
 from contracts.scopes import Reach, Role, Scope, with_implied
+from ingress.key_use import KeyUse
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import MicroBatcher
@@ -51,6 +52,14 @@ class Client:
         if scope not in self.scopes:
             raise ContractError(
                 ProblemCode.INSUFFICIENT_SCOPE, f"this call needs the scope {scope}"
+            )
+
+    def require_one_of(self, rights: Sequence[frozenset[Scope]]) -> None:
+        """Raise ContractError unless the caller has all scopes of one of these sets."""
+        if not any(one <= self.scopes for one in rights):
+            wanted = " or ".join(" and ".join(sorted(one)) for one in rights)
+            raise ContractError(
+                ProblemCode.INSUFFICIENT_SCOPE, f"this call needs the scope {wanted}"
             )
 
 
@@ -148,14 +157,24 @@ class ApiKeys(Lookups):
     def __init__(self, pool: Pool) -> None:
         super().__init__()
         self._pool = pool
+        self._use = KeyUse(pool)
         self._sql = load_queries("ingress")
+
+    async def run(self) -> None:
+        """Look up, and note which keys are used, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(super().run())
+            group.create_task(self._use.run())
 
     async def _look_up(self, tokens: list[str]) -> Sequence[Client | None]:
         hashes = [hashlib.sha256(token.encode()).digest() for token in tokens]
         rows: Sequence[asyncpg.Record] = await self._pool.fetch(self._sql["read_api_keys"], hashes)
         found = {
-            row["key_hash"]: Client(row["client"], with_implied(row["scopes"])) for row in rows
+            row["key_hash"]: Client(row["client"], with_implied(row["scopes"]), Reach(row["reach"]))
+            for row in rows
         }
+        for key_hash in found:
+            self._use.note(key_hash)
         return [found.get(key_hash) for key_hash in hashes]
 
 

@@ -24,35 +24,31 @@ import structlog
 from prometheus_client import Counter
 
 from contracts.identifiers import (
-    external_wallet_id,
-    reference_of,
     trace_id_of,
     valid_request_id,
     valid_traceparent,
 )
 from contracts.json import TooManyFieldsError, decode_json
-from contracts.money import format_minor
 from contracts.operations import WAIT_S_MAX
 from contracts.problems import ContractError, FieldError, ProblemCode
-from contracts.record import RecordedRow, Submission, recorded_wallets
+from contracts.record import RecordedRow, Submission
 from contracts.representations.transaction import (
     Json,
-    format_moment,
-    plain_terms,
     render_transaction,
 )
+from contracts.requests.parties import Parties, parties_of_command, wallets_of_row
 from contracts.requests.references import resolved
 from contracts.requests.terms import RequestedTerms, check_ahead
 from contracts.requests.transaction import (
     FINAL_STATUSES,
-    Channel,
     TransactionCommand,
     TransactionStatus,
     checked_key,
     command_of,
     reversal_of,
 )
-from contracts.scopes import Scope
+from contracts.scopes import Reach, Scope
+from ingress.access import Guard, is_seen, shown
 from ingress.authentication import Authenticator, Client, identified, token_of
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
@@ -60,6 +56,7 @@ from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import BacklogGauge, backlog_full
 from ingress.submit.completion import CompletionWatch, Ending
 from ingress.submit.recorder import Accepted, Outcome, Recorder, Standing, count_standing
+from ingress.submit.views import new_view
 
 RETRY_AFTER_S: Final = 1
 NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -90,10 +87,20 @@ class Services:
     """What the calls on transactions work with: one of each in a process."""
 
     callers: Authenticator
+    guard: Guard
     recorder: Recorder
     store: TransactionStore
     completion: CompletionWatch
     backlog: BacklogGauge
+
+    async def views(
+        self, client: Client, ids: Sequence[UUID], *, is_listed: bool = False
+    ) -> dict[UUID, Json]:
+        """Return transactions by their ids as a client sees them; `is_listed`: for a list."""
+        if client.reach is Reach.ALL:
+            return await self.store.read_many(ids, is_listed=is_listed)
+        rows = await self.store.rows(ids, is_listed=is_listed)
+        return await self.guard.shown(client, list(rows.values()))
 
 
 Names: TypeAlias = tuple[str, str]
@@ -188,6 +195,16 @@ class TransactionCall(ABC):
         client.require(self.scope)
         self._run(client)
 
+    def _answer_row(
+        self, client: Client, row: asyncpg.Record, answer: Callable[[Json], Answer]
+    ) -> None:
+        """End with the answer that is made of a row, as the client sees it."""
+        if client.reach is Reach.ALL:
+            self._end(answer(render_transaction(row)))
+            return
+        theirs = self._services.guard.look_up(client, wallets_of_row(row))
+        self._then(theirs, lambda found: self._end(answer(shown(client, row, found.result()))))
+
     def _step(self, step: Callable[..., None], *arguments: Any) -> None:
         try:
             step(*arguments)
@@ -235,12 +252,12 @@ class SubmitCall(TransactionCall):
         command = self._command_of(body)
         self._client = client
         if command.terms is None:
-            self._record(command)
+            self._judge(command, None)
             return
         permit(client, command.terms)
         other = command.terms.other_id
         if other is None:
-            self._record(command)
+            self._judge(command, None)
         else:
             self._then(self._services.store.read_soon(other), partial(self._resolve, command))
 
@@ -253,6 +270,27 @@ class SubmitCall(TransactionCall):
         read: "asyncio.Future[Sequence[asyncpg.Record | None]]",
     ) -> None:
         [other] = read.result()
+        self._judge(command, other)
+
+    def _judge(self, command: TransactionCommand, other: asyncpg.Record | None) -> None:
+        """Record a command, if need be once its wallets are known to be the client's."""
+        if self._client.reach is Reach.ALL:
+            self._record(resolved(command, other))
+            return
+        parties = parties_of_command(command, other)
+        ids = parties.needed if other is None else parties.needed | wallets_of_row(other)
+        # What there is not is looked up as what is another's.
+        looked_up = self._services.guard.look_up(self._client, ids or {UUID(int=0)})
+        self._then(looked_up, partial(self._judged, command, other, parties))
+
+    def _judged(
+        self,
+        command: TransactionCommand,
+        other: asyncpg.Record | None,
+        parties: Parties,
+        looked_up: "asyncio.Future[Sequence[UUID | None]]",
+    ) -> None:
+        self._services.guard.judge(self._client, parties, looked_up.result())
         self._record(resolved(command, other))
 
     def _record(self, command: TransactionCommand) -> None:
@@ -308,8 +346,10 @@ class SubmitCall(TransactionCall):
         self._answer_with(row)
 
     def _answer_with(self, row: asyncpg.Record) -> None:
-        found = render_transaction(row)
-        self._end(_submitted_answer(found, self._accepted.standing, wait_s=self._wait_s))
+        standing, wait_s = self._accepted.standing, self._wait_s
+        self._answer_row(
+            self._client, row, partial(_submitted_answer, standing=standing, wait_s=wait_s)
+        )
 
     def _log_recorded(self) -> None:
         """Say which transaction the request became, to whoever debugs."""
@@ -347,14 +387,21 @@ class ReverseCall(SubmitCall):
     def _command_of(self, body: Any) -> TransactionCommand:
         return reversal_of(self._reversed_id, body, header_key=self._header_key)
 
-    def _resolve(
+    def _judge(self, command: TransactionCommand, other: asyncpg.Record | None) -> None:
+        if other is None and self._client.reach is Reach.ALL:
+            raise not_found(self._reversed_id)
+        super()._judge(command, other)
+
+    def _judged(
         self,
         command: TransactionCommand,
-        read: "asyncio.Future[Sequence[asyncpg.Record | None]]",
+        other: asyncpg.Record | None,
+        parties: Parties,
+        looked_up: "asyncio.Future[Sequence[UUID | None]]",
     ) -> None:
-        if read.result()[0] is None:
+        if other is None or not is_seen(self._client, other, looked_up.result()):
             raise not_found(self._reversed_id)
-        super()._resolve(command, read)
+        super()._judged(command, other, parties, looked_up)
 
 
 class ReadCall(TransactionCall):
@@ -362,6 +409,7 @@ class ReadCall(TransactionCall):
 
     scope = Scope.TRANSACTIONS_READ
     _id: UUID
+    _client: Client
 
     def __init__(
         self,
@@ -376,13 +424,33 @@ class ReadCall(TransactionCall):
         super().__init__(services, names=names, wait_s=wait_s, finish=finish)
         self._sent_id = transaction_id
 
-    def _run(self, client: Client) -> None:  # noqa: ARG002  # every reader sees the same
+    def _run(self, client: Client) -> None:
+        self._client = client
         self._id = uuid_of("transaction_id", self._sent_id)
         self._then(self._services.store.read_soon(self._id), self._read)
 
     def _read(self, read: "asyncio.Future[Sequence[asyncpg.Record | None]]") -> None:
         [row] = read.result()
-        if row is None or not self._wait_s or row["status"] in FINAL_STATUSES:
+        if self._client.reach is Reach.ALL:
+            self._seen(row)
+            return
+        # What there is not is looked up as what is another's.
+        ids = {self._id} if row is None else wallets_of_row(row)
+        looked_up = self._services.guard.look_up(self._client, ids)
+        self._then(looked_up, partial(self._look, row))
+
+    def _look(
+        self,
+        row: asyncpg.Record | None,
+        looked_up: "asyncio.Future[Sequence[UUID | None]]",
+    ) -> None:
+        theirs = looked_up.result()
+        self._seen(row if row is not None and is_seen(self._client, row, theirs) else None)
+
+    def _seen(self, row: asyncpg.Record | None) -> None:
+        if row is None:
+            raise not_found(self._id)
+        if not self._wait_s or row["status"] in FINAL_STATUSES:
             self._answer_with(row)
             return
         ending = self._services.completion.expect(self._id, timeout_s=self._wait_s)
@@ -391,13 +459,11 @@ class ReadCall(TransactionCall):
     def _ended(self, pending: asyncpg.Record, ending: Ending) -> None:
         self._answer_with(ending.result() or pending)
 
-    def _answer_with(self, row: asyncpg.Record | None) -> None:
-        if row is None:
-            raise not_found(self._id)
+    def _answer_with(self, row: asyncpg.Record) -> None:
         headers = _preference_applied(self._wait_s)
         if row["status"] == TransactionStatus.PENDING:
             headers = {**headers, **RETRY}
-        self._end(Answer(200, orjson.dumps(render_transaction(row)), headers))
+        self._answer_row(self._client, row, lambda view: Answer(200, orjson.dumps(view), headers))
 
 
 def permit(client: Client, terms: RequestedTerms) -> None:
@@ -420,86 +486,6 @@ def conflict(command: TransactionCommand) -> ContractError:
         ProblemCode.IDEMPOTENCY_KEY_REUSED,
         f"the key '{command.idempotency_key}' stands for a request with other content",
     )
-
-
-def new_view(submission: Submission, row: RecordedRow) -> bytes:
-    """Return a new transaction as it would be read now, as JSON, without reading it."""
-    if submission.command.terms is None:
-        return pending_view(submission, row)
-    return orjson.dumps(render_transaction(_new_row(submission, row, submission.command.terms)))
-
-
-def _new_row(submission: Submission, row: RecordedRow, terms: RequestedTerms) -> Json:
-    """Return the row of `transaction_views` that a submission with terms has become."""
-    command = submission.command
-    source, destination = recorded_wallets(command)
-    legs = [[leg.wallet_id, leg.currency, leg.minor, leg.is_external] for leg in terms.legs]
-    return {
-        "id": row.id,
-        "idempotency_key": command.idempotency_key,
-        "submitter": submission.submitter,
-        "channel": Channel.HTTP,
-        "type": command.type,
-        "source_wallet_id": source,
-        "destination_wallet_id": destination,
-        "amount": None if command.money is None else command.money.minor,
-        "currency": command.currency,
-        "status": TransactionStatus.PENDING if row.is_pending else TransactionStatus.SCHEDULED,
-        "failure_code": None,
-        "description": command.description,
-        "metadata": command.metadata.decode(),
-        "reverses": terms.reverses,
-        "reversed_by": None,
-        "source_sequence": None,
-        "created_at": row.created_at,
-        "completed_at": None,
-        "has_terms": True,
-        "reversals": None,
-        "reversed_amount": None,
-        "legs": orjson.dumps([[*leg, None, None] for leg in legs]) if legs else None,
-        "hold": None,
-        "hold_id": terms.hold_id,
-        "valid_until": terms.valid_until,
-        "execute_at": terms.execute_at,
-        "batch_id": terms.batch_id,
-    }
-
-
-def pending_view(submission: Submission, row: RecordedRow) -> bytes:
-    """Return the same of a plain move, which is PENDING.
-
-    The same bytes as `render_transaction` would lead to: each submission is rendered once, so this
-    is written out.
-    """
-    command = submission.command
-    minor, currency = command.plain_money
-    external = external_wallet_id(currency)
-    return (
-        b'{"id":"%b","reference":"%b","idempotency_key":%b,"submitter":%b,"channel":"http",'
-        b'"type":"%b","source_wallet_id":%b,"destination_wallet_id":%b,"amount":"%b",'
-        b'"currency":"%b","status":"PENDING","failure":null,"description":%b,"metadata":%b,'
-        b'"reverses":null,"reversed_by":null,"entries":[],"created_at":"%b","completed_at":null,%b}'
-    ) % (
-        str(row.id).encode(),
-        reference_of(row.id).encode(),
-        orjson.dumps(command.idempotency_key),
-        orjson.dumps(submission.submitter),
-        command.type.encode(),
-        _wallet(command.source_wallet_id, external),
-        _wallet(command.destination_wallet_id, external),
-        format_minor(minor, currency).encode(),
-        currency.encode(),
-        orjson.dumps(command.description),
-        command.metadata,
-        format_moment(row.created_at).encode(),
-        plain_terms(currency).encode(),
-    )
-
-
-def _wallet(wallet_id: UUID | None, external: UUID) -> bytes:
-    if wallet_id is None or wallet_id == external:
-        return b"null"
-    return b'"%b"' % str(wallet_id).encode()
 
 
 def _new_answer(submission: Submission, row: RecordedRow) -> Answer:

@@ -170,6 +170,94 @@ SELECT
 FROM examined AS e
 ORDER BY e.id DESC;
 
+-- name: examine_few_wallets_transactions
+-- The same window over several wallets, each a range of its index.
+WITH mine AS MATERIALIZED (
+    SELECT id FROM unnest($6::uuid[]) AS w (id)
+),
+
+examined AS MATERIALIZED (
+    (
+        SELECT t.id, t.status, t.type
+        FROM mine AS m
+        CROSS JOIN LATERAL (
+            SELECT one.id, one.status, one.type
+            FROM transactions AS one
+            WHERE (one.source_wallet_id, one.id) < (m.id, $1::uuid)
+                AND (one.source_wallet_id, one.id) >= (m.id, $2::uuid)
+            ORDER BY one.source_wallet_id DESC, one.id DESC
+            LIMIT $3
+        ) AS t
+    )
+    UNION
+    (
+        SELECT t.id, t.status, t.type
+        FROM mine AS m
+        CROSS JOIN LATERAL (
+            SELECT one.id, one.status, one.type
+            FROM transactions AS one
+            WHERE (one.destination_wallet_id, one.id) < (m.id, $1::uuid)
+                AND (one.destination_wallet_id, one.id) >= (m.id, $2::uuid)
+            ORDER BY one.destination_wallet_id DESC, one.id DESC
+            LIMIT $3
+        ) AS t
+    )
+    UNION
+    (
+        SELECT t.id, t.status, t.type
+        FROM mine AS m
+        CROSS JOIN LATERAL (
+            SELECT DISTINCT ON (leg.wallet_id, leg.transaction_id) leg.transaction_id
+            FROM transaction_legs AS leg
+            WHERE (leg.wallet_id, leg.transaction_id) < (m.id, $1::uuid)
+                AND (leg.wallet_id, leg.transaction_id) >= (m.id, $2::uuid)
+            ORDER BY leg.wallet_id DESC, leg.transaction_id DESC
+            LIMIT $3
+        ) AS named
+        CROSS JOIN LATERAL (
+            SELECT one.* FROM transactions AS one WHERE one.id = named.transaction_id OFFSET 0
+        ) AS t
+    )
+    ORDER BY id DESC
+    LIMIT $3
+)
+
+SELECT
+    e.id,
+    ($4::text IS NULL OR e.status = $4::text::transaction_status)
+    AND ($5::text IS NULL OR e.type = $5::text::transaction_type) AS is_match
+FROM examined AS e
+ORDER BY e.id DESC;
+
+-- name: find_seen
+-- Those of these transactions that a holder submitted, or that touch a wallet of theirs.
+SELECT t.id
+FROM unnest($1::uuid[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
+WHERE
+    t.submitter = $2::text
+    OR EXISTS (
+        SELECT
+        FROM (
+            SELECT named.id FROM (
+                VALUES (t.source_wallet_id), (t.destination_wallet_id)
+            ) AS named (id)
+            UNION ALL
+            SELECT leg.wallet_id
+            FROM transaction_legs AS leg
+            WHERE t.has_terms AND leg.transaction_id = t.id
+        ) AS touched
+        WHERE
+            EXISTS (
+                SELECT FROM wallets AS w
+                WHERE w.id = touched.id AND (w.created_by = $2::text OR w.owner_id = $3::text)
+            )
+            OR EXISTS (
+                SELECT FROM wallet_grants AS g
+                WHERE g.client = $2::text AND g.wallet_id = touched.id
+            )
+    );
+
 -- name: examine_exceptional_transactions
 -- The same window over the rare states, which have a table of their own.
 WITH examined AS MATERIALIZED (
@@ -232,8 +320,8 @@ FROM (
 
 -- name: insert_wallet
 -- A wallet of a customer or of the house, empty.
-INSERT INTO wallets (id, owner_id, currency, kind, overdraft_limit, metadata)
-VALUES (coalesce($1, uuid_v7(clock_us())), $2, $3, $4::text::wallet_kind, $5, $6::text::json)
+INSERT INTO wallets (id, owner_id, currency, kind, overdraft_limit, metadata, created_by)
+VALUES (coalesce($1, uuid_v7(clock_us())), $2, $3, $4::text::wallet_kind, $5, $6::text::json, $7)
 RETURNING
     id, owner_id, currency, kind, balance, held, overdraft_limit, status, version, metadata,
     created_at, updated_at, deleted_at;
@@ -321,6 +409,68 @@ SELECT
     AND ($6::boolean OR e.deleted_at IS NULL) AS is_match
 FROM examined AS e
 ORDER BY e.id;
+
+-- name: examine_holders_wallets
+-- The same window over the wallets that a submitter made, those that a person owns, and those that
+-- are granted: each is a range of its index.
+WITH examined AS MATERIALIZED (
+    (
+        SELECT w.id
+        FROM wallets AS w
+        WHERE w.created_by IS NOT NULL
+            AND (w.created_by, w.id) > ($7::text, $1::uuid)
+            AND (w.created_by, w.id) <= ($7::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+        ORDER BY w.created_by, w.id
+        LIMIT $2
+    )
+    UNION
+    (
+        SELECT w.id
+        FROM wallets AS w
+        WHERE w.owner_id IS NOT NULL
+            AND (w.owner_id, w.id) > ($8::text, $1::uuid)
+            AND (w.owner_id, w.id) <= ($8::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+        ORDER BY w.owner_id, w.id
+        LIMIT $2
+    )
+    UNION
+    (
+        SELECT g.wallet_id
+        FROM wallet_grants AS g
+        WHERE (g.client, g.wallet_id) > ($7::text, $1::uuid)
+            AND (g.client, g.wallet_id) <= ($7::text, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+        ORDER BY g.client, g.wallet_id
+        LIMIT $2
+    )
+    ORDER BY id
+    LIMIT $2
+)
+
+SELECT
+    e.id,
+    w.kind <> 'external'
+    AND ($3::text IS NULL OR w.currency = $3)
+    AND ($4::text IS NULL OR w.status = $4::text::wallet_status)
+    AND ($5::text IS NULL OR w.kind = $5::text::wallet_kind)
+    AND ($6::boolean OR w.deleted_at IS NULL)
+    AND ($9::text IS NULL OR w.owner_id = $9) IS TRUE AS is_match
+FROM examined AS e
+CROSS JOIN LATERAL (SELECT one.* FROM wallets AS one WHERE one.id = e.id OFFSET 0) AS w
+ORDER BY e.id;
+
+-- name: list_holders_wallets
+-- The first $3 of the same wallets.
+(SELECT w.id FROM wallets AS w WHERE w.created_by = $1::text ORDER BY w.created_by, w.id LIMIT $3)
+UNION
+(SELECT w.id FROM wallets AS w WHERE w.owner_id = $2::text ORDER BY w.owner_id, w.id LIMIT $3)
+UNION
+(
+    SELECT g.wallet_id FROM wallet_grants AS g
+    WHERE g.client = $1::text
+    ORDER BY g.client, g.wallet_id
+    LIMIT $3
+)
+LIMIT $3;
 
 -- name: read_wallets
 -- Whole wallets by id; many readers of one instant share one query.
@@ -439,9 +589,28 @@ WHERE e.wallet_id = $1 AND e.sequence = last_sequence_at($1, $2);
 SELECT clock_timestamp();
 
 -- name: read_api_keys
--- The clients behind key hashes that are not revoked.
-SELECT key_hash, client, scopes FROM api_keys
-WHERE key_hash = ANY ($1::bytea[]) AND revoked_at IS NULL;
+-- The clients behind key hashes that are in force.
+SELECT key_hash, client, scopes, reach FROM api_keys
+WHERE
+    key_hash = ANY ($1::bytea[])
+    AND revoked_at IS NULL
+    AND (expires_at IS NULL OR expires_at > clock_timestamp());
+
+-- name: note_key_use
+-- Notes that keys are used, once in $2 seconds, however many processes say so; one that another
+-- process is noting is left to it.
+UPDATE api_keys AS k
+SET last_used_at = clock_timestamp()
+FROM (
+    SELECT id FROM api_keys
+    WHERE
+        key_hash = ANY ($1::bytea[])
+        AND (
+            last_used_at IS NULL OR last_used_at < clock_timestamp() - make_interval(secs => $2)
+        )
+    FOR NO KEY UPDATE SKIP LOCKED
+) AS used
+WHERE k.id = used.id;
 
 -- name: list_seals
 -- The last $2 seals before the number $1, or of all.

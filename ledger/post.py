@@ -161,6 +161,8 @@ def _settle_unit(
 
 def _settle(book: Book, instruction: Instruction, moment: datetime) -> Settled | FailureCode:
     """Post one transaction, or return why it is refused; then the book is as it was."""
+    if instruction.terms.refusal is not None:
+        return instruction.terms.refusal
     if is_late(instruction, moment):
         return FailureCode.EXPIRED
     plan = plan_of(instruction, book, moment)

@@ -17,7 +17,10 @@ from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, Wa
 REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
     FailureCode.SAME_WALLET: "source and destination are the same wallet",
     FailureCode.WALLET_NOT_FOUND: "a wallet of the transaction does not exist",
-    FailureCode.NOT_PERMITTED: "an external wallet takes part in deposits and withdrawals only",
+    FailureCode.NOT_PERMITTED: (
+        "its submitter may not ask for it, or it names an external wallet, which takes part in "
+        "deposits and withdrawals only"
+    ),
     FailureCode.CURRENCY_MISMATCH: "the transaction's currency is not the wallet's",
     FailureCode.WALLET_CLOSED: "a wallet of the transaction is closed",
     FailureCode.WALLET_FROZEN: "a wallet of the transaction is frozen",

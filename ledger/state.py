@@ -105,6 +105,8 @@ class Terms:
     batch_id: UUID | None = None
     """The atomic batch that it is a member of."""
     conditions: tuple[Condition, ...] = ()
+    refusal: FailureCode | None = None
+    """Why it is refused whatever the book says: its submitter may not ask for it."""
 
 
 NO_TERMS = Terms()

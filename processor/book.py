@@ -7,7 +7,7 @@ commit. What names which wallets to lock is read before; it never changes.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -37,8 +37,9 @@ from ledger.state import (
     Settled,
     WalletState,
 )
-from ledger.words import HoldStatus, TransactionStatus
+from ledger.words import FailureCode, HoldStatus, TransactionStatus
 from processor.events.buffer import BufferedViews
+from processor.permissions import Permissions
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -118,8 +119,9 @@ class BookViews(BufferedViews):
 class BookPoster:
     """Decides and writes batches inside a database transaction of the caller's."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, permissions: Permissions) -> None:
         self._partition = partition
+        self._permissions = permissions
         self._sql = load_queries("processor")
 
     async def read_terms(
@@ -143,7 +145,8 @@ class BookPoster:
         be among the rows. Nothing is posted before `latest_change`, so entries stay in time order.
         """
         rows, terms = await self._with_whole_batches(connection, rows, terms)
-        instructions = [_instruction(row, terms, {}) for row in rows]
+        refusals = await self._permissions.refusals(connection, rows, terms)
+        instructions = [_instruction(row, terms, {}, refusals) for row in rows]
         hold_ids = [one["hold_id"] for one in terms.values() if one["hold_id"]]
         original_ids = [one["reverses"] for one in terms.values() if one["reverses"]]
         # A row names its hold's wallet, if it was there; of an original there may be more.
@@ -158,7 +161,7 @@ class BookPoster:
         referred = await self._referred(connection, hold_ids, original_ids, holding, moment)
         # What a condition's amounts are is said by its wallet's currency.
         instructions = [
-            _instruction(row, terms, wallets) if one.terms.conditions else one
+            _instruction(row, terms, wallets, refusals) if one.terms.conditions else one
             for row, one in zip(rows, instructions, strict=True)
         ]
         posting = post_book(wallets.values(), *referred, instructions, moment=moment)
@@ -219,10 +222,15 @@ class BookPoster:
 
 
 def _instruction(
-    row: RecordedView, terms: Mapping[UUID, asyncpg.Record], wallets: Mapping[UUID, LedgerWallet]
+    row: RecordedView,
+    terms: Mapping[UUID, asyncpg.Record],
+    wallets: Mapping[UUID, LedgerWallet],
+    refusals: Mapping[UUID, FailureCode],
 ) -> Instruction:
     found = terms.get(row["id"])
-    return instruction_of(row, NO_TERMS if found is None else terms_of(found, wallets))
+    asked = NO_TERMS if found is None else terms_of(found, wallets)
+    refusal = refusals.get(row["id"])
+    return instruction_of(row, asked if refusal is None else replace(asked, refusal=refusal))
 
 
 def _writing_arguments(posting: BookPosting) -> tuple[Any, ...]:

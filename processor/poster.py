@@ -44,6 +44,7 @@ from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
+from processor.permissions import Permissions
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.unannounced import UnannouncedReader
 from processor.wallet_cache import VersionedWallet, WalletCache, Writing
@@ -91,12 +92,14 @@ class Loaded:
     is_partial: bool = False
     """Whether items have to wait for more of such ones."""
     terms: Mapping[UUID, asyncpg.Record] = field(default_factory=dict)
-    """Of what is PENDING those that have any: then it takes locks to decide the batch."""
+    """Of what is PENDING those that have any."""
+    is_refused: bool = False
+    """Whether the submitter of any may not ask for it."""
 
     @property
-    def has_terms(self) -> bool:
-        """Whether any has."""
-        return bool(self.terms)
+    def is_on_book(self) -> bool:
+        """Whether it takes locks to decide the batch: not all of it are plain moves."""
+        return self.is_refused or bool(self.terms)
 
     @property
     def in_order(self) -> list[RecordedView]:
@@ -125,6 +128,7 @@ class Poster:
         partitions: int = 1,
         event_buffer: EventBuffer | None = None,
         wallet_cache: WalletCache | None = None,
+        permissions: Permissions | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         """Post what belongs to a partition, and record what belongs to another of so many.
@@ -143,7 +147,8 @@ class Poster:
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
         self._recorder = RequestRecorder(partition, partitions=partitions)
-        self._book = BookPoster(partition)
+        self._permissions = permissions or Permissions()
+        self._book = BookPoster(partition, self._permissions)
         self._sql = load_queries("processor")
         self._changed_at = LONG_AGO
         self._under_way: set[asyncio.Task[BatchResult]] = set()
@@ -160,7 +165,7 @@ class Poster:
             if loaded.earlier and self._to_forget:
                 await self._unannounced.forget(connection, self._to_forget)
                 self._to_forget.clear()
-            if self._wallet_cache.is_on and not loaded.has_terms:
+            if self._wallet_cache.is_on and not loaded.is_on_book:
                 _, unknown = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
                 loaded.wallets = await self._wallets(connection, unknown, query="read_wallets")
             return loaded
@@ -247,7 +252,7 @@ class Poster:
             if loaded is None:
                 loaded = await self._load(connection, items, is_locked=is_locked)
             decided = None
-            if not loaded.has_terms:
+            if not loaded.is_on_book:
                 known = await self._locked_wallets(connection, loaded)
                 decided = self._decide_on(known, loaded)
             committed: Callable[[], Awaitable[BatchResult]]
@@ -298,10 +303,23 @@ class Poster:
             pending = [_movement(row) for row in put.rows]
             by_id.update((row["id"], row) for row in put.rows)
             terms = await self._book.read_terms(connection, put.rows)
-            return Loaded(outcomes, by_id, pending, {}, None, put.earlier, put.is_partial, terms)
+            refusals = await self._permissions.refusals(connection, put.rows, terms)
+            return Loaded(
+                outcomes,
+                by_id,
+                pending,
+                wallets={},
+                earlier=put.earlier,
+                is_partial=put.is_partial,
+                terms=terms,
+                is_refused=bool(refusals),
+            )
         pending = [_movement(by_id[one]) for one in order if one in by_id]
         terms = await self._book.read_terms(connection, rows)
-        return Loaded(outcomes, by_id, pending, wallets={}, terms=terms)
+        refusals = await self._permissions.refusals(
+            connection, [by_id[one.id] for one in pending], terms
+        )
+        return Loaded(outcomes, by_id, pending, wallets={}, terms=terms, is_refused=bool(refusals))
 
     async def _wallets(
         self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str
@@ -322,7 +340,7 @@ class Poster:
         A wallet that was not there when it was looked for may have come since, and a refusal could
         not name the row that it rests on: with a lock it is looked for again.
         """
-        if not loaded.pending or loaded.has_terms:
+        if not loaded.pending or loaded.is_on_book:
             return None
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
         # What a batch before has left since is newer than what was read.

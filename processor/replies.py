@@ -10,10 +10,10 @@ sent when all of them have ended.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple, TypeAlias, assert_never
+from typing import Final, NamedTuple, assert_never
 from uuid import UUID
 
 import asyncpg
@@ -35,7 +35,6 @@ from contracts.messages import (
     reply_queue,
     result_body,
 )
-from contracts.representations.transaction import render_transaction
 from contracts.topology import DEAD_LETTERS, partition_queue
 from ledger.words import FINAL_STATUSES
 from processor import metrics
@@ -51,9 +50,10 @@ from processor.letters import (
 from processor.poster import ACQUIRE_TIMEOUT_S, Poster
 from processor.recording import InvalidItem, ItemOutcome
 from processor.retry import FailedItem, ItemResult, RetryingPoster
+from runtime.access.sight import UpstreamSight, rendered_for
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
 from runtime.amqp.republishing import grouped
-from runtime.postgres.pool import Pool
+from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import (
     ErrorClass,
@@ -94,6 +94,7 @@ class Reply:
     delivery: Delivery
     queue: str
     transaction_ids: Sequence[UUID]
+    submitter: str
 
 
 class FailedReply(NamedTuple):
@@ -103,8 +104,12 @@ class FailedReply(NamedTuple):
     error: Exception
 
 
-Rows: TypeAlias = Mapping[UUID, asyncpg.Record]
-"""Transactions as `transaction_views` shows them, by id."""
+class Rows(NamedTuple):
+    """Transactions as `transaction_views` shows them, by id, and what their submitters see."""
+
+    by_id: Mapping[UUID, asyncpg.Record]
+    theirs: Mapping[str, Collection[UUID]]
+    """Of the submitters that do not reach all, the wallets that are theirs."""
 
 
 class Replies:
@@ -115,6 +120,7 @@ class Replies:
         self._pool = pool
         self._queue = queue
         self._sql = load_queries("processor")
+        self._sight = UpstreamSight()
 
     async def bury(
         self, delivery: Delivery, letter: DeadLetterCause, *, is_ours: Callable[[], bool]
@@ -212,21 +218,37 @@ class Replies:
         try:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
                 rows = await connection.fetch(self._sql["read_transactions"], ids)
+                theirs = await self._theirs(connection, replies, rows)
         except Exception as error:
             if classify(error) is ErrorClass.TRANSIENT:
                 raise
             if len(replies) == 1:
-                return {}, [FailedReply(replies[0], error)]
+                return Rows({}, {}), [FailedReply(replies[0], error)]
         else:
-            return {row["id"]: row for row in rows}, []
+            return Rows({row["id"]: row for row in rows}, theirs), []
         # One of them cannot be read: find out which.
         found: dict[UUID, asyncpg.Record] = {}
+        seen: dict[str, set[UUID]] = defaultdict(set)
         failed: list[FailedReply] = []
         for one in replies:
             own, broken = await self.read([one])
-            found.update(own)
+            found.update(own.by_id)
+            for submitter, wallets in own.theirs.items():
+                seen[submitter].update(wallets)
             failed += broken
-        return found, failed
+        return Rows(found, seen), failed
+
+    async def _theirs(
+        self, connection: Connection, replies: Sequence[Reply], rows: Sequence[asyncpg.Record]
+    ) -> dict[str, Collection[UUID]]:
+        """Return which wallets of rows belong to whom, of the submitters that do not reach all."""
+        found: dict[str, Collection[UUID]] = {}
+        for submitter in {one.submitter for one in replies}:
+            own = [row for row in rows if row["submitter"] == submitter]
+            theirs = await self._sight.theirs(connection, submitter, own)
+            if theirs is not None:
+                found[submitter] = theirs
+        return found
 
     async def reply_all(self, replies: Sequence[Reply], rows: Rows) -> list[FailedReply]:
         """Send the results of a batch, within REPLIES_TIMEOUT_S. What is not out by then is lost.
@@ -274,7 +296,12 @@ class Replies:
 
 
 def _result(reply: Reply, rows: Rows) -> Outgoing:
-    views = [render_transaction(rows[one]) for one in reply.transaction_ids if one in rows]
+    theirs = rows.theirs.get(reply.submitter)
+    views = [
+        rendered_for(rows.by_id[one], reply.submitter, theirs)
+        for one in reply.transaction_ids
+        if one in rows.by_id
+    ]
     return Outgoing(
         exchange="",
         routing_key=reply.queue,
@@ -364,7 +391,8 @@ class Forwarder:
 
 def _has_ended(reply: Reply, rows: Rows) -> bool:
     return all(
-        one in rows and rows[one]["status"] in FINAL_STATUSES for one in reply.transaction_ids
+        one in rows.by_id and rows.by_id[one]["status"] in FINAL_STATUSES
+        for one in reply.transaction_ids
     )
 
 
@@ -548,4 +576,4 @@ def _reply_of(delivery: Delivery, settled: Sequence[ItemResult]) -> Reply | None
         for one in settled
         if isinstance(one, ItemOutcome) and not one.is_key_reused
     ]
-    return Reply(delivery, queue, ids)
+    return Reply(delivery, queue, ids, delivery.content.submitter)

@@ -7,16 +7,23 @@ import typer
 from cli.failures import UsageError
 from cli.invocation import settings_of
 from cli.output import AsJson, print_json, print_line, print_table, say
-from contracts.scopes import KEY_SCOPES, Scope
+from contracts.scopes import KEY_SCOPES, Reach, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
     from typing import TypeVar
 
     from cli.api_keys import ApiKey
     from cli.dependencies import Connection
 
     Answer = TypeVar("Answer")
+
+
+_REACHES = {
+    Reach.OWN: "for the wallets that it makes or is granted",
+    Reach.ALL: "for everybody's wallets",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -34,26 +41,43 @@ def _create(
         str, typer.Option(help="The submitter of all that the key submits: visible ASCII.")
     ],
     scope: Annotated[list[Scope] | None, typer.Option(help="A right; give it repeatedly.")] = None,
+    *,
     all_scopes: Annotated[bool, typer.Option("--all-scopes", help="Every right.")] = False,
+    wallets: Annotated[
+        Reach,
+        typer.Option(help="Whose wallets: those that it makes or is granted, or everybody's."),
+    ] = Reach.OWN,
+    expires_in: Annotated[
+        str | None, typer.Option(help="When it ends by itself, such as 12h, 90d or 4w.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is printed once, alone on standard output, and cannot be read again."""
     from cli.actor import login_actor
-    from cli.api_keys import create_api_key
+    from cli.api_keys import create_api_key, duration_of
 
     if bool(scope) == all_scopes:
         raise UsageError("name the rights with --scope (repeatedly), or give --all-scopes")
     scopes = KEY_SCOPES if all_scopes else tuple(scope or ())
+    lifetime = None if expires_in is None else duration_of(expires_in)
     made, key = _on_database(
         context,
         lambda connection: create_api_key(
-            connection, client=client, scopes=scopes, actor=login_actor()
+            connection,
+            client=client,
+            scopes=scopes,
+            actor=login_actor(),
+            reach=wallets,
+            expires_in=lifetime,
         ),
     )
     if as_json:
         print_json({**made.to_json(), "key": key})
         return
-    say(f"key {made.id} for {client} with {', '.join(made.scopes)}; it is shown only this once:")
+    say(
+        f"key {made.id} for {client} with {', '.join(made.scopes)}, {_REACHES[made.reach]}; it is "
+        "shown only this once:"
+    )
     print_line(key)
 
 
@@ -101,13 +125,28 @@ def _print_table(keys: "list[ApiKey]") -> None:
             str(key.id),
             key.client,
             key.prefix,
-            f"{key.created_at:%Y-%m-%d %H:%M:%SZ}",
-            f"{key.revoked_at:%Y-%m-%d %H:%M:%SZ}" if key.revoked_at else "",
+            key.reach.value,
+            *map(_text, (key.created_at, key.last_used_at, key.expires_at, key.revoked_at)),
             "all" if set(key.scopes) == set(KEY_SCOPES) else " ".join(key.scopes),
         )
         for key in keys
     ]
-    print_table(("id", "client", "prefix", "created", "revoked", "scopes"), rows)
+    headings = (
+        "id",
+        "client",
+        "prefix",
+        "wallets",
+        "created",
+        "last used",
+        "expires",
+        "revoked",
+        "scopes",
+    )
+    print_table(headings, rows)
+
+
+def _text(moment: "datetime | None") -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%SZ}" if moment else ""
 
 
 def _on_database(

@@ -115,7 +115,7 @@ _LIST: Final = Operation(
         f"The newest first, with at most {BODY_LISTED_BYTES_MAX} bytes of each body. Filters "
         "narrow the list together."
     ),
-    scope=Scope.OPERATIONS,
+    scope=Scope.OPERATIONS_READ,
     parameters=(_REASON, _SUBMITTER, _STATE, parameters.CURSOR, parameters.LIMIT),
     responses=(
         Response(
@@ -135,7 +135,7 @@ _SUMMARIZE: Final = Operation(
     tag=Tag.DEAD_LETTERS,
     summary="Count dead letters by reason",
     description="Filters narrow what is counted together. Only the newest are counted if many.",
-    scope=Scope.OPERATIONS,
+    scope=Scope.OPERATIONS_READ,
     parameters=(_REASON, _SUBMITTER, _STATE),
     responses=(
         Response(
@@ -158,7 +158,7 @@ _READ: Final = Operation(
         "With its headers, why it could not be processed, and its body, of which at most "
         f"{BODY_SHOWN_BYTES_MAX} bytes."
     ),
-    scope=Scope.OPERATIONS,
+    scope=Scope.OPERATIONS_READ,
     parameters=(_ONE,),
     responses=(Response(200, "The dead letter", model=DeadLetter, example=_LETTER),),
     problems=_ONE_PROBLEMS,

@@ -21,6 +21,7 @@ _READ_LATEST: Final = Operation(
         "sealed by then can neither be changed nor cut off unnoticed any more."
     ),
     scope=Scope.TRANSACTIONS_READ,
+    or_scope=Scope.OPERATIONS_READ,
     responses=(Response(200, "The seal", model=Seal, example=examples.SEAL),),
     problems=(ProblemCode.SEAL_NOT_FOUND, *READ_PROBLEMS),
 )
@@ -33,6 +34,7 @@ _LIST: Final = Operation(
     summary="List seals",
     description="The newest first, without gaps down to number 1.",
     scope=Scope.TRANSACTIONS_READ,
+    or_scope=Scope.OPERATIONS_READ,
     parameters=(parameters.CURSOR, parameters.LIMIT),
     responses=(Response(200, "A page", model=SealPage, example=examples.SEAL_PAGE),),
     problems=LIST_PROBLEMS,

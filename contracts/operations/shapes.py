@@ -1,6 +1,6 @@
 """The parts of which an operation is made."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal
@@ -84,8 +84,9 @@ class Operation:
     """One call: what the server routes, what it checks first, and what the document says of it.
 
     `operation_id` names the handler; `path` has its variables in braces, as OpenAPI and aiohttp
-    both read them. `scope` is what the caller needs; None asks for no key at all. `problems` is
-    every code that this call can answer with, those of its scope and body included.
+    both read them. `scope` is what the caller needs, and `also_scope` too where it is given;
+    `or_scope` is enough in its place. None asks for no caller at all. `problems` is every code that
+    this call can answer with, those of its scope and body included.
     """
 
     operation_id: str
@@ -100,6 +101,20 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     request: type[BaseModel] | None = None
     request_examples: Mapping[str, Mapping[str, Any]] | None = None
+    also_scope: Scope | None = None
+    or_scope: Scope | None = None
+
+    @property
+    def rights(self) -> tuple[frozenset[Scope], ...]:
+        """Sets of scopes of which a caller needs one, whole; empty for a public call."""
+        if self.scope is None:
+            return ()
+        whole = frozenset(one for one in (self.scope, self.also_scope) if one)
+        return (whole,) if self.or_scope is None else (whole, frozenset({self.or_scope}))
+
+    def is_open_to(self, scopes: Collection[str]) -> bool:
+        """Whether a caller with these scopes (and those that they imply) may call it."""
+        return not self.rights or any(one <= frozenset(scopes) for one in self.rights)
 
 
 READ_PROBLEMS: Final = (

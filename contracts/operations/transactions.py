@@ -70,7 +70,11 @@ _SUBMIT: Final = Operation(
         "as `idempotency_key` in the body. The same key with the same content answers 200 with the "
         "first transaction in whatever state it is now; with other content, 422 "
         "`idempotency_key_reused`. With `Prefer: wait=N` the answer waits for the final state.\n\n"
-        "A business refusal (no such wallet, no funds) is a FAILED transaction, not a problem.\n\n"
+        "A business refusal (no such wallet, no funds) is a FAILED transaction, not a problem. But "
+        "for callers that reach only what is theirs, each wallet that is debited, held, deposited "
+        "to, or named in a condition has to be theirs, and so have all those of what is reversed; "
+        "otherwise it is 404 `wallet_not_found`, whether there is such a wallet or not, and "
+        "nothing is recorded. The wallet that a transfer credits may be anybody's.\n\n"
         "| type | fields of its own | effect |\n"
         "|---|---|---|\n"
         "| `deposit`, `withdrawal`, `transfer` | `source_wallet_id`, `destination_wallet_id`, "
@@ -110,6 +114,7 @@ _SUBMIT: Final = Operation(
     },
     responses=_SUBMITTED,
     problems=(
+        ProblemCode.WALLET_NOT_FOUND,
         ProblemCode.IDEMPOTENCY_KEY_MISSING,
         *IDEMPOTENCY_PROBLEMS,
         *BODY_PROBLEMS,
@@ -151,7 +156,7 @@ _SUBMIT_BATCH: Final = Operation(
             example=examples.BATCH_RESULT,
         ),
     ),
-    problems=(ProblemCode.IDEMPOTENCY_KEY_REUSED, *BODY_PROBLEMS),
+    problems=(ProblemCode.WALLET_NOT_FOUND, ProblemCode.IDEMPOTENCY_KEY_REUSED, *BODY_PROBLEMS),
 )
 
 _REVERSE: Final = Operation(
@@ -182,6 +187,7 @@ _REVERSE: Final = Operation(
     },
     responses=_SUBMITTED,
     problems=(
+        ProblemCode.WALLET_NOT_FOUND,
         ProblemCode.TRANSACTION_NOT_FOUND,
         ProblemCode.IDEMPOTENCY_KEY_MISSING,
         *IDEMPOTENCY_PROBLEMS,
@@ -212,6 +218,7 @@ _CANCEL: Final = Operation(
         ),
     ),
     problems=(
+        ProblemCode.WALLET_NOT_FOUND,
         ProblemCode.TRANSACTION_NOT_FOUND,
         ProblemCode.NOT_CANCELLABLE,
         ProblemCode.IDEMPOTENCY_KEY_MISSING,
@@ -231,9 +238,10 @@ _PREVIEW: Final = Operation(
         "nothing is written, and no key is used or needed. The body is that of one transaction or "
         "of a batch request, whose transactions are posted in their order, each on what those "
         "before it have left. `execute_at` does not enter: they are posted as if they were due. "
-        "Any invalid item refuses the request. Needs the scope `wallets:read` too."
+        "Any invalid item refuses the request."
     ),
     scope=Scope.TRANSACTIONS_WRITE,
+    also_scope=Scope.WALLETS_READ,
     request=PreviewRequest,
     request_examples={
         "one": {"summary": "One transaction", "value": examples.TRANSFER_REQUEST},
@@ -242,7 +250,7 @@ _PREVIEW: Final = Operation(
     responses=(
         Response(200, "What would happen", model=TransactionPreview, example=examples.PREVIEW),
     ),
-    problems=(ProblemCode.IDEMPOTENCY_KEY_INVALID, *BODY_PROBLEMS),
+    problems=(ProblemCode.WALLET_NOT_FOUND, ProblemCode.IDEMPOTENCY_KEY_INVALID, *BODY_PROBLEMS),
 )
 
 _READ: Final = Operation(
@@ -277,7 +285,7 @@ _LIST: Final = Operation(
     summary="List transactions",
     description=(
         "The newest first. Filters narrow the list together; `idempotency_key` and `reference` "
-        "find one transaction. An API key with the scope `operations` may name another "
+        "find one transaction. A caller with the scope `operations:read` may name another "
         "`submitter` beside an `idempotency_key`; otherwise the key is your own."
     ),
     scope=Scope.TRANSACTIONS_READ,
@@ -290,7 +298,7 @@ _LIST: Final = Operation(
         ),
         parameters.query(
             "submitter",
-            "Whose `idempotency_key`; needs the scope `operations` and an `idempotency_key`.",
+            "Whose `idempotency_key`; needs `operations:read` and an `idempotency_key`.",
             {"type": "string", "minLength": 1},
             "shop",
         ),

@@ -7,7 +7,7 @@ documents byte by byte.
 """
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring as quoted
 from operator import itemgetter
@@ -86,7 +86,9 @@ class Transaction(BaseModel):
 
     id: UUID
     reference: str = Field(examples=["TXN-AGPBQ2JXKV2BDA3M3HGDHVYHLE"])
-    idempotency_key: str
+    idempotency_key: str | None = Field(
+        description="null for readers who see only what is theirs and did not submit it"
+    )
     submitter: str
     channel: Channel
     type: TransactionType
@@ -242,6 +244,20 @@ def render_transaction(row: Row) -> Json:
         "execute_at": None if execute_at is None else format_moment(execute_at),
         "batch_id": None if batch_id is None else str(batch_id),
     }
+
+
+def shown_to(view: Json, *, name: str, theirs: Collection[str]) -> Json:
+    """Return a rendered transaction as one sees it to whom only some wallets belong.
+
+    `theirs` are those, by their ids; of others no balance is shown. Nor does anybody but its
+    submitter see its key, and the legs of others.
+    """
+    shown = {**view, "entries": [one for one in view["entries"] if one["wallet_id"] in theirs]}
+    if view["submitter"] != name:
+        shown["idempotency_key"] = None
+        legs = view["legs"]
+        shown["legs"] = legs and [one for one in legs if one["wallet_id"] in theirs]
+    return shown
 
 
 def _shown_wallet(wallet_id: UUID | None, text: str, currency: str | None) -> str | None:

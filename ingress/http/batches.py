@@ -14,6 +14,7 @@ from aiohttp import web
 from contracts.problems import ContractError, FieldError, ProblemCode
 from contracts.record import Submission
 from contracts.representations.transaction import Json, Row, render_wallet_after
+from contracts.requests.parties import parties_of_command
 from contracts.requests.references import atomic, other_id, resolved
 from contracts.requests.transaction import (
     BATCH_MAX,
@@ -22,16 +23,18 @@ from contracts.requests.transaction import (
     command_of,
     refuse_unknown,
 )
-from contracts.scopes import Scope
+from contracts.scopes import Reach
+from ingress.access import Guard
 from ingress.authentication import Client
-from ingress.calls import RETRY, Answer, Services, conflict, new_view, own_request_id, permit
+from ingress.calls import RETRY, Answer, Services, conflict, own_request_id, permit
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.http.problems import problem_answer
 from ingress.reads.preview import Previewer
-from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import backlog_full
 from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
+from ingress.submit.views import new_view
 from ledger.rules import REFUSAL_DETAILS
+from ledger.state import WalletState
 from ledger.words import FailureCode, TransactionStatus
 
 TURN_S: Final = 0.005
@@ -55,7 +58,7 @@ class BatchCalls:
     async def submit(self, call: Call) -> web.Response:
         """POST /v1/transactions/batch."""
         items, mode = batch_of(await call.json())
-        commands = await commands_of(items, client=call.client, store=self._services.store)
+        commands = await commands_of(items, client=call.client, services=self._services)
         if self._services.backlog.is_full:
             raise backlog_full()
         if mode is BatchMode.ATOMIC:
@@ -66,17 +69,22 @@ class BatchCalls:
 
     async def preview(self, call: Call) -> web.Response:
         """POST /v1/transactions/preview: of one transaction, or of a batch."""
-        call.client.require(Scope.WALLETS_READ)
-        commands = await _previewed(
-            await call.json(), client=call.client, store=self._services.store
-        )
+        commands = await _previewed(await call.json(), client=call.client, services=self._services)
         found = await self._previewer.preview(commands)
+        wallets = await self._seen(call.client, found.wallets)
         return json_response(
             {
                 "transactions": [_previewed_view(one) for one in found.failures],
-                "wallets": [render_wallet_after(one) for one in found.wallets],
+                "wallets": [render_wallet_after(one) for one in wallets],
             }
         )
+
+    async def _seen(self, client: Client, wallets: Sequence[WalletState]) -> Sequence[WalletState]:
+        """Return those of some wallets whose balances a client sees."""
+        if client.reach is Reach.ALL:
+            return wallets
+        theirs = await self._services.guard.theirs(client, [one.wallet_id for one in wallets])
+        return [one for one in wallets if one.wallet_id in theirs]
 
     async def _submit_atomic(self, call: Call, commands: Sequence[TransactionCommand]) -> bytes:
         members = atomic(commands, submitter=call.client.name)
@@ -85,7 +93,9 @@ class BatchCalls:
         for one in accepted:
             count_standing(one.standing)
         outcomes = list(zip(submissions, accepted, strict=True))
-        return await _items_body(outcomes, partial(_item, call, await self._replays(accepted)))
+        return await _items_body(
+            outcomes, partial(_item, call, await self._replays(call.client, accepted))
+        )
 
     async def _submit_each(
         self, call: Call, commands: Sequence[TransactionCommand | ContractError]
@@ -101,18 +111,17 @@ class BatchCalls:
         outcomes: list[Exception | tuple[Submission, Outcome]] = [
             command if isinstance(command, Exception) else next(recorded) for command in commands
         ]
-        views = await self._replays(accepted)
+        views = await self._replays(call.client, accepted)
         return await _items_body(outcomes, partial(_item, call, views))
 
-    async def _replays(self, accepted: Sequence[Outcome]) -> Mapping[UUID, Json]:
+    async def _replays(self, client: Client, accepted: Sequence[Outcome]) -> Mapping[UUID, Json]:
         """Return the transactions that were recorded before, by their ids, as they are now."""
-        return await self._services.store.read_many(
-            [
-                one.row.id
-                for one in accepted
-                if isinstance(one, Accepted) and one.standing is Standing.REPLAY
-            ]
-        )
+        ids = [
+            one.row.id
+            for one in accepted
+            if isinstance(one, Accepted) and one.standing is Standing.REPLAY
+        ]
+        return await self._services.views(client, ids)
 
 
 def batch_of(body: Any) -> tuple[list[Any], BatchMode]:
@@ -136,11 +145,11 @@ def batch_of(body: Any) -> tuple[list[Any], BatchMode]:
 
 
 async def commands_of(
-    items: Sequence[Any], *, client: Client, store: TransactionStore
+    items: Sequence[Any], *, client: Client, services: Services
 ) -> list[TransactionCommand | ContractError]:
     """Return the command of each item, or what is wrong with it, in their order.
 
-    The transactions that items name are read in one query.
+    The transactions that items name are read in one query, and so is whose wallets they need.
     """
     commands = [one async for one in _each_in_turn(items, partial(_command_or_problem, client))]
     named = {
@@ -148,18 +157,41 @@ async def commands_of(
         for command in commands
         if isinstance(command, TransactionCommand) and (other := other_id(command)) is not None
     }
-    others = await store.rows(list(named)) if named else {}
+    others = await services.store.rows(list(named)) if named else {}
+    if client.reach is not Reach.ALL:
+        commands = await _judged(commands, others, client=client, guard=services.guard)
     return [_resolved_or_problem(one, others) for one in commands] if named else commands
 
 
-async def _previewed(
-    body: Any, *, client: Client, store: TransactionStore
-) -> list[TransactionCommand]:
+async def _judged(
+    commands: Sequence[TransactionCommand | ContractError],
+    others: Mapping[UUID, Row],
+    *,
+    client: Client,
+    guard: Guard,
+) -> list[TransactionCommand | ContractError]:
+    """Return commands, with a problem in the place of each that the client may not ask for."""
+    parties = {
+        place: parties_of_command(one, others.get(other_id(one) or UUID(int=0)))
+        for place, one in enumerate(commands)
+        if isinstance(one, TransactionCommand)
+    }
+    theirs = await guard.theirs(client, {one for each in parties.values() for one in each.needed})
+    judged = list(commands)
+    for place, needed in parties.items():
+        try:
+            guard.judge(client, needed, theirs)
+        except ContractError as error:
+            judged[place] = error
+    return judged
+
+
+async def _previewed(body: Any, *, client: Client, services: Services) -> list[TransactionCommand]:
     """Return the commands of a body that need no key; raises ContractError for any fault."""
     is_batch = isinstance(body, dict) and "transactions" in body
     items, mode = batch_of(body) if is_batch else ([body], BatchMode.INDEPENDENT)
     named = [_named(item, place) for place, item in enumerate(items)]
-    found = await commands_of(named, client=client, store=store)
+    found = await commands_of(named, client=client, services=services)
     if not is_batch and isinstance(found[0], ContractError):
         raise found[0]
     commands = whole(found)

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from aiohttp import web
 
-from contracts.problems import ContractError, ProblemCode
 from contracts.representations.wallet import render_wallet, render_wallet_hold
+from ingress.access import Guard
 from ingress.http.middleware import Call, json_response
+from ingress.http.wallets import wallet_not_found
 from ingress.parsing import ID_BYTES, cursor_error, uuid_of
 from ingress.reads.holds import HoldPosition, HoldStore
 from ledger.words import HoldStatus
@@ -21,8 +22,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class HoldCalls:
     """Holds over HTTP."""
 
-    def __init__(self, store: HoldStore) -> None:
+    def __init__(self, store: HoldStore, *, guard: Guard) -> None:
         self._store = store
+        self._guard = guard
 
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/wallets/{wallet_id}/holds."""
@@ -32,14 +34,17 @@ class HoldCalls:
         listing = f"holds:{wallet_id}"
         size = ID_BYTES + (_MOMENT_BYTES if status is HoldStatus.OPEN else 0)
         position = query.position(listing, size)
+        limit = query.limit()
+        if not await self._guard.is_theirs(call.client, wallet_id):
+            raise wallet_not_found(wallet_id)
         page = await self._store.read_page(
             wallet_id,
             status=status,
             position=None if position is None else _position_of(position),
-            limit=query.limit(),
+            limit=limit,
         )
         if page is None:
-            raise ContractError(ProblemCode.WALLET_NOT_FOUND, f"there is no wallet {wallet_id}")
+            raise wallet_not_found(wallet_id)
         following = page.next_position
         cursor = None if following is None else query.cursor(listing, _bytes_of(following))
         return json_response(

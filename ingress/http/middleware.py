@@ -65,7 +65,7 @@ class Call:
     def trail(self) -> Trail:
         """Who acts, as the audit log names it; behind a proxy the address is the proxy's.
 
-        A person's address is not in it: what is there can never be erased. The log of logins has it.
+        A person's address is not in it: what is there can never be erased. Their login log has it.
         """
         is_person = self.client.user_id is not None
         return Trail(self.client.name, None if is_person else self.address, self.request_id)
@@ -137,8 +137,8 @@ class Gate:
     def guarded(self, operation: Operation, handler: Handler) -> PlainHandler:
         """Return the handler of a call that needs a scope."""
         known = known_parameters(operation.parameters)
-        scope = operation.scope
-        if scope is None:
+        rights = operation.rights
+        if not rights:
             raise AssertionError(f"{operation.operation_id} has no scope to guard")
 
         async def respond(request: web.Request) -> web.Response:
@@ -146,7 +146,7 @@ class Gate:
                 "Authorization", request.headers.getall("Authorization", ())
             )
             client = await self._callers.client_of(token_of(authorization or ""))
-            client.require(scope)
+            client.require_one_of(rights)
             limits = await self._limited(client)
             query = Query(list(request.query.items()), known)
             response = await handler(Call(request, query, client, request[NAMES]))

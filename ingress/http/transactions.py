@@ -11,12 +11,15 @@ from aiohttp import web
 from contracts.identifiers import first_id_at, id_of_reference
 from contracts.problems import ContractError, ProblemCode
 from contracts.representations.transaction import Json
+from contracts.requests.parties import parties_of_row, wallets_of_row
 from contracts.requests.transaction import (
     TransactionStatus,
     TransactionType,
     checked_key,
 )
-from contracts.scopes import Scope
+from contracts.scopes import Reach, Scope
+from ingress.access import Theirs, holder_of, is_seen
+from ingress.authentication import Client
 from ingress.calls import (
     Answer,
     ReadCall,
@@ -24,6 +27,7 @@ from ingress.calls import (
     Services,
     SubmitCall,
     TransactionCall,
+    not_found,
 )
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.parsing import ID_BYTES, uuid_of
@@ -59,10 +63,12 @@ class TransactionCalls:
     async def cancel(self, call: Call) -> web.Response:
         """POST /v1/transactions/{transaction_id}/cancel."""
         transaction_id, key = _transaction_id(call), checked_key(call.idempotency_key)
+        if call.client.reach is not Reach.ALL:
+            await self._judge_cancellation(call.client, transaction_id)
         is_new = await self._cancellations.cancel(
             transaction_id, submitter=call.client.name, key=key
         )
-        views = await self._store.read_many([transaction_id])
+        views = await self._services.views(call.client, [transaction_id])
         headers = {} if is_new else {"Idempotency-Replayed": "true"}
         return json_response(views[transaction_id], headers=headers)
 
@@ -81,10 +87,10 @@ class TransactionCalls:
             before = UUID(bytes=position)
         only = await self._named(call)
         if only is None:
-            window = await self._store.list_page(wanted, before=before, limit=limit)
+            window = await self._page(call.client, wanted, before, limit)
         else:
             window = Window(only, None)
-        views = await self._store.read_many(window.matches, is_listed=only is None)
+        views = await self._services.views(call.client, window.matches, is_listed=only is None)
         items = [views[one] for one in window.matches if one in views]
         if only is not None:
             items = [item for item in items if _passes(item, wanted, before)]
@@ -92,13 +98,39 @@ class TransactionCalls:
         cursor = None if following is None else query.cursor("transactions", following.bytes)
         return json_response({"items": items, "next_cursor": cursor})
 
+    async def _page(
+        self, client: Client, wanted: TransactionFilter, before: UUID, limit: int
+    ) -> Window[UUID]:
+        """Return the ids of a page of what a client sees."""
+        if client.reach is Reach.ALL:
+            return await self._store.list_page(wanted, before=before, limit=limit)
+        if wanted.wallet_id is None:
+            return await self._store.list_seen(
+                wanted, holder_of(client), before=before, limit=limit
+            )
+        # A wallet that is another's has as few transactions as one that there is not.
+        is_theirs = await self._services.guard.is_theirs(client, wanted.wallet_id)
+        if not is_theirs:
+            return Window([], None)
+        return await self._store.list_page(wanted, before=before, limit=limit)
+
+    async def _judge_cancellation(self, client: Client, transaction_id: UUID) -> None:
+        """Raise ContractError unless the wallets that a transaction needs are a client's."""
+        rows = await self._store.rows([transaction_id])
+        row = rows.get(transaction_id)
+        ids = {transaction_id} if row is None else wallets_of_row(row)
+        theirs: Theirs = await self._services.guard.theirs(client, ids)
+        if row is None or not is_seen(client, row, theirs):
+            raise not_found(transaction_id)
+        self._services.guard.judge(client, parties_of_row(row), theirs)
+
     async def _named(self, call: Call) -> list[UUID] | None:
         """Return the ids that a key or a reference names; None when neither is given."""
         key = call.query.text("idempotency_key")
         reference = call.query.text("reference")
         submitter = call.query.text("submitter")
         if submitter is not None:
-            call.client.require(Scope.OPERATIONS)
+            call.client.require(Scope.OPERATIONS_READ)
             if key is None:
                 raise ContractError(
                     ProblemCode.INVALID_PARAMETER, "submitter goes with idempotency_key"

@@ -25,7 +25,9 @@ from contracts.requests.wallet import (
     wallet_change_of,
     wallet_request_of,
 )
-from contracts.scopes import Role
+from contracts.scopes import Reach, Role
+from ingress.access import Guard, check_change, customers_wallet, holder_of
+from ingress.authentication import Client
 from ingress.calls import Answer
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, TagCondition, uuid_of
@@ -39,21 +41,20 @@ _FIRST_ID: Final = UUID(int=0)
 class WalletCalls:
     """Create, read, list, change and delete wallets, and read their histories."""
 
-    def __init__(self, store: WalletStore, *, per_customer_max: int) -> None:
+    def __init__(self, store: WalletStore, *, guard: Guard, per_customer_max: int) -> None:
         """`per_customer_max`: open wallets in one currency that customers may make for themselves.
 
         Systems make as many as they like.
         """
         self._store = store
+        self._guard = guard
         self._per_customer_max = per_customer_max
 
     async def create(self, call: Call) -> web.Response:
         """POST /v1/wallets."""
         key = call.idempotency_key
-        wanted = wallet_request_of(await call.json())
+        wanted = customers_wallet(call.client, wallet_request_of(await call.json()))
         is_customer = call.client.role is Role.CUSTOMER
-        if is_customer and wanted.owner_id is None:
-            wanted = wanted.model_copy(update={"owner_id": str(call.client.user_id)})
         created = await self._store.create(
             wanted,
             submitter=call.client.name,
@@ -74,7 +75,7 @@ class WalletCalls:
     async def read(self, call: Call) -> web.Response:
         """GET /v1/wallets/{wallet_id}."""
         condition = call.if_none_match
-        answer = wallet_answer(await self._existing(_wallet_id(call)))
+        answer = wallet_answer(await self._existing(call.client, _wallet_id(call)))
         tag = answer.headers["ETag"]
         if condition is not None and condition.holds_weakly(tag):
             return web.Response(status=304, headers={"ETag": tag})
@@ -95,6 +96,7 @@ class WalletCalls:
             wanted,
             after=_FIRST_ID if position is None else UUID(bytes=position),
             limit=query.limit(),
+            holder=None if call.client.reach is Reach.ALL else holder_of(call.client),
         )
         cursor = None if following is None else query.cursor("wallets", following.bytes)
         return json_response({"items": [render_wallet(row) for row in rows], "next_cursor": cursor})
@@ -103,7 +105,8 @@ class WalletCalls:
         """PATCH /v1/wallets/{wallet_id}."""
         wallet_id, condition = _wallet_id(call), call.if_match
         change = wallet_change_of(await call.json())
-        async with self._locked(wallet_id) as (connection, row):
+        async with self._locked(call.client, wallet_id) as (connection, row):
+            check_change(call.client, change)
             require_match(row, condition)
             state = changed_state(row, change)
             changed = await self._store.change(connection, wallet_id, state)
@@ -125,7 +128,7 @@ class WalletCalls:
     async def delete(self, call: Call) -> web.Response:
         """DELETE /v1/wallets/{wallet_id}."""
         wallet_id, condition = _wallet_id(call), call.if_match
-        async with self._locked(wallet_id) as (connection, row):
+        async with self._locked(call.client, wallet_id) as (connection, row):
             # Once it is deleted, asking for it again, under its former tag too, changes nothing.
             if row["deleted_at"] is None:
                 require_match(row, condition)
@@ -147,7 +150,7 @@ class WalletCalls:
         listing = f"entries:{wallet_id}"
         position = query.position(listing, SEQUENCE_BYTES)
         limit = query.limit()
-        await self._existing(wallet_id)
+        await self._existing(call.client, wallet_id)
         rows, following = await self._store.list_entries(
             wallet_id,
             wanted,
@@ -167,29 +170,35 @@ class WalletCalls:
         """GET /v1/wallets/{wallet_id}/balance."""
         wallet_id = _wallet_id(call)
         at = call.query.moment("at") or await self._store.read_clock()
-        wallet = await self._existing(wallet_id)
+        wallet = await self._existing(call.client, wallet_id)
         balance = await self._store.read_balance(wallet_id, at)
         return json_response(
             {"balance": format_minor(balance, wallet["currency"]), "at": format_moment(at)}
         )
 
     @asynccontextmanager
-    async def _locked(self, wallet_id: UUID) -> AsyncIterator[tuple[Connection, asyncpg.Record]]:
-        """Lock a wallet that clients may change, until the database transaction ends with this."""
+    async def _locked(
+        self, client: Client, wallet_id: UUID
+    ) -> AsyncIterator[tuple[Connection, asyncpg.Record]]:
+        """Lock a wallet that a client may change, until the database transaction ends with this."""
+        if not await self._guard.is_theirs(client, wallet_id):
+            raise wallet_not_found(wallet_id)
         async with self._store.acquire() as connection, connection.transaction():
             row = await self._store.lock(connection, wallet_id)
             if row is None:
-                raise _not_found(wallet_id)
+                raise wallet_not_found(wallet_id)
             if row["kind"] == WalletKind.EXTERNAL:
                 raise ContractError(
                     ProblemCode.NOT_PERMITTED, "an external wallet cannot be changed or deleted"
                 )
             yield connection, row
 
-    async def _existing(self, wallet_id: UUID) -> asyncpg.Record:
+    async def _existing(self, client: Client, wallet_id: UUID) -> asyncpg.Record:
+        if not await self._guard.is_theirs(client, wallet_id):
+            raise wallet_not_found(wallet_id)
         row = await self._store.read(wallet_id)
         if row is None:
-            raise _not_found(wallet_id)
+            raise wallet_not_found(wallet_id)
         return row
 
 
@@ -271,5 +280,6 @@ def _currency(code: str | None) -> str | None:
     return code
 
 
-def _not_found(wallet_id: UUID) -> ContractError:
+def wallet_not_found(wallet_id: UUID) -> ContractError:
+    """Return what is wrong with the id of a wallet that there is not, or that is another's."""
     return ContractError(ProblemCode.WALLET_NOT_FOUND, f"there is no wallet {wallet_id}")

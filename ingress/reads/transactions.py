@@ -11,10 +11,13 @@ import asyncpg
 from contracts.representations.transaction import Json, render_transaction
 from contracts.requests.transaction import TransactionStatus, TransactionType
 from ingress.reads.gathered import GatheredReads
+from runtime.access.wallets import Holder
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.pagination import Examined, Window, examine
 
+FEW_WALLETS: Final = 20
+"""Wallets whose histories are walked side by side: each is read as far as the page needs."""
 _EXCEPTIONAL: Final = frozenset(
     {TransactionStatus.FAILED, TransactionStatus.QUARANTINED, TransactionStatus.REVERSED}
 )
@@ -75,15 +78,63 @@ class TransactionStore:
         self, wanted: TransactionFilter, *, before: UUID, limit: int
     ) -> Window[UUID]:
         """Return the ids of a page, the newest first, from the ids below `before`."""
-        name, subject = _walk(wanted)
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
-            rows = await self._lists.fetch(
-                self._sql[name], start, wanted.first_id, count, wanted.status, wanted.type, *subject
-            )
-            return [(row["id"], row["is_match"]) for row in rows]
+            return await self._examined(wanted, start, count)
 
         return await examine(step, start=before, limit=limit)
+
+    async def list_seen(
+        self, wanted: TransactionFilter, holder: Holder, *, before: UUID, limit: int
+    ) -> Window[UUID]:
+        """Return the same of what a holder submitted or what touches a wallet of theirs.
+
+        The few wallets of a person are walked together; of a system that may have made a million,
+        the walk is that of all transactions.
+        """
+        few = await self._few_wallets(holder)
+
+        async def step(start: UUID, count: int) -> Examined[UUID]:
+            if few:
+                return await self._walk_few(wanted, few, start, count)
+            found = await self._examined(wanted, start, count)
+            matches = [one for one, is_match in found if is_match]
+            rows = await self._lists.fetch(self._sql["find_seen"], matches, *holder)
+            seen = {row["id"] for row in rows}
+            return [(one, one in seen) for one, _ in found]
+
+        return await examine(step, start=before, limit=limit)
+
+    async def _examined(self, wanted: TransactionFilter, start: UUID, count: int) -> Examined[UUID]:
+        name, subject = _walk(wanted)
+        rows = await self._lists.fetch(
+            self._sql[name], start, wanted.first_id, count, wanted.status, wanted.type, *subject
+        )
+        return [(row["id"], row["is_match"]) for row in rows]
+
+    async def _walk_few(
+        self, wanted: TransactionFilter, few: Sequence[UUID], start: UUID, count: int
+    ) -> Examined[UUID]:
+        rows = await self._lists.fetch(
+            self._sql["examine_few_wallets_transactions"],
+            start,
+            wanted.first_id,
+            count,
+            wanted.status,
+            wanted.type,
+            few,
+        )
+        return [(row["id"], row["is_match"]) for row in rows]
+
+    async def _few_wallets(self, holder: Holder) -> list[UUID]:
+        """Return the wallets of a person who has few; none for any other holder.
+
+        A person's wallets are theirs for ever, so all that they submitted touches one of them.
+        """
+        if holder.owner_id is None:
+            return []
+        rows = await self._lists.fetch(self._sql["list_holders_wallets"], *holder, FEW_WALLETS + 1)
+        return [row["id"] for row in rows] if len(rows) <= FEW_WALLETS else []
 
 
 def _walk(wanted: TransactionFilter) -> tuple[str, tuple[UUID, ...]]:

@@ -12,6 +12,7 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.requests.transaction import TransactionType, fingerprint_of_json
 from contracts.requests.wallet import RequestedKind, ValidWalletRequest, WalletStatus
 from ingress.reads.gathered import GatheredReads
+from runtime.access.wallets import Holder
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.pagination import Examined, Window, examine
@@ -83,23 +84,25 @@ class WalletStore:
             )
             if idempotency_key is None:
                 await self._check_number(connection, wanted, per_owner_max)
-                return Created(await self._insert(connection, None, wanted), is_new=True)
+                row = await self._insert(connection, None, wanted, submitter)
+                return Created(row, is_new=True)
             fingerprint = _fingerprint(wanted)
             wallet_id = await connection.fetchval(
                 self._sql["insert_wallet_request"], submitter, idempotency_key, fingerprint
             )
             if wallet_id is not None:
                 await self._check_number(connection, wanted, per_owner_max)
-                return Created(await self._insert(connection, wallet_id, wanted), is_new=True)
+                row = await self._insert(connection, wallet_id, wanted, submitter)
+                return Created(row, is_new=True)
             claimed = await connection.fetchrow(
                 self._sql["read_wallet_request"], submitter, idempotency_key
             )
             if claimed is None:
                 raise AssertionError("a key that conflicts was claimed")
-            row = await connection.fetchrow(self._sql["read_wallet"], claimed["wallet_id"])
-            if row is None:
+            made = await connection.fetchrow(self._sql["read_wallet"], claimed["wallet_id"])
+            if made is None:
                 raise AssertionError("a claimed key has its wallet")
-            return Created(row, is_new=False, is_same=claimed["fingerprint"] == fingerprint)
+            return Created(made, is_new=False, is_same=claimed["fingerprint"] == fingerprint)
 
     async def read(self, wallet_id: UUID) -> asyncpg.Record | None:
         """Return one wallet as it is now; `run` reads it."""
@@ -122,11 +125,13 @@ class WalletStore:
         await connection.execute(self._sql["delete_wallet"], wallet_id)
 
     async def list_page(
-        self, wanted: WalletFilter, *, after: UUID, limit: int
+        self, wanted: WalletFilter, *, after: UUID, limit: int, holder: Holder | None = None
     ) -> tuple[list[asyncpg.Record], UUID | None]:
-        """Return a page of wallets, the oldest first, and where the next one starts."""
-        name = "examine_wallets" if wanted.owner_id is None else "examine_owner_wallets"
-        owner = () if wanted.owner_id is None else (wanted.owner_id,)
+        """Return a page of wallets, the oldest first, and where the next one starts.
+
+        Of all wallets, or of those of a holder.
+        """
+        name, subject = _walk(wanted, holder)
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
             rows = await self._lists.fetch(
@@ -137,7 +142,7 @@ class WalletStore:
                 wanted.status,
                 wanted.kind,
                 wanted.is_deleted_wanted,
-                *owner,
+                *subject,
             )
             return [(row["id"], row["is_match"]) for row in rows]
 
@@ -200,7 +205,11 @@ class WalletStore:
             )
 
     async def _insert(
-        self, connection: Connection, wallet_id: UUID | None, wanted: ValidWalletRequest
+        self,
+        connection: Connection,
+        wallet_id: UUID | None,
+        wanted: ValidWalletRequest,
+        submitter: str,
     ) -> asyncpg.Record:
         row = await connection.fetchrow(
             self._sql["insert_wallet"],
@@ -210,6 +219,7 @@ class WalletStore:
             wanted.kind,
             wanted.overdraft_limit,
             wanted.metadata.decode(),
+            submitter,
         )
         if row is None:
             raise AssertionError("an insert returns its row")
@@ -225,6 +235,15 @@ class WalletStore:
             self._sql["read_last_sequence"], wallet_id, moment - _MICROSECOND
         )
         return found
+
+
+def _walk(wanted: WalletFilter, holder: Holder | None) -> tuple[str, tuple[str | None, ...]]:
+    """Return the index to walk: the holder's wallets', the owner's, or all of them."""
+    if holder is not None:
+        return "examine_holders_wallets", (*holder, wanted.owner_id)
+    if wanted.owner_id is not None:
+        return "examine_owner_wallets", (wanted.owner_id,)
+    return "examine_wallets", ()
 
 
 def _fingerprint(wanted: ValidWalletRequest) -> bytes:

@@ -205,6 +205,7 @@ class IngressSettings(ServiceSettings, PeopleSettings):
     backlog_max: Annotated[int, Field(ge=1)] = 1_000_000
     rate_limit_per_s: Annotated[float, Field(ge=0)] = 0.0
     rate_limit_burst: Annotated[int, Field(ge=1)] = 1000
+    customer_deposits: bool = False
 
 
 class ProcessorSettings(ServiceSettings):

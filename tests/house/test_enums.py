@@ -6,7 +6,7 @@ from typing import Final
 
 from contracts.people import LoginOutcome, TokenPurpose, UserStatus
 from contracts.requests.transaction import Channel
-from contracts.scopes import Role
+from contracts.scopes import Reach, Role
 from ledger.words import (
     FailureCode,
     HoldStatus,
@@ -27,6 +27,7 @@ PYTHON: Final[dict[str, type[StrEnum]]] = {
     "user_role": Role,
     "user_status": UserStatus,
     "user_token_purpose": TokenPurpose,
+    "reach": Reach,
     "wallet_kind": WalletKind,
     "wallet_status": WalletStatus,
 }

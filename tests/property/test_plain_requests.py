@@ -23,7 +23,7 @@ from contracts.requests.transaction import (
     plain_request,
 )
 from contracts.requests.validators import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
-from ingress.calls import pending_view
+from ingress.submit.views import pending_view
 from ledger.words import TransactionStatus
 
 _ASSETS: Final = {"POINTS0": 0, "GOLD4711": 4, "POINTS8": 8, "WEI123456789": EXPONENT_MAX}

@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from tools.documents import DIRECTORY, build_documents, text_of
 from tools.documents.checking import faults_of
+from tools.documents.security import PAGE, page_with_table
 
 
 def main() -> int:
@@ -13,15 +15,16 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on a fault")
     is_check = parser.parse_args().check
     faults = []
+    texts: dict[Path, str] = {PAGE: page_with_table(PAGE.read_text(encoding="utf-8"))}
     for name, document in build_documents().items():
         faults += [f"{name} is not valid: {fault}" for fault in faults_of(name, document)]
-        path = DIRECTORY / name
-        text = text_of(document)
+        texts[DIRECTORY / name] = text_of(document)
+    for path, text in texts.items():
         is_current = path.is_file() and path.read_text(encoding="utf-8") == text
         if is_check and not is_current:
             faults.append(f"{path} is not current: run `make documents` and commit the result")
         if not is_check and not is_current:
-            DIRECTORY.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(f"wrote {path}")
     for fault in faults:

@@ -86,14 +86,15 @@ def _models(operations: Iterable[Operation]) -> Iterable[tuple[type[BaseModel], 
 
 
 def _operation(operation: Operation) -> Json:
-    scope = operation.scope
-    needs = f"\n\nScope: `{scope}`." if scope else "\n\nNo API key is needed."
+    rights = [sorted(one) for one in operation.rights]
+    named = ", or ".join(" and ".join(f"`{scope}`" for scope in one) for one in rights)
+    needs = f"\n\nScope: {named}." if rights else "\n\nNo API key is needed."
     document: Json = {
         "operationId": operation.operation_id,
         "tags": [operation.tag.value],
         "summary": operation.summary,
         "description": operation.description + needs,
-        "security": [{_SECURITY_SCHEME: [scope.value]}] if scope else [],
+        "security": [{_SECURITY_SCHEME: [scope.value for scope in one]} for one in rights],
         "parameters": [
             *(_parameter(parameter) for parameter in operation.parameters),
             {"$ref": f"#/components/parameters/{REQUEST_ID.name}"},
@@ -109,7 +110,7 @@ def _operation(operation: Operation) -> Json:
                 }
             },
         }
-    limits = _RATE_LIMIT if scope else ()
+    limits = _RATE_LIMIT if rights else ()
     answers = {response.status: _response(response, limits) for response in operation.responses}
     answers |= _problem_responses(operation)
     document["responses"] = {str(status): answers[status] for status in sorted(answers)}

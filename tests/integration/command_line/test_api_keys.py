@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -109,6 +110,8 @@ async def test_the_audit_log_tells_who_made_and_who_revoked(
         "client": "shop",
         "scopes": ["wallets:read"],
         "prefix": made["prefix"],
+        "reach": "own",
+        "expires_at": None,
     }
     assert made["key"] not in str([dict(row) for row in rows])
 
@@ -150,3 +153,55 @@ async def test_rights_are_named_one_way(
 
     assert called.code == 2
     assert "--all-scopes" in called.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wallets"),
+    [((), "own"), (("--wallets", "own"), "own"), (("--wallets", "all"), "all")],
+)
+async def test_a_key_reaches_its_client_s_wallets_unless_it_is_given_all(
+    directory: Path, variables: dict[str, str], arguments: tuple[str, ...], wallets: str
+) -> None:
+    made = (await create(directory, variables, "--all-scopes", "--json", *arguments)).json
+    table = await ackledger("api-keys", "list", directory=directory, variables=variables)
+
+    assert (made["wallets"], made["expires_at"], made["last_used_at"]) == (wallets, None, None)
+    assert table.out.splitlines()[1].split()[3] == wallets
+
+
+async def test_a_key_may_expire(directory: Path, variables: dict[str, str]) -> None:
+    made = (
+        await create(directory, variables, "--all-scopes", "--expires-in", "90d", "--json")
+    ).json
+    created, expires = (datetime.fromisoformat(made[name]) for name in ("created_at", "expires_at"))
+
+    assert timedelta(days=89) < expires - created < timedelta(days=91)
+
+
+@pytest.mark.parametrize("text", ["90", "0d", "-1d", "1y", "d", "99999d", "1.5h", "999999999w"])
+async def test_what_is_no_time_is_refused(
+    directory: Path, variables: dict[str, str], text: str
+) -> None:
+    called = await create(directory, variables, "--all-scopes", f"--expires-in={text}")
+
+    assert called.code == 2
+    assert "is no time such as" in called.err
+
+
+async def test_no_key_has_the_scope_of_people_or_a_person_s_name(
+    directory: Path, variables: dict[str, str]
+) -> None:
+    scope = await create(directory, variables, "--scope", "profile")
+    name = await ackledger(
+        "api-keys",
+        "create",
+        "--client",
+        "user:1",
+        "--all-scopes",
+        directory=directory,
+        variables=variables,
+    )
+
+    assert (scope.code, name.code) == (2, 2)
+    assert "for people" in scope.err
+    assert "people's" in name.err

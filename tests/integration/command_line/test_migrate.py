@@ -1,6 +1,7 @@
 """`ackledger migrate`: tells what it did, changes nothing twice, waits for nobody for ever."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -197,3 +198,35 @@ async def test_a_migration_that_was_changed_afterwards_is_refused(
 
     assert called.code == 1
     assert f"{VERSIONS[0]} was changed" in called.err
+
+
+async def test_keys_that_keep_reaching_all_are_named_once(
+    directory: Path, empty_servers: dict[str, str]
+) -> None:
+    connection = await connect(empty_servers["DATABASE_URL"], name="test")
+    await migrate(connection, [one for one in load_migrations() if one.version < "0032"])
+    for client, revoked_at in (("shop", None), ("gone", datetime.now(UTC))):
+        await connection.execute(
+            "INSERT INTO api_keys (id, client, scopes, key_hash, key_prefix, revoked_at) "
+            "VALUES (gen_random_uuid(), $1, '{wallets:read}', $2, $3, $4)",
+            client,
+            client.encode(),
+            f"ack_{client}",
+            revoked_at,
+        )
+    first = await ackledger("migrate", directory=directory, variables=empty_servers)
+    second = await ackledger("migrate", directory=directory, variables=empty_servers)
+    reach = await connection.fetch("SELECT DISTINCT reach FROM api_keys")
+    new = await connection.fetchval(
+        "INSERT INTO api_keys (id, client, scopes, key_hash, key_prefix) "
+        "VALUES (gen_random_uuid(), 'new', '{}', '', '') RETURNING reach"
+    )
+    await connection.close()
+
+    assert (first.code, second.code) == (0, 0)
+    assert "ack_shop… of shop" in first.err
+    assert "gone" not in first.err
+    assert "everybody" not in second.err
+    assert [row["reach"] for row in reach] == ["all"]
+    # A release before this one makes keys without naming it.
+    assert new == "own"

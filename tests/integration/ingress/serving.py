@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cli.api_keys import create_api_key
-from contracts.scopes import KEY_SCOPES, Scope
+from contracts.scopes import KEY_SCOPES, Reach, Scope
 from runtime.amqp.topology import declare_topology
 from runtime.postgres.pool import connect
 from tests.conftest import create_database, drop_database
@@ -91,21 +91,29 @@ async def client_maker(doors: CheckedDoors) -> AsyncIterator[MakeClient]:
     async with AsyncExitStack() as clients:
 
         async def make(
-            client: str | None = None, scopes: Collection[Scope] = ALL_SCOPES
+            client: str | None = None,
+            scopes: Collection[Scope] = ALL_SCOPES,
+            reach: Reach = Reach.ALL,
         ) -> CheckedApi:
-            key = await new_api_key(doors.database_url, client or f"c{uuid4().hex}", scopes)
+            name = client or f"c{uuid4().hex}"
+            key = await new_api_key(doors.database_url, name, scopes, reach)
             return await clients.enter_async_context(CheckedApi(doors.system.http_url, key))
 
         yield make
 
 
 async def new_api_key(
-    database_url: str, client: str, scopes: Collection[Scope] = ALL_SCOPES
+    database_url: str,
+    client: str,
+    scopes: Collection[Scope] = ALL_SCOPES,
+    reach: Reach = Reach.ALL,
 ) -> str:
     """Return a new key."""
     connection = await connect(database_url, name="test")
     try:
-        _, key = await create_api_key(connection, client=client, scopes=scopes, actor="test")
+        _, key = await create_api_key(
+            connection, client=client, scopes=scopes, actor="test", reach=reach
+        )
     finally:
         await connection.close()
     return key

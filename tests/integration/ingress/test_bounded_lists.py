@@ -1,6 +1,7 @@
 """No filter walks the table: a page examines a bounded number of rows, whatever it looks for."""
 
 from collections.abc import AsyncIterator
+from itertools import product
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,6 +10,7 @@ from contracts.requests.transaction import TransactionStatus, TransactionType
 from contracts.requests.wallet import RequestedKind, WalletStatus
 from ingress.reads.transactions import TransactionFilter, TransactionStore
 from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
+from runtime.access.wallets import Holder
 from runtime.postgres.pool import KEYED_SESSION, Pool, connect, create_pool
 from runtime.service.pagination import EXAMINED_MAX
 from tests.conftest import create_database, drop_database
@@ -38,8 +40,9 @@ SELECT
 FROM transactions
 """
 _FILL_WALLETS = """
-INSERT INTO wallets (id, owner_id, currency)
-SELECT uuid_v7(clock_us(), n % 16000), 'owner', 'USD' FROM generate_series(1, $1::integer) AS n
+INSERT INTO wallets (id, owner_id, currency, created_by)
+SELECT uuid_v7(clock_us(), n % 16000), 'owner', 'USD', 'maker'
+FROM generate_series(1, $1::integer) AS n
 """
 _FILL_LEGS = """
 INSERT INTO transaction_legs (
@@ -67,6 +70,9 @@ async def pool(stack: Stack, template: str) -> AsyncIterator[Pool]:
     await connection.execute(_FILL_ENTRIES)
     await connection.execute(_FILL_LEGS, _IN_JOURNALS)
     await connection.execute(_FILL_WALLETS, ROWS)
+    await connection.execute(
+        "INSERT INTO wallets (id, owner_id, currency) VALUES ($1, 'hot', 'USD')", _HOT
+    )
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
     async with create_pool(
@@ -147,3 +153,45 @@ async def test_a_balance_at_a_time_reads_a_logarithm_of_the_history(pool: Pool) 
     await wallets.read_balance(_HOT, now)
 
     assert await _rows_read(pool) - before <= 60
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [Holder("nobody"), Holder("maker"), Holder("user:1", "nobody"), Holder("user:2", "owner")],
+    ids=str,
+)
+async def test_lists_of_what_is_one_s_own_read_no_more_than_their_bound(
+    pool: Pool, holder: Holder
+) -> None:
+    store, wallets = TransactionStore(pool, lists=pool), WalletStore(pool, lists=pool)
+    for status, kind in product((None, TransactionStatus.FAILED), (None, TransactionType.DEPOSIT)):
+        before = await _rows_read(pool)
+        wanted = TransactionFilter(None, status, kind, UUID(int=0))
+        await store.list_seen(wanted, holder, before=_LAST, limit=50)
+        # Each is examined, looked up, and so are its two wallets.
+        assert await _rows_read(pool) - before <= 4 * EXAMINED_MAX + 100, wanted
+
+    for owner in (None, "owner", "nobody"):
+        before = await _rows_read(pool)
+        await wallets.list_page(
+            WalletFilter(owner, "EUR", WalletStatus.CLOSED, RequestedKind.INTERNAL),
+            after=UUID(int=0),
+            limit=50,
+            holder=holder,
+        )
+        # Made, owned and granted ones are three walks, and each wallet is looked up.
+        assert await _rows_read(pool) - before <= 4 * EXAMINED_MAX + 100, owner
+
+
+async def test_the_few_wallets_of_a_person_are_walked_by_their_index(pool: Pool) -> None:
+    store = TransactionStore(pool, lists=pool)
+    before = await _rows_read(pool)
+    window = await store.list_seen(
+        TransactionFilter(None, None, None, UUID(int=0)),
+        Holder("user:3", "hot"),
+        before=_LAST,
+        limit=50,
+    )
+
+    assert len(window.matches) == 50
+    assert await _rows_read(pool) - before <= 1000

@@ -12,6 +12,7 @@ from contracts.identifiers import external_wallet_id
 from contracts.record import Submission
 from contracts.requests.transaction import command_of
 from contracts.scopes import Scope
+from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator, Client
 from ingress.calls import Answer, Services, SubmitCall, names_of
 from ingress.reads.transactions import TransactionStore
@@ -108,6 +109,7 @@ async def test_such_a_submission_is_not_answered_202(
     await database.execute("ALTER TABLE unannounced_transactions RENAME TO away")
     services = Services(
         callers=Authenticator(keys=ApiKeys(pool), tokens=ApiKeys(pool)),
+        guard=Guard(pool),
         recorder=recorder,
         store=TransactionStore(pool, lists=pool),
         completion=CompletionWatch(url="", pool=pool),
