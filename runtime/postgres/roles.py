@@ -112,6 +112,7 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
         _N: _INSERT,
         _O: Rights(delete=True),
     },
+    "wallet_grants": {_O: _SET},
     "clients": {_O: Rights(insert=ALL, update="disabled_at")},
     "audit_log": {_I: _INSERT, _O: _INSERT, _R: _INSERT},
     "assets": {_O: _INSERT},

@@ -24,6 +24,7 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "audit_log": {_I: "i", _O: "i", _R: "i"},
     "cancellations": {_I: "i"},
     "clients": {_O: "iu"},
+    "wallet_grants": {_O: "id"},
     "dead_letters": {_I: "u", _O: "u", _P: "i", _R: "i"},
     "deep_metadata": {_O: "d"},
     "entries": {_P: "i"},
