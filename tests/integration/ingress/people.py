@@ -40,6 +40,7 @@ def person(role: Role, user_id: UUID) -> Client:
         reach=ROLE_REACH[role],
         role=role,
         user_id=user_id,
+        session_id=uuid4(),
     )
 
 

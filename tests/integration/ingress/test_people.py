@@ -16,7 +16,7 @@ from tests.support import deposit, transfer, withdrawal
 @pytest.fixture(scope="module")
 async def people(doors: CheckedDoors) -> AsyncIterator[PeoplesDoor]:
     """An ingress that knows people."""
-    async with peoples_door(doors) as door:
+    async with peoples_door(doors, ACKLEDGER_WALLETS_PER_OWNER_AND_CURRENCY="10") as door:
         yield door
 
 

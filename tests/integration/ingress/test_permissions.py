@@ -9,20 +9,21 @@ from aiohttp import web
 
 from contracts.operations import OPERATIONS, Operation
 from contracts.permissions import Permission, permissions
-from contracts.scopes import KEY_SCOPES, ROLE_SCOPES, Role, Scope, with_implied
+from contracts.scopes import KEY_SCOPES, Role, Scope, with_implied
 from runtime.postgres.pool import connect
 from tests.integration.ingress.document import CheckedApi
+from tests.integration.ingress.people import peoples_door
 from tests.integration.ingress.serving import CheckedDoors, MakeClient, new_api_key
-from tests.support import Answer, deposit
+from tests.support import Answer, deposit, transfer
 
 _PERMISSIONS = permissions()
 _GUARDED = [one for one in _PERMISSIONS if not one.is_public]
 _BODIES: dict[str, Any] = {
     "/v1/wallets": {"currency": "USD"},
-    "/v1/transactions": deposit(str(uuid4()), "1"),
+    "/v1/transactions": transfer(str(uuid4()), str(uuid4()), "1"),
     "/v1/transactions/batch": {"transactions": [{}]},
-    "/v1/transactions/preview": deposit(str(uuid4()), "1"),
-    "/v1/wallets/{wallet_id}": {"status": "FROZEN"},
+    "/v1/transactions/preview": transfer(str(uuid4()), str(uuid4()), "1"),
+    "/v1/wallets/{wallet_id}": {"metadata": {}},
 }
 _QUERIES = {
     "/v1/dead-letters/replay": "?submitter=nobody",
@@ -67,6 +68,8 @@ async def test_every_route_answers_to_its_scope_and_to_no_other(
     async with await _client(doors, {scope}) as api:
         for one in _GUARDED:
             answer = await _call(api, one)
+            if one.rights == (frozenset({Scope.PROFILE}),) and scope is Scope.PROFILE:
+                continue  # a key is no person, whatever its row says: these routes look at that
             is_open = any(right <= with_implied({scope}) for right in one.rights)
             if (answer.status not in {401, 403}) is not is_open:
                 wrong.append((_name(one), answer.status))
@@ -79,10 +82,10 @@ async def test_every_route_is_open_to_the_roles_of_the_table_and_to_no_other(
     doors: CheckedDoors, role: Role
 ) -> None:
     wrong = []
-    async with await _client(doors, ROLE_SCOPES[role]) as api:
+    async with peoples_door(doors) as door, door.come_in(role) as api:
         for one in _GUARDED:
             answer = await _call(api, one)
-            if (answer.status not in {401, 403}) is not (role in one.roles):
+            if (answer.status != 403) is not (role in one.roles):
                 wrong.append((_name(one), answer.status))
 
     assert wrong == []
@@ -131,7 +134,7 @@ def test_a_route_without_a_scope_that_is_not_meant_to_be_public_has_no_row() -> 
 async def test_what_the_server_routes_has_a_row(doors: CheckedDoors) -> None:
     """Every other path is no path: what is served beside the table is its page's static files."""
     async with CheckedApi(doors.system.http_url, doors.system.api_key) as api:
-        for path in ("/v1", "/v1/forgotten", "/v1/users", "/metrics", "/admin"):
+        for path in ("/v1", "/v1/forgotten", "/metrics", "/admin"):
             assert (await api.get(path)).status == web.HTTPNotFound.status_code
     assert {(one.method, one.path) for one in _PERMISSIONS} == {
         (one.method, one.path) for one in OPERATIONS
