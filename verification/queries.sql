@@ -13,15 +13,6 @@ SET LOCAL max_parallel_workers_per_gather = 0;
 SET LOCAL enable_nestloop = off;
 SET LOCAL enable_indexscan = off;
 
--- name: export_snapshot
--- What another database transaction needs in order to see the same moment.
-SELECT pg_export_snapshot();
-
--- name: import_snapshot
--- See that moment; the words in quotes stand for what was exported. The first statement of its
--- database transaction.
-SET TRANSACTION SNAPSHOT 'exported snapshot';
-
 -- name: estimate_rows
 -- How much there is to read, roughly: for the progress bar alone.
 SELECT

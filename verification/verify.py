@@ -17,8 +17,7 @@ Neither proves what the tables cannot know: that a request which never arrived w
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
@@ -28,6 +27,7 @@ import asyncpg
 from contracts.messages import EVENT_REASONS, DeadLetterReason
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
+from runtime.postgres.snapshot import one_snapshot
 from verification.checks import (
     POSTED_STATUSES,
     RARE_STATUSES,
@@ -73,7 +73,6 @@ _LEGS: Final = 2
 _REVERSAL, _JOURNAL, _HOLD, _CAPTURE = "reversal", "journal", "hold", "capture"
 _WITH_ROW_LEGS: Final = ("deposit", "withdrawal", "transfer", _CAPTURE, _REVERSAL)
 _SCHEDULED: Final = "SCHEDULED"
-_SNAPSHOT_PLACE: Final = "exported snapshot"
 _SET_ASIDE: Final = sorted({*EVENT_REASONS, DeadLetterReason.REPLY_NOT_SENT})
 
 Progress = Callable[[int, int], None]
@@ -109,23 +108,9 @@ async def verify(
     it one follows the other, and it takes twice as long. `progress` is called with the rows done
     and the rows in all, an estimate until the last call.
     """
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    async with one_snapshot(connection, beside):
         verification = _Verification(connection, pending_max_s, seals, progress or _ignore)
-        if beside is None:
-            return await verification.run(chain_connection=connection)
-        async with _same_snapshot(connection, beside):
-            return await verification.run(chain_connection=beside)
-
-
-@asynccontextmanager
-async def _same_snapshot(connection: Database, beside: Database) -> AsyncIterator[None]:
-    """Have `beside` see, in a database transaction of its own, what that of `connection` sees."""
-    sql = load_queries("verification")
-    snapshot: str = await connection.fetchval(sql["export_snapshot"])
-    async with beside.transaction(isolation="repeatable_read", readonly=True):
-        # It takes no parameter.
-        await beside.execute(sql["import_snapshot"].replace(_SNAPSHOT_PLACE, snapshot))
-        yield
+        return await verification.run(chain_connection=beside or connection)
 
 
 async def _both(

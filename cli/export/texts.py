@@ -7,9 +7,9 @@ commodity is quoted and in all directives, so each has a writer of its own.
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
-from uuid import UUID
 
 from cli.export.book import BookLeg
+from contracts.identifiers import reference_of_number
 from contracts.money import format_minor
 
 _WALLETS: Final = "Assets:Wallets:W-"
@@ -26,14 +26,14 @@ class Accounts:
     may. Those of the house and of the world outside are few, and kept by their ids.
     """
 
-    def __init__(self, kinds: Mapping[UUID, tuple[str, str]]) -> None:
+    def __init__(self, kinds: Mapping[str, tuple[str, str]]) -> None:
         """`kinds` has the kind and currency of each wallet that is no customer's."""
         self._named = {
             wallet_id: _account(wallet_id, kind, currency)
             for wallet_id, (kind, currency) in kinds.items()
         }
 
-    def __getitem__(self, wallet_id: UUID) -> str:
+    def __getitem__(self, wallet_id: str) -> str:
         return self._named.get(wallet_id) or f"{_WALLETS}{wallet_id}"
 
     def postings(self, legs: Sequence[BookLeg], commodity: Mapping[str, str]) -> str:
@@ -48,10 +48,15 @@ class Accounts:
         )
 
 
-def _account(wallet_id: UUID, kind: str, currency: str) -> str:
+def _account(wallet_id: str, kind: str, currency: str) -> str:
     if kind == "external":
         return f"Equity:External:{currency}"
     return f"Equity:Internal:W-{wallet_id}"
+
+
+def reference_of_text(transaction_id: str) -> str:
+    """Return a transaction's reference by its id as text."""
+    return reference_of_number(int(transaction_id.replace("-", ""), 16))
 
 
 def flat(text: str) -> str:

@@ -79,3 +79,12 @@ WHERE partition_layout.partitions <> excluded.partitions;
 SELECT code, exponent, usable_from <= clock_timestamp() + make_interval(secs => $1) AS is_usable
 FROM assets
 ORDER BY code;
+
+-- name: export_snapshot
+-- What another database transaction needs in order to see the same moment.
+SELECT pg_export_snapshot();
+
+-- name: import_snapshot
+-- See that moment; the words in quotes stand for what was exported. The first statement of its
+-- database transaction.
+SET TRANSACTION SNAPSHOT 'exported snapshot';
