@@ -39,11 +39,7 @@ def first_id_at(moment: datetime) -> UUID:
 
 def reference_of(transaction_id: UUID) -> str:
     """Return the reference that people read out: 'TXN-' and the id in base32 (RFC 4648)."""
-    return reference_of_number(transaction_id.int)
-
-
-def reference_of_number(number: int) -> str:
-    """Return the reference of a transaction by the 128 bits of its id."""
+    number = transaction_id.int
     # 26 digits hold 130 bits, so the id is followed by two zeros. Written out: a loop costs twice.
     low = (number & _LOW) << 2
     return (

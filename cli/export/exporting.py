@@ -138,10 +138,14 @@ class _Export:
             await self._end_days(ends, before=date.max)
 
     async def _page(self, page: list[BookTransaction], ends: "_DayEnds") -> None:
+        is_first = self._done.transactions == 0
         self._done.transactions += len(page)
         while page:
             self._day = _day_of(page[0])
-            await self._end_days(ends, before=self._day)
+            if not is_first:
+                # Nothing moved before the first day: the ends of days may be under way still.
+                await self._end_days(ends, before=self._day)
+            is_first = False
             # They are in the order of time: a few looks tell how many are of this day.
             count = bisect_right(page, self._day, key=_day_of)
             self._write("".join(map(self._writer.transaction, page[:count])))

@@ -141,7 +141,7 @@ class BookReader:
 
 def _transaction(line: str) -> BookTransaction:
     """Return a line of `list_posted`; without legs where none is of the currency."""
-    fields = line.split("\t")
+    fields: list[Any] = line.split("\t")
     if "\\" in line:
         fields = [_ESCAPED.sub(_unescaped, one) for one in fields]
     (
@@ -157,9 +157,9 @@ def _transaction(line: str) -> BookTransaction:
         )
     else:
         legs = _legs_apart(apart)
+    description = description[1:] if description else None
     return BookTransaction(
-        *(id_, kind, completed_at, submitter, key, reverses or None),
-        *(description[1:] if description else None, legs),
+        id_, kind, completed_at, submitter, key, reverses or None, description, legs
     )
 
 

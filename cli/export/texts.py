@@ -6,16 +6,21 @@ commodity is quoted and in all directives, so each has a writer of its own.
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Final
 
 from cli.export.book import BookLeg
-from contracts.identifiers import reference_of_number
 from contracts.money import format_minor
 
 _WALLETS: Final = "Assets:Wallets:W-"
 # Both begin a comment or divide the payee from a note somewhere.
 _MEANINGFUL: Final = str.maketrans(";|", "  ")
 _HAS_DIGIT: Final = re.compile("[0-9]")
+_BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+# A million references are written here, of ids that are all different: three digits at a time.
+_TRIPLES: Final = tuple(map("".join, product(_BASE32, repeat=3)))
+_ENDS: Final = tuple(map("".join, product(_BASE32, _BASE32[::4])))
+_LOW: Final = 2**60 - 1
 _BEANCOUNT_WORDS: Final = frozenset({"TRUE", "FALSE", "NULL"})
 
 
@@ -55,8 +60,15 @@ def _account(wallet_id: str, kind: str, currency: str) -> str:
 
 
 def reference_of_text(transaction_id: str) -> str:
-    """Return a transaction's reference by its id as text."""
-    return reference_of_number(int(transaction_id.replace("-", ""), 16))
+    """Return a transaction's reference by its id as text; contracts.identifiers has its form."""
+    number = int(transaction_id.replace("-", ""), 16)
+    # 26 digits: eight times three, and two for the last 8 bits and two zeros. Written out.
+    high, low = number >> 68, number >> 8 & _LOW
+    return (
+        f"TXN-{_TRIPLES[high >> 45]}{_TRIPLES[high >> 30 & 32767]}{_TRIPLES[high >> 15 & 32767]}"
+        f"{_TRIPLES[high & 32767]}{_TRIPLES[low >> 45]}{_TRIPLES[low >> 30 & 32767]}"
+        f"{_TRIPLES[low >> 15 & 32767]}{_TRIPLES[low & 32767]}{_ENDS[number & 255]}"
+    )
 
 
 def flat(text: str) -> str:
