@@ -15,10 +15,11 @@ and what was changed so that all of this still holds, only the seals (verificati
 Neither proves what the tables cannot know: that a request which never arrived was meant.
 """
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -26,6 +27,7 @@ import asyncpg
 from contracts.messages import EVENT_REASONS, DeadLetterReason
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
+from runtime.postgres.snapshot import one_snapshot
 from verification.checks import (
     POSTED_STATUSES,
     RARE_STATUSES,
@@ -75,6 +77,9 @@ _SCHEDULED: Final = "SCHEDULED"
 _SET_ASIDE: Final = sorted({*EVENT_REASONS, DeadLetterReason.REPLY_NOT_SENT})
 
 Progress = Callable[[int, int], None]
+Database: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +95,36 @@ NO_EXPECTATIONS: Final = SealExpectations()
 
 
 async def verify(
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: Database,
     *,
     pending_max_s: float,
+    beside: "Database | None" = None,
     seals: SealExpectations = NO_EXPECTATIONS,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Return what is wrong with the books, or that nothing is.
 
-    `connection` has no command timeout (runtime.postgres.pool.connect). `progress` is called with
-    the rows done and the rows in all, an estimate until the last call.
+    `connection` has no command timeout (runtime.postgres.pool.connect), and neither has `beside`: a
+    second one to the same database, on which the chain of seals is recomputed meanwhile. Without
+    it one follows the other, and it takes twice as long. `progress` is called with the rows done
+    and the rows in all, an estimate until the last call.
     """
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    async with one_snapshot(connection, beside):
         verification = _Verification(connection, pending_max_s, seals, progress or _ignore)
-        return await verification.run()
+        return await verification.run(chain_connection=beside or connection)
+
+
+async def _both(
+    first: Coroutine[Any, Any, First], second: Coroutine[Any, Any, Second]
+) -> tuple[First, Second]:
+    """Return what both give; when one fails, the other is ended and waited for."""
+    tasks = (asyncio.ensure_future(first), asyncio.ensure_future(second))
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ignore(done: int, total: int) -> None:
@@ -164,12 +185,21 @@ class _TransactionCounts:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _TableFigures:
+    """How much there is of everything but seals."""
+
+    wallets: int
+    entries: int
+    counts: _TransactionCounts
+
+
 class _Verification:
     """One run: its connection, what it found, and how far it is."""
 
     def __init__(
         self,
-        connection: "asyncpg.Connection[asyncpg.Record]",
+        connection: Database,
         pending_max_s: float,
         seals: SealExpectations,
         progress: Progress,
@@ -183,12 +213,34 @@ class _Verification:
         self._done = 0
         self._total = 0
 
-    async def run(self) -> VerificationReport:
+    async def run(self, *, chain_connection: Database) -> VerificationReport:
         await self._connection.execute(self._sql["pin_verification"])
         [estimate] = await self._connection.fetch(self._sql["estimate_rows"])
         [sealed] = await self._connection.fetch(self._sql["count_sealed"])
         # Entries are read twice: beside their wallets, and beside their transactions.
         self._total = 2 * estimate["entries"] + estimate["transactions"] + sealed["transactions"]
+        in_chain = Findings()
+        if chain_connection is self._connection:
+            figures = await self._check_tables()
+            sealed_report = await self._check_chain(chain_connection, in_chain)
+        else:
+            figures, sealed_report = await _both(
+                self._check_tables(), self._check_chain(chain_connection, in_chain)
+            )
+        self._findings.add(in_chain.held, total=in_chain.total)
+        self._progress(self._done, self._done)
+        return VerificationReport(
+            wallets=figures.wallets,
+            transactions=sum(figures.counts.by_status.values()),
+            entries=figures.entries,
+            by_status=figures.counts.by_status,
+            seals=sealed_report,
+            findings=self._findings.held,
+            findings_total=self._findings.total,
+        )
+
+    async def _check_tables(self) -> _TableFigures:
+        """Whatever needs no digest."""
         wallets = await self._check_wallets()
         counts = await self._check_transactions()
         await self._check_exceptional(counts.by_status)
@@ -202,17 +254,8 @@ class _Verification:
         ):
             await self._list_with_total(query, finding_of)
         await self._check_set_aside()
-        sealed_report = await self._check_seals()
-        self._progress(self._done, self._done)
-        return VerificationReport(
-            wallets=wallets,
-            transactions=sum(counts.by_status.values()),
-            entries=entries,
-            by_status=counts.by_status,
-            seals=sealed_report,
-            findings=self._findings.held,
-            findings_total=self._findings.total,
-        )
+        await self._check_unsealed()
+        return _TableFigures(wallets, entries, counts)
 
     async def _check_wallets(self) -> int:
         """Balances, versions, sequences, chains and limits; return how many wallets there are."""
@@ -239,7 +282,7 @@ class _Verification:
             listed += breaks
         self._findings.add((), total=totals.broken_entries - listed)
 
-    async def _check_transactions(self) -> "_TransactionCounts":
+    async def _check_transactions(self) -> _TransactionCounts:
         """What names entries and may not, and age; return how many there are of each kind."""
         rows = await self._connection.fetch(self._sql["count_transactions"], self._pending_max_s)
         counts = _TransactionCounts.of(rows)
@@ -262,7 +305,7 @@ class _Verification:
         total = await self._connection.fetchval(self._sql["count_set_aside"], _SET_ASIDE)
         await self._list("list_set_aside", total, set_aside_finding, _SET_ASIDE)
 
-    async def _check_entries(self, counts: "_TransactionCounts") -> int:
+    async def _check_entries(self, counts: _TransactionCounts) -> int:
         """Each entry one leg and each leg one entry, in one currency; return how many entries."""
         [row] = await self._connection.fetch(self._sql["match_entries"])
         [legs] = await self._connection.fetch(self._sql["count_legs"])
@@ -282,14 +325,14 @@ class _Verification:
         self._advance(row["entries"])
         return int(row["entries"])
 
-    async def _check_holds(self, counts: "_TransactionCounts") -> None:
+    async def _check_holds(self, counts: _TransactionCounts) -> None:
         """Right when every hold is confirmed, and as many as were posted; so their captures."""
         [row] = await self._connection.fetch(self._sql["count_holds"])
         found = (row["confirmed"], row["confirmed"], row["captures"])
         if found != (row["holds"], counts.holds, counts.captures):
             await self._list_with_total("list_wrong_holds", hold_finding)
 
-    async def _check_schedule(self, counts: "_TransactionCounts") -> None:
+    async def _check_schedule(self, counts: _TransactionCounts) -> None:
         """Right when every row of it is confirmed, and as many as are SCHEDULED."""
         [row] = await self._connection.fetch(self._sql["count_scheduled"], self._pending_max_s)
         if {row["confirmed"]} != {row["listed"], counts.by_status.get(_SCHEDULED, 0)}:
@@ -306,19 +349,25 @@ class _Verification:
         if rows:
             self._findings.add((finding_of(row) for row in rows), total=rows[0]["total"])
 
-    async def _check_seals(self) -> SealsReport:
-        """Everything that ended is in one seal; and the chain of them recomputes."""
+    async def _check_unsealed(self) -> None:
+        """Everything that ended is in one seal."""
+        await self._connection.execute(self._sql["pin_merges"])
         bound = self._seals.unsealed_max_s
         [row] = await self._connection.fetch(self._sql["count_unsealed"], bound)
         await self._list("list_unsealed", row["missing"] + row["doubled"], unsealed_finding, bound)
         await self._list_with_total("list_unsealed_audit", unsealed_audit_finding, bound)
-        leaves = await LeafStream.open(self._connection)
-        await self._connection.execute(self._sql["pin_lookups"])
+
+    async def _check_chain(self, connection: Database, findings: Findings) -> SealsReport:
+        """Every seal recomputes from the tables, and follows from the one before."""
+        await connection.execute(self._sql["pin_verification"])
+        await connection.execute(self._sql["pin_merges"])
+        leaves = await LeafStream.open(connection)
+        await connection.execute(self._sql["pin_lookups"])
         walk = ChainWalk(trusted=self._seals.trusted, leaves=leaves, anchors=self._seals.anchors)
-        while page := await walk.next_page(self._connection):
-            self._findings.add(page.findings)
+        while page := await walk.next_page(connection):
+            findings.add(page.findings)
             self._advance(page.transactions)
-        self._findings.add(walk.end_findings())
+        findings.add(walk.end_findings())
         end = walk.end
         return SealsReport(
             number=0 if end.last is None else end.last.number,

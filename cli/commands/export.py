@@ -117,11 +117,16 @@ async def _run(
     from cli.export.exporting import export_book
     from contracts.money import AmountError
 
-    async with database_connection(settings, name="export") as connection:
+    async with (
+        database_connection(settings, name="export") as connection,
+        database_connection(settings, name="export-balances") as beside,
+    ):
         with _progress() as progress:
             try:
                 return await export_book(
-                    connection, chosen, span, lambda text: file.write(text.encode()), progress
+                    *(connection, beside, chosen, span),
+                    lambda text: file.write(text.encode()),
+                    progress=progress,
                 )
             except AmountError as error:
                 raise UsageError(f"--currency {span.currency}: {error}") from error

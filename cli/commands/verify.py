@@ -72,10 +72,14 @@ async def _report(settings: "VerifySettings", seals: "SealExpectations") -> "Ver
     from cli.dependencies import database_connection
     from verification.verify import verify
 
-    async with database_connection(settings, name="verify") as connection:
+    async with (
+        database_connection(settings, name="verify") as connection,
+        database_connection(settings, name="verify-seals") as beside,
+    ):
         with _progress() as progress:
             return await verify(
                 connection,
+                beside=beside,
                 pending_max_s=settings.verify_pending_max_s,
                 seals=seals,
                 progress=progress,

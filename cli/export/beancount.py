@@ -14,8 +14,8 @@ from cli.export.texts import (
     beancount_string,
     description_of,
     flat,
+    reference_of_text,
 )
-from contracts.identifiers import reference_of
 from contracts.money import format_minor
 
 _BEGINNING = "1970-01-01"
@@ -57,7 +57,7 @@ class BeancountWriter:
         moment = transaction.completed_at
         text = description_of(transaction.description, transaction.type)
         return (
-            f"\n{moment[:10]} * {beancount_string(text)} ^{reference_of(transaction.id)}\n"
+            f"\n{moment[:10]} * {beancount_string(text)} ^{reference_of_text(transaction.id)}\n"
             f'  time: "{moment[11:26]}"\n  type: "{transaction.type}"\n'
             f"{self._accounts.postings(transaction.legs, self._commodity)}"
         )

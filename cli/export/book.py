@@ -1,22 +1,24 @@
-"""What an export is made of: wallets, posted transactions with their legs, and balances. Pure."""
+"""What an export is made of: wallets, posted transactions with their legs, and balances. Pure.
+
+Ids are texts, as PostgreSQL writes a UUID and as every format does.
+"""
 
 from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple, Protocol, TypeAlias
-from uuid import UUID
 
 
 class BookWallet(NamedTuple):
     """A wallet that the book is kept for; `kind` is customer, internal or external."""
 
-    id: UUID
+    id: str
     currency: str
     kind: str
     owner_id: str | None
 
 
-BookLeg: TypeAlias = tuple[UUID, str, int, int]
-"""One leg: wallet, currency, signed minor units, and the number of its entry in the wallet.
+BookLeg: TypeAlias = tuple[str, str, int, str]
+"""One leg: wallet, currency, signed minor units, and the number of its entry in the wallet as text.
 
 A plain tuple: made two million times for a million transactions.
 """
@@ -28,12 +30,12 @@ class BookTransaction(NamedTuple):
     `completed_at` is RFC 3339 in UTC with microseconds, as `2026-11-28T22:10:37.123456Z`.
     """
 
-    id: UUID
+    id: str
     type: str
     completed_at: str
     submitter: str
     idempotency_key: str
-    reverses: UUID | None
+    reverses: str | None
     description: str | None
     legs: Sequence[BookLeg]
 
@@ -41,7 +43,7 @@ class BookTransaction(NamedTuple):
 class Balance(NamedTuple):
     """What a wallet has at one moment, in minor units."""
 
-    wallet_id: UUID
+    wallet_id: str
     currency: str
     minor: int
 

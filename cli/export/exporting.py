@@ -1,13 +1,14 @@
 """The stream from the tables to a file: one snapshot, in one order, the same text each time."""
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from itertools import groupby
 from typing import Final
-from uuid import UUID
 
 from cli.dependencies import Connection
 from cli.export.beancount import BeancountWriter
@@ -16,6 +17,7 @@ from cli.export.journals import HledgerWriter, LedgerWriter
 from cli.export.reading import BookReader, Span
 from cli.export.records import CsvWriter, JsonLinesWriter
 from cli.export.texts import Accounts
+from runtime.postgres.snapshot import one_snapshot
 
 Write = Callable[[str], object]
 """Takes the next piece of the text."""
@@ -44,7 +46,7 @@ class Exported:
     transactions: int = 0
 
 
-def writer_of(chosen: ExportFormat, own_wallets: Mapping[UUID, tuple[str, str]]) -> BookWriter:
+def writer_of(chosen: ExportFormat, own_wallets: Mapping[str, tuple[str, str]]) -> BookWriter:
     """Return the writer of a format; `own_wallets`: kind and currency of what is no customer's."""
     accounts = Accounts(own_wallets)
     writers: dict[ExportFormat, Callable[[], BookWriter]] = {
@@ -59,9 +61,11 @@ def writer_of(chosen: ExportFormat, own_wallets: Mapping[UUID, tuple[str, str]])
 
 async def export_book(
     connection: Connection,
+    beside: Connection,
     chosen: ExportFormat,
     span: Span,
     write: Write,
+    *,
     progress: Progress | None = None,
 ) -> Exported:
     """Write the posted book of a span; return how much that was.
@@ -69,10 +73,11 @@ async def export_book(
     Opening balances come first where the span has a first day, and are dated the evening before.
     Each day's transactions are followed by the balances of the wallets that moved, and the last
     day's by those of all wallets: as their rows say, or, where the span ends, as their entries sum.
-    `connection` has no command timeout (cli.dependencies.database_connection).
+    Both connections are to the same database and have no command timeout
+    (cli.dependencies.database_connection).
     """
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        reader = BookReader(connection, span)
+    async with one_snapshot(connection, beside):
+        reader = BookReader(connection, beside, span)
         await reader.pin()
         writer = writer_of(chosen, await reader.own_wallets())
         return await _Export(reader, writer, span, write, progress).run()
@@ -121,20 +126,30 @@ class _Export:
                 self._write(self._writer.opened(evening, list(balances)))
 
     async def _transactions(self) -> None:
-        ends = _DayEnds(self._reader.daily_balances())
         total = await self._reader.estimate()
-        async for page in self._reader.transactions():
-            self._done.transactions += len(page)
-            while page:
-                self._day = _day_of(page[0])
+        async with aclosing(_DayEnds(self._reader.daily_balances())) as ends:
+
+            async def take(page: list[BookTransaction]) -> None:
+                await self._page(page, ends)
+                if self._progress is not None:
+                    self._progress(self._done.transactions, max(total, self._done.transactions))
+
+            await self._reader.transactions(take)
+            await self._end_days(ends, before=date.max)
+
+    async def _page(self, page: list[BookTransaction], ends: "_DayEnds") -> None:
+        is_first = self._done.transactions == 0
+        self._done.transactions += len(page)
+        while page:
+            self._day = _day_of(page[0])
+            if not is_first:
+                # Nothing moved before the first day: the ends of days may be under way still.
                 await self._end_days(ends, before=self._day)
-                # They are in the order of time: a few looks tell how many are of this day.
-                count = bisect_right(page, self._day, key=_day_of)
-                self._write("".join(map(self._writer.transaction, page[:count])))
-                page = page[count:]  # noqa: PLW2901
-            if self._progress is not None:
-                self._progress(self._done.transactions, max(total, self._done.transactions))
-        await self._end_days(ends, before=date.max)
+            is_first = False
+            # They are in the order of time: a few looks tell how many are of this day.
+            count = bisect_right(page, self._day, key=_day_of)
+            self._write("".join(map(self._writer.transaction, page[:count])))
+            page = page[count:]
 
     async def _end_days(self, ends: "_DayEnds", *, before: date) -> None:
         async for day, balances in ends.before(before):
@@ -146,18 +161,28 @@ def _day_of(transaction: BookTransaction) -> date:
 
 
 class _DayEnds:
-    """The balances at the ends of days, taken as far as the transactions have come."""
+    """The balances at the ends of days, taken as far as the transactions have come.
+
+    The next are asked for ahead: the server adds up the first while it sorts the transactions.
+    """
 
     def __init__(self, days: AsyncIterator[tuple[date, list[Balance]]]) -> None:
         self._days = days
-        self._next: tuple[date, list[Balance]] | None = None
+        self._next = self._ask()
+
+    def _ask(self) -> "asyncio.Task[tuple[date, list[Balance]] | None]":
+        async def ask() -> tuple[date, list[Balance]] | None:
+            return await anext(self._days, None)
+
+        return asyncio.create_task(ask())
 
     async def before(self, day: date) -> AsyncIterator[tuple[date, list[Balance]]]:
         """Yield all that end before a day and were not yielded yet."""
-        while True:
-            if self._next is None:
-                self._next = await anext(self._days, None)
-            if self._next is None or self._next[0] >= day:
-                return
-            yield self._next
-            self._next = None
+        while (ended := await self._next) is not None and ended[0] < day:
+            self._next = self._ask()
+            yield ended
+
+    async def aclose(self) -> None:
+        """Ask no more."""
+        self._next.cancel()
+        await asyncio.gather(self._next, return_exceptions=True)

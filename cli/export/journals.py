@@ -10,8 +10,13 @@ from collections.abc import Sequence
 from datetime import date
 
 from cli.export.book import Balance, BookAsset, BookTransaction, BookWallet
-from cli.export.texts import Accounts, description_of, flat, quoted_commodity
-from contracts.identifiers import reference_of
+from cli.export.texts import (
+    Accounts,
+    description_of,
+    flat,
+    quoted_commodity,
+    reference_of_text,
+)
 from contracts.money import format_minor
 
 
@@ -51,7 +56,7 @@ class _JournalWriter(ABC):
     def transaction(self, transaction: BookTransaction) -> str:
         moment = transaction.completed_at
         return (
-            f"\n{moment[:10]} * ({reference_of(transaction.id)}) "
+            f"\n{moment[:10]} * ({reference_of_text(transaction.id)}) "
             f"{description_of(transaction.description, transaction.type)}\n"
             f"    ; time: {moment[11:26]}\n    ; type: {transaction.type}\n"
             f"{self._accounts.postings(transaction.legs, self._commodity)}"

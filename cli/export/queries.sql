@@ -24,25 +24,25 @@ SELECT DISTINCT currency FROM wallets WHERE $1::text IS NULL OR currency = $1 OR
 
 -- name: list_own_wallets
 -- The wallets that are no customer's: a few of the house, and one of the world for each currency.
-SELECT id, kind::text AS kind, currency FROM wallets WHERE kind <> 'customer';
+SELECT id::text AS id, kind::text AS kind, currency FROM wallets WHERE kind <> 'customer';
 
 -- name: list_wallets
 -- Every wallet, deleted ones too.
-SELECT id, currency, kind::text AS kind, owner_id
-FROM wallets
-WHERE $1::text IS NULL OR currency = $1
-ORDER BY id;
+SELECT w.id::text AS id, w.currency, w.kind::text AS kind, w.owner_id
+FROM wallets AS w
+WHERE $1::text IS NULL OR w.currency = $1
+ORDER BY w.id;
 
 -- name: list_balances
 -- What every wallet has now, as its own row says.
-SELECT id, currency, balance
-FROM wallets
-WHERE $1::text IS NULL OR currency = $1
-ORDER BY currency, id;
+SELECT w.id::text AS id, w.currency, w.balance
+FROM wallets AS w
+WHERE $1::text IS NULL OR w.currency = $1
+ORDER BY w.currency, w.id;
 
 -- name: list_balances_at
 -- What every wallet had before a moment ($2): the sum of its entries.
-SELECT w.id, w.currency, coalesce(e.total, 0)::bigint AS balance
+SELECT w.id::text AS id, w.currency, coalesce(e.total, 0)::bigint AS balance
 FROM wallets AS w
 LEFT JOIN (
     SELECT wallet_id, sum(amount) AS total FROM entries WHERE created_at < $2 GROUP BY wallet_id
@@ -54,7 +54,7 @@ ORDER BY w.currency, w.id;
 -- What each wallet had at the end of each day on which it moved, from $2 on and before $3, by its
 -- last entry's own word. Where the database's clock was set back over midnight, a day's entries are
 -- not the first ones of the wallet: such a day is left out, and the next one is right again.
-SELECT d.day, d.wallet_id, w.currency, e.balance_after
+SELECT d.day, d.wallet_id::text AS wallet_id, w.currency, e.balance_after
 FROM (
     SELECT
         counted.wallet_id, counted.day, counted.last_sequence,
@@ -78,16 +78,19 @@ ORDER BY d.day, w.currency, d.wallet_id;
 
 -- name: list_posted
 -- Every posted transaction that has legs, from $2 on and before $3, in the order of time: two legs
--- on its row, or, where it has no one amount, those that stand apart (of currency $1 alone).
+-- on its row, or, where it has no one amount, those that stand apart (of currency $1 alone), with
+-- spaces between. Copied out as text: what is null is empty, and a description that is there begins
+-- with a plus.
 SELECT
-    t.id, t.type::text AS type,
+    t.id, t.type,
     to_char(t.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS completed_at,
-    t.submitter, t.idempotency_key, t.reverses,
-    t.description, t.source_wallet_id, t.source_sequence, t.destination_wallet_id,
-    t.destination_sequence, t.amount, t.currency,
+    t.submitter, t.idempotency_key, t.reverses, '+' || t.description AS description,
+    t.source_wallet_id, t.source_sequence, t.destination_wallet_id, t.destination_sequence,
+    t.amount, t.currency,
     CASE WHEN t.amount IS NULL THEN (
-        SELECT array_agg(
-            ROW (l.wallet_id, l.currency, l.amount, l.sequence) ORDER BY l.position
+        SELECT string_agg(
+            format('%s %s %s %s', l.wallet_id, l.currency, l.amount, l.sequence), ' '
+            ORDER BY l.position
         )
         FROM transaction_legs AS l
         WHERE l.transaction_id = t.id AND ($1::text IS NULL OR l.currency = $1)

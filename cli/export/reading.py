@@ -1,11 +1,10 @@
 """The book as its tables have it, page by page: memory stays bounded, whatever its size."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
-from uuid import UUID
 
 import asyncpg
 
@@ -14,10 +13,12 @@ from cli.export.book import Balance, BookAsset, BookLeg, BookTransaction, BookWa
 from contracts.money import exponent_of, register_asset
 from runtime.postgres.queries import load_queries
 
-TRANSACTIONS_PER_PAGE: Final = 2_000
-"""A megabyte with its text; larger ones were no faster."""
 BALANCES_PER_PAGE: Final = 1_000
 """As many are asserted in one transaction of a journal."""
+
+# How COPY writes what would end a field or a line: https://www.postgresql.org/docs/current/sql-copy.html
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_UNESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 Page = Sequence[asyncpg.Record]
 
@@ -46,14 +47,17 @@ def _midnight(day: date | None) -> datetime | None:
 
 
 class BookReader:
-    """Reads one span of the book. All of it inside one database transaction: one snapshot."""
+    """Reads one span of the book, in the database transactions that one snapshot has begun.
 
-    def __init__(self, connection: Connection, span: Span) -> None:
+    Transactions come over the one connection, whatever else there is over the other: while their
+    rows are sorted, and become text, the balances of days are added up.
+    """
+
+    def __init__(self, connection: Connection, beside: Connection, span: Span) -> None:
         self._connection = connection
+        self._beside = beside
         self._span = span
         self._sql = load_queries("cli.export")
-        # Two cursors are read in turns, and a connection answers one question at a time.
-        self._turn = asyncio.Lock()
 
     async def pin(self) -> None:
         """Set the snapshot's bounds, and learn what amounts in registered assets mean.
@@ -61,29 +65,30 @@ class BookReader:
         Raises AmountError for a span of a currency that does not exist.
         """
         await self._connection.execute(self._sql["pin_export"])
-        for row in await self._connection.fetch(self._sql["list_registered_assets"]):
+        await self._beside.execute(self._sql["pin_export"])
+        for row in await self._beside.fetch(self._sql["list_registered_assets"]):
             register_asset(row["code"], row["exponent"], is_usable=False)
         if self._span.currency is not None:
             exponent_of(self._span.currency)
 
     async def estimate(self) -> int:
         """Return about how many transactions there are."""
-        count: int = await self._connection.fetchval(self._sql["estimate_transactions"])
+        count: int = await self._beside.fetchval(self._sql["estimate_transactions"])
         return count
 
     async def assets(self) -> list[BookAsset]:
         """Return the currencies of the book, by their codes."""
-        rows = await self._connection.fetch(self._sql["list_currencies"], self._span.currency)
+        rows = await self._beside.fetch(self._sql["list_currencies"], self._span.currency)
         return [BookAsset(row["currency"], exponent_of(row["currency"])) for row in rows]
 
-    async def own_wallets(self) -> Mapping[UUID, tuple[str, str]]:
+    async def own_wallets(self) -> Mapping[str, tuple[str, str]]:
         """Return kind and currency of each wallet that is no customer's."""
-        rows = await self._connection.fetch(self._sql["list_own_wallets"])
+        rows = await self._beside.fetch(self._sql["list_own_wallets"])
         return {row["id"]: (row["kind"], row["currency"]) for row in rows}
 
     async def wallets(self) -> AsyncIterator[list[BookWallet]]:
         """Yield every wallet, by id."""
-        async for page in self._pages("list_wallets", BALANCES_PER_PAGE, self._span.currency):
+        async for page in self._pages("list_wallets", self._span.currency):
             yield [BookWallet(*row) for row in page]
 
     async def balances_at(self, moment: datetime | None) -> AsyncIterator[list[Balance]]:
@@ -92,64 +97,82 @@ class BookReader:
         if moment is not None:
             arguments.append(moment)
         name = "list_balances" if moment is None else "list_balances_at"
-        async for page in self._pages(name, BALANCES_PER_PAGE, *arguments):
+        async for page in self._pages(name, *arguments):
             yield [Balance(*row) for row in page]
 
     async def daily_balances(self) -> AsyncIterator[tuple[date, list[Balance]]]:
         """Yield what wallets had at the end of each day on which they moved; a day has pages."""
         arguments = (self._span.currency, self._span.since, self._span.until)
-        async for page in self._pages("list_daily_balances", BALANCES_PER_PAGE, *arguments):
+        async for page in self._pages("list_daily_balances", *arguments):
             days: dict[date, list[Balance]] = {}
             for day, *balance in page:
                 days.setdefault(day, []).append(Balance(*balance))
             for day, balances in days.items():
                 yield day, balances
 
-    async def transactions(self) -> AsyncIterator[list[BookTransaction]]:
-        """Yield every posted transaction that has legs, by (completed_at, id)."""
-        arguments = (self._span.currency, self._span.since, self._span.until)
-        async for page in self._pages("list_posted", TRANSACTIONS_PER_PAGE, *arguments):
-            yield [one for one in map(_transaction, page) if one.legs]
+    async def transactions(self, take: Callable[[list[BookTransaction]], Awaitable[None]]) -> None:
+        """Hand over every posted transaction that has legs, by (completed_at, id), in pages.
 
-    async def _pages(self, name: str, size: int, *arguments: Any) -> AsyncIterator[Page]:
-        async with self._turn:
-            cursor = await self._connection.cursor(self._sql[name], *arguments)
-        ahead = await self._ask(cursor, size)
-        try:
-            while page := await ahead:
-                ahead = await self._ask(cursor, size)
-                yield page
-        finally:
-            ahead.cancel()
+        A page is what a read from the socket brings, some hundred kilobytes; nothing is read while
+        one is being taken.
+        """
+        rest = b""
 
-    async def _ask(
-        self, cursor: "asyncpg.cursor.Cursor[asyncpg.Record]", size: int
-    ) -> "asyncio.Task[Page]":
-        """Begin to fetch a page: the server makes it while the one before becomes text."""
+        async def take_bytes(piece: bytes) -> None:
+            nonlocal rest
+            lines, newline, rest = (rest + piece).rpartition(b"\n")
+            if newline:
+                rows = map(_transaction, lines.decode().split("\n"))
+                await take([one for one in rows if one.legs])
 
-        async def fetch() -> Page:
-            async with self._turn:
-                page: Page = await cursor.fetch(size)
-                return page
+        await self._connection.copy_from_query(
+            self._sql["list_posted"],
+            *(self._span.currency, self._span.since, self._span.until),
+            output=take_bytes,
+            format="text",
+            null="",
+        )
 
-        asked = asyncio.create_task(fetch())
-        # Its question is only sent when the loop has its turn, and writing leaves it none.
-        await asyncio.sleep(0)
-        return asked
+    async def _pages(self, name: str, *arguments: Any) -> AsyncIterator[Page]:
+        cursor = await self._beside.cursor(self._sql[name], *arguments)
+        while page := await cursor.fetch(BALANCES_PER_PAGE):
+            yield page
 
 
-def _transaction(row: asyncpg.Record) -> BookTransaction:
-    """Return a row of `list_posted`; without legs where none is of the currency."""
+def _transaction(line: str) -> BookTransaction:
+    """Return a line of `list_posted`; without legs where none is of the currency."""
+    fields: list[Any] = line.split("\t")
+    if "\\" in line:
+        fields = [_ESCAPED.sub(_unescaped, one) for one in fields]
     (
         id_, kind, completed_at, submitter, key, reverses, description,
         source, source_sequence, destination, destination_sequence, amount, currency, apart,
-    ) = row  # fmt: skip
-    legs: tuple[BookLeg, ...]
-    if amount is None:
-        legs = tuple(map(tuple, apart or ()))
-    else:
+    ) = fields  # fmt: skip
+    legs: Sequence[BookLeg]
+    if amount:
+        minor = int(amount)
         legs = (
-            (source, currency, -amount, source_sequence),
-            (destination, currency, amount, destination_sequence),
+            (source, currency, -minor, source_sequence),
+            (destination, currency, minor, destination_sequence),
         )
-    return BookTransaction(id_, kind, completed_at, submitter, key, reverses, description, legs)
+    else:
+        legs = _legs_apart(apart)
+    description = description[1:] if description else None
+    return BookTransaction(
+        id_, kind, completed_at, submitter, key, reverses or None, description, legs
+    )
+
+
+def _legs_apart(text: str) -> Sequence[BookLeg]:
+    """Return the legs of what has no one amount: four words each."""
+    words = text.split(" ") if text else []
+    return [
+        (wallet_id, currency, int(amount), sequence)
+        for wallet_id, currency, amount, sequence in zip(
+            words[::4], words[1::4], words[2::4], words[3::4], strict=True
+        )
+    ]
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return _UNESCAPED.get(found[1], found[1])

@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from cli.export.book import Balance, BookAsset, BookTransaction, BookWallet
-from contracts.identifiers import reference_of
+from cli.export.texts import reference_of_text
 from contracts.money import format_minor
 
 COLUMNS: Final = (
@@ -46,7 +46,7 @@ class CsvWriter:
     def transaction(self, transaction: BookTransaction) -> str:
         moment = transaction.completed_at
         before = (
-            f"leg,{moment[:10]},{moment},{transaction.id},{reference_of(transaction.id)},"
+            f"leg,{moment[:10]},{moment},{transaction.id},{reference_of_text(transaction.id)},"
             f"{transaction.type},{_cell(transaction.submitter)},"
             f"{_cell(transaction.idempotency_key)},{transaction.reverses or ''}"
         )
@@ -96,7 +96,7 @@ class JsonLinesWriter:
         legs = [
             {
                 "wallet_id": wallet_id,
-                "sequence": sequence,
+                "sequence": int(sequence) if sequence else None,
                 "amount": format_minor(minor, currency),
                 "currency": currency,
             }
@@ -108,7 +108,7 @@ class JsonLinesWriter:
                 "date": moment[:10],
                 "completed_at": moment,
                 "transaction_id": transaction.id,
-                "reference": reference_of(transaction.id),
+                "reference": reference_of_text(transaction.id),
                 "type": transaction.type,
                 "submitter": transaction.submitter,
                 "idempotency_key": transaction.idempotency_key,

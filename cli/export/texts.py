@@ -6,8 +6,8 @@ commodity is quoted and in all directives, so each has a writer of its own.
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Final
-from uuid import UUID
 
 from cli.export.book import BookLeg
 from contracts.money import format_minor
@@ -16,6 +16,11 @@ _WALLETS: Final = "Assets:Wallets:W-"
 # Both begin a comment or divide the payee from a note somewhere.
 _MEANINGFUL: Final = str.maketrans(";|", "  ")
 _HAS_DIGIT: Final = re.compile("[0-9]")
+_BASE32: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+# A million references are written here, of ids that are all different: three digits at a time.
+_TRIPLES: Final = tuple(map("".join, product(_BASE32, repeat=3)))
+_ENDS: Final = tuple(map("".join, product(_BASE32, _BASE32[::4])))
+_LOW: Final = 2**60 - 1
 _BEANCOUNT_WORDS: Final = frozenset({"TRUE", "FALSE", "NULL"})
 
 
@@ -26,14 +31,14 @@ class Accounts:
     may. Those of the house and of the world outside are few, and kept by their ids.
     """
 
-    def __init__(self, kinds: Mapping[UUID, tuple[str, str]]) -> None:
+    def __init__(self, kinds: Mapping[str, tuple[str, str]]) -> None:
         """`kinds` has the kind and currency of each wallet that is no customer's."""
         self._named = {
             wallet_id: _account(wallet_id, kind, currency)
             for wallet_id, (kind, currency) in kinds.items()
         }
 
-    def __getitem__(self, wallet_id: UUID) -> str:
+    def __getitem__(self, wallet_id: str) -> str:
         return self._named.get(wallet_id) or f"{_WALLETS}{wallet_id}"
 
     def postings(self, legs: Sequence[BookLeg], commodity: Mapping[str, str]) -> str:
@@ -48,10 +53,22 @@ class Accounts:
         )
 
 
-def _account(wallet_id: UUID, kind: str, currency: str) -> str:
+def _account(wallet_id: str, kind: str, currency: str) -> str:
     if kind == "external":
         return f"Equity:External:{currency}"
     return f"Equity:Internal:W-{wallet_id}"
+
+
+def reference_of_text(transaction_id: str) -> str:
+    """Return a transaction's reference by its id as text; contracts.identifiers has its form."""
+    number = int(transaction_id.replace("-", ""), 16)
+    # 26 digits: eight times three, and two for the last 8 bits and two zeros. Written out.
+    high, low = number >> 68, number >> 8 & _LOW
+    return (
+        f"TXN-{_TRIPLES[high >> 45]}{_TRIPLES[high >> 30 & 32767]}{_TRIPLES[high >> 15 & 32767]}"
+        f"{_TRIPLES[high & 32767]}{_TRIPLES[low >> 45]}{_TRIPLES[low >> 30 & 32767]}"
+        f"{_TRIPLES[low >> 15 & 32767]}{_TRIPLES[low & 32767]}{_ENDS[number & 255]}"
+    )
 
 
 def flat(text: str) -> str:

@@ -130,3 +130,12 @@ SELECT pg_has_role($1::name, $2::name, 'USAGE');
 -- name: grant_role
 -- The statement that gives a role ($1) to another ($2).
 SELECT format('GRANT %I TO %I', $1::text, $2::text);
+
+-- name: export_snapshot
+-- What another database transaction needs in order to see the same moment.
+SELECT pg_export_snapshot();
+
+-- name: import_snapshot
+-- See that moment; the words in quotes stand for what was exported. The first statement of its
+-- database transaction.
+SET TRANSACTION SNAPSHOT 'exported snapshot';

@@ -81,18 +81,19 @@ class AuditReport:
 
 
 async def audit(
-    connection: Connection, programs: Sequence[Program], directory: Path
+    connection: Connection, beside: Connection, programs: Sequence[Program], directory: Path
 ) -> AuditReport:
     """Export the whole book for each program and have it recomputed; files stay in `directory`.
 
-    Nothing may be posted meanwhile: the balances are read after the exports.
+    Both connections are to the same database, and nothing may be posted meanwhile: the balances are
+    read after the exports.
     """
     sql = load_queries("tools.audit")
     exported = Exported()
     books = [(program, directory / f"book.{program.name}") for program in programs]
     for program, path in books:
         pieces: list[str] = []
-        exported = await export_book(connection, program.name, _EVERYTHING, pieces.append)
+        exported = await export_book(connection, beside, program.name, _EVERYTHING, pieces.append)
         path.write_text("".join(pieces), encoding="utf-8")
     rows = await connection.fetch(sql["list_wallets"])
     ours = _balances(rows)

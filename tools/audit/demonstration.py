@@ -18,7 +18,8 @@ async def audit_demonstration(
     """Add what is hard to write, then audit the whole book; its files stay in `directory`."""
     async with (
         database_connection(site.database, name="audit") as connection,
+        database_connection(site.database, name="audit-balances") as beside,
         ApiClient(site.http_url, site.api_key) as client,
     ):
         await HardCases(client, connection, actor=login_actor()).run()
-        return await audit(connection, programs, directory)
+        return await audit(connection, beside, programs, directory)

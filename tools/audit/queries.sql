@@ -1,6 +1,6 @@
 -- name: list_wallets
 -- Every wallet's balance, as its row says.
-SELECT id, currency, kind::text AS kind, balance FROM wallets ORDER BY id;
+SELECT id::text AS id, currency, kind::text AS kind, balance FROM wallets;
 
 -- name: count_types
 -- How many transactions of each type are posted.

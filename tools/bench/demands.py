@@ -148,6 +148,16 @@ def _memory_growth(result: BenchResult) -> float | None:
     return _divided(found[-1], found[0]) if len(found) > 1 else None
 
 
+def _proving(command: str, metric: str) -> Value:
+    return lambda result: result.median(names.PROOFS, command, metric)
+
+
+def _export_memory(result: BenchResult) -> float | None:
+    exports = [one for one in names.PROVING if one != names.VERIFY]
+    found = [result.median(names.PROOFS, one, "memory_mb") for one in exports]
+    return max((one for one in found if one is not None), default=None)
+
+
 def _in_ms(what: str, *, bound: float, aim: float, value: Value) -> Demand:
     return Demand(
         what=what,
@@ -235,5 +245,33 @@ DEMANDS: Final = (
         aim=1.02,
         value=_memory_growth,
         is_less_better=True,
+    ),
+    Demand(
+        what="verify with the chain of seals: entries",
+        bound=250_000,
+        aim=400_000,
+        value=lambda result: result.median(names.PROOFS, names.VERIFY, "entries_per_s"),
+        decimals=0,
+        unit="/s",
+    ),
+    *(
+        Demand(
+            what=f"{command}: transactions",
+            bound=100_000,
+            aim=150_000,
+            value=_proving(command, _RATE),
+            decimals=0,
+            unit="/s",
+        )
+        for command in (names.EXPORT_HLEDGER, names.EXPORT_CSV)
+    ),
+    Demand(
+        what="memory of any export of 1 M transactions",
+        bound=150,
+        aim=75,
+        value=_export_memory,
+        is_less_better=True,
+        decimals=0,
+        unit=" MB",
     ),
 )

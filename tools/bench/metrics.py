@@ -17,6 +17,7 @@ METRICS: Final = {
     "events_per_s": Metric("events confirmed/s"),
     "accepted_per_s": Metric("accepted/s"),
     "completed_per_s": Metric("COMPLETED/s"),
+    "entries_per_s": Metric("entries/s"),
     "requests_per_s": Metric("requests/s"),
     "backlog_after": Metric("waiting at the end"),
     "p50_ms": Metric("p50 ms", 1),
@@ -32,6 +33,7 @@ METRICS: Final = {
     "standby_us": Metric("standby CPU µs each"),
     "postgres_us": Metric("PostgreSQL CPU µs each"),
     "rabbitmq_us": Metric("RabbitMQ CPU µs each"),
+    "command_us": Metric("command CPU µs each"),
     "rival_us": Metric("consumer CPU µs each"),
 }
 """Names end in their unit; `_us` is CPU time a transaction or request."""

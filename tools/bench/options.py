@@ -42,6 +42,8 @@ class Sizes:
     latency_rates: tuple[int, ...]
     readable: int
     memory: int
+    proven: tuple[int, int]
+    """Of the book that is verified and exported: transactions, and wallets."""
     growth: tuple[tuple[int, int], ...]
     """Steps: transactions in the history, and wallets."""
 
@@ -62,6 +64,7 @@ FULL: Final = Sizes(
     latency_rates=(200, 2_000, 6_000),
     readable=10_000,
     memory=1_000_000,
+    proven=(1_000_000, 10_000),
     growth=((10_000, 10_000), (1_000_000, 10_000), (10_000_000, 1_000_000)),
 )
 
@@ -82,5 +85,6 @@ QUICK: Final = Sizes(
     latency_rates=(100, 300, 600),
     readable=500,
     memory=8_000,
+    proven=(5_000, 500),
     growth=((1_000, 500), (5_000, 500), (10_000, 1_000)),
 )

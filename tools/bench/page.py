@@ -23,6 +23,7 @@ _CHARTED: Final = {
     names.STATUS: ("requests_per_s",),
     names.START_UP: ("ready_s",),
     names.MEMORY: ("memory_mb",),
+    names.PROOFS: ("transactions_per_s",),
     names.GROWTH: ("transactions_per_s",),
 }
 _RIVALS: Final = (

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -27,6 +28,15 @@ def cpu_seconds(pid: int) -> float:
 def memory_mb(pid: int) -> float:
     """Return the resident memory of one process."""
     return float(psutil.Process(pid).memory_info().rss) / MB
+
+
+def peak_memory_mb(pid: int) -> float:
+    """Return the most resident memory that a process has had; 0 where it is gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / MB
+    return 0.0
 
 
 class CpuMeter:

@@ -228,6 +228,29 @@ async def test_csv_and_json_keep_every_text_as_it_was_sent(
     assert book.posted == 5
 
 
+async def test_no_text_is_taken_for_another(export: Exports, database: Connection) -> None:
+    book = DatedBook(database)
+    one, other = await book.wallet("USD"), await book.wallet("USD")
+    texts = [
+        None,
+        "",
+        "+",
+        "\\N",
+        "\\",
+        "\\n",
+        "\t",
+        "a\rb\nc",
+        "\x0b\x0c\x08\x01",
+        "\\\\t'\"",
+        "é",
+    ]
+    for hour, text in enumerate(texts):
+        await book.post(at(1, hour), (one, -1), (other, 1), description=text)
+    records = await export.records()
+
+    assert [one["description"] for one in records["transaction"]] == texts
+
+
 @pytest.mark.parametrize("form", ["hledger", "ledger", "beancount"])
 async def test_no_name_of_people_and_no_line_break_shapes_a_journal(
     export: Exports, book: DatedBook, form: str

@@ -40,20 +40,20 @@ class Paper:
         self.codes = codes
         self.transactions: list[BookTransaction] = []
 
-    def wallet(self, number: int) -> UUID:
+    def wallet(self, number: int) -> str:
         """Return a wallet's id."""
-        return UUID(int=(0xA << 124) + number)
+        return str(UUID(int=(0xA << 124) + number))
 
     def move(self, *amounts: tuple[int, int], description: str = "", day: int = 1) -> None:
         """Post legs: of each the number of the wallet, and smallest units."""
         number = len(self.transactions)
         legs: Sequence[BookLeg] = [
-            (self.wallet(wallet), self.codes[wallet // 2], minor, 1) for wallet, minor in amounts
+            (self.wallet(wallet), self.codes[wallet // 2], minor, "1") for wallet, minor in amounts
         ]
         moment = f"2026-02-{day:02d}T12:00:00.{number:06d}Z"
         self.transactions.append(
             BookTransaction(
-                *(UUID(int=number + 1), "transfer", moment, "s", "k", None, description, legs)
+                *(str(UUID(int=number + 1)), "transfer", moment, "s", "k", None, description, legs)
             )
         )
 

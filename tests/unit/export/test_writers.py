@@ -4,14 +4,22 @@ from datetime import date
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cli.export.book import Balance, BookAsset, BookTransaction, BookWallet, BookWriter
 from cli.export.exporting import ExportFormat, writer_of
-from cli.export.texts import beancount_commodity, beancount_string, flat, quoted_commodity
+from cli.export.texts import (
+    beancount_commodity,
+    beancount_string,
+    flat,
+    quoted_commodity,
+    reference_of_text,
+)
+from contracts.identifiers import reference_of
 from contracts.money import register_asset
 
-ONE, OTHER = UUID(int=0xA << 124), UUID(int=1)
-WORLD, HOUSE = UUID(int=2), UUID(int=3)
+ONE, OTHER, WORLD, HOUSE = (str(UUID(int=number)) for number in (0xA << 124, 1, 2, 3))
 OWN = {WORLD: ("external", "USD"), HOUSE: ("internal", "USD")}
 ASSETS = [BookAsset("JPY", 0), BookAsset("POINTS8", 8), BookAsset("USD", 2)]
 DAY = date(2026, 2, 28)
@@ -32,14 +40,14 @@ def begun(chosen: ExportFormat) -> BookWriter:
 def moved(minor: int, currency: str, *, description: str | None = None) -> BookTransaction:
     """Return a transfer between the two wallets."""
     return BookTransaction(
-        id=UUID(int=7),
+        id=str(UUID(int=7)),
         type="transfer",
         completed_at="2026-02-28T23:59:59.000000Z",
         submitter="shop",
         idempotency_key="key",
         reverses=None,
         description=description,
-        legs=((ONE, currency, -minor, 1), (OTHER, currency, minor, 1)),
+        legs=((ONE, currency, -minor, "1"), (OTHER, currency, minor, "1")),
     )
 
 
@@ -163,3 +171,8 @@ def test_journals_assert_by_postings_of_nothing_on_the_day() -> None:
         first, posting = begun(chosen).closing(DAY, [Balance(ONE, "JPY", 7)]).strip().splitlines()
         assert first.startswith("2026-02-28 * ")
         assert posting == f"    Assets:Wallets:W-{ONE}    0 JPY = 7 JPY"
+
+
+@given(st.uuids())
+def test_a_reference_is_that_of_the_api(transaction_id: UUID) -> None:
+    assert reference_of_text(str(transaction_id)) == reference_of(transaction_id)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cli.failures import UsageError
-from tools.bench.cases import drain, growth, latency, posting, processes, status, types
+from tools.bench.cases import drain, growth, latency, posting, processes, proofs, status, types
 from tools.bench.cases.case import Case
 
 CASES: Final[Sequence[Case]] = (
@@ -16,6 +16,7 @@ CASES: Final[Sequence[Case]] = (
     status.CASE,
     processes.START_UP,
     processes.MEMORY,
+    proofs.CASE,
     growth.CASE,
 )
 

@@ -43,7 +43,7 @@ class Growth:
                         connection, rich=wallets_wanted - len(wallets.rich), poor=0
                     )
                     wallets = Wallets([*wallets.rich, *more.rich], [])
-                    await _lengthen(bench, connection, transactions, wallets_wanted)
+                    await lengthen(bench, connection, transactions, wallets_wanted)
                     name = names.with_history(transactions, wallets_wanted)
                     await _drain_often(bench, ground, connection, wallets, name)
                     await bench.prove(connection, f"{names.GROWTH}, {name}")
@@ -64,7 +64,7 @@ async def _drain(bench: Bench, ground: Ground, connection: Connection, wallets: 
         return await drain(field, connection, Kind.RECORDED, transfers)
 
 
-async def _lengthen(bench: Bench, connection: Connection, wanted: int, wallets: int) -> None:
+async def lengthen(bench: Bench, connection: Connection, wanted: int, wallets: int) -> None:
     """Add rounds of history, a transfer of each wallet in each, until there are as many."""
     sql = load_queries("tools.bench")
     await connection.execute(sql["number_wallets"])

@@ -11,6 +11,7 @@ START_UP: Final = "start-up"
 MEMORY: Final = "memory"
 GROWTH: Final = "growth"
 TYPES: Final = "types"
+PROOFS: Final = "proofs"
 
 RECORDED: Final = "batch messages (recorded ids)"
 REQUESTED: Final = "upstream's batches"
@@ -37,6 +38,19 @@ SINGLE_ALONE: Final = "single POSTs, processors halted"
 
 GATHERED: Final = "reads of one instant share a query"
 ONE_QUERY_EACH: Final = "one query per request"
+
+VERIFY: Final = "verify"
+EXPORT_HLEDGER: Final = "export --format hledger"
+EXPORT_CSV: Final = "export --format csv"
+PROVING: Final = (
+    VERIFY,
+    EXPORT_HLEDGER,
+    "export --format ledger",
+    "export --format beancount",
+    EXPORT_CSV,
+    "export --format jsonl",
+)
+"""Commands, as they are called."""
 
 PROCESSOR_AFTER: Final = "processor, after"
 
