@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -58,6 +58,7 @@ from runtime.service.key_directory import SigningKeyError
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ConfigurationError, IngressSettings
 from runtime.service.status_server import (
+    Check,
     Readiness,
     StatusServer,
     check_broker,
@@ -130,11 +131,6 @@ class _People(NamedTuple):
     users: UserCalls
 
 
-# Without the broker the reconciler finishes what was accepted; without Redis each
-# process counts by itself, and nobody signs in.
-_OPTIONAL: Final = ("broker", "redis")
-
-
 class _Limits(NamedTuple):
     """What counts the requests of callers, those of nobody, and attempts to log in."""
 
@@ -149,12 +145,8 @@ async def serve(settings: IngressSettings) -> None:
     redis = connect_redis(settings.redis_url)
     publisher = Publisher(settings.amqp_url, name="ingress-publish")
     assets = AssetWatch(pools.submissions)
-    checks = {
-        "database": assets.checked(check_database(pools.submissions)),
-        "broker": check_broker(lambda: publisher.is_up),
-        "redis": check_redis(redis),
-    }
-    readiness = Readiness(checks, optional=_OPTIONAL)
+    database = assets.checked(check_database(pools.submissions))
+    readiness = _readiness(database, publisher, redis)
     service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
     service.add_loop("publisher", publisher)
     limits = _limits(service, settings, redis)
@@ -196,6 +188,17 @@ async def serve(settings: IngressSettings) -> None:
     for close in (pools.submissions.close, pools.lists.close, redis.aclose):
         service.add_close(close)
     await service.run()
+
+
+def _readiness(database: Check, publisher: Publisher, redis: Redis) -> Readiness:
+    checks = {
+        "database": database,
+        "broker": check_broker(lambda: publisher.is_up),
+        "redis": check_redis(redis),
+    }
+    # Without the broker the reconciler finishes what was accepted; without Redis each process
+    # counts by itself, and nobody logs in.
+    return Readiness(checks, optional=("broker", "redis"))
 
 
 def _gate(settings: IngressSettings, callers: Authenticator, limits: _Limits) -> Gate:
