@@ -131,14 +131,19 @@ async def test_without_redis_no_answer_about_money_changes(plant: Plant) -> None
     ):
         ready, _ = await _timed(limited.get("/readyz"))
         results = [await _timed(limited.submit(deposit(wallet, "1.00"))) for _ in range(12)]
-        balance, took_s = await _timed(limited.get(f"/v1/wallets/{wallet}"))
+        balance, took_s = await _timed(plant.api.get(f"/v1/wallets/{wallet}"))
+        burst = await asyncio.gather(*(limited.get("/v1/wallets", limit="1") for _ in range(30)))
+    posted = [answer for answer, _ in results if answer.status == 200]
 
     assert (ready.status, ready.json["status"]) == (200, "degraded")
     assert _state(ready, "redis") == "down"
-    assert {answer.status for answer, _ in results} == {200}
-    assert {answer.json["status"] for answer, _ in results} == {"COMPLETED"}
+    # The process counts by itself: five at once, and five a second.
+    assert {answer.status for answer, _ in results} <= {200, 429}
+    assert {answer.status for answer in burst} == {200, 429}
+    assert len(posted) >= 5
+    assert {answer.json["status"] for answer in posted} == {"COMPLETED"}
     assert max(seconds for _, seconds in results) < 2.0
-    assert (balance.json["balance"], took_s < 1.0) == ("12.00", True)
+    assert (balance.json["balance"], took_s < 1.0) == (f"{len(posted)}.00", True)
     assert _pids(plant) == pids
 
 
@@ -154,7 +159,7 @@ async def test_a_redis_that_hangs_delays_no_answer_for_long(plant: Plant) -> Non
 
     assert (ready.status, _state(ready, "redis")) == (200, "down")
     assert ready_s < 3.0
-    assert {answer.status for answer, _ in results} == {200}
+    assert {answer.status for answer, _ in results} <= {200, 429}
     assert max(seconds for _, seconds in results) < 2.0
 
 

@@ -44,6 +44,7 @@ async def doors(
         "ACKLEDGER_FIRST_WALLET_CURRENCY": "EUR",
         # All of these people come from one address, and try many a wrong password.
         "ACKLEDGER_RATE_LIMITS": "anonymous=none login=none authenticated=none",
+        "ACKLEDGER_LOGIN_FREE_ATTEMPTS": "1000000",
         "ACKLEDGER_LOGIN_FREE_ATTEMPTS_PER_ADDRESS": "1000000",
     }
     directory = tmp_path_factory.mktemp("system")
