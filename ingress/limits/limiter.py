@@ -8,7 +8,7 @@ since whoever guesses passwords would have every process's limit anew.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final, TypeAlias
 
@@ -39,7 +39,7 @@ SIGN_IN_TIMEOUT_S: Final = 1.0
 REST_S: Final = 1.0
 """After a failure Redis is left alone this long, so that requests do not wait for it in turn."""
 GROUP_MAX: Final = 200
-"""Requests that one round trip counts: a script takes Redis some ten microseconds."""
+"""Requests that one round trip counts: Redis takes some ten microseconds for each."""
 WAITING_MAX: Final = 10_000
 BUCKETS_MAX: Final = 20_000
 """Kept by a process while Redis is away, some megabytes; beyond it the one used least lately goes.
@@ -49,7 +49,7 @@ FAILURES: Final = (RedisError, OSError, TimeoutError)
 
 log = structlog.get_logger()
 
-ScriptCall: TypeAlias = tuple[Sequence[str], Sequence[int]]
+ScriptCall: TypeAlias = tuple[Sequence[str], Sequence[int | str]]
 """Keys and arguments."""
 NO_COSTS: Final[Mapping[LimitClass, int]] = {}
 
@@ -173,17 +173,14 @@ class RateLimiter:
         return admitted(await self._counting.submit([charges])) if charges else {}
 
     async def _count(self, requests: list[Sequence[Charge]]) -> Sequence[Standing | ContractError]:
-        answers = await self._script.run([_script_call(charges) for charges in requests])
+        answers = await self._script.run([_script_call(requests)])
         if answers is not None:
-            return [
-                _standing(charges, answer)
-                for charges, answer in zip(requests, answers, strict=True)
-            ]
+            return list(_standings(requests, answers[0]))
         now_us = time.monotonic_ns() // 1000
         return [self._count_locally(charges, now_us) for charges in requests]
 
     def _count_locally(self, charges: Sequence[Charge], now_us: int) -> Standing | ContractError:
-        if any(charge.kind is LimitClass.LOGIN for charge in charges):
+        if any(charge.policy.kind is LimitClass.LOGIN for charge in charges):
             return limits_unavailable()
         COUNTED_LOCALLY.inc()
         return self._local.count(charges, now_us=now_us)
@@ -224,14 +221,23 @@ def check_redis(redis: "Redis") -> Check:
     return check
 
 
-def _script_call(charges: Sequence[Charge]) -> ScriptCall:
-    arguments: list[int] = []
-    for charge in charges:
-        arguments += (charge.window.interval_us, charge.window.quota, charge.cost)
-    return [charge.key for charge in charges], arguments
+def _script_call(requests: Sequence[Sequence[Charge]]) -> ScriptCall:
+    keys: list[str] = []
+    words: list[int] = []
+    for charges in requests:
+        words.append(len(charges))
+        for key, policy, cost in charges:
+            keys.append(key)
+            words += (policy.interval_us, policy.quota, cost)
+    return keys, [" ".join(map(str, words))]
 
 
-def _standing(charges: Sequence[Charge], answer: Sequence[int]) -> Standing:
-    numbers = [int(number) for number in answer]
-    levels = [Level(*numbers[start : start + 3]) for start in range(1, len(numbers), 3)]
-    return Standing(is_allowed=bool(numbers[0]), charges=charges, levels=levels)
+def _standings(requests: Sequence[Sequence[Charge]], answer: bytes) -> Iterator[Standing]:
+    """Yield each request's standing from the words of the script's one answer."""
+    numbers = [int(word) for word in answer.split()]
+    place = 0
+    for charges in requests:
+        following = place + 1 + 3 * len(charges)
+        levels = [Level(*numbers[n : n + 3]) for n in range(place + 1, following, 3)]
+        yield Standing(is_allowed=bool(numbers[place]), charges=charges, levels=levels)
+        place = following

@@ -69,7 +69,7 @@ class LoginGuard:
 
         Raises ContractError: RATE_LIMITED with the seconds to wait, or LIMITS_UNAVAILABLE.
         """
-        [wait_ms] = await self._attempts.submit([(_keys(email, address), self._slowing[:6])])
+        [wait_ms] = await self._attempts.submit([(keys_of(email, address), self._slowing[:6])])
         if wait_ms is None:
             raise limits_unavailable()
         if wait_ms > 0:
@@ -84,7 +84,7 @@ class LoginGuard:
         """Forget the account's attempts, and this one of the address."""
         LOGINS.labels("succeeded").inc()
         # Without an answer the next login of this account may have to wait: no harm done.
-        await self._pardons.submit([(_keys(email, address), (self._slowing.known_ms,))])
+        await self._pardons.submit([(keys_of(email, address), (self._slowing.known_ms,))])
 
 
 def _batched(script: RedisScript) -> MicroBatcher[ScriptCall, int | None]:
@@ -97,7 +97,7 @@ def _batched(script: RedisScript) -> MicroBatcher[ScriptCall, int | None]:
     return MicroBatcher(run, group_max=GROUP_MAX, waiting_max=WAITING_MAX, workers=1)
 
 
-def _keys(email: str, address: str) -> Sequence[str]:
+def keys_of(email: str, address: str) -> Sequence[str]:
     """Return the keys of both scripts. Nobody reads addresses in them: they hold digests."""
     account = _digest(email.strip().casefold())
     network = _digest(network_of(address))

@@ -1,30 +1,40 @@
--- Generic cell rate algorithm, for all windows of one request: counted in every one, or in none.
--- KEYS: a key for each window; it holds the microsecond at which that bucket is empty again.
--- ARGV: for each window the microseconds between requests, the quota, and what this request takes.
--- Returns allowed (1 or 0), then for each window what remains of its quota, the microseconds until
--- as much as was asked for is allowed, and those until the whole quota is there again.
+-- Generic cell rate algorithm, for a group of requests: each is counted in all of its windows or in
+-- none.
+-- KEYS: a key for each window of each request; it holds the microsecond at which that bucket is
+-- empty again. ARGV[1], in words: for each request the number of its windows, and for each of these
+-- the microseconds between requests, the quota, and what the request takes.
+-- Returns, in words, for each request allowed (1 or 0), and for each of its windows what remains of
+-- the quota, the microseconds until as much as was asked for is allowed, and those until the whole
+-- quota is there again.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local allowed = 1
-local empty_at, answer = {}, {1}
-for n = 1, #KEYS do
-    local interval, quota = tonumber(ARGV[3 * n - 2]), tonumber(ARGV[3 * n - 1])
-    empty_at[n] = math.max(tonumber(redis.call('GET', KEYS[n]) or now), now)
-    local wait = empty_at[n] + interval * tonumber(ARGV[3 * n]) - now - interval * quota
-    answer[3 * n] = math.max(wait, 0)
-    if wait > 0 then
-        allowed = 0
-    end
+local given, answer, key = {}, {}, 0
+for word in string.gmatch(ARGV[1], '%d+') do
+    given[#given + 1] = tonumber(word)
 end
-for n = 1, #KEYS do
-    local interval, quota = tonumber(ARGV[3 * n - 2]), tonumber(ARGV[3 * n - 1])
-    if allowed == 1 then
-        empty_at[n] = empty_at[n] + interval * tonumber(ARGV[3 * n])
-        local alive_ms = math.ceil((empty_at[n] - now) / 1000) + 1000
-        redis.call('SET', KEYS[n], string.format('%.0f', empty_at[n]), 'PX', alive_ms)
+local place = 1
+while place <= #given do
+    local windows, allowed, empty_at, waits = given[place], 1, {}, {}
+    for n = 1, windows do
+        local interval, quota, cost = given[place + 3 * n - 2], given[place + 3 * n - 1], given[place + 3 * n]
+        empty_at[n] = math.max(tonumber(redis.call('GET', KEYS[key + n]) or now), now)
+        waits[n] = math.max(empty_at[n] + interval * cost - now - interval * quota, 0)
+        if waits[n] > 0 then
+            allowed = 0
+        end
     end
-    answer[3 * n - 1] = math.floor((interval * quota - (empty_at[n] - now)) / interval)
-    answer[3 * n + 1] = empty_at[n] - now
+    answer[#answer + 1] = allowed
+    for n = 1, windows do
+        local interval, quota, cost = given[place + 3 * n - 2], given[place + 3 * n - 1], given[place + 3 * n]
+        if allowed == 1 then
+            empty_at[n] = empty_at[n] + interval * cost
+            local alive_ms = math.ceil((empty_at[n] - now) / 1000) + 1000
+            redis.call('SET', KEYS[key + n], string.format('%.0f', empty_at[n]), 'PX', alive_ms)
+        end
+        local full = empty_at[n] - now
+        local left = math.floor((interval * quota - full) / interval)
+        answer[#answer + 1] = string.format('%.0f %.0f %.0f', left, waits[n], full)
+    end
+    key, place = key + windows, place + 3 * windows + 1
 end
-answer[1] = allowed
-return answer
+return table.concat(answer, ' ')

@@ -25,18 +25,31 @@ _OWN_CLASSES: Final[Mapping[str, LimitClass]] = {
 }
 
 
+class Policy(NamedTuple):
+    """A window of a class, as each request needs it."""
+
+    name: str
+    """What a client knows it by."""
+    kind: LimitClass
+    quota: int
+    interval_us: int
+    described: str
+    """As it stands in RateLimit-Policy."""
+
+
+def policy_of(kind: LimitClass, window: Window) -> Policy:
+    """Return the policy that a window of a class is."""
+    name = f"{kind}-{window.label}"
+    described = f'"{name}";q={window.quota};w={math.ceil(window.seconds)}'
+    return Policy(name, kind, window.quota, window.interval_us, described)
+
+
 class Charge(NamedTuple):
     """What a request takes from one bucket."""
 
     key: str
-    kind: LimitClass
-    window: Window
+    policy: Policy
     cost: int
-
-    @property
-    def policy(self) -> str:
-        """The name that a client knows this window of this class by."""
-        return f"{self.kind}-{self.window.label}"
 
 
 class Level(NamedTuple):
@@ -68,14 +81,13 @@ class Standing:
         wait_s = _seconds(level.wait_us)
         headers = {
             "RateLimit": ", ".join(
-                f'"{charge.policy}";r={one.remaining};t={_seconds(one.wait_us or one.full_us)}'
-                for charge, one in each
+                [
+                    f'"{policy.name}";r={one.remaining};t={_seconds(one.wait_us or one.full_us)}'
+                    for (_, policy, _), one in each
+                ]
             ),
-            "RateLimit-Policy": ", ".join(
-                f'"{charge.policy}";q={charge.window.quota};w={math.ceil(charge.window.seconds)}'
-                for charge, _ in each
-            ),
-            "RateLimit-Limit": str(tightest.window.quota),
+            "RateLimit-Policy": ", ".join([policy.described for _, policy, _ in self.charges]),
+            "RateLimit-Limit": str(tightest.policy.quota),
             "RateLimit-Remaining": str(level.remaining),
             "RateLimit-Reset": str(wait_s),
         }
@@ -95,7 +107,7 @@ def charge_bucket(charge: Charge, *, empty_at_us: int, now_us: int) -> tuple[int
 
     With a wait it has not taken anything. The same as `rate_limit.lua` does for one window.
     """
-    interval_us, quota = charge.window.interval_us, charge.window.quota
+    interval_us, quota = charge.policy.interval_us, charge.policy.quota
     empty_at_us = max(empty_at_us, now_us)
     wait_us = max(empty_at_us + interval_us * charge.cost - now_us - interval_us * quota, 0)
     if not wait_us:
@@ -105,7 +117,7 @@ def charge_bucket(charge: Charge, *, empty_at_us: int, now_us: int) -> tuple[int
 
 def level_of(charge: Charge, *, empty_at_us: int, now_us: int, wait_us: int) -> Level:
     """Return how a bucket stands that is empty at a moment."""
-    interval_us, quota = charge.window.interval_us, charge.window.quota
+    interval_us, quota = charge.policy.interval_us, charge.policy.quota
     full_us = max(empty_at_us - now_us, 0)
     return Level((interval_us * quota - full_us) // interval_us, wait_us, full_us)
 
@@ -122,12 +134,14 @@ class LimitRules:
 
     def __init__(self, limits: RateLimits, classes: Mapping[str, LimitClass]) -> None:
         """`classes`: those of clients by name and of people by id that are not the usual ones."""
-        self._limits = limits
+        self._policies = {
+            kind: [policy_of(kind, window) for window in limits.of(kind)] for kind in LimitClass
+        }
         self._classes = classes
 
     def is_limited(self, client: Client) -> bool:
         """Whether any limit holds for a client: systems usually have none."""
-        return client.user_id is not None or bool(self._limits.of(self._class_of(client)))
+        return client.user_id is not None or bool(self._policies[self._class_of(client)])
 
     def of_client(self, client: Client, costs: Mapping[LimitClass, int]) -> Sequence[Charge]:
         """Return what one request of a client takes; `costs`: its transactions by class.
@@ -150,10 +164,9 @@ class LimitRules:
 
     def _charges(self, subject: str, costs: Mapping[LimitClass, int]) -> Sequence[Charge]:
         return [
-            # The braces keep all of a subject's keys on one node of a cluster.
-            Charge(f"{KEY_PREFIX}{{{subject}}}:{kind}:{window.label}", kind, window, cost)
+            Charge(f"{KEY_PREFIX}{subject}:{policy.name}", policy, cost)
             for kind, cost in costs.items()
-            for window in self._limits.of(kind)
+            for policy in self._policies[kind]
         ]
 
 

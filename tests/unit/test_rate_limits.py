@@ -23,6 +23,7 @@ from ingress.limits.rules import (
     charge_bucket,
     class_of_type,
     network_of,
+    policy_of,
 )
 
 _NOBODY = frozenset[str]()
@@ -32,7 +33,7 @@ _US = 1_000_000
 
 
 def _charge(quota: int, seconds: float, *, cost: int = 1, key: str = "k") -> Charge:
-    return Charge(key, LimitClass.AUTHENTICATED, Window(quota, seconds), cost)
+    return Charge(key, policy_of(LimitClass.AUTHENTICATED, Window(quota, seconds)), cost)
 
 
 def test_what_is_not_named_keeps_its_default_and_none_lifts_a_limit() -> None:
@@ -94,7 +95,7 @@ def test_a_person_is_counted_by_every_window_of_their_class_and_of_the_transacti
     rules = LimitRules(parse_rate_limits("authenticated=5/1m,9/1h deposit=3/1m"), {})
     charges = rules.of_client(PERSON, {LimitClass.DEPOSIT: 2})
 
-    assert [(one.policy, one.cost) for one in charges] == [
+    assert [(one.policy.name, one.cost) for one in charges] == [
         ("authenticated-1m", 1),
         ("authenticated-1h", 1),
         ("deposit-1m", 2),
@@ -106,7 +107,9 @@ def test_a_person_is_counted_by_every_window_of_their_class_and_of_the_transacti
 def test_a_system_s_transactions_are_not_counted_by_type() -> None:
     rules = LimitRules(parse_rate_limits("system=5/1m"), {})
 
-    assert [one.policy for one in rules.of_client(SYSTEM, {LimitClass.DEPOSIT: 2})] == ["system-1m"]
+    assert [one.policy.name for one in rules.of_client(SYSTEM, {LimitClass.DEPOSIT: 2})] == [
+        "system-1m"
+    ]
 
 
 def test_whoever_is_named_premium_is_limited_so() -> None:
@@ -115,8 +118,8 @@ def test_whoever_is_named_premium_is_limited_so() -> None:
     )
 
     assert rules.is_limited(SYSTEM)
-    assert [one.policy for one in rules.of_client(SYSTEM, {})] == ["premium-1m"]
-    assert [one.policy for one in rules.of_client(PERSON, {})] == ["premium-1m"]
+    assert [one.policy.name for one in rules.of_client(SYSTEM, {})] == ["premium-1m"]
+    assert [one.policy.name for one in rules.of_client(PERSON, {})] == ["premium-1m"]
 
 
 def test_a_system_and_a_person_of_one_name_have_buckets_of_their_own() -> None:
@@ -146,7 +149,7 @@ def test_every_type_of_transaction_has_a_class(kind: object, expected: LimitClas
 def test_a_login_counts_for_two_classes_of_its_address() -> None:
     rules = LimitRules(parse_rate_limits("anonymous=5/1m login=2/1m"), {})
 
-    assert [one.policy for one in rules.of_address("192.0.2.1", is_login=True)] == [
+    assert [one.policy.name for one in rules.of_address("192.0.2.1", is_login=True)] == [
         "anonymous-1m",
         "login-1m",
     ]
@@ -203,7 +206,7 @@ def test_no_stretch_of_time_sees_more_than_the_quota_and_what_came_back_in_it(
             taken.append(now)
     for start in range(len(taken)):
         for end in range(start, len(taken)):
-            came_back = (taken[end] - taken[start]) // charge.window.interval_us
+            came_back = (taken[end] - taken[start]) // charge.policy.interval_us
             assert end - start + 1 <= quota + came_back
 
 

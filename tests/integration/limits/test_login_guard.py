@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from itertools import pairwise
 from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
 
 from contracts.problems import ContractError, ProblemCode
-from ingress.limits.login_guard import LoginGuard, Slowing
+from ingress.limits.login_guard import LoginGuard, Slowing, keys_of
 from ingress.limits.rules import RateLimitedError
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
@@ -18,7 +17,7 @@ from tests.support import eventually
 Guarded = Callable[[Slowing], Awaitable[LoginGuard]]
 MINUTE_MS = 60_000
 _SLOW = Slowing(account_free=3, account_first_ms=MINUTE_MS, address_free=1000)
-_FAST = _SLOW._replace(account_first_ms=200, longest_ms=800)
+_FAST = _SLOW._replace(account_first_ms=100, longest_ms=400)
 
 
 def _email() -> str:
@@ -78,23 +77,33 @@ async def test_of_attempts_of_one_instant_only_the_free_ones_are_made(guarded: G
     assert found.count(False) == 3
 
 
-async def test_the_wait_doubles_with_each_attempt_up_to_a_bound(guarded: Guarded) -> None:
+async def _clock_ms(redis: Redis) -> int:
+    seconds, microseconds = await redis.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+async def test_the_wait_doubles_with_each_attempt_up_to_a_bound(
+    redis: Redis, guarded: Guarded
+) -> None:
     guard, email, address = await guarded(_FAST), _email(), _address()
-    loop = asyncio.get_running_loop()
-    made = [loop.time()]
+    account = keys_of(email, address)[0]
+
+    begun = 0
 
     async def is_made() -> bool:
+        nonlocal begun
+        begun = await _clock_ms(redis)
         return not await _is_slowed(guard, email, address)
 
-    for _ in range(7):
-        await eventually(is_made, what="an attempt is made", within_s=5)
-        made.append(loop.time())
-    waits = [later - earlier for earlier, later in pairwise(made)]
-
-    # An attempt is counted a little before its answer is here.
-    for wait, least in zip(waits, [0, 0, 0, 0.2, 0.4, 0.8, 0.8], strict=True):
-        assert wait >= least - 0.1
-    assert waits[-1] < 1.6
+    for delay_ms in (0, 0, 100, 200, 400, 400):
+        await eventually(is_made, what="the wait is over")
+        ended = await _clock_ms(redis)
+        until = await redis.hget(account, "until")
+        if delay_ms:
+            assert until is not None
+            assert begun + delay_ms <= int(until) <= ended + delay_ms
+        else:
+            assert until is None
 
 
 async def test_a_login_forgets_the_account_s_attempts(guarded: Guarded) -> None:
