@@ -50,6 +50,7 @@ class ProblemCode(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     REQUEST_TIMEOUT = "request_timeout"
     RATE_LIMITED = "rate_limited"
+    LIMITS_UNAVAILABLE = "limits_unavailable"
     BACKLOG_FULL = "backlog_full"
     SIGN_IN_BUSY = "sign_in_busy"
     SIGN_IN_UNAVAILABLE = "sign_in_unavailable"
@@ -105,6 +106,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be application/json"),
     ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The request did not arrive in time"),
     ProblemCode.RATE_LIMITED: ProblemKind(429, "Too many requests"),
+    ProblemCode.LIMITS_UNAVAILABLE: ProblemKind(503, "Attempts cannot be counted now"),
     ProblemCode.BACKLOG_FULL: ProblemKind(503, "Too much work is waiting"),
     ProblemCode.SIGN_IN_BUSY: ProblemKind(503, "Too many people are signing in"),
     ProblemCode.SIGN_IN_UNAVAILABLE: ProblemKind(503, "People cannot sign in here"),

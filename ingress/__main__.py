@@ -3,14 +3,16 @@
 import asyncio
 import os
 import sys
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
+from redis.asyncio import Redis
 
 from dead_letters.operations import DeadLetters
 from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator
 from ingress.calls import Services
+from ingress.http.addresses import ClientAddresses
 from ingress.http.application import build_application
 from ingress.http.audit import AuditCalls
 from ingress.http.batches import BatchCalls
@@ -23,6 +25,14 @@ from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
+from ingress.limits.limiter import (
+    SIGN_IN_TIMEOUT_S,
+    RateLimiter,
+    check_redis,
+    connect_redis,
+)
+from ingress.limits.login_guard import LoginGuard, Slowing
+from ingress.limits.rules import LimitRules
 from ingress.people.access_tokens import AccessTokens, TokenNames, TokenSigner
 from ingress.people.accounts import AccountStore
 from ingress.people.issuers import Issuers
@@ -36,7 +46,7 @@ from ingress.reads.preview import Previewer
 from ingress.reads.seals import SealStore
 from ingress.reads.transactions import TransactionStore
 from ingress.reads.wallets import WalletStore
-from ingress.submit.admission import BacklogGauge, RateLimiter, check_redis, connect_redis
+from ingress.submit.admission import BacklogGauge
 from ingress.submit.cancellation import Cancellations
 from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
@@ -51,6 +61,7 @@ from runtime.service.key_directory import SigningKeyError
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ConfigurationError, IngressSettings
 from runtime.service.status_server import (
+    Check,
     Readiness,
     StatusServer,
     check_broker,
@@ -61,12 +72,19 @@ from runtime.service.status_server import (
 class HttpServer:
     """Listens for clients; on a stop it lets the requests in hand finish."""
 
-    def __init__(self, app: web.Application, calls: FastCalls, settings: IngressSettings) -> None:
-        """`calls` are answered by the fast path, everything else by `app`."""
+    def __init__(self, app: web.Application, services: Services, settings: IngressSettings) -> None:
+        """The fast path answers what it can by the services, `app` everything else."""
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=settings.shutdown_timeout_s
         )
-        self._fast_path = FastPath(calls, fallback=self._aiohttp)
+        self._fast_path = FastPath(
+            FastCalls(
+                services, is_open=settings.fast_path, is_cross_origin=bool(settings.cors_origins)
+            ),
+            fallback=self._aiohttp,
+            idle_s=settings.http_idle_s,
+            connections_max=settings.http_connections_max,
+        )
         self._settings = settings
         self._server: asyncio.Server | None = None
 
@@ -93,7 +111,7 @@ class HttpServer:
         if self._server is not None:
             self._server.close()
 
-    def _aiohttp(self) -> asyncio.Protocol:
+    def _aiohttp(self) -> HttpConnection:
         """Return what serves a connection that leaves the fast path."""
         server = self._runner.server
         if server is None:
@@ -116,8 +134,12 @@ class _People(NamedTuple):
     users: UserCalls
 
 
-# Without the broker the reconciler finishes what was accepted; without Redis nobody is limited.
-_OPTIONAL: Final = ("broker", "redis")
+class _Limits(NamedTuple):
+    """What counts the requests of callers, those of nobody, and attempts to log in."""
+
+    callers: RateLimiter
+    visitors: RateLimiter
+    logins: LoginGuard
 
 
 async def serve(settings: IngressSettings) -> None:
@@ -126,24 +148,26 @@ async def serve(settings: IngressSettings) -> None:
     redis = connect_redis(settings.redis_url)
     publisher = Publisher(settings.amqp_url, name="ingress-publish")
     assets = AssetWatch(pools.submissions)
-    checks = {
-        "database": assets.checked(check_database(pools.submissions)),
-        "broker": check_broker(lambda: publisher.is_up),
-        "redis": check_redis(redis),
-    }
-    readiness = Readiness(checks, optional=_OPTIONAL)
+    database = assets.checked(check_database(pools.submissions))
+    readiness = _readiness(database, publisher, redis)
     service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
     service.add_loop("publisher", publisher)
-    limiter = RateLimiter(redis, per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst)
+    limits = _limits(service, settings, redis)
     fault_points = fault_points_in(settings.fault_orders)
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", dispatcher)
-    people = _people(service, settings, pools)
+    people = _people(service, settings, pools, limits.logins)
     services = _services(
-        service, settings, pools, people.callers, dispatcher=dispatcher, fault_points=fault_points
+        service,
+        settings,
+        pools,
+        people.callers,
+        limiter=limits.callers,
+        dispatcher=dispatcher,
+        fault_points=fault_points,
     )
     app = build_application(
-        gate=Gate(callers=people.callers, limiter=limiter),
+        gate=_gate(settings, people.callers, limits),
         holds=HoldCalls(HoldStore(pools.lists), guard=services.guard),
         wallets=_wallet_calls(service, settings, pools, services.guard),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
@@ -154,21 +178,62 @@ async def serve(settings: IngressSettings) -> None:
         sign_in=people.sign_in,
         users=people.users,
         readiness=readiness,
+        cors_origins=settings.cors_origins,
     )
-    calls = FastCalls(services, is_limited=settings.rate_limit_per_s > 0)
-    server = HttpServer(app, calls, settings)
+    server = HttpServer(app, services, settings)
     service.add_loop("assets", assets)
     service.add_loop("http", assets.before(server))
-    service.add_loop(
-        "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
-    )
-    service.add_drain(services.completion.drain)
-    service.add_drain(server.drain)
-    service.add_drain(dispatcher.drain)
-    service.add_close(pools.submissions.close)
-    service.add_close(pools.lists.close)
-    service.add_close(redis.aclose)
+    status = StatusServer(readiness, host=settings.status_host, port=settings.status_port)
+    service.add_loop("status", status)
+    for drain in (services.completion.drain, server.drain, dispatcher.drain):
+        service.add_drain(drain)
+    for close in (pools.submissions.close, pools.lists.close, redis.aclose):
+        service.add_close(close)
     await service.run()
+
+
+def _readiness(database: Check, publisher: Publisher, redis: Redis) -> Readiness:
+    checks = {
+        "database": database,
+        "broker": check_broker(lambda: publisher.is_up),
+        "redis": check_redis(redis),
+    }
+    # Without the broker the reconciler finishes what was accepted; without Redis each process
+    # counts by itself, and nobody logs in.
+    return Readiness(checks, optional=("broker", "redis"))
+
+
+def _gate(settings: IngressSettings, callers: Authenticator, limits: _Limits) -> Gate:
+    return Gate(
+        callers,
+        limits.callers,
+        visitors=limits.visitors,
+        addresses=ClientAddresses(settings.trusted_proxies),
+    )
+
+
+def _limits(service: Service, settings: IngressSettings, redis: Redis) -> _Limits:
+    """Build what counts, each with its loop; raises ConfigurationError for two limits of one."""
+    try:
+        limits = settings.rate_limits.with_system(
+            per_s=settings.rate_limit_per_s, burst=settings.rate_limit_burst
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"ACKLEDGER_RATE_LIMITS: {error}") from None
+    rules = LimitRules(limits, settings.rate_limit_clients)
+    patient = connect_redis(settings.redis_url, timeout_s=SIGN_IN_TIMEOUT_S)
+    slowing = Slowing(
+        account_free=settings.login_free_attempts,
+        address_free=settings.login_free_attempts_per_address,
+    )
+    made = _Limits(
+        RateLimiter(redis, rules), RateLimiter(patient, rules), LoginGuard(patient, slowing)
+    )
+    service.add_loop("rate-limits", made.callers)
+    service.add_loop("visitors", made.visitors)
+    service.add_loop("login-guard", made.logins)
+    service.add_close(patient.aclose)
+    return made
 
 
 async def _open_pools(settings: IngressSettings) -> _Pools:
@@ -195,6 +260,7 @@ def _services(
     pools: _Pools,
     callers: Authenticator,
     *,
+    limiter: RateLimiter,
     dispatcher: Dispatcher,
     fault_points: FaultPoints,
 ) -> Services:
@@ -214,6 +280,7 @@ def _services(
         store=TransactionStore(pools.submissions, lists=pools.lists),
         completion=CompletionWatch(url=settings.database_url, pool=pools.submissions),
         backlog=BacklogGauge(pools.submissions, backlog_max=settings.backlog_max),
+        limiter=limiter,
     )
     service.add_loop(
         "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
@@ -240,7 +307,9 @@ def _token_keys(settings: IngressSettings) -> TokenKeys | None:
     return keys
 
 
-def _people(service: Service, settings: IngressSettings, pools: _Pools) -> _People:
+def _people(
+    service: Service, settings: IngressSettings, pools: _Pools, guard: LoginGuard
+) -> _People:
     """Build what lets people in, with the loop that forgets what was over long ago."""
     keys = _token_keys(settings)
     names = TokenNames(issuer=settings.token_issuer, audience=settings.token_audience)
@@ -260,13 +329,19 @@ def _people(service: Service, settings: IngressSettings, pools: _Pools) -> _Peop
             tokens=AccessTokens(pools.submissions, names, keys=keys, issuers=issuers),
         ),
         sign_in=SignInCalls(
-            accounts=accounts, sessions=sessions, passwords=passwords, signer=signer, keys=keys
+            accounts=accounts,
+            sessions=sessions,
+            passwords=passwords,
+            guard=guard,
+            signer=signer,
+            keys=keys,
         ),
         users=UserCalls(
             accounts=accounts,
             profiles=ProfileStore(pools.lists, accounts),
             sessions=sessions,
             passwords=passwords,
+            guard=guard,
         ),
     )
 

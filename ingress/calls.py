@@ -31,6 +31,7 @@ from contracts.identifiers import (
 from contracts.json import TooManyFieldsError, decode_json
 from contracts.operations import WAIT_S_MAX
 from contracts.problems import ContractError, FieldError, ProblemCode
+from contracts.rate_limits import LimitClass
 from contracts.record import RecordedRow, Submission
 from contracts.representations.transaction import (
     Json,
@@ -50,6 +51,9 @@ from contracts.requests.transaction import (
 from contracts.scopes import Reach, Scope
 from ingress.access import Guard, is_seen, shown
 from ingress.authentication import Authenticator, Client, identified, token_of
+from ingress.limits.limiter import NO_COSTS, RateLimiter, admitted
+from ingress.limits.rules import Standing as RateStanding
+from ingress.limits.rules import class_of_type
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
 from ingress.reads.transactions import TransactionStore
@@ -92,6 +96,7 @@ class Services:
     store: TransactionStore
     completion: CompletionWatch
     backlog: BacklogGauge
+    limiter: RateLimiter
 
     async def views(
         self, client: Client, ids: Sequence[UUID], *, is_listed: bool = False
@@ -168,6 +173,7 @@ class TransactionCall(ABC):
         self._wait_s = wait_s
         self._finish = finish
         self._is_finished = False
+        self._limits = NO_HEADERS
 
     def begin(self, authorization: str) -> None:
         """Find out who calls, by the header Authorization, and go on with what it asks for."""
@@ -175,7 +181,7 @@ class TransactionCall(ABC):
 
     def begin_for(self, client: Client) -> None:
         """Begin for a client that was identified, and has the scope."""
-        self._step(self._run, client)
+        self._step(self._count, client)
 
     @abstractmethod
     def _run(self, client: Client) -> None:
@@ -193,6 +199,24 @@ class TransactionCall(ABC):
 
     def _admit(self, client: Client) -> None:
         client.require(self.scope)
+        self._count(client)
+
+    def _count(self, client: Client) -> None:
+        """Go on at once where no limit holds for the client, else as soon as it is counted."""
+        limiter = self._services.limiter
+        counted = None
+        if limiter.is_limited(client):
+            is_person = client.user_id is not None
+            counted = limiter.count_soon(client, self._costs() if is_person else NO_COSTS)
+        if counted is None:
+            self._run(client)
+        else:
+            self._then(counted, partial(self._counted, client))
+
+    def _counted(
+        self, client: Client, counted: "asyncio.Future[Sequence[RateStanding | ContractError]]"
+    ) -> None:
+        self._limits = admitted(counted.result())
         self._run(client)
 
     def _answer_row(
@@ -204,6 +228,10 @@ class TransactionCall(ABC):
             return
         theirs = self._services.guard.look_up(client, wallets_of_row(row))
         self._then(theirs, lambda found: self._end(answer(shown(client, row, found.result()))))
+
+    def _costs(self) -> Mapping[LimitClass, int]:
+        """How many transactions of each class of limits a person's request asks for."""
+        return NO_COSTS
 
     def _step(self, step: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -219,6 +247,8 @@ class TransactionCall(ABC):
 
     def _end(self, outcome: Answer | Exception) -> None:
         self._is_finished = True
+        if self._limits and isinstance(outcome, Answer):
+            outcome = outcome._replace(headers={**outcome.headers, **self._limits})
         self._finish(outcome)
 
 
@@ -260,6 +290,13 @@ class SubmitCall(TransactionCall):
             self._judge(command, None)
         else:
             self._then(self._services.store.read_soon(other), partial(self._resolve, command))
+
+    def _costs(self) -> Mapping[LimitClass, int]:
+        try:
+            body = json_of(self._body)
+        except ContractError:
+            return NO_COSTS
+        return {class_of_type(body.get("type")): 1} if isinstance(body, dict) else NO_COSTS
 
     def _command_of(self, body: Any) -> TransactionCommand:
         return command_of(body, header_key=self._header_key)
@@ -383,6 +420,9 @@ class ReverseCall(SubmitCall):
             services, body=body, header_key=header_key, names=names, wait_s=wait_s, finish=finish
         )
         self._reversed_id = transaction_id
+
+    def _costs(self) -> Mapping[LimitClass, int]:
+        return {LimitClass.TRANSFER: 1}
 
     def _command_of(self, body: Any) -> TransactionCommand:
         return reversal_of(self._reversed_id, body, header_key=self._header_key)

@@ -37,6 +37,18 @@ LEFT_TO_RECONCILER: Final = Counter(
 )
 BACKLOG: Final = Gauge("ackledger_ingress_backlog", "Transactions that wait for posting")
 RATE_LIMITED: Final = Counter("ackledger_ingress_rate_limited", "Requests refused by the limit")
+COUNTED_LOCALLY: Final = Counter(
+    "ackledger_ingress_counted_locally",
+    "Requests that this process counted by itself, since Redis did not answer",
+)
+LOGINS: Final = Counter("ackledger_ingress_logins", "Attempts to log in", ["outcome"])
+CONNECTIONS: Final = Gauge("ackledger_ingress_connections", "Open connections of clients")
+CONNECTIONS_REFUSED: Final = Counter(
+    "ackledger_ingress_connections_refused", "Connections closed at once: there are too many"
+)
+CONNECTIONS_CUT: Final = Counter(
+    "ackledger_ingress_connections_cut", "Connections closed whose client did not read its answer"
+)
 REDIS_FAILURES: Final = Counter(
     "ackledger_ingress_redis_failures", "Questions to Redis that went without an answer"
 )

@@ -44,6 +44,11 @@ from contracts.scopes import Role, Scope
 ACCEPTANCE: Final = {"detail": "a mail is on its way, if the address can have one"}
 _OPEN: Final = (ProblemCode.SIGN_IN_UNAVAILABLE, *OPEN_BODY_PROBLEMS)
 _HASHING: Final = (ProblemCode.SIGN_IN_BUSY,)
+_PASSWORD_TRIED: Final = (
+    ProblemCode.INVALID_CREDENTIALS,
+    ProblemCode.LIMITS_UNAVAILABLE,
+    *_HASHING,
+)
 _ACCEPTED: Final = Response(202, "The same for every address", model=Acceptance, example=ACCEPTANCE)
 _CACHED: Final = (ResponseHeader.CACHE_CONTROL,)
 _TOKEN: Final = "ack_confirm_x7GdE0m2Yt1a9QJv5bWcR8uN4kZsLhPoIf3TqDyXwMA"  # noqa: S105  # an example
@@ -148,7 +153,7 @@ _LOG_IN: Final = Operation(
     responses=(
         Response(200, "Tokens of a new session", model=Tokens, headers=_CACHED, example=_TOKENS),
     ),
-    problems=(ProblemCode.INVALID_CREDENTIALS, *_HASHING, *_OPEN),
+    problems=(*_PASSWORD_TRIED, *_OPEN),
 )
 
 _REFRESH: Final = Operation(
@@ -193,12 +198,7 @@ _CHANGE_PASSWORD: Final = Operation(
         "passwords", {"password": _PASSWORD, "new_password": "seven lamps of architecture"}
     ),
     responses=(Response(204, "It is changed"),),
-    problems=(
-        ProblemCode.INVALID_CREDENTIALS,
-        ProblemCode.PASSWORD_TOO_WEAK,
-        *_HASHING,
-        *BODY_PROBLEMS,
-    ),
+    problems=(ProblemCode.PASSWORD_TOO_WEAK, *_PASSWORD_TRIED, *BODY_PROBLEMS),
 )
 
 _FORGOT: Final = Operation(
@@ -302,12 +302,7 @@ _DELETE_ME: Final = Operation(
     request=Deletion,
     request_examples=_one("password", {"password": _PASSWORD}),
     responses=(Response(204, "It is deleted"),),
-    problems=(
-        ProblemCode.INVALID_CREDENTIALS,
-        ProblemCode.WALLET_NOT_EMPTY,
-        *_HASHING,
-        *BODY_PROBLEMS,
-    ),
+    problems=(ProblemCode.WALLET_NOT_EMPTY, *_PASSWORD_TRIED, *BODY_PROBLEMS),
 )
 
 _LIST_MY_LOGINS: Final = Operation(

@@ -45,6 +45,8 @@ class ResponseHeader(StrEnum):
     IDEMPOTENCY_REPLAYED = "Idempotency-Replayed"
     PREFERENCE_APPLIED = "Preference-Applied"
     WWW_AUTHENTICATE = "WWW-Authenticate"
+    RATE_LIMIT = "RateLimit"
+    RATE_LIMIT_POLICY = "RateLimit-Policy"
     RATE_LIMIT_LIMIT = "RateLimit-Limit"
     RATE_LIMIT_REMAINING = "RateLimit-Remaining"
     RATE_LIMIT_RESET = "RateLimit-Reset"

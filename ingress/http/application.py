@@ -1,6 +1,6 @@
 """The web application: every operation of the contract gets its handler, or the start fails."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aiohttp import web
 
@@ -14,6 +14,7 @@ from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
 from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.seals import SealCalls
+from ingress.http.shell import cross_origin
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
 from runtime.service.status_server import Readiness, render_readiness
@@ -32,9 +33,13 @@ def build_application(
     sign_in: SignInCalls,
     users: UserCalls,
     readiness: Readiness,
+    cors_origins: Collection[str] = (),
 ) -> web.Application:
-    """Return the application that serves OPERATIONS."""
-    app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[name_and_answer])
+    """Return the application that serves OPERATIONS; `cors_origins`: whose pages may call."""
+    middlewares = [cross_origin(cors_origins)] if cors_origins else []
+    app = web.Application(
+        client_max_size=BODY_BYTES_MAX, middlewares=[*middlewares, name_and_answer]
+    )
     guarded = {
         **_money_handlers(wallets, holds, transactions, batches),
         "list_seals": seals.list_page,

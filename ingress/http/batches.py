@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from contracts.problems import ContractError, FieldError, ProblemCode
+from contracts.rate_limits import LimitClass
 from contracts.record import Submission
 from contracts.representations.transaction import Json, Row, render_wallet_after
 from contracts.requests.parties import parties_of_command
@@ -29,6 +31,7 @@ from ingress.authentication import Client
 from ingress.calls import RETRY, Answer, Services, conflict, own_request_id, permit
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.http.problems import problem_answer
+from ingress.limits.rules import class_of_type
 from ingress.reads.preview import Previewer
 from ingress.submit.admission import backlog_full
 from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
@@ -58,6 +61,7 @@ class BatchCalls:
     async def submit(self, call: Call) -> web.Response:
         """POST /v1/transactions/batch."""
         items, mode = batch_of(await call.json())
+        await call.count.take(_costs_of(items))
         commands = await commands_of(items, client=call.client, services=self._services)
         if self._services.backlog.is_full:
             raise backlog_full()
@@ -142,6 +146,11 @@ def batch_of(body: Any) -> tuple[list[Any], BatchMode]:
             [FieldError("/transactions", f"1 to {BATCH_MAX} transactions, not {len(items)}")]
         )
     return items, BatchMode(mode)
+
+
+def _costs_of(items: Sequence[Any]) -> Mapping[LimitClass, int]:
+    """Return how many transactions of each class of limits there are."""
+    return Counter(class_of_type(item.get("type")) for item in items if isinstance(item, dict))
 
 
 async def commands_of(

@@ -1,10 +1,12 @@
 """Connections that aiohttp serves: its protocol, with bounds and answers that it has not itself.
 
-A head that never ends is timed out, a request that is no HTTP gets a problem like any other, and a
-client that closes its sending side behind its request still gets the answer.
+A head that never ends is timed out, and so is an answer that is not read; a request that is no HTTP
+gets a problem like any other, and a client that closes its sending side behind its request still
+gets the answer.
 """
 
 import asyncio
+import time
 from typing import Final
 
 from aiohttp import StreamReader, web
@@ -13,9 +15,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from contracts.problems import ContractError, ProblemCode
 from ingress.calls import Answer, names_of
-from ingress.http.fast_path.connection import write_answer
+from ingress.http.fast_path.connection import UNREAD_S, write_answer
 from ingress.http.middleware import NAMES, problem_response, response_of
 from ingress.http.problems import problem_answer
+from ingress.http.shell import protect
+from ingress.metrics import CONNECTIONS_CUT
 from runtime.service.logs import note_malformed
 
 HEAD_TIMEOUT_S: Final = 10.0
@@ -27,10 +31,25 @@ _BAD_REQUEST: Final = 400
 class HttpConnection(RequestHandler):
     """One connection of an aiohttp server."""
 
-    __slots__ = ("_answered", "_head_timeout_s", "_head_timer", "_is_at_end", "_last_body")
+    __slots__ = (
+        "_answered",
+        "_head_timeout_s",
+        "_head_timer",
+        "_is_at_end",
+        "_last_body",
+        "_since",
+        "_unread_s",
+        "_unread_timer",
+    )
 
-    def __init__(self, server: web.Server, *, head_timeout_s: float = HEAD_TIMEOUT_S) -> None:
-        """`server` is a running application's."""
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        head_timeout_s: float = HEAD_TIMEOUT_S,
+        unread_s: float = UNREAD_S,
+    ) -> None:
+        """`server` is a running application's; `unread_s`: how long an answer waits to be read."""
         loop = asyncio.get_running_loop()
         super().__init__(server, loop=loop, access_log=None)  # type: ignore[arg-type]
         self._answered = 0
@@ -38,6 +57,9 @@ class HttpConnection(RequestHandler):
         self._head_timeout_s = head_timeout_s
         self._is_at_end = False
         self._last_body: StreamReader | None = None
+        self._since = time.monotonic()
+        self._unread_s = unread_s
+        self._unread_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent; what begins a head has to end it in time."""
@@ -57,7 +79,25 @@ class HttpConnection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget it."""
         self._stop_head_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait so long for the client to read what it was sent, and no longer."""
+        super().pause_writing()
+        if self._unread_timer is None:
+            self._unread_timer = self._loop.call_later(self._unread_s, self._cut)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._stop_unread_timer()
+        super().resume_writing()
+
+    def look(self, now: float, *, idle_s: float) -> None:
+        """Close where nothing has happened for so long."""
+        is_idle = self._awaits_head() and self._head_timer is None
+        if is_idle and now - self._since > idle_s:
+            self.force_close()
 
     def handle_error(
         self,
@@ -78,6 +118,7 @@ class HttpConnection(RequestHandler):
         answer = problem_answer(error, path=request.rel_url.raw_path, request_id=request_id)
         response = response_of(answer)
         response.headers["X-Request-Id"] = request_id
+        protect(response)
         response.force_close()
         return response
 
@@ -89,7 +130,9 @@ class HttpConnection(RequestHandler):
             request[NAMES] = names_of(None, request.headers.get("X-Request-Id"))
             resp = problem_response(request, resp)
             resp.headers["X-Request-Id"] = request[NAMES][1]
+            protect(resp)
         self._answered += 1
+        self._since = time.monotonic()
         if self._is_at_end and self._answered == self._request_count:
             self.close()
         return await super().finish_response(request, resp, start_time)
@@ -116,6 +159,17 @@ class HttpConnection(RequestHandler):
         answer = Answer(answer.status, answer.body, {"Connection": "close"}, answer.content_type)
         self.transport.write(write_answer(answer, request_id=request_id))
         self.force_close()
+
+    def _cut(self) -> None:
+        self._unread_timer = None
+        if self.transport is not None:
+            CONNECTIONS_CUT.inc()
+            self.transport.abort()
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
 
     def _stop_head_timer(self) -> None:
         if self._head_timer is not None:

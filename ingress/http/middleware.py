@@ -12,11 +12,14 @@ from aiohttp import web
 
 from contracts.operations import Operation
 from contracts.problems import ContractError, ProblemCode
+from contracts.rate_limits import LimitClass
 from contracts.representations.people import AGENT_MAX
 from ingress.authentication import Authenticator, Client, token_of
 from ingress.calls import Answer, Measure, Names, json_of, names_of, wait_s_of
-from ingress.http.problems import RateLimitedError, problem_answer
-from ingress.metrics import RATE_LIMITED
+from ingress.http.addresses import ClientAddresses
+from ingress.http.problems import problem_answer
+from ingress.http.shell import protect
+from ingress.limits.limiter import NO_COSTS, RateLimiter
 from ingress.parsing import (
     Query,
     TagCondition,
@@ -26,7 +29,6 @@ from ingress.parsing import (
     single_header,
     tag_condition_of,
 )
-from ingress.submit.admission import RateLimiter
 from runtime.postgres.audit import Trail
 
 log = structlog.get_logger()
@@ -34,6 +36,27 @@ log = structlog.get_logger()
 NAMES: Final = web.RequestKey("names", tuple[str, str])
 BODY_TIMEOUT_S: Final = 30.0
 """A megabyte arrives in this time over the slowest line that is worth serving."""
+
+
+class RequestCount:
+    """Counts one request against the limits of its client, once."""
+
+    def __init__(self, limiter: RateLimiter, client: Client) -> None:
+        self._limiter = limiter
+        self._client = client
+        self.is_taken = False
+        """Whether it is counted, or will be by what serves it."""
+        self.headers: Mapping[str, str] = {}
+        """What the answer says of the limits."""
+
+    async def take(self, costs: Mapping[LimitClass, int] = NO_COSTS) -> None:
+        """Count it, unless it is; raises ContractError where a limit is reached.
+
+        `costs`: how many transactions of each class it asks for.
+        """
+        if not self.is_taken:
+            self.is_taken = True
+            self.headers = await self._limiter.count(self._client, costs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +67,8 @@ class Call:
     query: Query
     client: Client
     names: Names
+    count: RequestCount
+    addresses: ClientAddresses
 
     @property
     def request_id(self) -> str:
@@ -51,9 +76,9 @@ class Call:
         return self.names[1]
 
     @property
-    def address(self) -> str | None:
-        """Where the request came from: the other end of its connection."""
-        return self.request.remote
+    def address(self) -> str:
+        """Where the request came from, as far as it can be believed."""
+        return self.addresses.of(self.request)
 
     @property
     def agent(self) -> str | None:
@@ -125,14 +150,34 @@ CLIENT_GONE_STATUS: Final = 499
 Handler = Callable[[Call], Awaitable[web.Response]]
 PlainHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NOBODY: Final = Client(name="", scopes=frozenset())
+COUNTED_BY_HANDLER: Final = frozenset(
+    {
+        "submit_transaction",
+        "submit_transaction_batch",
+        "reverse_transaction",
+        "read_transaction",
+    }
+)
+"""Operations that count once they know which transactions they are asked for."""
+_LOGIN: Final = "log_in"
 
 
 class Gate:
     """Builds the aiohttp handler of an operation: access, limits, problems, metrics."""
 
-    def __init__(self, *, callers: Authenticator, limiter: RateLimiter) -> None:
+    def __init__(
+        self,
+        callers: Authenticator,
+        limiter: RateLimiter,
+        *,
+        visitors: RateLimiter,
+        addresses: ClientAddresses,
+    ) -> None:
+        """`limiter` counts the requests of callers, `visitors` those of nobody."""
         self._callers = callers
         self._limiter = limiter
+        self._visitors = visitors
+        self._addresses = addresses
 
     def guarded(self, operation: Operation, handler: Handler) -> PlainHandler:
         """Return the handler of a call that needs a scope."""
@@ -147,21 +192,42 @@ class Gate:
             )
             client = await self._callers.client_of(token_of(authorization or ""))
             client.require_one_of(rights)
-            limits = await self._limited(client)
-            query = Query(list(request.query.items()), known)
-            response = await handler(Call(request, query, client, request[NAMES]))
-            response.headers.update(limits)
+            count = RequestCount(self._limiter, client)
+            try:
+                if operation.operation_id not in COUNTED_BY_HANDLER:
+                    await count.take()
+                query = Query(list(request.query.items()), known)
+                response = await handler(
+                    Call(request, query, client, request[NAMES], count, self._addresses)
+                )
+            except ContractError:
+                # Whoever sends what is refused before it is counted sends requests all the same.
+                await count.take()
+                raise
+            response.headers.update(count.headers)
             return response
 
         return self.observed(operation.operation_id, respond)
 
     def open(self, operation: Operation, handler: Handler) -> PlainHandler:
-        """Return the handler of a call that anybody may make; whoever calls is nobody."""
+        """Return the handler of a call that anybody may make, limited by its address.
+
+        Whoever calls is nobody.
+        """
         known = known_parameters(operation.parameters)
+        is_login = operation.operation_id == _LOGIN
 
         async def respond(request: web.Request) -> web.Response:
+            address = self._addresses.of(request)
+            count = RequestCount(self._limiter, NOBODY)
+            count.is_taken = True
+            count.headers = await self._visitors.count_address(address, is_login=is_login)
             query = Query(list(request.query.items()), known)
-            return await handler(Call(request, query, NOBODY, request[NAMES]))
+            response = await handler(
+                Call(request, query, NOBODY, request[NAMES], count, self._addresses)
+            )
+            response.headers.update(count.headers)
+            return response
 
         return self.observed(operation.operation_id, respond)
 
@@ -183,15 +249,6 @@ class Gate:
 
         return respond
 
-    async def _limited(self, client: Client) -> Mapping[str, str]:
-        allowance = await self._limiter.allow(client.name)
-        if allowance is None:
-            return {}
-        if not allowance.is_allowed:
-            RATE_LIMITED.inc()
-            raise RateLimitedError(allowance.headers())
-        return allowance.headers()
-
 
 @web.middleware
 async def name_and_answer(
@@ -207,6 +264,7 @@ async def name_and_answer(
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
     response.headers["X-Request-Id"] = request[NAMES][1]
+    protect(response)
     return response
 
 

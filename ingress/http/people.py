@@ -35,6 +35,7 @@ from contracts.requests.people import (
 from contracts.requests.transaction import validated
 from contracts.scopes import Role
 from ingress.http.middleware import Call, Handler, json_response
+from ingress.limits.login_guard import LoginGuard
 from ingress.parsing import ID_BYTES, uuid_of
 from ingress.people.access_tokens import TokenSigner
 from ingress.people.accounts import AccountStore, Origin
@@ -59,6 +60,7 @@ class SignInCalls:
         accounts: AccountStore,
         sessions: SessionStore,
         passwords: Passwords,
+        guard: LoginGuard,
         signer: TokenSigner | None,
         keys: TokenKeys | None,
     ) -> None:
@@ -66,6 +68,7 @@ class SignInCalls:
         self._accounts = accounts
         self._sessions = sessions
         self._passwords = passwords
+        self._guard = guard
         self._signer = signer
         self._keys = keys
 
@@ -108,9 +111,12 @@ class SignInCalls:
     async def log_in(self, call: Call) -> web.Response:
         """POST /v1/auth/login."""
         wanted = validated(Login, await call.json())
+        await self._guard.before(wanted.email, call.address)
         grant = await self._sessions.log_in(wanted.email, wanted.password, origin_of(call))
         if grant is None:
+            await self._guard.failed(wanted.email, call.address)
             raise _invalid_credentials()
+        await self._guard.succeeded(wanted.email, call.address)
         return self._granted(grant)
 
     async def refresh(self, call: Call) -> web.Response:
@@ -127,7 +133,7 @@ class SignInCalls:
         """POST /v1/auth/password/change."""
         wanted = validated(PasswordChange, await call.json())
         user = await self._accounts.read_credentials(_user_id(call))
-        if not await self._passwords.verify(user["password_hash"], wanted.password):
+        if not await _is_own_password(call, user, wanted.password, self._passwords, self._guard):
             raise _invalid_credentials()
         check_password(wanted.new_password, email=user["email"], pointer="/new_password")
         is_changed = await self._accounts.change_password(
@@ -219,11 +225,13 @@ class UserCalls:
         profiles: ProfileStore,
         sessions: SessionStore,
         passwords: Passwords,
+        guard: LoginGuard,
     ) -> None:
         self._accounts = accounts
         self._profiles = profiles
         self._sessions = sessions
         self._passwords = passwords
+        self._guard = guard
 
     def guarded_handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of these calls."""
@@ -253,7 +261,7 @@ class UserCalls:
         """DELETE /v1/users/me."""
         wanted = validated(Deletion, await call.json())
         user = await self._accounts.read_credentials(_user_id(call))
-        is_right = await self._passwords.verify(user["password_hash"], wanted.password)
+        is_right = await _is_own_password(call, user, wanted.password, self._passwords, self._guard)
         if not is_right or not await self._accounts.delete(
             user["id"], known_hash=user["password_hash"], origin=origin_of(call)
         ):
@@ -316,6 +324,19 @@ class UserCalls:
         if user is None:
             raise _not_found(user_id)
         return json_response(render_user(user))
+
+
+async def _is_own_password(
+    call: Call, user: Any, password: str, passwords: Passwords, guard: LoginGuard
+) -> bool:
+    """Whether it is a user's password: tries by whoever has an access token are slowed too."""
+    await guard.before(user["email"], call.address)
+    is_right = await passwords.verify(user["password_hash"], password)
+    if is_right:
+        await guard.succeeded(user["email"], call.address)
+    else:
+        await guard.failed(user["email"], call.address)
+    return is_right
 
 
 def origin_of(call: Call) -> Origin:

@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from contracts.operations import BODY_BYTES_MAX
 from contracts.problems import PROBLEMS, ContractError, ProblemCode
 from ingress.calls import RETRY, Answer
+from ingress.limits.rules import RateLimitedError
 from ingress.submit.admission import backlog_full
 from runtime.postgres.pool import UNREACHABLE
 from runtime.service.batcher import BatcherFullError
@@ -19,14 +20,6 @@ from runtime.service.logs import LineBound
 log = structlog.get_logger()
 
 _lines: Final = LineBound()
-
-
-class RateLimitedError(ContractError):
-    """The client asks more often than it may."""
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__(ProblemCode.RATE_LIMITED, "ask again after Retry-After")
-        self.headers = headers
 
 
 def problem_answer(error: Exception, *, path: str, request_id: str) -> Answer:

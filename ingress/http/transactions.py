@@ -157,6 +157,8 @@ class TransactionCalls:
             else:
                 answered.set_exception(outcome)
 
+        # It counts by itself, once it knows what kind of transaction it is asked for.
+        call.count.is_taken = True
         made = make(self._services, names=call.names, wait_s=call.wait_s, finish=finish)
         made.begin_for(call.client)
         return response_of(await answered)

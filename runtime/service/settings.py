@@ -5,8 +5,9 @@ docs/configuration.md lists every one of them; a test keeps the two in step.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     Json,
     ValidationError,
 )
@@ -22,7 +24,14 @@ from yarl import URL
 
 from contracts.money import CODE_PATTERN
 from contracts.people import normalized_email
+from contracts.rate_limits import (
+    LimitClass,
+    RateLimits,
+    parse_client_classes,
+    parse_rate_limits,
+)
 from contracts.scopes import Role
+from runtime.service.production import is_loopback, unfit_for_production
 
 PREFIX = "ACKLEDGER_"
 
@@ -36,6 +45,7 @@ class Deployment(StrEnum):
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
+    """It refuses known passwords, and servers whose certificate it cannot verify."""
 
 
 class LogFormat(StrEnum):
@@ -76,6 +86,31 @@ EmailAddress = Annotated[str, AfterValidator(normalized_email)]
 HttpUrl = Annotated[str, _url_of("http", "https")]
 TokenName = Annotated[str, Field(min_length=1, max_length=255)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Network = IPv4Network | IPv6Network
+
+
+def _networks_of(text: object) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(part) for part in _words_of(text))
+    except ValueError as error:
+        raise ValueError(f"expected networks such as 10.0.0.0/8: {error}") from None
+
+
+def _origins_of(text: object) -> tuple[str, ...]:
+    origins = _words_of(text)
+    for origin in origins:
+        url = URL(origin)
+        # What a browser sends: nothing behind the host, and the port only where it is no usual one.
+        if url.scheme not in {"http", "https"} or not url.host or str(url.origin()) != origin:
+            raise ValueError(f"expected origins such as https://shop.example, not {origin!r}")
+    return origins
+
+
+def _words_of(text: object) -> tuple[str, ...]:
+    """Return words, with spaces or commas between them."""
+    return tuple(str(text).replace(",", " ").split())
+
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Word = BeforeValidator(lambda text: str(text).lower())
 
@@ -88,11 +123,6 @@ def _secure_url(text: str) -> str:
     return text
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host of a URL is this machine, so that nobody is between."""
-    return host in {"127.0.0.1", "::1", "localhost"}
-
-
 SecureUrl = Annotated[HttpUrl, AfterValidator(_secure_url)]
 
 
@@ -102,6 +132,14 @@ class IssuerAlgorithm(StrEnum):
     RS256 = "RS256"
     ES256 = "ES256"
     EDDSA = "EdDSA"
+
+
+Networks = Annotated[InstanceOf[tuple[Network, ...]], BeforeValidator(_networks_of)]
+Origins = Annotated[InstanceOf[tuple[str, ...]], BeforeValidator(_origins_of)]
+Limits = Annotated[InstanceOf[RateLimits], BeforeValidator(parse_rate_limits)]
+ClientClasses = Annotated[
+    InstanceOf[Mapping[str, LimitClass]], BeforeValidator(parse_client_classes)
+]
 
 
 class GivenSettings(BaseSettings):
@@ -155,6 +193,7 @@ class ServiceSettings(DatabaseSettings, BrokerSettings, LogSettings):
     """What every long-running process needs."""
 
     env: Annotated[Deployment, Word] = Deployment.DEVELOPMENT
+    allow_plaintext: bool = False
     status_host: str = "127.0.0.1"
     status_port: Port = 0
     shutdown_timeout_s: Seconds = 20.0
@@ -203,6 +242,15 @@ class IngressSettings(ServiceSettings, PeopleSettings):
     group_flushers: Annotated[int, Field(ge=1, le=16)] = 2
     confirm_timeout_s: Seconds = 1.0
     backlog_max: Annotated[int, Field(ge=1)] = 1_000_000
+    http_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    http_idle_s: Seconds = 3630.0
+    fast_path: bool = True
+    cors_origins: Origins = ()
+    trusted_proxies: Networks = ()
+    rate_limits: Limits = parse_rate_limits("")
+    rate_limit_clients: ClientClasses = Field(default_factory=dict)
+    login_free_attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    login_free_attempts_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     rate_limit_per_s: Annotated[float, Field(ge=0)] = 0.0
     rate_limit_burst: Annotated[int, Field(ge=1)] = 1000
     customer_deposits: bool = False
@@ -272,7 +320,7 @@ def load_settings(kind: type[Settings], environment: Mapping[str, str]) -> Setti
         if environment.get(name, "") != "":
             values[str(info.validation_alias or field)] = environment[name]
     try:
-        return kind.model_validate(values)
+        settings = kind.model_validate(values)
     except ValidationError as error:
         found = error.errors()[0]
         field = str(found["loc"][0])
@@ -283,6 +331,29 @@ def load_settings(kind: type[Settings], environment: Mapping[str, str]) -> Setti
         given = "" if name.endswith("_URL") else f"={found['input']!r}"
         reason = found["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{name}{given}: {reason}") from None
+    _check_deployment(settings)
+    return settings
+
+
+def _check_deployment(settings: BaseSettings) -> None:
+    """Raise ConfigurationError where a process of production must not use a server so."""
+    if not isinstance(settings, ServiceSettings) or settings.env is not Deployment.PRODUCTION:
+        return
+    urls = {
+        variable: getattr(settings, field)
+        for field, variable in _URL_VARIABLES.items()
+        if hasattr(settings, field)
+    }
+    found = unfit_for_production(urls, is_plaintext_allowed=settings.allow_plaintext)
+    if found is not None:
+        raise ConfigurationError(found)
+
+
+_URL_VARIABLES: Final = {
+    "database_url": "DATABASE_URL",
+    "amqp_url": "AMQP_URL",
+    "redis_url": "REDIS_URL",
+}
 
 
 def variable_of(field: str, alias: object) -> str:

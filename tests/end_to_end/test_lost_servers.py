@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.conftest import Plant
 from tests.end_to_end.load import assert_all_is_final, loaded
+from tests.integration.ingress.serving import new_api_key
 from tests.support import Answer, Api, deposit, eventually, requested, withdrawal
 from tools.stack import Service
 
@@ -131,14 +132,19 @@ async def test_without_redis_no_answer_about_money_changes(plant: Plant) -> None
     ):
         ready, _ = await _timed(limited.get("/readyz"))
         results = [await _timed(limited.submit(deposit(wallet, "1.00"))) for _ in range(12)]
-        balance, took_s = await _timed(limited.get(f"/v1/wallets/{wallet}"))
+        balance, took_s = await _timed(plant.api.get(f"/v1/wallets/{wallet}"))
+        burst = await asyncio.gather(*(limited.get("/v1/wallets", limit="1") for _ in range(30)))
+    posted = [answer for answer, _ in results if answer.status == 200]
 
     assert (ready.status, ready.json["status"]) == (200, "degraded")
     assert _state(ready, "redis") == "down"
-    assert {answer.status for answer, _ in results} == {200}
-    assert {answer.json["status"] for answer, _ in results} == {"COMPLETED"}
+    # The process counts by itself: five at once, and five a second.
+    assert {answer.status for answer, _ in results} <= {200, 429}
+    assert {answer.status for answer in burst} == {200, 429}
+    assert len(posted) >= 5
+    assert {answer.json["status"] for answer in posted} == {"COMPLETED"}
     assert max(seconds for _, seconds in results) < 2.0
-    assert (balance.json["balance"], took_s < 1.0) == ("12.00", True)
+    assert (balance.json["balance"], took_s < 1.0) == (f"{len(posted)}.00", True)
     assert _pids(plant) == pids
 
 
@@ -154,13 +160,14 @@ async def test_a_redis_that_hangs_delays_no_answer_for_long(plant: Plant) -> Non
 
     assert (ready.status, _state(ready, "redis")) == (200, "down")
     assert ready_s < 3.0
-    assert {answer.status for answer, _ in results} == {200}
+    assert {answer.status for answer, _ in results} <= {200, 429}
     assert max(seconds for _, seconds in results) < 2.0
 
 
 async def test_too_many_requests_are_told_when_to_come_again(plant: Plant) -> None:
-    await _limits_again(plant)
-    async with Api(plant.limited_url, plant.system.api_key) as limited:
+    # A client of its own, whose requests nobody has counted yet.
+    key = await new_api_key(plant.database_url, f"c{uuid4().hex}")
+    async with Api(plant.limited_url, key) as limited:
         answers = await asyncio.gather(*(limited.get("/v1/wallets", limit="1") for _ in range(30)))
         refused = [answer for answer in answers if answer.status == 429]
         wait_s = int(refused[0].headers["Retry-After"])
@@ -173,24 +180,13 @@ async def test_too_many_requests_are_told_when_to_come_again(plant: Plant) -> No
         free = [(await limited.get("/healthz")).status for _ in range(20)]
 
     assert {answer.status for answer in answers} == {200, 429}
-    # One of the burst of five went before, and a second or two may pass meanwhile.
-    assert 4 <= len(answers) - len(refused) <= 14
+    # A burst of five, and a second or two may pass meanwhile.
+    assert 5 <= len(answers) - len(refused) <= 14
     assert {answer.code for answer in refused} == {"rate_limited"}
     assert wait_s >= 1
     assert {answer.headers["RateLimit-Limit"] for answer in [*answers, again]} == {"5"}
     assert {answer.headers["RateLimit-Remaining"] for answer in refused} == {"0"}
     assert set(free) == {200}
-
-
-async def _limits_again(plant: Plant) -> None:
-    """Return when the limiter asks Redis again, after the rest that a failure gives it."""
-    async with Api(plant.limited_url, plant.system.api_key) as limited:
-
-        async def counted() -> bool:
-            answer = await limited.get("/v1/wallets", limit="1")
-            return "RateLimit-Limit" in answer.headers
-
-        await eventually(counted, what="requests are counted again", within_s=10)
 
 
 async def test_without_the_database_nothing_is_half_done_and_all_recovers_by_itself(

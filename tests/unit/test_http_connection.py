@@ -3,39 +3,51 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import orjson
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 
 from ingress.http.connection import HttpConnection
 from ingress.http.middleware import name_and_answer
+from tests.support import eventually
 
+_CUT: Final = "ackledger_ingress_connections_cut_total"
 LATE_S: Final = 0.2
 """The bound on a head in these tests."""
 OTHER: Final = b"GET /other HTTP/1.1\r\nHost: bank\r\n\r\n"
 POST: Final = b"POST /other HTTP/1.1\r\nHost: bank\r\nContent-Length: 4\r\n\r\nbody"
 
+MUCH: Final = 50_000_000
+"""Bytes: more than any socket buffers."""
+
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def _connected(*, head_timeout_s: float = LATE_S) -> AsyncIterator[Streams]:
+async def _connected(
+    *, head_timeout_s: float = LATE_S, unread_s: float = 60
+) -> AsyncIterator[Streams]:
     """A connection to an application that answers with the body that it was sent."""
 
     async def echo(request: web.Request) -> web.Response:
         return web.Response(body=b"<" + await request.read() + b">")
 
+    async def write_much(_: web.Request) -> web.Response:
+        return web.Response(body=b"x" * MUCH)
+
     app = web.Application(middlewares=[name_and_answer])
     app.router.add_route("*", "/other", echo)
+    app.router.add_get("/much", write_much)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
 
     def connection() -> asyncio.Protocol:
         assert runner.server is not None
-        return HttpConnection(runner.server, head_timeout_s=head_timeout_s)
+        return HttpConnection(runner.server, head_timeout_s=head_timeout_s, unread_s=unread_s)
 
     server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
@@ -160,3 +172,25 @@ async def test_what_is_no_http_is_a_problem_that_repeats_nothing(sent: bytes) ->
         assert _problem(answer) == (400, "malformed_request")
         assert b"xxx" not in answer
         assert b"Secret" not in answer
+
+
+async def test_a_client_that_does_not_read_its_answer_is_cut() -> None:
+    cut = REGISTRY.get_sample_value(_CUT) or 0
+    async with _connected(unread_s=0.2) as (reader, writer):
+        writer.write(b"GET /much HTTP/1.1\r\nHost: bank\r\n\r\n")
+
+        async def is_cut() -> bool:
+            return REGISTRY.get_sample_value(_CUT) == cut + 1
+
+        await eventually(is_cut, what="it is cut", within_s=10)
+        received = 0
+        with suppress(ConnectionResetError):
+            received = len(await _rest(reader))
+        assert received < MUCH
+
+
+async def test_a_client_that_reads_a_large_answer_gets_it_whole() -> None:
+    async with _connected(unread_s=10) as (reader, writer):
+        writer.write(b"GET /much HTTP/1.1\r\nHost: bank\r\nConnection: close\r\n\r\n")
+
+        assert len((await _rest(reader)).partition(b"\r\n\r\n")[2]) == MUCH

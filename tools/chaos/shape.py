@@ -23,16 +23,13 @@ _BURST_PACE_PER_S: Final = 90.0
 _BATCHES_PER_S: Final = 3
 """And no more than so many full batches: small ones are a commit for few transactions each."""
 _PAUSE_LEAST_S: Final = 1.5
-_NO_LIMIT_PER_S: Final = 0
-_DISTANT_LIMIT_PER_S: Final = 100_000
-"""Redis is asked on every request, and refuses none."""
 
 
 class HttpPath(StrEnum):
     """Which code of the ingress answers the common calls."""
 
     FAST = "fast"
-    """The fast path: only for clients that no rate limits."""
+    """The fast path, as it usually is."""
     AIOHTTP = "aiohttp"
 
 
@@ -60,13 +57,11 @@ class Shape:
     @property
     def settings(self) -> dict[str, str]:
         """The environment of every process in a run of this shape."""
-        limit = _NO_LIMIT_PER_S if self.http is HttpPath.FAST else _DISTANT_LIMIT_PER_S
         return {
             "ACKLEDGER_PARTITIONS": str(self.partitions),
             "ACKLEDGER_BATCH_SIZE": str(self.batch_size),
             "ACKLEDGER_GROUP_SIZE": str(self.group_size),
-            "ACKLEDGER_RATE_LIMIT_PER_S": str(limit),
-            "ACKLEDGER_RATE_LIMIT_BURST": str(_DISTANT_LIMIT_PER_S),
+            "ACKLEDGER_FAST_PATH": str(self.http is HttpPath.FAST).lower(),
         }
 
     def __str__(self) -> str:

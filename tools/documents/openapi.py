@@ -20,6 +20,8 @@ Json = dict[str, Any]
 _PROBLEM_JSON: Final = "application/problem+json"
 _SECURITY_SCHEME: Final = "api_key"
 _RATE_LIMIT: Final = (
+    ResponseHeader.RATE_LIMIT,
+    ResponseHeader.RATE_LIMIT_POLICY,
     ResponseHeader.RATE_LIMIT_LIMIT,
     ResponseHeader.RATE_LIMIT_REMAINING,
     ResponseHeader.RATE_LIMIT_RESET,

@@ -29,6 +29,8 @@ from ingress.calls import (
     wait_s_of,
 )
 from ingress.http.problems import problem_answer
+from ingress.http.shell import PROTECTION
+from ingress.metrics import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED
 
 HEAD_BYTES_MAX: Final = 8_000
 """Less than aiohttp takes for one header: what is longer is its business."""
@@ -131,6 +133,7 @@ def _body_length(method: str, headers: dict[str, str]) -> int | None:
     return length if length <= BODY_BYTES_MAX else None
 
 
+_PROTECTION: Final = "".join([f"{name}: {value}\r\n" for name, value in PROTECTION.items()])
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -141,6 +144,7 @@ def write_answer(answer: Answer, *, request_id: str) -> bytes:
         f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n{own}"
         f"Content-Type: {answer.content_type}\r\n"
         f"X-Request-Id: {request_id}\r\n"
+        f"{_PROTECTION}"
         f"Content-Length: {len(answer.body)}\r\n"
         f"Date: {_CLOCK.date()}\r\n"
         f"Server: {SERVER_SOFTWARE}\r\n\r\n"
@@ -169,7 +173,14 @@ _CLOCK: Final = _Clock()
 PATIENCE_S: Final = 1.0
 """A request whose rest does not come in this time goes to aiohttp, which knows how long to wait."""
 IDLE_S: Final = 3630.0
-"""As long as aiohttp keeps a connection on which nothing happens: longer than proxies do."""
+"""How long a connection is kept on which nothing happens: longer than proxies keep theirs."""
+CONNECTIONS_MAX: Final = 10_000
+CROWDED_IDLE_S: Final = 10.0
+"""The same while most of the connections that there may be are open: then the idle make room."""
+CROWDED_SHARE: Final = 0.75
+UNREAD_S: Final = 30.0
+"""How long an answer waits for its client to read it: a megabyte takes no longer over the slowest
+line that is worth serving."""
 LOOK_INTERVAL_S: Final = 0.5
 
 _SUBMIT_PATH: Final = "/v1/transactions"
@@ -194,15 +205,46 @@ class Calls(Protocol):
         """Begin a known call; the caller gets one answer, whatever happens."""
 
 
+class Successor(Protocol):
+    """The protocol of a connection that left the fast path."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+
+    def eof_received(self) -> bool | None:
+        """Return whether to stay open for what is under way."""
+
+    def look(self, now: float, *, idle_s: float) -> None:
+        """Close where nothing has happened for so long."""
+
+
 class FastPath:
     """Makes the connections of a listening socket, and sees to their end."""
 
-    def __init__(self, calls: Calls, *, fallback: Callable[[], asyncio.Protocol]) -> None:
-        """`fallback` makes what serves the connections that leave the fast path."""
+    def __init__(
+        self,
+        calls: Calls,
+        *,
+        fallback: Callable[[], Successor],
+        idle_s: float = IDLE_S,
+        connections_max: int = CONNECTIONS_MAX,
+        unread_s: float = UNREAD_S,
+    ) -> None:
+        """`fallback` makes what serves the connections that leave the fast path.
+
+        `connections_max` counts both kinds.
+        """
         self.is_known = calls.is_known
         self.begin = calls.begin
         self.fallback = fallback
+        self.unread_s = unread_s
         self.connections: set[FastConnection] = set()
+        self._handed_over: dict[asyncio.Transport, Successor] = {}
+        self._idle_s = idle_s
+        self._connections_max = connections_max
         self.is_draining = False
         self._noticed = asyncio.Event()
 
@@ -214,9 +256,19 @@ class FastPath:
         """See to connections on which something is late, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
-            now = time.monotonic()
-            for connection in list(self.connections):
-                connection.look(now)
+            self._look(time.monotonic())
+            CONNECTIONS.set(len(self.connections) + len(self._handed_over))
+
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be, beside the one that asks."""
+        if len(self.connections) + len(self._handed_over) < self._connections_max:
+            return False
+        self._forget_closed()
+        return len(self.connections) + len(self._handed_over) >= self._connections_max
+
+    def keep(self, transport: asyncio.Transport, successor: Successor) -> None:
+        """See to the end of a connection that leaves the fast path."""
+        self._handed_over[transport] = successor
 
     async def drain(self) -> None:
         """Close connections as they fall idle; return when every request is answered."""
@@ -226,6 +278,20 @@ class FastPath:
         while any(connection.is_busy for connection in self.connections):
             self._noticed.clear()
             await self._noticed.wait()
+
+    def _look(self, now: float) -> None:
+        self._forget_closed()
+        count = len(self.connections) + len(self._handed_over)
+        is_crowded = count > CROWDED_SHARE * self._connections_max
+        idle_s = min(self._idle_s, CROWDED_IDLE_S) if is_crowded else self._idle_s
+        for connection in list(self.connections):
+            connection.look(now, idle_s=idle_s)
+        for successor in list(self._handed_over.values()):
+            successor.look(now, idle_s=idle_s)
+
+    def _forget_closed(self) -> None:
+        for transport in [one for one in self._handed_over if one.is_closing()]:
+            del self._handed_over[transport]
 
     def notice(self, connection: "FastConnection", *, is_gone: bool) -> None:
         """Take note of an answered request, or forget a connection."""
@@ -244,13 +310,19 @@ class FastConnection(asyncio.Protocol):
         self._since = time.monotonic()
         self._is_at_work = False
         self._is_choked = False
+        self._choked_since = 0.0
         self._is_paused = False
         self._is_at_end = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         # uvloop's transports are asyncio's in all but their base class.
-        self._transport = cast(asyncio.Transport, transport)
+        made = cast(asyncio.Transport, transport)
+        if self._fast_path.is_full():
+            CONNECTIONS_REFUSED.inc()
+            made.abort()
+            return
+        self._transport = made
         connected = transport.get_extra_info("socket")
         if connected is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -281,6 +353,7 @@ class FastConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Take nothing more from a client that does not read its answers."""
         self._is_choked = True
+        self._choked_since = time.monotonic()
 
     def resume_writing(self) -> None:
         """Go on."""
@@ -301,19 +374,28 @@ class FastConnection(asyncio.Protocol):
             self._transport.write(answer)
             self._go_on()
 
-    def look(self, now: float) -> None:
-        """Hand over what comes too slowly, and close what is idle for too long."""
-        if self._is_at_work or self._is_choked:
+    def look(self, now: float, *, idle_s: float) -> None:
+        """Hand over what comes too slowly, and close what is idle or not read for too long."""
+        if self._is_choked:
+            if now - self._choked_since > self._fast_path.unread_s:
+                self._cut()
+        elif self._is_at_work:
             return
-        if self._received and now - self._since > PATIENCE_S:
+        elif self._received and now - self._since > PATIENCE_S:
             self._hand_over()
-        elif now - self._since > IDLE_S:
+        elif now - self._since > idle_s:
             self.leave()
 
     def leave(self) -> None:
         """Close unless a request is at work or on its way."""
         if self._transport is not None and not self.is_busy:
             self._transport.close()
+
+    def _cut(self) -> None:
+        """Drop a client that does not read: a close would wait for it."""
+        if self._transport is not None:
+            CONNECTIONS_CUT.inc()
+            self._transport.abort()
 
     def _take(self) -> None:
         """Begin the call that has come; hand the connection over if it is not for the fast path."""
@@ -361,7 +443,8 @@ class FastConnection(asyncio.Protocol):
         self._transport, self._received = None, b""
         self._fast_path.notice(self, is_gone=True)
         successor = self._fast_path.fallback()
-        transport.set_protocol(successor)
+        self._fast_path.keep(transport, successor)
+        transport.set_protocol(cast(asyncio.Protocol, successor))
         successor.connection_made(transport)
         successor.data_received(received)
         if self._is_at_end and not successor.eof_received():
@@ -369,18 +452,24 @@ class FastConnection(asyncio.Protocol):
 
 
 class FastCalls:
-    """Submits single transactions and reads them, for clients that no rate limits."""
+    """Submits single transactions and reads them."""
 
-    def __init__(self, services: Services, *, is_limited: bool) -> None:
-        """`is_limited`: Redis is asked for each request; then no call is one of the fast path's."""
+    def __init__(
+        self, services: Services, *, is_open: bool = True, is_cross_origin: bool = False
+    ) -> None:
+        """`is_open`: else no call is one of the fast path's.
+
+        `is_cross_origin`: pages of other origins may call; what comes from one is aiohttp's.
+        """
         self._services = services
-        self._is_limited = is_limited
+        self._is_open = is_open
+        self._is_cross_origin = is_cross_origin
         self._submissions = Measure("submit_transaction")
         self._readings = Measure("read_transaction")
 
     def is_known(self, request: Request) -> bool:
         """Whether the request is a plain one for one of the two calls."""
-        if self._is_limited:
+        if not self._is_open or (self._is_cross_origin and "origin" in request.headers):
             return False
         if request.method == "GET":
             return _READ_PATH.fullmatch(request.path) is not None

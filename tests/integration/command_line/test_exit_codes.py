@@ -251,3 +251,28 @@ async def _python(*arguments: str, environment: dict[str, str]) -> tuple[int | N
     async with asyncio.timeout(BOUND_S):
         _, err = await process.communicate()
     return process.returncode, err.decode()
+
+
+@pytest.mark.parametrize("process", ["ingress", "processor", "reconciler"])
+async def test_production_does_not_start_with_a_published_password_or_without_tls(
+    directory: Path, process: str
+) -> None:
+    published = {
+        **NOWHERE,
+        "ACKLEDGER_ENV": "production",
+        "REDIS_URL": f"redis://127.0.0.1:{CLOSED_PORT}",
+        "AMQP_URL": f"amqp://ackledger:ackledger-local@127.0.0.1:{CLOSED_PORT}/",
+    }
+    plain = {
+        **published,
+        "AMQP_URL": NOWHERE["AMQP_URL"],
+        "DATABASE_URL": "postgresql://ledger:hidden-word@db.example/books",
+    }
+    known = await ackledger("serve", process, directory=directory, variables=published)
+    unverified = await ackledger("serve", process, directory=directory, variables=plain)
+
+    assert (known.code, unverified.code) == (2, 2)
+    assert known.err.count("\n") == unverified.err.count("\n") == 1
+    assert "AMQP_URL has a password that everybody knows" in known.err
+    assert "DATABASE_URL reaches another machine without a verified certificate" in unverified.err
+    assert "hidden-word" not in unverified.err

@@ -9,12 +9,15 @@ import orjson
 import pytest
 
 from contracts.identifiers import external_wallet_id
+from contracts.rate_limits import parse_rate_limits
 from contracts.record import Submission
 from contracts.requests.transaction import command_of
 from contracts.scopes import Scope
 from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator, Client
 from ingress.calls import Answer, Services, SubmitCall, names_of
+from ingress.limits.limiter import RateLimiter, connect_redis
+from ingress.limits.rules import LimitRules
 from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import BacklogGauge
 from ingress.submit.completion import CompletionWatch
@@ -114,6 +117,9 @@ async def test_such_a_submission_is_not_answered_202(
         store=TransactionStore(pool, lists=pool),
         completion=CompletionWatch(url="", pool=pool),
         backlog=BacklogGauge(pool, backlog_max=1),
+        limiter=RateLimiter(
+            connect_redis("redis://127.0.0.1:1"), LimitRules(parse_rate_limits(""), {})
+        ),
     )
     outcome: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
     call = SubmitCall(

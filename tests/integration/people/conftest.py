@@ -42,6 +42,10 @@ async def doors(
         "ACKLEDGER_TOKEN_KEYS": str(keys_directory),
         "ACKLEDGER_TOKEN_ISSUERS": other_issuer.setting,
         "ACKLEDGER_FIRST_WALLET_CURRENCY": "EUR",
+        # All of these people come from one address, and try many a wrong password.
+        "ACKLEDGER_RATE_LIMITS": "anonymous=none login=none authenticated=none",
+        "ACKLEDGER_LOGIN_FREE_ATTEMPTS": "1000000",
+        "ACKLEDGER_LOGIN_FREE_ATTEMPTS_PER_ADDRESS": "1000000",
     }
     directory = tmp_path_factory.mktemp("system")
     async with open_doors(stack, template, directory, settings=settings) as opened:

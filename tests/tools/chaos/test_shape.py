@@ -51,7 +51,7 @@ def test_processes_take_the_settings_of_every_shape(seed: int) -> None:
     ingress = load_settings(IngressSettings, environment)
     processor = load_settings(ProcessorSettings, environment)
 
-    assert (ingress.rate_limit_per_s == 0) == (shape.http is HttpPath.FAST)
+    assert ingress.fast_path == (shape.http is HttpPath.FAST)
     assert processor.batch_size == shape.batch_size
     assert processor.partitions == ingress.partitions == shape.partitions
 

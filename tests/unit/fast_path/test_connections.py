@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from aiohttp import web
@@ -66,7 +66,9 @@ class Place:
 
 
 @asynccontextmanager
-async def _place() -> AsyncIterator[Place]:
+async def _place(**bounds: Any) -> AsyncIterator[Place]:
+    """`bounds` are the fast path's."""
+
     async def tell(request: web.Request) -> web.Response:
         return web.Response(body=b"aiohttp:" + await request.read())
 
@@ -76,11 +78,11 @@ async def _place() -> AsyncIterator[Place]:
     await runner.setup()
     calls = Held()
 
-    def fallback() -> asyncio.Protocol:
+    def fallback() -> HttpConnection:
         assert runner.server is not None
         return HttpConnection(runner.server)
 
-    fast_path = FastPath(calls, fallback=fallback)
+    fast_path = FastPath(calls, fallback=fallback, **bounds)
     server = await asyncio.get_running_loop().create_server(fast_path, "127.0.0.1", 0)
     looking = asyncio.create_task(fast_path.run())
     try:
@@ -248,3 +250,96 @@ async def test_a_client_that_does_not_read_is_not_served_any_further() -> None:
         (await place.calls.next_caller()).answer(b"two;")
         assert await _read_until(reader, b";") == b"two;"
         writer.close()
+
+
+async def _is_closed(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side closes within a bound; what it sent before is thrown away."""
+    try:
+        async with asyncio.timeout(10):
+            while await reader.read(65536):
+                pass
+    except ConnectionResetError:
+        return True
+    return True
+
+
+async def test_a_connection_on_which_nothing_happens_is_closed() -> None:
+    async with _place(idle_s=0.2) as place:
+        reader, writer = await place.connect()
+        other, other_writer = await place.connect()
+        other_writer.write(OTHER)
+        await _read_until(other, b"aiohttp:")
+
+        assert await _is_closed(reader)
+        assert await _is_closed(other)
+        writer.close()
+        other_writer.close()
+
+
+async def test_a_client_that_does_not_read_its_answer_is_cut() -> None:
+    async with _place(unread_s=0.2) as place:
+        _, writer = await place.connect()
+        writer.write(SUBMIT)
+        (await place.calls.next_caller()).answer(b"x" * 50_000_000)
+
+        await eventually(place.is_left, what="it is cut", within_s=10)
+        writer.close()
+
+
+async def test_a_client_that_reads_slowly_gets_its_whole_answer() -> None:
+    async with _place(unread_s=2) as place:
+        reader, writer = await place.connect()
+        writer.write(SUBMIT)
+        answer = b"x" * 8_000_000
+        (await place.calls.next_caller()).answer(answer)
+        received = 0
+        while received < len(answer):
+            received += len(await reader.read(4_000))
+            await asyncio.sleep(0)
+
+        assert received == len(answer)
+        writer.close()
+
+
+async def test_more_connections_than_there_may_be_are_closed_as_they_come() -> None:
+    async with _place(connections_max=4, idle_s=3600) as place:
+        kept = [await place.connect() for _ in range(4)]
+        kept[0][1].write(OTHER)
+        await _read_until(kept[0][0], b"aiohttp:")
+        reader, writer = await place.connect()
+        assert await _is_closed(reader)
+        writer.close()
+
+        # One that was handed over counts until it is closed, and then makes room.
+        kept[0][1].close()
+
+        async def is_served() -> bool:
+            reader, writer = await place.connect()
+            writer.write(OTHER)
+            try:
+                await reader.readuntil(b"aiohttp:")
+            except (asyncio.IncompleteReadError, ConnectionResetError):
+                return False
+            finally:
+                writer.close()
+            return True
+
+        await eventually(is_served, what="there is room again", within_s=5)
+        for _, writer in kept:
+            writer.close()
+
+
+async def test_idle_connections_make_room_before_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ingress.http.fast_path.connection.CROWDED_IDLE_S", 0.1)
+    async with _place(connections_max=4, idle_s=3600) as place:
+        three = [await place.connect() for _ in range(3)]
+        three[0][1].write(OTHER)
+        await _read_until(three[0][0], b"aiohttp:")
+        fourth = await place.connect()
+
+        for reader, _ in [*three, fourth]:
+            assert await _is_closed(reader)
+        for _, writer in [*three, fourth]:
+            writer.close()

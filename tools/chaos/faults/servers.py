@@ -77,7 +77,7 @@ FAULTS: Final = (
     ),
     SceneFault(
         name="redis-killed",
-        claim="rate limits are off; no answer about money changes",
+        claim="each process counts for itself; no answer about money changes",
         strike=_killed(lambda stack: stack.redis),
         lasting_s=3.0,
     ),

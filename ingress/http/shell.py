@@ -1,0 +1,85 @@
+"""What every answer says to browsers, and which web pages of others may read one (CORS)."""
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from contracts.operations import ResponseHeader
+from ingress.calls import names_of
+
+_NOT_STORED: Final = "no-store"
+PROTECTION: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # No answer but the API page is one to be shown, and none in a frame.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": _NOT_STORED,
+}
+"""What an answer says unless it says otherwise itself."""
+TAGGED_CACHE_CONTROL: Final = "private, no-cache"
+"""Of an answer with an entity tag: its client may keep it, and asks each time whether it holds."""
+
+PREFLIGHT_AGE_S: Final = 600
+"""How long a browser need not ask again; all of them take so much."""
+_METHODS: Final = "GET, POST, PATCH, DELETE"
+_REQUEST_HEADERS: Final = (
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer, "
+    "traceparent, X-Request-Id"
+)
+_SHOWN: Final = ", ".join(ResponseHeader)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def protect(response: web.StreamResponse) -> None:
+    """Let an answer say what is in PROTECTION."""
+    headers = response.headers
+    if "ETag" in headers:
+        headers.setdefault("Cache-Control", TAGGED_CACHE_CONTROL)
+    for name, value in PROTECTION.items():
+        headers.setdefault(name, value)
+
+
+def cross_origin(origins: Collection[str]) -> Middleware:
+    """Return what lets web pages of these origins call; to all others nothing is said.
+
+    Who calls is known by a token that the page has to hold: cookies mean nothing here, so they are
+    never allowed.
+    """
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        is_allowed = origin in origins
+        if is_allowed and request.method == "OPTIONS" and _ASKS in request.headers:
+            response: web.StreamResponse = _preflight(request)
+        else:
+            response = await handler(request)
+        if origin is not None or response.headers.get("Cache-Control") != _NOT_STORED:
+            # Where nothing is stored nobody can mistake one answer for the other.
+            response.headers["Vary"] = "Origin"
+        if origin is not None and is_allowed:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = _SHOWN
+        return response
+
+    return answer
+
+
+_ASKS: Final = "Access-Control-Request-Method"
+
+
+def _preflight(request: web.Request) -> web.Response:
+    response = web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": _METHODS,
+            "Access-Control-Allow-Headers": _REQUEST_HEADERS,
+            "Access-Control-Max-Age": str(PREFLIGHT_AGE_S),
+            "X-Request-Id": names_of(None, request.headers.get("X-Request-Id"))[1],
+        },
+    )
+    protect(response)
+    return response

@@ -1,0 +1,243 @@
+"""Counting requests: in Redis, for all processes together; in this one alone while it is away.
+
+The requests of one instant are counted in one round trip. Redis may vanish at any moment: then each
+process counts for itself, in a table with a bound, and a metric says so; only logins are refused,
+since whoever guesses passwords would have every process's limit anew.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, Final, TypeAlias
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from contracts.problems import ContractError, ProblemCode
+from contracts.rate_limits import LimitClass
+from ingress.authentication import Client
+from ingress.limits.rules import (
+    Charge,
+    Level,
+    LimitRules,
+    RateLimitedError,
+    Standing,
+    charge_bucket,
+    level_of,
+)
+from ingress.metrics import COUNTED_LOCALLY, RATE_LIMITED, REDIS_FAILURES
+from runtime.service.batcher import MicroBatcher
+from runtime.service.status_server import Check, DependencyState
+
+ANSWER_TIMEOUT_S: Final = 0.1
+"""A limiter must cost less than what it protects."""
+SIGN_IN_TIMEOUT_S: Final = 1.0
+"""Those who sign in wait for a password's hash anyway, and are refused where nobody counts."""
+REST_S: Final = 1.0
+"""After a failure Redis is left alone this long, so that requests do not wait for it in turn."""
+GROUP_MAX: Final = 200
+"""Requests that one round trip counts: Redis takes some ten microseconds for each."""
+WAITING_MAX: Final = 10_000
+BUCKETS_MAX: Final = 20_000
+"""Kept by a process while Redis is away, some megabytes; beyond it the one used least lately goes.
+Whoever has so many addresses loses no limit that they would have kept."""
+
+FAILURES: Final = (RedisError, OSError, TimeoutError)
+
+log = structlog.get_logger()
+
+ScriptCall: TypeAlias = tuple[Sequence[str], Sequence[int | str]]
+"""Keys and arguments."""
+NO_COSTS: Final[Mapping[LimitClass, int]] = {}
+
+
+class RedisScript:
+    """A Lua script that Redis is asked to run, many times in one round trip."""
+
+    def __init__(self, redis: "Redis", name: str) -> None:
+        """`name` is the file's, in this package."""
+        self._redis = redis
+        self._text = resources.files("ingress.limits").joinpath(name).read_text()
+        self._digest: str | None = None
+        self._resting_until = 0.0
+
+    async def run(self, calls: Sequence[ScriptCall]) -> Sequence[Any] | None:
+        """Return the answer to each call, of keys and arguments; None where Redis gives none."""
+        if time.monotonic() < self._resting_until:
+            return None
+        try:
+            return await self._run(calls)
+        except FAILURES as error:
+            self._resting_until = time.monotonic() + REST_S
+            REDIS_FAILURES.inc()
+            log.warning("rate_limit_unavailable", error=repr(error))
+            return None
+
+    async def _run(self, calls: Sequence[ScriptCall]) -> Sequence[Any]:
+        if self._digest is None:
+            self._digest = await self._redis.script_load(self._text)
+        try:
+            return await self._ask(self._digest, calls)
+        except NoScriptError:
+            # A restarted Redis knows none, so nothing was counted: not one of these calls.
+            self._digest = await self._redis.script_load(self._text)
+            return await self._ask(self._digest, calls)
+
+    async def _ask(self, digest: str, calls: Sequence[ScriptCall]) -> Sequence[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for keys, arguments in calls:
+            pipeline.evalsha(digest, len(keys), *keys, *arguments)
+        answers: Sequence[Any] = await pipeline.execute()
+        return answers
+
+
+class LocalBuckets:
+    """Buckets of this process alone, with the same rules."""
+
+    def __init__(self, *, buckets_max: int = BUCKETS_MAX) -> None:
+        self._buckets_max = buckets_max
+        self._empty_at_us: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._empty_at_us)
+
+    def count(self, charges: Sequence[Charge], *, now_us: int) -> Standing:
+        """Count a request in all of its buckets, or in none."""
+        empty_at_us = [self._empty_at_us.get(charge.key, 0) for charge in charges]
+        found = [
+            charge_bucket(charge, empty_at_us=empty, now_us=now_us)
+            for charge, empty in zip(charges, empty_at_us, strict=True)
+        ]
+        if any(level.wait_us for _, level in found):
+            levels = [
+                level_of(charge, empty_at_us=empty, now_us=now_us, wait_us=level.wait_us)
+                for charge, empty, (_, level) in zip(charges, empty_at_us, found, strict=True)
+            ]
+            return Standing(is_allowed=False, charges=charges, levels=levels)
+        for charge, (empty, _) in zip(charges, found, strict=True):
+            self._keep(charge.key, empty)
+        return Standing(is_allowed=True, charges=charges, levels=[level for _, level in found])
+
+    def _keep(self, key: str, empty_at_us: int) -> None:
+        self._empty_at_us[key] = empty_at_us
+        self._empty_at_us.move_to_end(key)
+        if len(self._empty_at_us) > self._buckets_max:
+            self._empty_at_us.popitem(last=False)
+
+
+class RateLimiter:
+    """Counts requests against the limits of whoever makes them."""
+
+    def __init__(self, redis: "Redis", rules: LimitRules) -> None:
+        self._rules = rules
+        self._script = RedisScript(redis, "rate_limit.lua")
+        self._local = LocalBuckets()
+        self._counting: MicroBatcher[Sequence[Charge], Standing | ContractError] = MicroBatcher(
+            self._count, group_max=GROUP_MAX, waiting_max=WAITING_MAX, workers=1
+        )
+        self.is_limited = rules.is_limited
+
+    async def run(self) -> None:
+        """Count until cancelled."""
+        await self._counting.run()
+
+    def count_soon(
+        self, client: Client, costs: Mapping[LimitClass, int] = NO_COSTS
+    ) -> "asyncio.Future[Sequence[Standing | ContractError]] | None":
+        """Return what will hold a client's standing; None where no limit holds for the request.
+
+        `costs`: how many transactions of each class it asks for. Raises BatcherFullError.
+        """
+        charges = self._rules.of_client(client, costs)
+        return self._counting.submit([charges]) if charges else None
+
+    async def count(
+        self, client: Client, costs: Mapping[LimitClass, int] = NO_COSTS
+    ) -> Mapping[str, str]:
+        """Count a client's request and return the headers that say so; raises ContractError."""
+        if not self.is_limited(client):
+            return {}
+        counted = self.count_soon(client, costs)
+        return {} if counted is None else admitted(await counted)
+
+    async def count_address(self, address: str, *, is_login: bool) -> Mapping[str, str]:
+        """Count a call without a token, and return the headers that say so; raises ContractError.
+
+        Closed for logins without Redis: LIMITS_UNAVAILABLE.
+        """
+        charges = self._rules.of_address(address, is_login=is_login)
+        return admitted(await self._counting.submit([charges])) if charges else {}
+
+    async def _count(self, requests: list[Sequence[Charge]]) -> Sequence[Standing | ContractError]:
+        answers = await self._script.run([_script_call(requests)])
+        if answers is not None:
+            return list(_standings(requests, answers[0]))
+        now_us = time.monotonic_ns() // 1000
+        return [self._count_locally(charges, now_us) for charges in requests]
+
+    def _count_locally(self, charges: Sequence[Charge], now_us: int) -> Standing | ContractError:
+        if any(charge.policy.kind is LimitClass.LOGIN for charge in charges):
+            return limits_unavailable()
+        COUNTED_LOCALLY.inc()
+        return self._local.count(charges, now_us=now_us)
+
+
+def admitted(counted: Sequence[Standing | ContractError]) -> Mapping[str, str]:
+    """Return the headers of the one request that was counted; raises ContractError if refused."""
+    [standing] = counted
+    if isinstance(standing, ContractError):
+        raise standing
+    headers = standing.headers()
+    if not standing.is_allowed:
+        RATE_LIMITED.inc()
+        raise RateLimitedError(headers)
+    return headers
+
+
+def limits_unavailable() -> ContractError:
+    """Return what is wrong with a login that cannot be counted."""
+    return ContractError(ProblemCode.LIMITS_UNAVAILABLE, "log in again after Retry-After")
+
+
+def connect_redis(url: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> "Redis":
+    """Return a client that connects when it is first used and waits so long for each answer."""
+    return Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+
+
+def check_redis(redis: "Redis") -> Check:
+    """Return a readiness check; without Redis the service runs on, and counts by itself."""
+
+    async def check() -> DependencyState:
+        try:
+            await redis.ping()
+        except FAILURES as error:
+            return DependencyState(is_up=False, detail=type(error).__name__)
+        return DependencyState(is_up=True)
+
+    return check
+
+
+def _script_call(requests: Sequence[Sequence[Charge]]) -> ScriptCall:
+    keys: list[str] = []
+    words: list[int] = []
+    for charges in requests:
+        words.append(len(charges))
+        for key, policy, cost in charges:
+            keys.append(key)
+            words += (policy.interval_us, policy.quota, cost)
+    return keys, [" ".join(map(str, words))]
+
+
+def _standings(requests: Sequence[Sequence[Charge]], answer: bytes) -> Iterator[Standing]:
+    """Yield each request's standing from the words of the script's one answer."""
+    numbers = [int(word) for word in answer.split()]
+    place = 0
+    for charges in requests:
+        following = place + 1 + 3 * len(charges)
+        levels = [Level(*numbers[n : n + 3]) for n in range(place + 1, following, 3)]
+        yield Standing(is_allowed=bool(numbers[place]), charges=charges, levels=levels)
+        place = following

@@ -1,0 +1,1 @@
+"""Limits: counted in a real Redis, and met over the real wire."""
