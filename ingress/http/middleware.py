@@ -65,7 +65,7 @@ class Call:
     def trail(self) -> Trail:
         """Who acts, as the audit log names it; behind a proxy the address is the proxy's.
 
-        A person's address is not in it: what is there can never be erased. The log of logins has it.
+        A person's address is not in it, since it could never be erased: the log of logins has it.
         """
         is_person = self.client.user_id is not None
         return Trail(self.client.name, None if is_person else self.address, self.request_id)
