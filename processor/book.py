@@ -26,7 +26,7 @@ from contracts.book import (
 from contracts.record import RecordedView
 from contracts.representations.transaction import Row, format_moment
 from ledger.post import post_book
-from ledger.rules import REFUSAL_DETAILS
+from ledger.rules import detail_of
 from ledger.state import (
     NO_TERMS,
     BookPosting,
@@ -38,6 +38,7 @@ from ledger.state import (
     WalletState,
 )
 from ledger.words import HoldStatus, TransactionStatus
+from processor.screening import NO_REVIEWS, Screener
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -95,8 +96,9 @@ class PostedBook:
 class BookPoster:
     """Decides and writes batches inside a database transaction of the caller's."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, screener: Screener) -> None:
         self._partition = partition
+        self._screener = screener
         self._sql = load_queries("processor")
 
     async def read_terms(
@@ -129,8 +131,16 @@ class BookPoster:
             connection, [one for one in unseen if one], original_ids, (), latest_change
         )
         wallets, changed_at = await self._locked(connection, wallet_ids_of(instructions, *before))
-        moment = await connection.fetchval(self._sql["read_moment"])
+        # With all locks taken nobody holds back or approves any of them any more.
+        [(moment, reviewed_ids)] = await connection.fetch(
+            self._sql["read_moment"], [row["id"] for row in rows]
+        )
         moment = max(moment, changed_at, latest_change)
+        reviews = NO_REVIEWS
+        if reviewed_ids:
+            reviews = await self._screener.reviews_of(connection, reviewed_ids)
+            rows = [row for row in rows if row["id"] not in reviews.held]
+            instructions = [one for one in instructions if one.id not in reviews.held]
         holding = [one.id for one in wallets.values() if one.held]
         referred = await self._referred(connection, hold_ids, original_ids, holding, moment)
         # What a condition's amounts are is said by its wallet's currency.
@@ -138,11 +148,19 @@ class BookPoster:
             _instruction(row, terms, wallets) if one.terms.conditions else one
             for row, one in zip(rows, instructions, strict=True)
         ]
-        posting = post_book(wallets.values(), *referred, instructions, moment=moment)
+        screened = await self._screener.begin(connection, instructions, rows, reviews.approved)
+        posting = post_book(
+            wallets.values(),
+            *referred,
+            instructions,
+            moment=moment,
+            screening=None if screened is None else screened.screening,
+        )
         with mismatches_told():
             outbox_id = await connection.fetchval(
-                self._sql["write_book"], *_writing_arguments(posting)
+                self._sql["write_book"], *_writing_arguments(posting), self._screener.version
             )
+            await self._screener.write(connection, screened, posting.held)
         return PostedBook(posting, outbox_id, {row["id"]: row for row in rows}, terms)
 
     async def _with_whole_batches(
@@ -216,7 +234,7 @@ def _writing_arguments(posting: BookPosting) -> tuple[Any, ...]:
         posting.reversed,
         [one.transaction_id for one in posting.refused],
         [one.code.value for one in posting.refused],
-        [REFUSAL_DETAILS[one.code] for one in posting.refused],
+        [detail_of(one) for one in posting.refused],
         _states(posting),
         _reversal_states(posting),
     )

@@ -37,9 +37,10 @@ SELECT swept_until FROM sweep_progress FOR UPDATE;
 
 -- name: sweep_step
 -- Walks one bounded stretch of the primary key: [$1, $2), at most $3 rows. What is still PENDING
--- goes to the retry queue, due at once and in the order of acceptance; the watermark moves along.
+-- and not held back for review goes to the retry queue, due at once and in the order of acceptance;
+-- the watermark moves along.
 WITH stretch AS MATERIALIZED (
-    SELECT id, status, created_at FROM transactions
+    SELECT id, status, created_at, has_terms FROM transactions
     WHERE id >= $1 AND id < $2
     ORDER BY id
     LIMIT $3
@@ -47,7 +48,7 @@ WITH stretch AS MATERIALIZED (
 
 stale AS (
     INSERT INTO stale_transactions (transaction_id, next_attempt_at)
-    SELECT id, created_at FROM stretch WHERE status = 'PENDING'
+    SELECT id, created_at FROM stretch WHERE status = 'PENDING' AND pending_since(id, created_at, has_terms) IS NOT NULL
     ORDER BY id
     ON CONFLICT (transaction_id) DO NOTHING
     RETURNING transaction_id

@@ -8,6 +8,9 @@ from contracts.requests.transaction import Channel
 from ledger.words import (
     FailureCode,
     HoldStatus,
+    ReviewState,
+    RuleAction,
+    RuleKind,
     TransactionStatus,
     TransactionType,
     WalletKind,
@@ -21,6 +24,9 @@ PYTHON: Final[dict[str, type[StrEnum]]] = {
     "transaction_status": TransactionStatus,
     "transaction_type": TransactionType,
     "hold_status": HoldStatus,
+    "review_state": ReviewState,
+    "rule_action": RuleAction,
+    "rule_kind": RuleKind,
     "wallet_kind": WalletKind,
     "wallet_status": WalletStatus,
 }
