@@ -30,6 +30,8 @@ class ProblemCode(StrEnum):
     DEAD_LETTER_NOT_FOUND = "dead_letter_not_found"
     DEAD_LETTER_ENDED = "dead_letter_ended"
     DEAD_LETTER_REFUSED = "dead_letter_refused"
+    REVIEW_NOT_FOUND = "review_not_found"
+    REVIEW_DECIDED = "review_decided"
     SEAL_NOT_FOUND = "seal_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOT_CANCELLABLE = "not_cancellable"
@@ -75,6 +77,8 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.DEAD_LETTER_REFUSED: ProblemKind(
         409, "The dead letter cannot be replayed as it is"
     ),
+    ProblemCode.REVIEW_NOT_FOUND: ProblemKind(404, "No such review"),
+    ProblemCode.REVIEW_DECIDED: ProblemKind(409, "The review was decided before"),
     ProblemCode.SEAL_NOT_FOUND: ProblemKind(404, "No such seal"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The resource has no such method"),
     ProblemCode.NOT_CANCELLABLE: ProblemKind(409, "The transaction is not SCHEDULED any more"),

@@ -17,6 +17,7 @@ from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.fast_path.connection import FastCalls, FastPath
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate
+from ingress.http.reviews import ReviewCalls
 from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
@@ -44,6 +45,7 @@ from runtime.service.status_server import (
     check_broker,
     listen_shared,
 )
+from screening.reviews import Reviews
 
 
 class HttpServer:
@@ -128,6 +130,9 @@ async def serve(settings: IngressSettings) -> None:
         seals=SealCalls(SealStore(pools.lists)),
         dead_letters=DeadLetterCalls(
             DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
+        ),
+        reviews=ReviewCalls(
+            Reviews(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
         ),
         readiness=readiness,
     )

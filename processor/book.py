@@ -38,7 +38,7 @@ from ledger.state import (
     WalletState,
 )
 from ledger.words import HoldStatus, TransactionStatus
-from processor.screening import NO_REVIEWS, Screener
+from processor.screening import NO_REVIEWS, Reviews, Screener
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -131,16 +131,10 @@ class BookPoster:
             connection, [one for one in unseen if one], original_ids, (), latest_change
         )
         wallets, changed_at = await self._locked(connection, wallet_ids_of(instructions, *before))
-        # With all locks taken nobody holds back or approves any of them any more.
-        [(moment, reviewed_ids)] = await connection.fetch(
-            self._sql["read_moment"], [row["id"] for row in rows]
-        )
+        moment, reviews = await self._moment(connection, rows)
         moment = max(moment, changed_at, latest_change)
-        reviews = NO_REVIEWS
-        if reviewed_ids:
-            reviews = await self._screener.reviews_of(connection, reviewed_ids)
-            rows = [row for row in rows if row["id"] not in reviews.held]
-            instructions = [one for one in instructions if one.id not in reviews.held]
+        rows = [row for row in rows if row["id"] not in reviews.held]
+        instructions = [one for one in instructions if one.id not in reviews.held]
         holding = [one.id for one in wallets.values() if one.held]
         referred = await self._referred(connection, hold_ids, original_ids, holding, moment)
         # What a condition's amounts are is said by its wallet's currency.
@@ -162,6 +156,19 @@ class BookPoster:
             )
             await self._screener.write(connection, screened, posting.held)
         return PostedBook(posting, outbox_id, {row["id"]: row for row in rows}, terms)
+
+    async def _moment(
+        self, connection: Connection, rows: Sequence[RecordedView]
+    ) -> tuple[datetime, Reviews]:
+        """Return the database's clock and what was said of transactions that were held back.
+
+        With all locks taken nobody holds back or approves any of them any more.
+        """
+        ids = [row["id"] for row in rows]
+        [(moment, reviewed)] = await connection.fetch(self._sql["read_moment"], ids)
+        if not reviewed:
+            return moment, NO_REVIEWS
+        return moment, await self._screener.reviews_of(connection, reviewed)
 
     async def _with_whole_batches(
         self,

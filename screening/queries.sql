@@ -30,3 +30,124 @@ SELECT
         FROM clients AS c
         WHERE c.per_transaction_max IS NOT NULL OR c.daily_max IS NOT NULL
     ) AS limits;
+
+-- name: list_reviews
+-- Reviews in these states behind an id, newest first, with what they hold back.
+SELECT
+    r.id, r.transaction_id, r.rule_id, rules.name AS rule, r.state::text, r.created_at,
+    r.decided_at, r.decided_by, r.reason, t.status::text AS transaction_status, t.submitter,
+    t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency, terms.batch_id
+FROM (
+    SELECT one.*
+    FROM unnest($1::text[]) AS wanted (state)
+    CROSS JOIN LATERAL (
+        SELECT v.* FROM reviews AS v
+        WHERE v.state = wanted.state::review_state AND ($2::uuid IS NULL OR v.id < $2)
+        ORDER BY v.state DESC, v.id DESC
+        LIMIT $3
+    ) AS one
+    ORDER BY one.id DESC
+    LIMIT $3
+) AS r
+INNER JOIN rules ON rules.id = r.rule_id
+INNER JOIN transactions AS t ON t.id = r.transaction_id
+LEFT JOIN transaction_terms AS terms ON terms.transaction_id = r.transaction_id
+ORDER BY r.id DESC;
+
+-- name: find_review
+-- What a review holds back.
+SELECT transaction_id FROM reviews WHERE id = $1;
+
+-- name: read_review
+-- One of them, locked.
+SELECT
+    r.id, r.transaction_id, r.rule_id, rules.name AS rule, r.state::text, r.created_at,
+    r.decided_at, r.decided_by, r.reason, t.status::text AS transaction_status, t.submitter,
+    t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency, terms.batch_id
+FROM reviews AS r
+INNER JOIN rules ON rules.id = r.rule_id
+INNER JOIN transactions AS t ON t.id = r.transaction_id
+LEFT JOIN transaction_terms AS terms ON terms.transaction_id = r.transaction_id
+WHERE r.id = $1
+FOR UPDATE OF r;
+
+-- name: lock_held
+-- What waits for a review together with one transaction, locked: with all of its atomic batch. A
+-- review is decided under this lock alone.
+SELECT lock_whole_batch(named => $1, wanted => 'PENDING');
+
+-- name: decide_review
+-- Writes an operator's decision.
+UPDATE reviews
+SET
+    state = $2::text::review_state, decided_at = clock_timestamp(), decided_by = $3, reason = $4
+WHERE id = $1;
+
+-- name: has_open_review
+-- Whether any of these transactions waits for another decision.
+SELECT EXISTS (
+    SELECT FROM reviews AS r WHERE r.transaction_id = ANY ($1::uuid[]) AND r.state = 'OPEN'
+);
+
+-- name: close_reviews
+-- What has ended by one refusal needs no other decision.
+UPDATE reviews
+SET state = 'REFUSED', decided_at = clock_timestamp(), decided_by = $2, reason = $3
+WHERE transaction_id = ANY ($1::uuid[]) AND state = 'OPEN';
+
+-- name: fail_held
+-- Ends what was held back, and owes the events: the one that was refused ($2) with its own code and
+-- text ($3, $4), the others of its atomic batch for what became of it ($5, $6). The integrity check
+-- has passed them long ago, and looks at them by its list.
+WITH released AS (
+    UPDATE reviewed_transactions AS r SET is_held = false, since = clock_timestamp()
+    WHERE r.transaction_id = ANY ($1::uuid[])
+),
+
+late AS (
+    INSERT INTO late_endings (transaction_id)
+    SELECT h.id FROM unnest($1::uuid[]) AS h (id)
+    ON CONFLICT (transaction_id) DO NOTHING
+)
+
+SELECT
+    end_transactions(
+        moment => clock_timestamp(),
+        ids => named.ids,
+        from_status => 'PENDING',
+        to_status => 'FAILED',
+        codes => named.codes,
+        details => named.details
+    )
+FROM (
+    SELECT
+        array_agg(h.id ORDER BY h.id) AS ids,
+        array_agg(CASE WHEN h.id = $2 THEN $3::text ELSE $5::text END ORDER BY h.id) AS codes,
+        array_agg(CASE WHEN h.id = $2 THEN $4::text ELSE $6::text END ORDER BY h.id) AS details
+    FROM unnest($1::uuid[]) AS h (id)
+) AS named;
+
+-- name: release_held
+-- Holds transactions back no longer.
+UPDATE reviewed_transactions SET is_held = false, since = clock_timestamp()
+WHERE transaction_id = ANY ($1::uuid[]);
+
+-- name: read_pending
+-- What of these is to be announced, with their atomic batches.
+SELECT
+    p.id, p.source_wallet_id, p.destination_wallet_id, p.currency, p.batch_id,
+    t.type = 'reversal' AS is_reversal
+FROM pending_to_announce($1) AS p
+INNER JOIN transactions AS t ON t.id = p.id;
+
+-- name: insert_stale
+-- The sweep has passed these ids: the retry queue makes sure of their posting.
+INSERT INTO stale_transactions (transaction_id, next_attempt_at)
+SELECT w.id, clock_timestamp() + make_interval(secs => $2)
+FROM unnest($1::uuid[]) AS w (id)
+ON CONFLICT (transaction_id) DO NOTHING;
+
+-- name: insert_audit
+-- Who did what to which review.
+INSERT INTO audit_log (id, actor, action, subject, detail)
+VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::json);

@@ -8,6 +8,7 @@ from typing import Final
 
 from contracts.operations.assets import ASSET_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
+from contracts.operations.reviews import REVIEW_OPERATIONS
 from contracts.operations.seals import SEAL_OPERATIONS
 from contracts.operations.service import SERVICE_OPERATIONS
 from contracts.operations.shapes import (
@@ -41,6 +42,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *ASSET_OPERATIONS,
     *SEAL_OPERATIONS,
     *DEAD_LETTER_OPERATIONS,
+    *REVIEW_OPERATIONS,
     *SERVICE_OPERATIONS,
 )
 """What the server serves and the document describes."""

@@ -112,7 +112,9 @@ def query(name: str, description: str, schema: JsonSchema, example: str | None =
     )
 
 
-def path_id(name: Literal["wallet_id", "transaction_id", "dead_letter_id"]) -> Parameter:
+def path_id(
+    name: Literal["wallet_id", "transaction_id", "dead_letter_id", "review_id"],
+) -> Parameter:
     """Return the id in a path."""
     return Parameter(
         name=name,

@@ -31,6 +31,7 @@ class Tag(StrEnum):
     HEALTH = "Health"
     DOCUMENTS = "Documents"
     DEAD_LETTERS = "Dead letters"
+    REVIEWS = "Reviews"
 
 
 class ResponseHeader(StrEnum):

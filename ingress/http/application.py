@@ -11,6 +11,7 @@ from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
+from ingress.http.reviews import ReviewCalls
 from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
@@ -26,6 +27,7 @@ def build_application(
     batches: BatchCalls,
     seals: SealCalls,
     dead_letters: DeadLetterCalls,
+    reviews: ReviewCalls,
     readiness: Readiness,
 ) -> web.Application:
     """Return the application that serves OPERATIONS."""
@@ -35,6 +37,9 @@ def build_application(
         "list_seals": seals.list_page,
         "read_latest_seal": seals.read_latest,
         **_dead_letter_handlers(dead_letters),
+        "list_reviews": reviews.list_page,
+        "approve_review": reviews.approve,
+        "refuse_review": reviews.refuse,
     }
     plain = _plain_handlers(readiness)
     for operation in OPERATIONS:
