@@ -15,6 +15,8 @@ from cli.commands import (
     migrate,
     reconcile,
     replay_file,
+    reviews,
+    rules,
     serve,
     transactions,
     verify,
@@ -36,6 +38,8 @@ _COMMANDS = (
     verify,
     export,
     dead_letters,
+    rules,
+    reviews,
     reconcile,
     keys,
 )

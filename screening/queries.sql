@@ -151,3 +151,81 @@ ON CONFLICT (transaction_id) DO NOTHING;
 -- Who did what to which review.
 INSERT INTO audit_log (id, actor, action, subject, detail)
 VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::json);
+
+-- name: walk_posted
+-- What was posted between two ids, the oldest first, at most $4: as rules see it.
+SELECT
+    t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
+    t.submitter, t.created_at, t.completed_at,
+    CASE
+        WHEN t.type = 'journal' THEN (
+            SELECT json_agg(
+                json_build_array(leg.wallet_id, leg.currency, leg.amount, leg.is_external)
+                ORDER BY leg.position
+            )::text
+            FROM transaction_legs AS leg
+            WHERE leg.transaction_id = t.id
+        )
+    END AS legs
+FROM transactions AS t
+WHERE
+    t.id > $1
+    AND t.id < $2
+    AND t.status IN ('COMPLETED', 'REVERSED')
+    AND t.type = ANY ($3::text[]::transaction_type[])
+ORDER BY t.id
+LIMIT $4;
+
+-- name: read_owners
+-- Who owns wallets.
+SELECT id, owner_id FROM wallets WHERE id = ANY ($1::uuid[]);
+
+-- name: make_trial_counters
+-- What a rule that is tried has counted: the session's own.
+CREATE TEMPORARY TABLE trial_counters (
+    subject text, measure text, bucket bigint, amounts bigint[], PRIMARY KEY (subject, measure)
+);
+
+-- name: make_trial_pairs
+-- Which wallet has paid which, for the session alone.
+CREATE TEMPORARY TABLE trial_pairs (source uuid, destination uuid, PRIMARY KEY (source, destination));
+
+-- name: make_trial_hits
+-- How often wallets were hit, for the session alone.
+CREATE TEMPORARY TABLE trial_hits (wallet_id uuid PRIMARY KEY, hits bigint NOT NULL);
+
+-- name: drop_trial
+-- Ends a trial.
+DROP TABLE IF EXISTS trial_counters, trial_pairs, trial_hits;
+
+-- name: read_trial_counters
+-- Some of the counters.
+SELECT c.subject, c.measure, c.bucket, c.amounts
+FROM unnest($1::text[], $2::text[]) AS wanted (subject, measure)
+INNER JOIN trial_counters AS c ON c.subject = wanted.subject AND c.measure = wanted.measure;
+
+-- name: read_trial_pairs
+-- Some of the pairs.
+SELECT p.source, p.destination
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (source, destination)
+INNER JOIN trial_pairs AS p
+    ON p.source = wanted.source AND p.destination = wanted.destination;
+
+-- name: read_trial_hits
+-- The wallets that were hit most.
+SELECT wallet_id, hits FROM trial_hits ORDER BY hits DESC, wallet_id LIMIT $1;
+
+-- name: write_trial_counter
+-- What a page leaves of a counter.
+INSERT INTO trial_counters (subject, measure, bucket, amounts) VALUES ($1, $2, $3, $4)
+ON CONFLICT (subject, measure) DO UPDATE
+SET bucket = excluded.bucket, amounts = excluded.amounts;
+
+-- name: write_trial_pair
+-- A pair that a page has seen.
+INSERT INTO trial_pairs (source, destination) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: write_trial_hit
+-- How often a page has hit a wallet.
+INSERT INTO trial_hits AS h (wallet_id, hits) VALUES ($1, $2)
+ON CONFLICT (wallet_id) DO UPDATE SET hits = h.hits + excluded.hits;

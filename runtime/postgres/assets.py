@@ -13,7 +13,7 @@ import asyncpg
 import structlog
 
 from contracts.money import register_asset
-from runtime.postgres.pool import UNREACHABLE, Pool
+from runtime.postgres.pool import UNREACHABLE, Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.lifecycle import Loop
 from runtime.service.periodic import one_of, repeat
@@ -30,7 +30,7 @@ _PASSING: Final[tuple[type[BaseException], ...]] = (asyncpg.PostgresError, *UNRE
 log = structlog.get_logger()
 
 
-async def read_assets(pool: Pool) -> None:
+async def read_assets(pool: Pool | Connection) -> None:
     """Learn the registered assets once; raises what the database raises."""
     # Usable a read too early rather than too late: at the promised moment every process takes it.
     rows = await pool.fetch(load_queries("runtime.postgres")["read_assets"], READ_INTERVAL_S)

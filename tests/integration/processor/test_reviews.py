@@ -12,8 +12,9 @@ from ledger.words import ReviewState
 from processor.poster import Poster
 from reconciler.retry_queue import Expiry, Sweep
 from runtime.amqp.publisher import Publisher
-from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.pool import Pool
 from screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
+from tests.conftest import Connection
 from tests.integration.processor.books import (
     add_wallets,
     balances_of,
