@@ -30,7 +30,7 @@ _PASSING: Final[tuple[type[BaseException], ...]] = (asyncpg.PostgresError, *UNRE
 log = structlog.get_logger()
 
 
-async def read_assets(pool: Pool | Connection) -> None:
+async def read_assets(pool: "Pool | Connection") -> None:
     """Learn the registered assets once; raises what the database raises."""
     # Usable a read too early rather than too late: at the promised moment every process takes it.
     rows = await pool.fetch(load_queries("runtime.postgres")["read_assets"], READ_INTERVAL_S)
