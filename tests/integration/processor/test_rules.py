@@ -11,6 +11,7 @@ from processor.poster import Poster
 from processor.wallet_cache import WalletCache
 from runtime.postgres.pool import Connection, Pool
 from runtime.resilience.error_classification import is_transient
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from screening.watch import CurrentRules
 from tests.integration.processor.books import (
     add_wallets,
@@ -265,3 +266,43 @@ async def test_a_window_forgets_what_left_it(database: Connection, pool: Pool) -
     assert await _outcomes(database, [*first, *second, *third]) == [
         "COMPLETED", "rule_refused", "COMPLETED",
     ]  # fmt: skip
+
+
+class _Crash(FaultPoints):
+    """Ends the first batch just before its commit, with all of it written."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    async def reach(self, point: FaultPoint) -> None:
+        if point is FaultPoint.PROCESSOR_BEFORE_COMMIT and not self.is_over:
+            self.is_over = True
+            raise ConnectionResetError("a crash")
+
+
+@pytest.mark.parametrize("action", ["refuse", "flag", "review"])
+async def test_a_crash_before_the_commit_has_counted_noted_and_held_back_nothing(
+    database: Connection, pool: Pool, action: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=1000)
+    await add_rule(database, "one", "velocity", velocity("wallet", count_max=1), action=action)
+    ids = await record(database, [transfer_command(f"t{n}", alice, bob, 10) for n in range(2)])
+    rules = CurrentRules()
+    await rules.read(database)
+    poster = Poster(pool, rules=rules, fault_points=_Crash())
+    with pytest.raises(ConnectionResetError):
+        await poster.post(ids)
+    before = await database.fetchrow(
+        "SELECT (SELECT count(*) FROM flags), (SELECT count(*) FROM reviews), "
+        "(SELECT count(*) FROM rule_counters)"
+    )
+    await poster.post(ids)
+    await poster.post(ids)
+
+    assert before is not None
+    assert tuple(before) == (0, 0, 0)
+    second = {"refuse": "rule_refused", "flag": "COMPLETED", "review": "PENDING"}[action]
+    assert await _outcomes(database, ids) == ["COMPLETED", second]
+    assert await _count(database) == (2 if action == "flag" else 1)
+    assert await database.fetchval("SELECT count(*) FROM flags") == (action == "flag")
+    assert await database.fetchval("SELECT count(*) FROM reviews") == (action == "review")
