@@ -6,7 +6,7 @@ left: a batch is the same as its transactions one by one. The members of an atom
 admitted together, or not at all.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
@@ -34,16 +34,26 @@ SCREENED_TYPES: Final = frozenset(
 back what was screened before."""
 PAIRS_MAX: Final = 64
 """Pairs of wallets of one journal that are looked up; one with more counts as having a new one."""
+# Named once: an enumeration answers for its member in a tenth of a microsecond, and is asked often.
+_AMOUNT: Final = RuleKind.AMOUNT
+_CLIENT: Final = RuleSubject.CLIENT
+_DEPOSIT: Final = TransactionType.DEPOSIT
+_HOLD: Final = TransactionType.HOLD
+_TRANSFER: Final = TransactionType.TRANSFER
+_TYPE: Final = RuleSubject.TYPE
+_WALLET: Final = RuleSubject.WALLET
+
 COUNT: Final = ""
 """The measure of a counter that counts transactions; of any other it is a currency."""
 
 
-class CounterKey(NamedTuple):
-    """One counter: of a rule, for one subject, of transactions or of one currency's minor units."""
+CounterKey: TypeAlias = str
+"""One counter: of a rule, of transactions or of one currency's minor units, for one subject."""
 
-    rule_id: UUID
-    subject: str
-    measure: str
+
+def counter_key(rule_number: int, measure: str, subject: str) -> CounterKey:
+    """Return the key of a counter; neither a number nor a measure has the separator in it."""
+    return f"{rule_number}|{measure}|{subject}"
 
 
 Pair: TypeAlias = tuple[UUID, UUID]
@@ -66,23 +76,33 @@ class Window:
         return int(epoch_s // self.bucket_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(NamedTuple):
     """What a ring of buckets holds: `amounts[n]` is that of bucket `bucket - n`."""
 
     bucket: int = 0
-    amounts: tuple[int, ...] = ()
+    amounts: Sequence[int] = ()
 
-    def at(self, bucket: int, *, buckets: int) -> "Counter":
-        """Return the ring as it is at a bucket; a clock that was set back moves nothing."""
+    @classmethod
+    def of(cls, bucket: int, text: str) -> "Counter":
+        """Return what the database keeps of a ring."""
+        return cls(bucket, [int(one) for one in text.split(",")])
+
+    @property
+    def text(self) -> str:
+        """The amounts as the database keeps them."""
+        return ",".join(map(str, self.amounts))
+
+    def total_at(self, bucket: int, *, buckets: int) -> int:
+        """Return what a window of so many buckets holds that ends with this one."""
         ahead = max(0, bucket - self.bucket)
-        empty = (0,) * min(ahead, buckets)
-        return Counter(max(bucket, self.bucket), (*empty, *self.amounts)[:buckets])
+        return sum(self.amounts[: buckets - ahead]) if ahead < buckets else 0
 
-    def plus(self, amount: int) -> "Counter":
-        """Return the ring with an amount more in its current bucket."""
-        current, *older = self.amounts or (0,)
-        return Counter(self.bucket, (current + amount, *older))
+    def plus(self, amount: int, bucket: int, *, buckets: int) -> "Counter":
+        """Return the ring with an amount more in a bucket; a clock set back moves nothing."""
+        ahead = max(0, bucket - self.bucket)
+        moved = [0] * min(ahead, buckets) + [*self.amounts][: max(0, buckets - ahead)] or [0]
+        moved[0] += amount
+        return Counter(self.bucket + ahead, moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +113,6 @@ class Velocity:
     window: Window
     count_max: int | None = None
     sum_max: Mapping[str, int] = field(default_factory=dict)
-
-    def limit_of(self, measure: str) -> int | None:
-        """Return the most that a counter of this measure may come to; None: it is not counted."""
-        return self.count_max if measure == COUNT else self.sum_max.get(measure)
 
 
 class Bounds(NamedTuple):
@@ -111,6 +127,8 @@ class Rule:
     """A rule, and what it applies to: an empty collection is no restriction."""
 
     id: UUID
+    number: int
+    """A short one for the keys of its counters."""
     name: str
     kind: RuleKind
     action: RuleAction
@@ -155,7 +173,8 @@ class Check(NamedTuple):
     """One rule that applies to one transaction: what it would count, and what it looks up."""
 
     rule: Rule
-    counted: Sequence[tuple[CounterKey, int]] = ()
+    counted: Sequence[tuple[CounterKey, int, int]] = ()
+    """Counters, what is added to each, and the most that it may come to."""
     pairs: Sequence[Pair] = ()
     is_hit: bool = False
     """Whether it is hit whatever was posted before."""
@@ -171,14 +190,12 @@ def screened_move(movement: Movement | Instruction, client: str) -> Screened:
     A deposit counts for the wallet that it credits, everything else for the one that it debits.
     """
     transaction_id, kind, source, destination, amount, currency, *_ = movement
-    counts_for = destination if kind is TransactionType.DEPOSIT else source
+    counts_for = destination if kind is _DEPOSIT else source
     debit = Debit(counts_for, amount or 0, currency or "")
-    is_inside = kind in _BETWEEN_WALLETS and source is not None and destination is not None
-    pairs = [(source, destination)] if is_inside else []
-    return Screened(transaction_id, kind, client, (debit,), pairs)  # type: ignore[arg-type]
-
-
-_BETWEEN_WALLETS: Final = frozenset({TransactionType.TRANSFER, TransactionType.HOLD})
+    pairs: Sequence[Pair] = ()
+    if (kind is _TRANSFER or kind is _HOLD) and source is not None and destination is not None:
+        pairs = ((source, destination),)
+    return Screened(transaction_id, kind, client, (debit,), pairs)
 
 
 def screened(instruction: Instruction, client: str) -> Screened:
@@ -209,26 +226,32 @@ def _pairs_of(legs: Sequence[Leg]) -> Sequence[Pair]:
 def checks_of(
     rules: Iterable[Rule], transaction: Screened, owners: Mapping[UUID, str | None]
 ) -> list[Check]:
-    """Return which rules apply to a transaction, and what each of them counts of it."""
-    return [check for rule in rules if (check := _check(rule, transaction, owners)) is not None]
+    """Return which of these rules concern a transaction, and what each counts of it.
+
+    The rules are those that apply to its type and client (`applies`).
+    """
+    found = []
+    for rule in rules:
+        debits = transaction.debits
+        if rule.wallets or rule.owners or rule.currencies:
+            debits = [one for one in debits if _is_meant(rule, one, owners)]
+            if not debits:
+                continue
+        if rule.velocity is not None:
+            counted = _counted(rule, rule.velocity, transaction, debits, owners)
+            found.append(Check(rule, counted))
+        elif rule.kind is _AMOUNT:
+            if any(_is_out_of(rule.bounds, one) for one in debits):
+                found.append(Check(rule, is_hit=True))
+        elif transaction.pairs:
+            pairs = transaction.pairs
+            found.append(Check(rule, (), pairs[:PAIRS_MAX], len(pairs) > PAIRS_MAX))
+    return found
 
 
-def _check(rule: Rule, transaction: Screened, owners: Mapping[UUID, str | None]) -> Check | None:
-    if transaction.type not in rule.types or (
-        rule.clients and transaction.client not in rule.clients
-    ):
-        return None
-    debits = transaction.debits
-    if rule.wallets or rule.owners or rule.currencies:
-        debits = [one for one in debits if _is_meant(rule, one, owners)]
-    if not debits:
-        return None
-    if rule.velocity is not None:
-        return Check(rule, list(_counted(rule, rule.velocity, transaction, debits, owners)))
-    if rule.kind is RuleKind.AMOUNT:
-        return Check(rule, is_hit=any(_is_out_of(rule.bounds, one) for one in debits))
-    pairs = transaction.pairs
-    return Check(rule, pairs=pairs[:PAIRS_MAX], is_hit=len(pairs) > PAIRS_MAX)
+def applies(rule: Rule, kind: TransactionType, client: str) -> bool:
+    """Whether a rule may concern transactions of a type and a client at all."""
+    return kind in rule.types and (not rule.clients or client in rule.clients)
 
 
 def _is_meant(rule: Rule, debit: Debit, owners: Mapping[UUID, str | None]) -> bool:
@@ -258,15 +281,19 @@ def _counted(
     transaction: Screened,
     debits: Sequence[Debit],
     owners: Mapping[UUID, str | None],
-) -> Iterator[tuple[CounterKey, int]]:
+) -> Sequence[tuple[CounterKey, int, int]]:
+    counted = []
+    number, most = rule.number, velocity.count_max
     for debit in debits:
         subject = _subject(velocity.subject, transaction, debit, owners)
         if subject is None:
             continue
-        if velocity.count_max is not None:
-            yield CounterKey(rule.id, subject, COUNT), 1
-        if debit.currency in velocity.sum_max:
-            yield CounterKey(rule.id, subject, debit.currency), debit.amount
+        if most is not None:
+            counted.append((counter_key(number, COUNT, subject), 1, most))
+        sum_max = velocity.sum_max.get(debit.currency)
+        if sum_max is not None:
+            counted.append((counter_key(number, debit.currency, subject), debit.amount, sum_max))
+    return counted
 
 
 def _subject(
@@ -276,19 +303,18 @@ def _subject(
     owners: Mapping[UUID, str | None],
 ) -> str | None:
     """Return what a debit is counted by; None where that is the world outside."""
-    match subject:
-        case RuleSubject.CLIENT:
-            return transaction.client
-        case RuleSubject.TYPE:
-            return transaction.type.value
-        case RuleSubject.WALLET:
-            return None if debit.wallet_id is None else str(debit.wallet_id)
-        case RuleSubject.OWNER:
-            if debit.wallet_id is None:
-                return None
-            owner = owners.get(debit.wallet_id)
-            # A wallet without an owner is one of its own, and never escapes by having none.
-            return f"wallet:{debit.wallet_id}" if owner is None else f"owner:{owner}"
+    if subject is _CLIENT:
+        return transaction.client
+    if subject is _TYPE:
+        return transaction.type.value
+    wallet_id = debit.wallet_id
+    if wallet_id is None:
+        return None
+    if subject is _WALLET:
+        return str(wallet_id)
+    owner = owners.get(wallet_id)
+    # A wallet without an owner is one of its own, and never escapes by having none.
+    return f"wallet:{wallet_id}" if owner is None else f"owner:{owner}"
 
 
 class Screening:
@@ -355,8 +381,9 @@ class Screening:
         for check in checks:
             rule = check.rule
             is_hit = check.is_hit
-            for key, amount in check.counted:
-                is_hit |= self._count(rule, key, amount, draft.added)
+            for key, amount, most in check.counted:
+                counted = draft.added[key] = draft.added.get(key, 0) + amount
+                is_hit |= self._totals.get(key, 0) + self.added.get(key, 0) + counted > most
             for pair in check.pairs:
                 if pair not in self._seen and pair not in self.new_pairs:
                     is_hit |= pair not in draft.pairs
@@ -370,16 +397,6 @@ class Screening:
             else:
                 draft.flags.append((transaction_id, rule))
         return None
-
-    def _count(
-        self, rule: Rule, key: CounterKey, amount: int, added: dict[CounterKey, int]
-    ) -> bool:
-        """Add to a counter in a draft; return whether that is more than the rule allows."""
-        counted = added.get(key, 0) + amount
-        added[key] = counted
-        limit = None if rule.velocity is None else rule.velocity.limit_of(key.measure)
-        before = self._totals.get(key, 0) + self.added.get(key, 0)
-        return limit is not None and before + counted > limit
 
 
 class _Draft:

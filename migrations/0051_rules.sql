@@ -14,6 +14,7 @@ CREATE TYPE review_state AS ENUM ('OPEN', 'APPROVED', 'REFUSED');
 -- often it was switched.
 CREATE TABLE rules (
     id uuid PRIMARY KEY,
+    number integer GENERATED ALWAYS AS IDENTITY UNIQUE,
     name text NOT NULL UNIQUE CHECK (name ~ '^[a-z0-9][a-z0-9_.-]{0,62}$'),
     kind rule_kind NOT NULL,
     action rule_action NOT NULL,

@@ -1,13 +1,5 @@
 -- migrate:up
 
-CREATE TYPE rule_count AS (
-    rule_id uuid,
-    subject text,
-    measure text,
-    bucket bigint,
-    amounts bigint[]
-);
-
 -- Holds transactions back for review: they stay PENDING. Whatever lists them for another try lets
 -- them go. Raises AL001 where one of them is PENDING no longer.
 CREATE FUNCTION hold_back(moment timestamptz, ids uuid[]) RETURNS void
@@ -36,7 +28,9 @@ $$;
 CREATE FUNCTION write_screening(
     decided_under bigint,
     moment timestamptz,
-    counts rule_count[],
+    counter_keys text[],
+    buckets bigint[],
+    rings text[],
     sources uuid[],
     destinations uuid[],
     flagged_ids uuid[],
@@ -52,11 +46,11 @@ AS $$
 DECLARE
     changed bigint;
 BEGIN
-    UPDATE rule_counters AS c SET bucket = n.bucket, amounts = n.amounts
-    FROM unnest(counts) AS n
-    WHERE c.rule_id = n.rule_id AND c.subject = n.subject AND c.measure = n.measure;
+    UPDATE rule_counters AS c SET bucket = n.bucket, amounts = n.ring
+    FROM unnest(counter_keys, buckets, rings) AS n (key, bucket, ring)
+    WHERE c.key = n.key;
     GET DIAGNOSTICS changed = ROW_COUNT;
-    PERFORM expect_rows('counters', cardinality(counts), changed);
+    PERFORM expect_rows('counters', cardinality(counter_keys), changed);
 
     INSERT INTO seen_destinations (source_wallet_id, destination_wallet_id)
     SELECT p.source, p.destination FROM unnest(sources, destinations) AS p (source, destination)

@@ -278,8 +278,11 @@ class Poster:
     async def _locked_wallets(
         self, connection: Connection, loaded: Loaded
     ) -> dict[UUID, VersionedWallet]:
+        """Return what is known of wallets, and the others locked."""
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
-        return known | await self._wallets(connection, missing, query="lock_wallets")
+        read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
+        unread = [one for one in missing if one not in read]
+        return known | read | await self._wallets(connection, unread, query="lock_wallets")
 
     async def _load(
         self,

@@ -317,21 +317,21 @@ SELECT clock_timestamp();
 SELECT id, owner_id FROM wallets WHERE id = ANY ($1::uuid[]);
 
 -- name: lock_counters
--- What rules have counted, locked in the order of the keys.
-SELECT c.rule_id, c.subject, c.measure, c.bucket, c.amounts
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS wanted (rule_id, subject, measure)
-INNER JOIN rule_counters AS c
-    ON c.rule_id = wanted.rule_id AND c.subject = wanted.subject AND c.measure = wanted.measure
-ORDER BY c.rule_id, c.subject, c.measure
+-- What rules have counted, locked in the order of the keys, which are an array as a text: the library
+-- looks at each element of an array several times.
+SELECT c.key, c.bucket, c.amounts
+FROM unnest($1::text::text[]) AS wanted (key)
+INNER JOIN rule_counters AS c ON c.key = wanted.key
+ORDER BY c.key
 FOR NO KEY UPDATE OF c;
 
 -- name: make_counters
 -- Counters that are not there yet; one that another batch is making is waited for.
-INSERT INTO rule_counters (rule_id, subject, measure, bucket, amounts)
-SELECT n.rule_id, n.subject, n.measure, 0, '{}'
-FROM unnest($1::uuid[], $2::text[], $3::text[]) AS n (rule_id, subject, measure)
-ORDER BY n.rule_id, n.subject, n.measure
-ON CONFLICT (rule_id, subject, measure) DO NOTHING;
+INSERT INTO rule_counters (key, bucket, amounts)
+SELECT n.key, 0, '0'
+FROM unnest($1::text::text[]) AS n (key)
+ORDER BY n.key COLLATE "C"
+ON CONFLICT (key) DO NOTHING;
 
 -- name: read_seen
 -- Which of these pairs of wallets a rule has looked up before, and were posted.
@@ -373,14 +373,16 @@ SELECT
     write_screening(
         decided_under => $1,
         moment => $2,
-        counts => $3,
-        sources => $4,
-        destinations => $5,
-        flagged_ids => $6,
-        flagged_by => $7,
-        held_ids => $8,
-        reviewed_ids => $9,
-        reviewed_for => $10
+        counter_keys => $3::text::text[],
+        buckets => $4::text::bigint[],
+        rings => $5::text::text[],
+        sources => $6,
+        destinations => $7,
+        flagged_ids => $8,
+        flagged_by => $9,
+        held_ids => $10,
+        reviewed_ids => $11,
+        reviewed_for => $12
     );
 
 -- name: write_book

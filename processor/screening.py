@@ -20,13 +20,11 @@ from ledger.screening import (
     Pair,
     Screened,
     Screening,
-    Window,
     checks_of,
     screened,
     screened_move,
 )
 from ledger.state import Held, Instruction, Movement
-from ledger.words import MINOR_MAX
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 from screening.watch import CurrentRules
@@ -58,8 +56,20 @@ class BatchScreening:
     version: int
     moment: datetime
     rings: Mapping[CounterKey, Counter]
-    windows: Mapping[UUID, Window]
+    now: Mapping[int, tuple[int, int]]
+    """By the numbers of rules: which bucket is the current one, and how many a window has."""
     screening: Screening
+
+    def counted(self) -> tuple[str, str, str]:
+        """Return the counters that the batch changes, as arrays that are texts."""
+        keys, buckets, rings = [], [], []
+        for key, more in self.screening.added.items():
+            bucket, count = self.now[_number_of(key)]
+            after = self.rings[key].plus(more, bucket, buckets=count)
+            keys.append(key)
+            buckets.append(str(after.bucket))
+            rings.append(after.text)
+        return array_text(keys), f"{{{','.join(buckets)}}}", array_text(rings)
 
 
 class Screener:
@@ -136,7 +146,7 @@ class Screener:
             self._sql["write_screening"],
             batch.version,
             batch.moment,
-            [_count(batch.rings[key], key, more) for key, more in screening.added.items()],
+            *batch.counted(),
             [source for source, _ in screening.new_pairs],
             [destination for _, destination in screening.new_pairs],
             [transaction_id for transaction_id, _ in screening.flags],
@@ -155,25 +165,20 @@ class Screener:
         book = self._rules.book
         owners = await self._owners_of(connection, meant) if book.needs_owners else {}
         checks = {one.id: checks_of(book.rules_for(one), one, owners) for one in meant}
-        windows = {
-            check.rule.id: check.rule.velocity.window
-            for found in checks.values()
-            for check in found
-            if check.rule.velocity is not None
-        }
         rings = await self._lock(connection, checks)
         seen = await self._seen_among(connection, checks)
         moment: datetime = await connection.fetchval(self._sql["read_clock"])
         epoch_s = moment.timestamp()
-        rings = {
-            key: ring.at(
-                windows[key.rule_id].bucket_at(epoch_s), buckets=windows[key.rule_id].buckets
-            )
-            for key, ring in rings.items()
+        now = {
+            number: (window.bucket_at(epoch_s), window.buckets)
+            for number, window in book.windows.items()
         }
-        totals = {key: sum(ring.amounts) for key, ring in rings.items()}
+        totals = {}
+        for key, ring in rings.items():
+            bucket, buckets = now[_number_of(key)]
+            totals[key] = ring.total_at(bucket, buckets=buckets)
         screening = Screening(checks, totals=totals, seen=seen, approved=approved)
-        return BatchScreening(book.version, moment, rings, windows, screening)
+        return BatchScreening(book.version, moment, rings, now, screening)
 
     async def _owners_of(
         self, connection: Connection, meant: Sequence[Screened]
@@ -190,26 +195,21 @@ class Screener:
 
     async def _lock(self, connection: Connection, checks: Checks) -> dict[CounterKey, Counter]:
         """Return the counters of a batch, locked; those that did not exist do now."""
-        keys = dict.fromkeys(
-            key for found in checks.values() for check in found for key, _ in check.counted
-        )
+        keys = {key for found in checks.values() for check in found for key, _, _ in check.counted}
         if not keys:
             return {}
         rings = await self._locked(connection, keys)
-        missing = [key for key in keys if key not in rings]
+        missing = keys - rings.keys()
         if missing:
-            await connection.execute(self._sql["make_counters"], *zip(*missing, strict=True))
+            await connection.execute(self._sql["make_counters"], array_text(missing))
             rings |= await self._locked(connection, missing)
         return rings
 
     async def _locked(
         self, connection: Connection, keys: Iterable[CounterKey]
     ) -> dict[CounterKey, Counter]:
-        rows = await connection.fetch(self._sql["lock_counters"], *zip(*keys, strict=True))
-        return {
-            CounterKey(rule_id, subject, measure): Counter(bucket, tuple(amounts))
-            for rule_id, subject, measure, bucket, amounts in rows
-        }
+        rows = await connection.fetch(self._sql["lock_counters"], array_text(keys))
+        return {key: Counter.of(bucket, amounts) for key, bucket, amounts in rows}
 
     async def _seen_among(self, connection: Connection, checks: Checks) -> Collection[Pair]:
         """Return the pairs of wallets that were posted before, of those that are looked for."""
@@ -226,7 +226,11 @@ class Screener:
         return self._seen
 
 
-def _count(ring: Counter, key: CounterKey, more: int) -> tuple[Any, ...]:
-    """Return a row of the type `rule_count`; a bucket never holds more than the database can."""
-    after = ring.plus(more)
-    return (*key, after.bucket, [min(one, MINOR_MAX) for one in after.amounts])
+def array_text(texts: Iterable[str]) -> str:
+    """Return an array of texts as PostgreSQL reads it from one text."""
+    joined = '","'.join([one.replace("\\", "\\\\").replace('"', '\\"') for one in texts])
+    return f'{{"{joined}"}}' if joined else "{}"
+
+
+def _number_of(key: CounterKey) -> int:
+    return int(key[: key.index("|")])

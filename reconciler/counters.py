@@ -2,7 +2,6 @@
 
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 import structlog
 
@@ -19,7 +18,7 @@ BUSY_INTERVAL_S: Final = 1.0
 WALK_INTERVAL_S: Final = 600.0
 """Between the end of a walk and the next one."""
 
-_START: Final = (UUID(int=0), "", "")
+_START: Final = ""
 
 log = structlog.get_logger()
 
@@ -29,7 +28,7 @@ class CounterSweep:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._after: tuple[UUID, str, str] = _START
+        self._after = _START
         self._sql = load_queries("reconciler")
 
     async def run_step(self) -> float:
@@ -46,23 +45,22 @@ class CounterSweep:
         """
         rows = await self._pool.fetch(self._sql["read_windows"])
         now: datetime = await self._pool.fetchval(self._sql["read_clock"])
-        windows = {row["id"]: window_of(row["window_s"]) for row in rows}
+        windows = {row["number"]: window_of(row["window_s"]) for row in rows}
         windows[DAILY] = Window(DAY_S, buckets=1)
         oldest = {
-            rule_id: window.bucket_at(now.timestamp()) - window.buckets + 1
-            for rule_id, window in windows.items()
+            number: window.bucket_at(now.timestamp()) - window.buckets + 1
+            for number, window in windows.items()
         }
         seen = await self._pool.fetchrow(
             self._sql["forget_counters"],
-            *self._after,
+            self._after,
             ROWS_PER_STEP_MAX,
             list(oldest),
             list(oldest.values()),
         )
         assert seen is not None, "it selects from one row"  # noqa: S101
         is_last = seen["looked_at"] < ROWS_PER_STEP_MAX
-        last = (seen["rule_id"], seen["subject"], seen["measure"])
-        self._after = _START if is_last else last
+        self._after = _START if is_last else seen["last_key"]
         forgotten: int = seen["forgotten"]
         metrics.COUNTERS_FORGOTTEN.inc(forgotten)
         return forgotten

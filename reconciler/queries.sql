@@ -456,45 +456,34 @@ SELECT clock_timestamp();
 
 -- name: read_windows
 -- How long each rule that counts remembers.
-SELECT id, (parameters ->> 'window_s')::bigint AS window_s FROM rules WHERE kind = 'velocity';
+SELECT number, (parameters ->> 'window_s')::bigint AS window_s FROM rules WHERE kind = 'velocity';
 
 -- name: forget_counters
--- Walks the next $4 counters behind a key, and takes those whose latest bucket is older than their
--- rule's window ($5, $6: the oldest bucket that is not). What a batch has locked is passed by.
+-- Walks the next $2 counters behind a key, and takes those whose latest bucket is older than their
+-- rule's window ($3, $4: the oldest bucket that is not). What a batch has locked is passed by.
 WITH stretch AS MATERIALIZED (
-    SELECT c.rule_id, c.subject, c.measure
-    FROM rule_counters AS c
-    WHERE (c.rule_id, c.subject, c.measure) > ($1, $2::text, $3::text)
-    ORDER BY c.rule_id, c.subject, c.measure
-    LIMIT $4
+    SELECT c.key FROM rule_counters AS c WHERE c.key > $1 ORDER BY c.key LIMIT $2
 ),
 
 old AS MATERIALIZED (
-    SELECT c.rule_id, c.subject, c.measure
+    SELECT c.key
     FROM stretch AS s
-    INNER JOIN unnest($5::uuid[], $6::bigint[]) AS w (rule_id, oldest) ON w.rule_id = s.rule_id
-    INNER JOIN rule_counters AS c
-        ON c.rule_id = s.rule_id AND c.subject = s.subject AND c.measure = s.measure
+    INNER JOIN unnest($3::integer[], $4::bigint[]) AS w (number, oldest)
+        ON w.number = split_part(s.key, '|', 1)::integer
+    INNER JOIN rule_counters AS c ON c.key = s.key
     WHERE c.bucket < w.oldest
-    ORDER BY c.rule_id, c.subject, c.measure
+    ORDER BY c.key
     FOR UPDATE OF c SKIP LOCKED
 ),
 
 forgotten AS (
     DELETE FROM rule_counters AS c
     USING old
-    WHERE
-        c.rule_id = old.rule_id AND c.subject = old.subject AND c.measure = old.measure
-    RETURNING c.rule_id
+    WHERE c.key = old.key
+    RETURNING c.key
 )
 
 SELECT
     (SELECT count(*) FROM stretch) AS looked_at,
     (SELECT count(*) FROM forgotten) AS forgotten,
-    last.rule_id, last.subject, last.measure
-FROM (SELECT) AS one
-LEFT JOIN LATERAL (
-    SELECT s.rule_id, s.subject, s.measure FROM stretch AS s
-    ORDER BY s.rule_id DESC, s.subject DESC, s.measure DESC
-    LIMIT 1
-) AS last ON true;
+    (SELECT max(s.key) FROM stretch AS s) AS last_key;

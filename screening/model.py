@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from ledger.screening import (
     Screened,
     Velocity,
     Window,
+    applies,
 )
 from ledger.words import (
     FailureCode,
@@ -38,9 +40,11 @@ LIMITED_CLIENTS_MAX: Final = 10_000
 """Clients with limits: all of them are read after a change."""
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
-PER_TRANSACTION: Final = UUID(int=1)
-DAILY: Final = UUID(int=2)
-"""The rules that clients' limits are: one id each, whichever client it is."""
+PER_TRANSACTION: Final = 0
+DAILY: Final = -1
+"""The numbers of the rules that clients' limits are, whichever client it is."""
+MEMORIZED_MAX: Final = 10_000
+"""Pairs of type and client whose rules are kept in memory."""
 
 
 class Row(Protocol):
@@ -58,6 +62,7 @@ class RuleBook:
     rules: tuple[Rule, ...] = ()
     limits: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
     """Those of clients that have any, by their names."""
+    _applying: dict[tuple[TransactionType, str], tuple[Rule, ...]] = field(default_factory=dict)
 
     @property
     def is_in_force(self) -> bool:
@@ -70,9 +75,22 @@ class RuleBook:
         return any(rule.needs_owners for rule in self.rules)
 
     def rules_for(self, transaction: Screened) -> Iterable[Rule]:
-        """Return what may apply to a transaction, limits first."""
-        limits = self.limits.get(transaction.client)
-        return self.rules if limits is None else (*limits, *self.rules)
+        """Return what applies to transactions of this type and client, limits first."""
+        kind, client = transaction.type, transaction.client
+        found = self._applying.get((kind, client))
+        if found is None:
+            all_of_them = (*self.limits.get(client, ()), *self.rules)
+            found = tuple(one for one in all_of_them if applies(one, kind, client))
+            if len(self._applying) >= MEMORIZED_MAX:
+                self._applying.clear()
+            self._applying[kind, client] = found
+        return found
+
+    @property
+    def windows(self) -> dict[int, Window]:
+        """The windows of all rules that count, by their numbers."""
+        rules = (*self.rules, *chain.from_iterable(self.limits.values()))
+        return {one.number: one.velocity.window for one in rules if one.velocity is not None}
 
 
 def window_of(seconds: int) -> Window:
@@ -87,6 +105,7 @@ def rule_of(row: Row) -> Rule:
     parameters: Mapping[str, Any] = orjson.loads(given) if isinstance(given, str) else given
     return Rule(
         id=UUID(str(row["id"])),
+        number=row["number"],
         name=row["name"],
         kind=kind,
         action=RuleAction(row["action"]),
@@ -116,7 +135,8 @@ def _per_transaction(client: str, most: Mapping[str, int] | None) -> Sequence[Ru
     if not most:
         return ()
     rule = Rule(
-        id=PER_TRANSACTION,
+        id=UUID(int=0),
+        number=PER_TRANSACTION,
         name="per_transaction_max",
         kind=RuleKind.AMOUNT,
         action=RuleAction.REFUSE,
@@ -132,7 +152,8 @@ def _daily(client: str, most: Mapping[str, int] | None) -> Sequence[Rule]:
     if not most:
         return ()
     rule = Rule(
-        id=DAILY,
+        id=UUID(int=0),
+        number=DAILY,
         name="daily_max",
         kind=RuleKind.VELOCITY,
         action=RuleAction.REFUSE,

@@ -10,7 +10,7 @@ SELECT
         SELECT coalesce(json_agg(r.* ORDER BY r.id), '[]')::text
         FROM (
             SELECT
-                id, name, kind, action, parameters, types, wallets, owners, clients, currencies
+                id, number, name, kind, action, parameters, types, wallets, owners, clients, currencies
             FROM rules
             WHERE is_enabled
         ) AS r
@@ -182,9 +182,7 @@ SELECT id, owner_id FROM wallets WHERE id = ANY ($1::uuid[]);
 
 -- name: make_trial_counters
 -- What a rule that is tried has counted: the session's own.
-CREATE TEMPORARY TABLE trial_counters (
-    subject text, measure text, bucket bigint, amounts bigint[], PRIMARY KEY (subject, measure)
-);
+CREATE TEMPORARY TABLE trial_counters (key text PRIMARY KEY, bucket bigint, amounts text);
 
 -- name: make_trial_pairs
 -- Which wallet has paid which, for the session alone.
@@ -200,9 +198,9 @@ DROP TABLE IF EXISTS trial_counters, trial_pairs, trial_hits;
 
 -- name: read_trial_counters
 -- Some of the counters.
-SELECT c.subject, c.measure, c.bucket, c.amounts
-FROM unnest($1::text[], $2::text[]) AS wanted (subject, measure)
-INNER JOIN trial_counters AS c ON c.subject = wanted.subject AND c.measure = wanted.measure;
+SELECT c.key, c.bucket, c.amounts
+FROM unnest($1::text[]) AS wanted (key)
+INNER JOIN trial_counters AS c ON c.key = wanted.key;
 
 -- name: read_trial_pairs
 -- Some of the pairs.
@@ -217,8 +215,8 @@ SELECT wallet_id, hits FROM trial_hits ORDER BY hits DESC, wallet_id LIMIT $1;
 
 -- name: write_trial_counter
 -- What a page leaves of a counter.
-INSERT INTO trial_counters (subject, measure, bucket, amounts) VALUES ($1, $2, $3, $4)
-ON CONFLICT (subject, measure) DO UPDATE
+INSERT INTO trial_counters (key, bucket, amounts) VALUES ($1, $2, $3)
+ON CONFLICT (key) DO UPDATE
 SET bucket = excluded.bucket, amounts = excluded.amounts;
 
 -- name: write_trial_pair

@@ -27,6 +27,7 @@ from ledger.screening import (
     Rule,
     Screened,
     Screening,
+    applies,
     checks_of,
     screened,
 )
@@ -100,6 +101,7 @@ class _Trial:
         self._since, self._until = since, until
         self._transactions = 0
         self._hits = 0
+        self._buckets = 0 if rule.velocity is None else rule.velocity.window.buckets
         self._sql = load_queries("screening")
 
     async def run(self, progress: Progress | None) -> TrialReport:
@@ -136,7 +138,13 @@ class _Trial:
             ids = {debit.wallet_id for _, one in meant for debit in one.debits if debit.wallet_id}
             found = await self._connection.fetch(self._sql["read_owners"], list(ids))
             owners = {row["id"]: row["owner_id"] for row in found}
-        checks = {one.id: checks_of([self._rule], one, owners) for _, one in meant}
+        rules = [self._rule]
+        checks = {
+            one.id: checks_of(rules, one, owners)
+            if applies(self._rule, one.type, one.client)
+            else []
+            for _, one in meant
+        }
         applying = [(row, one) for row, one in meant if checks[one.id]]
         flat = [check for _, one in applying for check in checks[one.id]]
         rings, seen = await self._counters(flat), await self._pairs(flat)
@@ -147,7 +155,7 @@ class _Trial:
             for row, one in page:
                 self._count(row, one, screening, hits)
             for key, more in screening.added.items():
-                rings[key] = rings[key].plus(more)
+                rings[key] = rings[key].plus(more, bucket, buckets=self._buckets)
             seen.update(screening.new_pairs)
         await self._keep(rings, seen, hits)
 
@@ -164,14 +172,8 @@ class _Trial:
         bucket: int,
     ) -> Screening:
         """Return the screening of transactions that fall into one bucket."""
-        totals: dict[CounterKey, int] = {}
-        for _, one in page:
-            for check in checks[one.id]:
-                for key, _amount in check.counted:
-                    if key not in totals:
-                        window = self._rule.velocity.window  # type: ignore[union-attr]
-                        rings[key] = rings[key].at(bucket, buckets=window.buckets)
-                        totals[key] = sum(rings[key].amounts)
+        keys = {key for _, one in page for check in checks[one.id] for key, _, _ in check.counted}
+        totals = {key: rings[key].total_at(bucket, buckets=self._buckets) for key in keys}
         return Screening(checks, totals=totals, seen=seen)
 
     def _count(
@@ -187,16 +189,13 @@ class _Trial:
             hits.update({debit.wallet_id for debit in one.debits if debit.wallet_id})
 
     async def _counters(self, checks: Sequence[Check]) -> dict[CounterKey, Counter]:
-        keys = dict.fromkeys(key for check in checks for key, _ in check.counted)
+        keys = {key for check in checks for key, _, _ in check.counted}
         rings = dict.fromkeys(keys, Counter())
         if keys:
-            subjects = [key.subject for key in keys]
-            measures = [key.measure for key in keys]
-            for subject, measure, bucket, amounts in await self._connection.fetch(
-                self._sql["read_trial_counters"], subjects, measures
+            for key, bucket, amounts in await self._connection.fetch(
+                self._sql["read_trial_counters"], list(keys)
             ):
-                key = CounterKey(self._rule.id, subject, measure)
-                rings[key] = Counter(bucket, tuple(amounts))
+                rings[key] = Counter.of(bucket, amounts)
         return rings
 
     async def _pairs(self, checks: Sequence[Check]) -> set[Pair]:
@@ -214,7 +213,7 @@ class _Trial:
         if rings:
             await self._connection.executemany(
                 self._sql["write_trial_counter"],
-                [(key.subject, key.measure, one.bucket, one.amounts) for key, one in rings.items()],
+                [(key, one.bucket, one.text) for key, one in rings.items() if one.amounts],
             )
         if seen:
             await self._connection.executemany(self._sql["write_trial_pair"], list(seen))

@@ -20,7 +20,9 @@ from ledger.screening import (
     Screening,
     Velocity,
     Window,
+    applies,
     checks_of,
+    counter_key,
     screened,
     screened_move,
 )
@@ -47,6 +49,7 @@ def rules(draw: st.DrawFn) -> list[Rule]:
         kind = draw(st.sampled_from(RuleKind))
         rule = Rule(
             id=UUID(int=number + 1),
+            number=number,
             name=f"rule-{number}",
             kind=kind,
             action=draw(st.sampled_from(RuleAction)),
@@ -82,7 +85,8 @@ def _checks(made: Sequence[Rule], batch: Sequence[Movement | Instruction]) -> Ch
         client = _client(one.id)
         seen = screened(one, client) if isinstance(one, Instruction) else screened_move(one, client)
         if one.type in made[0].types:
-            found[one.id] = checks_of(made, seen, owners)
+            applying = [rule for rule in made if applies(rule, one.type, client)]
+            found[one.id] = checks_of(applying, seen, owners)
     return found
 
 
@@ -183,10 +187,12 @@ def test_a_rule_of_refusals_never_counts_more_than_it_allows(
     screening = kept.begin(_checks(made, batch))
     posting = post(world, batch, screening)
     kept.keep(screening)
-    limits = {rule.id: rule.velocity for rule in made if rule.velocity is not None}
+    velocities = {rule.number: rule.velocity for rule in made if rule.velocity is not None}
 
     for key, total in kept.totals.items():
-        limit = limits[key.rule_id].limit_of(key.measure)
+        number, measure, _ = key.split("|")
+        velocity = velocities[int(number)]
+        limit = velocity.count_max if measure == COUNT else velocity.sum_max[measure]
         assert limit is not None
         assert total <= limit
     assert not posting.held
@@ -217,6 +223,7 @@ def test_a_journal_counts_by_each_leg_that_it_debits() -> None:
     )
     rule = Rule(
         id=UUID(int=1),
+        number=7,
         name="sum",
         kind=RuleKind.VELOCITY,
         action=RuleAction.REFUSE,
@@ -224,9 +231,9 @@ def test_a_journal_counts_by_each_leg_that_it_debits() -> None:
     )
     [check] = checks_of([rule], screened(journal, "shop"), {})
 
-    assert dict(check.counted) == {
-        CounterKey(rule.id, str(alice), COUNT): 1,
-        CounterKey(rule.id, str(alice), "USD"): 70,
-        CounterKey(rule.id, str(bob), COUNT): 1,
-        CounterKey(rule.id, str(bob), "USD"): 30,
+    assert set(check.counted) == {
+        (counter_key(7, COUNT, str(alice)), 1, 5),
+        (counter_key(7, "USD", str(alice)), 70, 1000),
+        (counter_key(7, COUNT, str(bob)), 1, 5),
+        (counter_key(7, "USD", str(bob)), 30, 1000),
     }

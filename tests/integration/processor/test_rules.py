@@ -33,7 +33,9 @@ async def _outcomes(database: Connection, ids: list[UUID]) -> list[str]:
 
 async def _count(database: Connection, *, measure: str = "") -> int:
     total: int | None = await database.fetchval(
-        "SELECT sum(one)::bigint FROM rule_counters, unnest(amounts) AS one WHERE measure = $1",
+        "SELECT sum(one::bigint)::bigint "
+        "FROM rule_counters, unnest(string_to_array(amounts, ',')) AS one "
+        "WHERE split_part(key, '|', 2) = $1",
         measure,
     )
     return total or 0
