@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from aiohttp import web
 
@@ -98,6 +98,14 @@ class _Pools(NamedTuple):
     lists: Pool
 
 
+class _Operators(TypedDict):
+    """What the operators' calls work with."""
+
+    pool: Pool
+    publisher: Publisher
+    partitions: int
+
+
 async def serve(settings: IngressSettings) -> None:
     """Run the ingress until a signal."""
     pools = await _open_pools(settings)
@@ -121,6 +129,7 @@ async def serve(settings: IngressSettings) -> None:
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
     service.add_loop("announcer", dispatcher)
     services = _services(service, settings, pools, dispatcher, fault_points)
+    operators = _Operators(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
     app = build_application(
         gate=Gate(keys=services.keys, limiter=limiter),
         holds=HoldCalls(HoldStore(pools.lists)),
@@ -128,12 +137,8 @@ async def serve(settings: IngressSettings) -> None:
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),
-        dead_letters=DeadLetterCalls(
-            DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
-        ),
-        reviews=ReviewCalls(
-            Reviews(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
-        ),
+        dead_letters=DeadLetterCalls(DeadLetters(**operators)),
+        reviews=ReviewCalls(Reviews(**operators)),
         readiness=readiness,
     )
     calls = FastCalls(services, is_limited=settings.rate_limit_per_s > 0)

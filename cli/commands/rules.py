@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -23,6 +23,37 @@ if TYPE_CHECKING:
 
 _DAYS_TRIED = 30
 
+By: TypeAlias = Annotated[RuleSubject | None, typer.Option(help="velocity: what it counts by.")]
+WindowText: TypeAlias = Annotated[
+    str | None, typer.Option(help="velocity: 1m to 30d, such as 90s, 15m, 1h.")
+]
+CountMax: TypeAlias = Annotated[
+    int | None, typer.Option(min=0, help="velocity: the most transactions of a window.")
+]
+SumMax: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="EUR=AMOUNT", help="velocity: the most money of a window."),
+]
+Least: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="EUR=AMOUNT", help="amount: the least of one.")
+]
+Most: TypeAlias = Annotated[
+    list[str] | None, typer.Option(metavar="EUR=AMOUNT", help="amount: the most of one.")
+]
+Types: TypeAlias = Annotated[
+    list[TransactionType] | None, typer.Option("--type", help="Only these types.")
+]
+Wallets: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--wallet", help="Only these wallets.")
+]
+Owners: TypeAlias = Annotated[list[str] | None, typer.Option("--owner", help="Only these owners.")]
+Clients: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--client", help="Only of these submitters.")
+]
+Currencies: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--currency", help="Only in these currencies.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -37,42 +68,23 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="rules")
 
 
-def _add(  # one option for each thing that a rule can say
+def _add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9, '_', '.' and '-'.")],
     *,
     kind: Annotated[RuleKind, typer.Option(help="What it looks at.")],
     action: Annotated[RuleAction, typer.Option(help="What becomes of what it hits.")],
-    by: Annotated[RuleSubject | None, typer.Option(help="velocity: what it counts by.")] = None,
-    window: Annotated[
-        str | None, typer.Option(help="velocity: 1m to 30d, such as 90s, 15m, 1h.")
-    ] = None,
-    count_max: Annotated[
-        int | None, typer.Option(min=0, help="velocity: the most transactions of a window.")
-    ] = None,
-    sum_max: Annotated[
-        list[str] | None,
-        typer.Option(metavar="EUR=AMOUNT", help="velocity: the most money of a window."),
-    ] = None,
-    least: Annotated[
-        list[str] | None, typer.Option(metavar="EUR=AMOUNT", help="amount: the least of one.")
-    ] = None,
-    most: Annotated[
-        list[str] | None, typer.Option(metavar="EUR=AMOUNT", help="amount: the most of one.")
-    ] = None,
-    types: Annotated[
-        list[TransactionType] | None, typer.Option("--type", help="Only these types.")
-    ] = None,
-    wallets: Annotated[
-        list[str] | None, typer.Option("--wallet", help="Only these wallets.")
-    ] = None,
-    owners: Annotated[list[str] | None, typer.Option("--owner", help="Only these owners.")] = None,
-    clients: Annotated[
-        list[str] | None, typer.Option("--client", help="Only of these submitters.")
-    ] = None,
-    currencies: Annotated[
-        list[str] | None, typer.Option("--currency", help="Only in these currencies.")
-    ] = None,
+    by: By = None,
+    window: WindowText = None,
+    count_max: CountMax = None,
+    sum_max: SumMax = None,
+    least: Least = None,
+    most: Most = None,
+    types: Types = None,
+    wallets: Wallets = None,
+    owners: Owners = None,
+    clients: Clients = None,
+    currencies: Currencies = None,
     as_json: AsJson = False,
 ) -> None:
     """Add a rule. It enforces nothing yet: try it with `rules test`, then `rules enable` it.
