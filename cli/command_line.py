@@ -16,7 +16,9 @@ from cli.commands import (
     migrate,
     reconcile,
     replay_file,
+    reviews,
     roles,
+    rules,
     serve,
     transactions,
     users,
@@ -44,6 +46,8 @@ _COMMANDS = (
     verify,
     export,
     dead_letters,
+    rules,
+    reviews,
     reconcile,
     keys,
 )

@@ -291,3 +291,53 @@ SELECT
     name, reach, allowed_types, allowed_currencies, allowed_owners,
     per_transaction_max::text, daily_max::text, created_at, disabled_at
 FROM switched;
+
+-- name: insert_rule
+-- A new rule, not enabled, with the trail of who added it; no row where the name is in use.
+WITH new AS (
+    INSERT INTO rules (
+        id, name, kind, action, parameters, types, wallets, owners, clients, currencies
+    )
+    VALUES (
+        uuid_v7(clock_us()), $1, $2::text::rule_kind, $3::text::rule_action, $4::text::jsonb, $5,
+        $6, $7, $8, $9
+    )
+    ON CONFLICT (name) DO NOTHING
+    RETURNING *
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject, detail)
+    SELECT
+        uuid_v7(clock_us()), $10, 'rule.added', 'rule:' || name,
+        json_build_object(
+            'kind', kind, 'action', action, 'parameters', parameters, 'types', types,
+            'wallets', wallets, 'owners', owners, 'clients', clients, 'currencies', currencies
+        )
+    FROM new
+)
+SELECT * FROM new;
+
+-- name: list_rules
+-- All rules.
+SELECT * FROM rules ORDER BY name;
+
+-- name: find_rule
+-- One rule.
+SELECT * FROM rules WHERE name = $1;
+
+-- name: switch_rule
+-- Enables or disables a rule, with the trail of who did; no row where $4 are enabled.
+WITH switched AS (
+    UPDATE rules SET is_enabled = $2, version = version + 1, updated_at = clock_timestamp()
+    WHERE
+        name = $1
+        AND (NOT $2::boolean OR (SELECT count(*) FROM rules AS other WHERE other.is_enabled) < $4)
+    RETURNING *
+), trail AS (
+    INSERT INTO audit_log (id, actor, action, subject, detail)
+    SELECT
+        uuid_v7(clock_us()), $3,
+        CASE WHEN is_enabled THEN 'rule.enabled' ELSE 'rule.disabled' END, 'rule:' || name,
+        json_build_object('version', version)
+    FROM switched
+)
+SELECT * FROM switched;

@@ -80,7 +80,7 @@ def hold_of(row: Row) -> Hold:
 
 def original_of(row: Row) -> Original:
     """Return a transaction that is to be reversed; its legs are none until its amount is known."""
-    legs = _legs(row["legs"])
+    legs = legs_of(row["legs"])
     source, destination = row["source_wallet_id"], row["destination_wallet_id"]
     amount, currency = row["amount"], row["currency"]
     if not legs and source and destination and amount:
@@ -157,7 +157,7 @@ def terms_of(row: Row, wallets: Mapping[UUID, LedgerWallet]) -> Terms:
         expires_in_s=row["expires_in_s"],
         is_final=row["is_final"] is not False,
         is_forced=bool(row["is_forced"]),
-        legs=_legs(row["legs"]),
+        legs=legs_of(row["legs"]),
         valid_until=row["valid_until"],
         batch_id=row["batch_id"],
         conditions=tuple(_condition(one, wallets) for one in _json(row["conditions"])),
@@ -182,7 +182,8 @@ def wallet_ids_of(
     return {one for one in ids if one is not None}
 
 
-def _legs(text: str | None) -> tuple[Leg, ...]:
+def legs_of(text: str | None) -> tuple[Leg, ...]:
+    """Return legs as the functions `book_…` describe them: JSON of wallet, currency, amount."""
     return tuple(
         # asyncpg's UUID is the standard one in every respect, and ten times as quick to read.
         Leg(pgproto.UUID(wallet_id), amount, currency, is_external)

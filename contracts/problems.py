@@ -33,6 +33,8 @@ class ProblemCode(StrEnum):
     DEAD_LETTER_NOT_FOUND = "dead_letter_not_found"
     DEAD_LETTER_ENDED = "dead_letter_ended"
     DEAD_LETTER_REFUSED = "dead_letter_refused"
+    REVIEW_NOT_FOUND = "review_not_found"
+    REVIEW_DECIDED = "review_decided"
     SEAL_NOT_FOUND = "seal_not_found"
     USER_NOT_FOUND = "user_not_found"
     SESSION_NOT_FOUND = "session_not_found"
@@ -89,6 +91,8 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.DEAD_LETTER_REFUSED: ProblemKind(
         409, "The dead letter cannot be replayed as it is"
     ),
+    ProblemCode.REVIEW_NOT_FOUND: ProblemKind(404, "No such review"),
+    ProblemCode.REVIEW_DECIDED: ProblemKind(409, "The review was decided before"),
     ProblemCode.SEAL_NOT_FOUND: ProblemKind(404, "No such seal"),
     ProblemCode.USER_NOT_FOUND: ProblemKind(404, "No such user"),
     ProblemCode.SESSION_NOT_FOUND: ProblemKind(404, "No such session"),

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -22,6 +22,7 @@ from ingress.http.fast_path.connection import FastCalls, FastPath
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate
 from ingress.http.people import SignInCalls, UserCalls
+from ingress.http.reviews import ReviewCalls
 from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
@@ -67,6 +68,7 @@ from runtime.service.status_server import (
     check_broker,
     listen_shared,
 )
+from screening.reviews import Reviews
 
 
 class HttpServer:
@@ -142,6 +144,14 @@ class _Limits(NamedTuple):
     logins: LoginGuard
 
 
+class _Operators(TypedDict):
+    """What the operators' calls work with."""
+
+    pool: Pool
+    publisher: Publisher
+    partitions: int
+
+
 async def serve(settings: IngressSettings) -> None:
     """Run the ingress until a signal."""
     pools = await _open_pools(settings)
@@ -166,6 +176,7 @@ async def serve(settings: IngressSettings) -> None:
         dispatcher=dispatcher,
         fault_points=fault_points,
     )
+    operators = _Operators(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
     app = build_application(
         gate=_gate(settings, people.callers, limits),
         holds=HoldCalls(HoldStore(pools.lists), guard=services.guard),
@@ -174,7 +185,8 @@ async def serve(settings: IngressSettings) -> None:
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         seals=SealCalls(SealStore(pools.lists)),
         audit=AuditCalls(AuditStore(pools.lists)),
-        dead_letters=_dead_letter_calls(settings, pools, publisher),
+        dead_letters=DeadLetterCalls(DeadLetters(**operators)),
+        reviews=ReviewCalls(Reviews(**operators)),
         sign_in=people.sign_in,
         users=people.users,
         readiness=readiness,
@@ -343,14 +355,6 @@ def _people(
             passwords=passwords,
             guard=guard,
         ),
-    )
-
-
-def _dead_letter_calls(
-    settings: IngressSettings, pools: _Pools, publisher: Publisher
-) -> DeadLetterCalls:
-    return DeadLetterCalls(
-        DeadLetters(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
     )
 
 

@@ -275,12 +275,15 @@ INNER JOIN transactions AS t ON t.id = e.id
 ORDER BY e.id DESC;
 
 -- name: count_backlog
--- What waits for posting above a floor, up to a bound, and the oldest of it. In id order, so the
--- floor rises with the work that is done.
+-- What waits for posting above a floor, up to a bound, and the oldest of it; not what is held back for
+-- review, which no processor makes less. In id order, so the floor rises with the work that is done.
 WITH pending AS (
     SELECT t.id
     FROM transactions AS t
-    WHERE t.id >= $1 AND t.status = 'PENDING'
+    WHERE
+        t.id >= $1
+        AND t.status = 'PENDING'
+        AND pending_since(t.id, t.created_at, t.has_terms) IS NOT NULL
     ORDER BY t.id
     LIMIT $2
 )

@@ -5,10 +5,22 @@ taken over as a whole, or not at all.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from ledger.state import Entry, Hold, LedgerWallet, Leg, Original, WalletState
 from ledger.words import WalletKind
+
+
+class Change(NamedTuple):
+    """What a transaction makes of a book."""
+
+    wallets: Mapping[UUID, LedgerWallet]
+    holds: Iterable[Hold]
+    originals: Iterable[Original]
+
+
+NO_CHANGE: Final = Change({}, (), ())
 
 
 class Book:

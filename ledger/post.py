@@ -10,11 +10,13 @@ from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
-from ledger.book import Book, state_of, states_of
+from ledger.book import NO_CHANGE, Book, Change, state_of, states_of
 from ledger.plans import Plan, plan_of
 from ledger.rules import is_late, refusal_after, refusal_before, refusal_of
+from ledger.screening import Screening
 from ledger.state import (
     BookPosting,
+    Held,
     Hold,
     Instruction,
     LedgerWallet,
@@ -30,11 +32,16 @@ from ledger.state import (
 from ledger.words import FailureCode, HoldStatus, TransactionStatus, WalletKind
 
 
-def post(wallets: Iterable[LedgerWallet], movements: Sequence[Movement]) -> Posting:
+def post(
+    wallets: Iterable[LedgerWallet],
+    movements: Sequence[Movement],
+    screening: Screening | None = None,
+) -> Posting:
     """Return what posting these transactions in this order does to these wallets.
 
     `wallets` are all that exist of those named; they are left as they are. Posting a transaction
     twice in one call is the caller's fault and is not detected here: a locked PENDING row is.
+    `screening` has the last word on what nothing else refuses.
     """
     before = {wallet.id: wallet for wallet in wallets}
     after: dict[UUID, LedgerWallet] = {}
@@ -45,6 +52,14 @@ def post(wallets: Iterable[LedgerWallet], movements: Sequence[Movement]) -> Post
         code = refusal_of(movement, source, destination)
         if code is not None or source is None or destination is None:
             posting.refused.append(Refused(movement.id, code or FailureCode.WALLET_NOT_FOUND))
+            continue
+        screened_out = None if screening is None else screening.admit((movement.id,))
+        if screened_out is not None:
+            for one in screened_out:
+                if isinstance(one, Held):
+                    posting.held.append(one)
+                else:
+                    posting.refused.append(one)
             continue
         posting.posted.append(_move(movement, source, destination))
         after[source.id] = source
@@ -91,23 +106,28 @@ def post_book(
     instructions: Sequence[Instruction],
     *,
     moment: datetime,
+    screening: Screening | None = None,
 ) -> BookPosting:
     """Return what posting transactions of any type, in this order and at a moment, comes to.
 
     `wallets`, `holds` and `originals` are all that exist of those named, and of these wallets the
     open holds that have expired by `moment`: those expire first. Members of an atomic batch stand
-    side by side. What is handed in is left as it is.
+    side by side. What is handed in is left as it is, but for `screening`, which has the last word
+    on what nothing else refuses and counts what is posted.
     """
     book = Book(wallets, holds, originals)
     expired = list(_expire(book, moment))
     posted: list[Settled] = []
     refused: list[Refused] = []
+    held: list[Held] = []
     for _, unit in groupby(instructions, key=_unit_of):
-        for one in _settle_unit(book, list(unit), moment):
+        for one in _settle_unit(book, list(unit), moment, screening):
             if isinstance(one, Settled):
                 posted.append(one)
-            else:
+            elif isinstance(one, Refused):
                 refused.append(one)
+            else:
+                held.append(one)
     return BookPosting(
         moment=moment,
         posted=posted,
@@ -120,6 +140,7 @@ def post_book(
             for one in book.new_originals.values()
             if one.status is TransactionStatus.REVERSED
         ],
+        held=held,
     )
 
 
@@ -139,28 +160,37 @@ def _expire(book: Book, moment: datetime) -> Iterator[tuple[Hold, WalletState]]:
 
 
 def _settle_unit(
-    book: Book, unit: Sequence[Instruction], moment: datetime
-) -> Sequence[Settled | Refused]:
+    book: Book, unit: Sequence[Instruction], moment: datetime, screening: Screening | None
+) -> Sequence[Settled | Refused | Held]:
     """Post transactions that succeed or fail together: all of them, or none."""
-    if len(unit) == 1:
-        outcome = _settle(book, unit[0], moment)
-        return [outcome if isinstance(outcome, Settled) else Refused(unit[0].id, outcome)]
-    draft = book.draft()
+    # One alone changes the book in one go, which nothing has to be undone of.
+    draft = book if len(unit) == 1 else book.draft()
     settled: list[Settled] = []
+    change = NO_CHANGE
     for instruction in unit:
+        draft.take(*change)
         outcome = _settle(draft, instruction, moment)
         if isinstance(outcome, FailureCode):
             return [
                 Refused(one.id, outcome if one is instruction else FailureCode.BATCH_FAILED)
                 for one in unit
             ]
-        settled.append(outcome)
-    book.keep(draft)
+        one, change = outcome
+        settled.append(one)
+    if screening is not None:
+        screened_out = screening.admit([one.transaction_id for one in settled])
+        if screened_out is not None:
+            return screened_out
+    draft.take(*change)
+    if draft is not book:
+        book.keep(draft)
     return settled
 
 
-def _settle(book: Book, instruction: Instruction, moment: datetime) -> Settled | FailureCode:
-    """Post one transaction, or return why it is refused; then the book is as it was."""
+def _settle(
+    book: Book, instruction: Instruction, moment: datetime
+) -> tuple[Settled, Change] | FailureCode:
+    """Return what one transaction does and what it makes of the book, or why it is refused."""
     if instruction.terms.refusal is not None:
         return instruction.terms.refusal
     if is_late(instruction, moment):
@@ -179,8 +209,8 @@ def _settle(book: Book, instruction: Instruction, moment: datetime) -> Settled |
     _bound_forced(after, is_forced=instruction.terms.is_forced)
     itself = book.originals.get(instruction.id)
     originals = [one for one in (original, itself and _posted(itself, plan)) if one is not None]
-    book.take(after, () if hold is None else (hold,), originals)
-    return Settled(instruction, amount, legs, tuple(entries), states_of(after.values()))
+    change = Change(after, () if hold is None else (hold,), originals)
+    return Settled(instruction, amount, legs, tuple(entries), states_of(after.values())), change
 
 
 def _bound_forced(wallets: Mapping[UUID, LedgerWallet], *, is_forced: bool) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from ledger.state import Condition, Entry, Instruction, LedgerWallet, Leg, Movement
+from ledger.state import Condition, Entry, Instruction, LedgerWallet, Leg, Movement, Refused
 from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, WalletStatus
 
 REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
@@ -36,9 +36,16 @@ REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
     FailureCode.HOLD_CLOSED: "the hold was captured or released already",
     FailureCode.AMOUNT_EXCEEDS_HOLD: "the amount is more than the hold has left",
     FailureCode.CONDITION_FAILED: "a condition of the transaction is not met",
+    FailureCode.RULE_REFUSED: "a rule refuses the transaction",
     FailureCode.BATCH_FAILED: "another transaction of the atomic batch was refused",
 }
 """What a client reads beside the code: the reason, and no balance."""
+
+
+def detail_of(refused: Refused) -> str:
+    """Return what a client reads beside a refusal's code."""
+    return refused.detail or REFUSAL_DETAILS[refused.code]
+
 
 _CUSTOMER: Final = WalletKind.CUSTOMER
 _EXTERNAL: Final = WalletKind.EXTERNAL

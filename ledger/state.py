@@ -1,6 +1,6 @@
 """What the ledger decides on, and what it decides: wallets, movements, entries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -198,10 +198,24 @@ class Posted(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A transaction that the rules refuse: it ends as FAILED with this code."""
+    """A transaction that is refused: it ends as FAILED with this code.
+
+    `detail`: what a client reads beside it, where that is more than the code's own text.
+    """
 
     transaction_id: UUID
     code: FailureCode
+    detail: str | None = None
+
+
+class Held(NamedTuple):
+    """A transaction that stays PENDING until reviews are decided: the rules that ask for them.
+
+    None of an atomic batch's member whose batch is held for another one's sake.
+    """
+
+    transaction_id: UUID
+    rule_ids: tuple[UUID, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +225,7 @@ class Posting:
     posted: list[Posted]
     refused: list[Refused]
     wallets: list[LedgerWallet]
+    held: list[Held] = field(default_factory=list)
 
     @property
     def entries(self) -> list[Entry]:
@@ -266,3 +281,4 @@ class BookPosting:
     """Those whose time was over before the batch, each with its wallet without it."""
     reversed: list[UUID]
     """Transactions of which the whole is reversed now."""
+    held: list[Held] = field(default_factory=list)

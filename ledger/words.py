@@ -95,3 +95,41 @@ class WalletKind(StrEnum):
     CUSTOMER = "customer"
     INTERNAL = "internal"
     EXTERNAL = "external"
+
+
+class RuleKind(StrEnum):
+    """What a rule looks at."""
+
+    VELOCITY = "velocity"
+    """How many transactions, or how much money, in a window of time."""
+    AMOUNT = "amount"
+    """The amount of one transaction."""
+    FIRST_DESTINATION = "first_destination"
+    """Whether one wallet has ever paid the other."""
+
+
+class RuleAction(StrEnum):
+    """What becomes of a transaction that a rule hits."""
+
+    REFUSE = "refuse"
+    FLAG = "flag"
+    """It is posted, and noted."""
+    REVIEW = "review"
+    """It stays PENDING until an operator has approved or refused it."""
+
+
+class RuleSubject(StrEnum):
+    """What a velocity rule counts by."""
+
+    WALLET = "wallet"
+    OWNER = "owner"
+    CLIENT = "client"
+    TYPE = "type"
+
+
+class ReviewState(StrEnum):
+    """Where a review stands; one that is decided never opens again."""
+
+    OPEN = "OPEN"
+    APPROVED = "APPROVED"
+    REFUSED = "REFUSED"

@@ -30,6 +30,7 @@ from runtime.service.status_server import (
     check_broker,
     check_circuit,
 )
+from screening.watch import CurrentRules, RulesWatch
 
 BATCHES_IN_HAND: Final = 4
 """Deliveries to hold, in batches of single messages: one is written, one read, others come."""
@@ -46,14 +47,16 @@ async def serve(settings: ProcessorSettings) -> None:
     event_buffer = EventBuffer()
     circuit = Circuit(pool)
     assets = AssetWatch(pool)
+    rules = CurrentRules()
     service.add_loop("assets", assets)
+    service.add_loop("rules", RulesWatch(pool, rules))
     consumers = _consumers(settings)
     for number, consumer in enumerate(consumers):
         replies = Replies(publisher=publisher, pool=pool, queue=partition_queue(number))
         forwarder = Forwarder(publisher=publisher, replies=replies)
         partition = Pipeline(
             consumer=consumer,
-            poster=_poster(settings, pool, event_buffer, fault_points, partition=number),
+            poster=_poster(settings, pool, event_buffer, rules, fault_points, partition=number),
             circuit=circuit,
             replies=replies,
             forwarder=forwarder,
@@ -98,6 +101,7 @@ def _poster(
     settings: ProcessorSettings,
     pool: Pool,
     event_buffer: EventBuffer,
+    rules: CurrentRules,
     fault_points: FaultPoints,
     *,
     partition: int,
@@ -109,6 +113,7 @@ def _poster(
         event_buffer=event_buffer,
         # Partitions post side by side, and to the same wallets.
         wallet_cache=WalletCache() if settings.partitions == 1 else None,
+        rules=rules,
         fault_points=fault_points,
     )
 

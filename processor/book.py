@@ -26,7 +26,7 @@ from contracts.book import (
 from contracts.record import RecordedView
 from contracts.representations.transaction import Row, format_moment
 from ledger.post import post_book
-from ledger.rules import REFUSAL_DETAILS
+from ledger.rules import detail_of
 from ledger.state import (
     NO_TERMS,
     BookPosting,
@@ -40,6 +40,7 @@ from ledger.state import (
 from ledger.words import FailureCode, HoldStatus, TransactionStatus
 from processor.events.buffer import BufferedViews
 from processor.permissions import Permissions
+from processor.screening import NO_REVIEWS, Reviews, Screener
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -119,9 +120,10 @@ class BookViews(BufferedViews):
 class BookPoster:
     """Decides and writes batches inside a database transaction of the caller's."""
 
-    def __init__(self, partition: int, permissions: Permissions) -> None:
+    def __init__(self, partition: int, permissions: Permissions, screener: Screener) -> None:
         self._partition = partition
         self._permissions = permissions
+        self._screener = screener
         self._sql = load_queries("processor")
 
     async def read_terms(
@@ -155,8 +157,10 @@ class BookPoster:
             connection, [one for one in unseen if one], original_ids, (), latest_change
         )
         wallets, changed_at = await self._locked(connection, wallet_ids_of(instructions, *before))
-        moment = await connection.fetchval(self._sql["read_moment"])
+        moment, reviews = await self._moment(connection, rows)
         moment = max(moment, changed_at, latest_change)
+        rows = [row for row in rows if row["id"] not in reviews.held]
+        instructions = [one for one in instructions if one.id not in reviews.held]
         holding = [one.id for one in wallets.values() if one.held]
         referred = await self._referred(connection, hold_ids, original_ids, holding, moment)
         # What a condition's amounts are is said by its wallet's currency.
@@ -164,12 +168,33 @@ class BookPoster:
             _instruction(row, terms, wallets, refusals) if one.terms.conditions else one
             for row, one in zip(rows, instructions, strict=True)
         ]
-        posting = post_book(wallets.values(), *referred, instructions, moment=moment)
+        screened = await self._screener.begin(connection, instructions, rows, reviews.approved)
+        posting = post_book(
+            wallets.values(),
+            *referred,
+            instructions,
+            moment=moment,
+            screening=None if screened is None else screened.screening,
+        )
         with mismatches_told():
             outbox_id = await connection.fetchval(
-                self._sql["write_book"], *_writing_arguments(posting)
+                self._sql["write_book"], *_writing_arguments(posting), self._screener.version
             )
+            await self._screener.write(connection, screened, posting.held)
         return PostedBook(posting, outbox_id, {row["id"]: row for row in rows}, terms)
+
+    async def _moment(
+        self, connection: Connection, rows: Sequence[RecordedView]
+    ) -> tuple[datetime, Reviews]:
+        """Return the database's clock and what was said of transactions that were held back.
+
+        With all locks taken nobody holds back or approves any of them any more.
+        """
+        ids = [row["id"] for row in rows]
+        [(moment, reviewed)] = await connection.fetch(self._sql["read_moment"], ids)
+        if not reviewed:
+            return moment, NO_REVIEWS
+        return moment, await self._screener.reviews_of(connection, reviewed)
 
     async def _with_whole_batches(
         self,
@@ -247,7 +272,7 @@ def _writing_arguments(posting: BookPosting) -> tuple[Any, ...]:
         posting.reversed,
         [one.transaction_id for one in posting.refused],
         [one.code.value for one in posting.refused],
-        [REFUSAL_DETAILS[one.code] for one in posting.refused],
+        [detail_of(one) for one in posting.refused],
         _states(posting),
         _reversal_states(posting),
     )

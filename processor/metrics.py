@@ -9,6 +9,9 @@ TRANSACTIONS: Final = Counter(
     "Transactions that a commit of ours ended, by outcome",
     ["outcome"],
 )
+HELD_BACK: Final = Counter(
+    "ackledger_processor_held_back", "Transactions that a rule holds back for review"
+)
 BATCHES: Final = Counter("ackledger_processor_batches", "Batches committed")
 BATCH_TRANSACTIONS: Final = Histogram(
     "ackledger_processor_batch_transactions",

@@ -39,19 +39,22 @@ from contracts.record import (
     Submission,
 )
 from ledger.post import post
-from ledger.rules import REFUSAL_DETAILS
+from ledger.rules import detail_of
+from ledger.screening import Screening
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.permissions import Permissions
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
+from processor.screening import BatchScreening, Screener
 from processor.unannounced import UnannouncedReader
 from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from screening.watch import CurrentRules
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
@@ -74,6 +77,8 @@ class Decided:
     """What wrote the rows of the other wallets that a refusal rests on."""
     writing: Writing
     """The batch itself."""
+    rules_version: int
+    """The version of the rules that it was decided under."""
 
 
 @dataclass(slots=True)
@@ -129,11 +134,13 @@ class Poster:
         event_buffer: EventBuffer | None = None,
         wallet_cache: WalletCache | None = None,
         permissions: Permissions | None = None,
+        rules: CurrentRules | None = None,
         fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         """Post what belongs to a partition, and record what belongs to another of so many.
 
-        `event_buffer` is told of what was posted, for a relay that makes room in it.
+        `event_buffer` is told of what was posted, for a relay that makes room in it. `rules` are
+        kept current by others; without them they are read when a write finds that there are any.
 
         A poster that has wallets in `wallet_cache` writes them without having locked them in id
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
@@ -148,7 +155,8 @@ class Poster:
         self._fault_points = fault_points
         self._recorder = RequestRecorder(partition, partitions=partitions)
         self._permissions = permissions or Permissions()
-        self._book = BookPoster(partition, self._permissions)
+        self._screener = Screener(rules or CurrentRules())
+        self._book = BookPoster(partition, self._permissions, self._screener)
         self._sql = load_queries("processor")
         self._changed_at = LONG_AGO
         self._under_way: set[asyncio.Task[BatchResult]] = set()
@@ -251,10 +259,13 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, is_locked=is_locked)
-            decided = None
+            if is_locked:
+                await self._screener.read_rules(connection)
+            decided = screened = None
             if not loaded.is_on_book:
                 known = await self._locked_wallets(connection, loaded)
-                decided = self._decide_on(known, loaded)
+                screened = await self._screener.begin_moves(connection, loaded.pending, loaded.rows)
+                decided = self._decide_on(known, loaded, screened)
             committed: Callable[[], Awaitable[BatchResult]]
             if decided is None:
                 on_book = await self._book.post(
@@ -263,6 +274,8 @@ class Poster:
                 committed = partial(self._committed_on_book, loaded, on_book)
             else:
                 written = await self._write(connection, decided)
+                with mismatches_told():
+                    await self._screener.write(connection, screened, decided.posting.held)
                 committed = partial(self._committed, loaded, decided, written)
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
         return await committed()
@@ -270,8 +283,11 @@ class Poster:
     async def _locked_wallets(
         self, connection: Connection, loaded: Loaded
     ) -> dict[UUID, VersionedWallet]:
+        """Return what is known of wallets, and the others locked."""
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
-        return known | await self._wallets(connection, missing, query="lock_wallets")
+        read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
+        unread = [one for one in missing if one not in read]
+        return known | read | await self._wallets(connection, unread, query="lock_wallets")
 
     async def _load(
         self,
@@ -336,11 +352,11 @@ class Poster:
     def _decide(self, loaded: Loaded) -> Decided | None:
         """Decide without locks; None where that cannot be done, or there is nothing to do.
 
-        Terms are decided under locks.
+        Terms are decided under locks, and so is all that rules screen.
         A wallet that was not there when it was looked for may have come since, and a refusal could
         not name the row that it rests on: with a lock it is looked for again.
         """
-        if not loaded.pending or loaded.is_on_book:
+        if not loaded.pending or loaded.is_on_book or self._screener.is_on:
             return None
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
         # What a batch before has left since is newer than what was read.
@@ -349,12 +365,22 @@ class Poster:
             return None
         return self._decide_on(known | read, loaded)
 
-    def _decide_on(self, known: Mapping[UUID, VersionedWallet], loaded: Loaded) -> Decided | None:
+    def _decide_on(
+        self,
+        known: Mapping[UUID, VersionedWallet],
+        loaded: Loaded,
+        screened: BatchScreening | None = None,
+    ) -> Decided | None:
         """Decide on these wallets; None where a refusal may rest on a hold that has expired.
 
         Whoever can pay without what is held can pay in any case, however much of it is free again.
         """
-        decided = _decide_batch(known, loaded.pending)
+        decided = _decide_batch(
+            known,
+            loaded.pending,
+            rules_version=self._screener.version,
+            screening=None if screened is None else screened.screening,
+        )
         if decided.posting.refused and any(one.wallet.held for one in known.values()):
             return None
         self._wallet_cache.keep(decided.posting.wallets, decided.writing)
@@ -457,16 +483,22 @@ def _wallet_ids_of(pending: Iterable[Movement]) -> set[UUID]:
     return ids
 
 
-def _decide_batch(known: Mapping[UUID, VersionedWallet], pending: Sequence[Movement]) -> Decided:
+def _decide_batch(
+    known: Mapping[UUID, VersionedWallet],
+    pending: Sequence[Movement],
+    *,
+    rules_version: int,
+    screening: Screening | None,
+) -> Decided:
     """Decide transactions in their order; `known` are all wallets that exist of those they name."""
-    posting = post((one.wallet for one in known.values()), pending)
+    posting = post((one.wallet for one in known.values()), pending, screening)
     written_over = {wallet.id: known[wallet.id].writing for wallet in posting.wallets}
     seen: dict[UUID, Writing] = {}
     if posting.refused:
         refused = {one.transaction_id for one in posting.refused}
         named = _wallet_ids_of(one for one in pending if one.id in refused)
         seen = {one: known[one].writing for one in named & known.keys() - written_over.keys()}
-    return Decided(posting, list(written_over.values()), seen, Writing())
+    return Decided(posting, list(written_over.values()), seen, Writing(), rules_version)
 
 
 def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
@@ -484,10 +516,11 @@ def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
         *(zip(*posted, strict=True) if posted else [()] * len(Posted._fields)),
         [refusal.transaction_id for refusal in refused],
         [refusal.code.value for refusal in refused],
-        [REFUSAL_DETAILS[refusal.code] for refusal in refused],
+        list(map(detail_of, refused)),
         _limits(changed),
         list(decided.seen),
         [writing.row_version for writing in decided.seen.values()],
+        decided.rules_version,
     )
 
 

@@ -108,6 +108,7 @@ CROSS JOIN LATERAL (
 -- elsewhere: the source, or of a reversal the destination, which is the source of what it reverses.
 -- If all are, the wallets of a journal are those of its legs, and with one member of an atomic batch
 -- go its others, since they are posted together: with what goes before each of them.
+-- What is held back for review orders nothing: the others go on.
 WITH RECURSIVE backlog AS MATERIALIZED (
     SELECT least(
         (SELECT swept_until FROM sweep_progress),
@@ -164,6 +165,7 @@ chain AS (
                 s.submitter = t.submitter
                 AND s.channel = 'http'
                 AND s.status = 'PENDING'
+                AND pending_since(s.id, s.created_at, s.has_terms) IS NOT NULL
                 AND (
                     $4::boolean
                     OR s.type <> 'reversal'
@@ -189,6 +191,7 @@ chain AS (
                 d.submitter = t.submitter
                 AND d.channel = 'http'
                 AND d.status = 'PENDING'
+                AND pending_since(d.id, d.created_at, d.has_terms) IS NOT NULL
                 AND (
                     $4::boolean
                     OR d.type = 'reversal'
@@ -280,8 +283,9 @@ ORDER BY w.id
 FOR NO KEY UPDATE OF w;
 
 -- name: write_moves
--- A batch of plain moves in one statement; see migrations/0028.
-SELECT p.moment, p.row_version, p.completed_outbox_id
+-- A batch of plain moves in one statement; see migrations/0028. What is selected is asked last, with
+-- all rows locked: whether the rules are those that the batch was decided under.
+SELECT p.moment, p.row_version, p.completed_outbox_id, expect_rules(decided_under => $20)
 FROM
     write_moves(
         latest_change => $1,
@@ -331,8 +335,103 @@ ORDER BY w.id
 FOR NO KEY UPDATE OF w;
 
 -- name: read_moment
--- The database's clock, with all locks taken.
+-- The database's clock, with all locks taken, and which of these transactions were ever held back
+-- for review.
+SELECT
+    clock_timestamp() AS moment,
+    ARRAY(
+        SELECT r.transaction_id
+        FROM unnest($1::uuid[]) AS wanted (id)
+        INNER JOIN reviewed_transactions AS r ON r.transaction_id = wanted.id
+    ) AS reviewed_ids;
+
+-- name: read_reviews
+-- Whether transactions are held back, and which rules operators have overruled for them.
+SELECT
+    r.transaction_id, r.is_held,
+    ARRAY(
+        SELECT one.rule_id FROM reviews AS one
+        WHERE one.transaction_id = r.transaction_id AND one.state = 'APPROVED'
+    ) AS approved
+FROM reviewed_transactions AS r
+WHERE r.transaction_id = ANY ($1::uuid[]);
+
+-- name: read_clock
+-- The database's clock, by which rules count.
 SELECT clock_timestamp();
+
+-- name: read_owners
+-- Who owns wallets; that never changes.
+SELECT id, owner_id FROM wallets WHERE id = ANY ($1::uuid[]);
+
+-- name: lock_counters
+-- What rules have counted, locked in the order of the keys, which are an array as a text: the library
+-- looks at each element of an array several times.
+SELECT c.key, c.bucket, c.amounts
+FROM unnest($1::text::text[]) AS wanted (key)
+INNER JOIN rule_counters AS c ON c.key = wanted.key
+ORDER BY c.key
+FOR NO KEY UPDATE OF c;
+
+-- name: make_counters
+-- Counters that are not there yet; one that another batch is making is waited for.
+INSERT INTO rule_counters (key, bucket, amounts)
+SELECT n.key, 0, '0'
+FROM unnest($1::text::text[]) AS n (key)
+ORDER BY n.key COLLATE "C"
+ON CONFLICT (key) DO NOTHING;
+
+-- name: read_seen
+-- Which of these pairs of wallets a rule has looked up before, and were posted.
+SELECT s.source_wallet_id, s.destination_wallet_id
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (source, destination)
+INNER JOIN seen_destinations AS s
+    ON s.source_wallet_id = wanted.source AND s.destination_wallet_id = wanted.destination;
+
+-- name: read_seen_in_history
+-- Which of them were posted before: looked for among the last $3 transactions that the one has paid,
+-- and among the last $3 that the other was paid.
+SELECT wanted.source, wanted.destination
+FROM unnest($1::uuid[], $2::uuid[]) AS wanted (source, destination)
+WHERE
+    EXISTS (
+        SELECT FROM (
+            SELECT t.destination_wallet_id, t.status FROM transactions AS t
+            WHERE t.source_wallet_id = wanted.source
+            ORDER BY t.source_wallet_id DESC, t.id DESC
+            LIMIT $3
+        ) AS paid
+        WHERE
+            paid.destination_wallet_id = wanted.destination
+            AND paid.status IN ('COMPLETED', 'REVERSED')
+    )
+    OR EXISTS (
+        SELECT FROM (
+            SELECT t.source_wallet_id, t.status FROM transactions AS t
+            WHERE t.destination_wallet_id = wanted.destination
+            ORDER BY t.destination_wallet_id DESC, t.id DESC
+            LIMIT $3
+        ) AS got
+        WHERE got.source_wallet_id = wanted.source AND got.status IN ('COMPLETED', 'REVERSED')
+    );
+
+-- name: write_screening
+-- What screening a batch came to; see migrations/0054.
+SELECT
+    write_screening(
+        decided_under => $1,
+        moment => $2,
+        counter_keys => $3::text::text[],
+        buckets => $4::text::bigint[],
+        rings => $5::text::text[],
+        sources => $6,
+        destinations => $7,
+        flagged_ids => $8,
+        flagged_by => $9,
+        held_ids => $10,
+        reviewed_ids => $11,
+        reviewed_for => $12
+    );
 
 -- name: write_book
 -- A batch of transactions of every type; see migrations/0027.
@@ -351,7 +450,8 @@ SELECT
         details => $11,
         states => $12::text::json,
         reversal_states => $13::text::json
-    );
+    ),
+    expect_rules(decided_under => $14);
 
 -- name: quarantine
 -- Sets one PENDING transaction aside for an operator, with all of its atomic batch, and owes the

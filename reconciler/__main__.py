@@ -13,6 +13,7 @@ from typing import Final
 
 from dead_letters.collector import DeadLetterCollector
 from reconciler.clock import Clock
+from reconciler.counters import CounterSweep
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
@@ -133,6 +134,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         sweep=Sweep(pool),
         retry_queue=retry_queue,
         clock=Clock(pool),
+        counters=CounterSweep(pool),
         integrity=IntegrityCheck(pool, interval_s=settings.integrity_interval_s),
         sealer=Sealer(
             pool, keys=keys, interval_s=settings.seal_interval_s, fault_points=fault_points

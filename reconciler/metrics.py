@@ -83,3 +83,10 @@ SEAL_CHECKED: Final = Counter(
 SEAL_CHECK_FAILURES: Final = Counter(
     "ackledger_seal_check_failures", "Steps of the seals' check that have to be done again"
 )
+COUNTERS_FORGOTTEN: Final = Counter(
+    "ackledger_reconciler_counters_forgotten", "Counters of rules that no window held any more"
+)
+COUNTER_FAILURES: Final = Counter(
+    "ackledger_reconciler_counter_failures",
+    "Steps through the counters of rules that have to be made again after an error",
+)

@@ -44,9 +44,10 @@ SELECT swept_until FROM sweep_progress FOR UPDATE;
 
 -- name: sweep_step
 -- Walks one bounded stretch of the primary key: [$1, $2), at most $3 rows. What is still PENDING
--- goes to the retry queue, due at once and in the order of acceptance; the watermark moves along.
+-- and not held back for review goes to the retry queue, due at once and in the order of acceptance;
+-- the watermark moves along.
 WITH stretch AS MATERIALIZED (
-    SELECT id, status, created_at FROM transactions
+    SELECT id, status, created_at, has_terms FROM transactions
     WHERE id >= $1 AND id < $2
     ORDER BY id
     LIMIT $3
@@ -54,7 +55,7 @@ WITH stretch AS MATERIALIZED (
 
 stale AS (
     INSERT INTO stale_transactions (transaction_id, next_attempt_at)
-    SELECT id, created_at FROM stretch WHERE status = 'PENDING'
+    SELECT id, created_at FROM stretch WHERE status = 'PENDING' AND pending_since(id, created_at, has_terms) IS NOT NULL
     ORDER BY id
     ON CONFLICT (transaction_id) DO NOTHING
     RETURNING transaction_id
@@ -488,3 +489,37 @@ SELECT count(*) FROM (SELECT FROM unsealed_transactions LIMIT $1) AS counted;
 -- name: read_clock
 -- The database's time.
 SELECT clock_timestamp();
+
+-- name: read_windows
+-- How long each rule that counts remembers.
+SELECT number, (parameters ->> 'window_s')::bigint AS window_s FROM rules WHERE kind = 'velocity';
+
+-- name: forget_counters
+-- Walks the next $2 counters behind a key, and takes those whose latest bucket is older than their
+-- rule's window ($3, $4: the oldest bucket that is not). What a batch has locked is passed by.
+WITH stretch AS MATERIALIZED (
+    SELECT c.key FROM rule_counters AS c WHERE c.key > $1 ORDER BY c.key LIMIT $2
+),
+
+old AS MATERIALIZED (
+    SELECT c.key
+    FROM stretch AS s
+    INNER JOIN unnest($3::integer[], $4::bigint[]) AS w (number, oldest)
+        ON w.number = split_part(s.key, '|', 1)::integer
+    INNER JOIN rule_counters AS c ON c.key = s.key
+    WHERE c.bucket < w.oldest
+    ORDER BY c.key
+    FOR UPDATE OF c SKIP LOCKED
+),
+
+forgotten AS (
+    DELETE FROM rule_counters AS c
+    USING old
+    WHERE c.key = old.key
+    RETURNING c.key
+)
+
+SELECT
+    (SELECT count(*) FROM stretch) AS looked_at,
+    (SELECT count(*) FROM forgotten) AS forgotten,
+    (SELECT max(s.key) FROM stretch AS s) AS last_key;

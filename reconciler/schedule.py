@@ -18,6 +18,7 @@ from prometheus_client import Counter
 
 from reconciler import metrics
 from reconciler.clock import Clock
+from reconciler.counters import CounterSweep
 from reconciler.integrity import IntegrityCheck
 from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.sealing import BrokenChainError, SealCheck, Sealer
@@ -176,8 +177,8 @@ def while_leading(step: Step, *, is_leader: Callable[[], bool]) -> Step:
 class Reconciler:
     """Finishes what got stuck: PENDING transactions past a threshold are published again.
 
-    Beside that it does what is due by the clock, checks the integrity of what was posted, and seals
-    it. All of it is done by the leader alone.
+    Beside that it does what is due by the clock, checks the integrity of what was posted, seals it,
+    and forgets what rules have counted long ago. All of it is done by the leader alone.
     """
 
     def __init__(
@@ -186,6 +187,7 @@ class Reconciler:
         sweep: Sweep,
         retry_queue: RetryQueue,
         clock: Clock,
+        counters: CounterSweep,
         integrity: IntegrityCheck,
         sealer: Sealer,
         seal_check: SealCheck,
@@ -196,6 +198,7 @@ class Reconciler:
         self._sweep = sweep
         self._retry_queue = retry_queue
         self._clock = clock
+        self._counters = counters
         self._integrity = integrity
         self._sealer = sealer
         self._seal_check = seal_check
@@ -242,6 +245,7 @@ class Reconciler:
             (self._strike, "clock", metrics.CLOCK_FAILURES),
             (self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES),
             (self._sealer.run_step, "seal", metrics.SEAL_FAILURES),
+            (self._counters.run_step, "counters", metrics.COUNTER_FAILURES),
             (self._seal_check.run_step, "seal_check", metrics.SEAL_CHECK_FAILURES),
         )
         async with asyncio.TaskGroup() as group:

@@ -10,6 +10,7 @@ from contracts.operations.assets import ASSET_OPERATIONS
 from contracts.operations.audit import AUDIT_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
 from contracts.operations.people import PEOPLE_OPERATIONS
+from contracts.operations.reviews import REVIEW_OPERATIONS
 from contracts.operations.seals import SEAL_OPERATIONS
 from contracts.operations.service import SERVICE_OPERATIONS
 from contracts.operations.shapes import (
@@ -45,6 +46,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *PEOPLE_OPERATIONS,
     *AUDIT_OPERATIONS,
     *DEAD_LETTER_OPERATIONS,
+    *REVIEW_OPERATIONS,
     *SERVICE_OPERATIONS,
 )
 """What the server serves and the document describes."""

@@ -114,7 +114,13 @@ def query(name: str, description: str, schema: JsonSchema, example: str | None =
 
 def path_id(
     name: Literal[
-        "wallet_id", "transaction_id", "dead_letter_id", "user_id", "session_id", "notification_id"
+        "wallet_id",
+        "transaction_id",
+        "dead_letter_id",
+        "review_id",
+        "user_id",
+        "session_id",
+        "notification_id",
     ],
 ) -> Parameter:
     """Return the id in a path."""

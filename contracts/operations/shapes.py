@@ -33,6 +33,7 @@ class Tag(StrEnum):
     HEALTH = "Health"
     DOCUMENTS = "Documents"
     DEAD_LETTERS = "Dead letters"
+    REVIEWS = "Reviews"
     AUDIT = "Audit log"
 
 

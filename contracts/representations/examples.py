@@ -9,6 +9,7 @@ import orjson
 from contracts.identifiers import event_id, external_wallet_id, reference_of
 from contracts.problems import PROBLEMS, ProblemCode
 from contracts.representations.audit import render_audit_record
+from contracts.representations.review import render_review
 from contracts.representations.seal import render_seal
 from contracts.representations.transaction import (
     Json,
@@ -24,6 +25,7 @@ _ALICE: Final = UUID("0199a1f2-6c1e-7d40-8001-5f2d9c7be311")
 _BOB: Final = UUID("0199a1f2-7a90-72c8-8001-c84e10d7f0aa")
 _TRANSACTION_ID: Final = UUID("019aa3b0-41d2-7e14-8001-9b7f02c4d6e8")
 _OUTBOX_ID: Final = UUID("019aa3b0-41d9-7a20-8001-31f6c7a9be02")
+_REVIEW_ID: Final = UUID("019aa3b0-41dc-7b1e-8001-6e0d9a3c5f17")
 _OPENED: Final = datetime(2026, 10, 2, 9, 14, 7, 120_431, tzinfo=UTC)
 _SUBMITTED: Final = datetime(2026, 11, 20, 12, 0, 3, 482_917, tzinfo=UTC)
 _POSTED: Final = _SUBMITTED + timedelta(microseconds=2_604)
@@ -276,6 +278,8 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.DEAD_LETTER_NOT_FOUND: f"no dead letter {_OUTBOX_ID}",
     ProblemCode.DEAD_LETTER_ENDED: "it was replayed before",
     ProblemCode.DEAD_LETTER_REFUSED: "unknown_version: version 2 is not 1",
+    ProblemCode.REVIEW_NOT_FOUND: f"there is no review {_REVIEW_ID}",
+    ProblemCode.REVIEW_DECIDED: "it was APPROVED before",
     ProblemCode.SEAL_NOT_FOUND: "nothing is sealed yet",
     ProblemCode.USER_NOT_FOUND: f"there is no user {_OUTBOX_ID}",
     ProblemCode.SESSION_NOT_FOUND: f"you have no session {_OUTBOX_ID}",
@@ -320,6 +324,7 @@ def problem_example(code: ProblemCode, *, path: str) -> Json:
             user_id=_OUTBOX_ID,
             session_id=_OUTBOX_ID,
             notification_id=_OUTBOX_ID,
+            review_id=_REVIEW_ID,
         ),
         "code": code.value,
         "request_id": "checkout-7f3a",
@@ -396,3 +401,33 @@ _ACT: Final = render_audit_record(
     }
 )
 AUDIT_PAGE: Final = {"items": [_ACT], "next_cursor": None}
+
+_OPEN_REVIEW: Final[dict[str, Any]] = {
+    **_PENDING_ROW,
+    "id": _REVIEW_ID,
+    "state": "OPEN",
+    "rule": "new-destination",
+    "transaction_id": _TRANSACTION_ID,
+    "transaction_status": "PENDING",
+    "batch_id": None,
+    "created_at": _POSTED,
+    "decided_at": None,
+    "decided_by": None,
+    "reason": None,
+}
+
+
+def _decided(state: str, status: str, reason: str) -> Json:
+    decision = {
+        "state": state,
+        "transaction_status": status,
+        "decided_at": _POSTED + timedelta(minutes=7),
+        "decided_by": "backoffice",
+        "reason": reason,
+    }
+    return render_review(_OPEN_REVIEW | decision)
+
+
+REVIEW_PAGE: Final = {"items": [render_review(_OPEN_REVIEW)], "next_cursor": None}
+APPROVED_REVIEW: Final = _decided("APPROVED", "PENDING", "confirmed by telephone")
+REFUSED_REVIEW: Final = _decided("REFUSED", "FAILED", "the destination is not known")

@@ -13,6 +13,7 @@ from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
 from ingress.http.people import SignInCalls, UserCalls
+from ingress.http.reviews import ReviewCalls
 from ingress.http.seals import SealCalls
 from ingress.http.shell import cross_origin
 from ingress.http.transactions import TransactionCalls
@@ -32,6 +33,7 @@ def build_application(
     dead_letters: DeadLetterCalls,
     sign_in: SignInCalls,
     users: UserCalls,
+    reviews: ReviewCalls,
     readiness: Readiness,
     cors_origins: Collection[str] = (),
 ) -> web.Application:
@@ -48,6 +50,9 @@ def build_application(
         **_dead_letter_handlers(dead_letters),
         **sign_in.guarded_handlers(),
         **users.guarded_handlers(),
+        "list_reviews": reviews.list_page,
+        "approve_review": reviews.approve,
+        "refuse_review": reviews.refuse,
     }
     opened = sign_in.open_handlers()
     plain = {**_plain_handlers(readiness), "read_token_keys": sign_in.read_keys}

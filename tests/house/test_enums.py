@@ -10,6 +10,9 @@ from contracts.scopes import Reach, Role
 from ledger.words import (
     FailureCode,
     HoldStatus,
+    ReviewState,
+    RuleAction,
+    RuleKind,
     TransactionStatus,
     TransactionType,
     WalletKind,
@@ -28,6 +31,9 @@ PYTHON: Final[dict[str, type[StrEnum]]] = {
     "user_status": UserStatus,
     "user_token_purpose": TokenPurpose,
     "reach": Reach,
+    "review_state": ReviewState,
+    "rule_action": RuleAction,
+    "rule_kind": RuleKind,
     "wallet_kind": WalletKind,
     "wallet_status": WalletStatus,
 }

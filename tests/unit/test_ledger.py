@@ -173,6 +173,6 @@ def test_what_one_transaction_brings_the_next_may_spend() -> None:
 
 
 def test_every_refusal_of_the_ledger_has_its_explanation() -> None:
-    given_by_others = {FailureCode.DISCARDED, FailureCode.CANCELLED, FailureCode.RULE_REFUSED}
+    given_by_others = {FailureCode.DISCARDED, FailureCode.CANCELLED}
 
     assert set(REFUSAL_DETAILS) == set(FailureCode) - given_by_others

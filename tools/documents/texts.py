@@ -79,6 +79,7 @@ TAGS: Final[dict[Tag, str]] = {
     Tag.DOCUMENTS: "This API, for people and for programs.",
     Tag.DEAD_LETTERS: "Messages that could not be processed, for operators.",
     Tag.AUDIT: "Who did what to which thing, for auditors.",
+    Tag.REVIEWS: "Transactions that a rule holds back, for operators to approve or refuse.",
 }
 
 HEADERS: Final[dict[ResponseHeader, tuple[str, str, str | int]]] = {

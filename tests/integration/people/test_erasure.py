@@ -148,7 +148,9 @@ async def test_whoever_still_has_money_is_not_erased(people: People, tmp_path: P
     assert (await person.call("GET", "/v1/users/me")).json["name"] == "Ada Lovelace"
 
 
-@pytest.mark.parametrize(("who", "code"), [("nobody@example.com", 1), (str(uuid4()), 1)])
+@pytest.mark.parametrize(
+    ("who", "code"), [("nobody@example.com", 1), ("019aa3b0-3c1e-7d0a-8001-5b0f0a9c7e23", 1)]
+)
 async def test_nobody_is_erased_or_exported_by_a_name_that_nobody_has(
     people: People, tmp_path: Path, who: str, code: int
 ) -> None:

@@ -55,6 +55,13 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "login_log": {_I: "i", _O: "u"},
     "mail_outbox": {_I: "i", _N: "iud", _O: "d"},
     "notifications": {_I: "iu", _N: "i", _O: "d"},
+    "rules": {_O: "iu"},
+    "rules_versions": {_O: "iu"},
+    "rule_counters": {_P: "iu", _R: "d"},
+    "seen_destinations": {_P: "i"},
+    "flags": {_P: "i"},
+    "reviews": {_I: "u", _O: "u", _P: "i"},
+    "reviewed_transactions": {_I: "u", _O: "u", _P: "iu"},
     "wallets": {_I: "iu", _P: "u", _R: "u", _O: "u"},
 }
 _APPEND_ONLY: Final = ("entries", "seals", "audit_log", "assets")

@@ -1,0 +1,57 @@
+"""The calls on reviews: list, approve, refuse; for operators."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from aiohttp import web
+
+from contracts.problems import ContractError, ProblemCode
+from contracts.requests.review import reason_of
+from ingress.http.middleware import Call, json_response
+from ingress.parsing import ID_BYTES, uuid_of
+from ledger.words import ReviewState
+from screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
+
+Decide: TypeAlias = Callable[..., Awaitable[Mapping[str, Any]]]
+
+
+class ReviewCalls:
+    """Reviews over HTTP; the actor in the audit log is the caller's name."""
+
+    def __init__(self, reviews: Reviews) -> None:
+        self._reviews = reviews
+
+    async def list_page(self, call: Call) -> web.Response:
+        """GET /v1/reviews."""
+        query = call.query
+        position = query.position("reviews", ID_BYTES)
+        page = await self._reviews.page(
+            query.word("state", ReviewState),
+            before=None if position is None else UUID(bytes=position),
+            limit=query.limit(),
+        )
+        following = page.next_cursor
+        cursor = None if following is None else query.cursor("reviews", following.bytes)
+        return json_response({"items": page.items, "next_cursor": cursor})
+
+    async def approve(self, call: Call) -> web.Response:
+        """POST /v1/reviews/{review_id}/approve."""
+        return await self._decide(call, self._reviews.approve)
+
+    async def refuse(self, call: Call) -> web.Response:
+        """POST /v1/reviews/{review_id}/refuse."""
+        return await self._decide(call, self._reviews.refuse)
+
+    async def _decide(self, call: Call, decide: Decide) -> web.Response:
+        review_id = uuid_of("review_id", call.request.match_info["review_id"])
+        reason = reason_of(await call.json())
+        try:
+            review = await decide(
+                review_id, reason=reason, actor=call.client.name, request_id=call.request_id
+            )
+        except ReviewNotFoundError as error:
+            raise ContractError(ProblemCode.REVIEW_NOT_FOUND, str(error)) from None
+        except ReviewDecidedError as error:
+            raise ContractError(ProblemCode.REVIEW_DECIDED, str(error)) from None
+        return json_response(review)
