@@ -19,7 +19,7 @@ _O, _N = DatabaseRole.OPERATOR, DatabaseRole.NOTIFIER
 # What each role may do to each table: insert, update, delete; of the latter two perhaps some
 # columns. A new table gets its row here and in runtime/postgres/roles.py.
 EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
-    "api_keys": {_O: "iu"},
+    "api_keys": {_I: "u", _O: "iu"},
     "assets": {_O: "i"},
     "audit_log": {_I: "i", _O: "i", _R: "i"},
     "cancellations": {_I: "i"},
