@@ -3,7 +3,9 @@
 A refusal is a business 'no': a value, never an exception. The ladder is told three times: whole for
 plain moves (`first_refusal`), in short for the common one of them (`refusal_of`), and for any legs
 (`refusal_before`, `refusal_after`). Property tests hold each against the others, and the order of
-REFUSAL_DETAILS is the ladder's. How to add a line: CONTRIBUTING.md.
+REFUSAL_DETAILS is the ladder's down to INSUFFICIENT_FUNDS. For transactions of other types come
+before it: permission, EXPIRED, and what the plan refuses (`ledger.plans`). Fraud rules are asked
+last, in `ledger.screening`. How to add a line: CONTRIBUTING.md.
 """
 
 from collections.abc import Mapping, Sequence

@@ -202,6 +202,7 @@ class Recorder:
         loop = asyncio.get_running_loop()
         announced: asyncio.Future[None] = loop.create_future()
         announced.add_done_callback(_retrieve)
+        # Done at once: the line is full, and nothing will confirm it.
         if confirmed.done() or not self._dispatcher.is_up:
             self._mark(marks, announced)
             return announced
