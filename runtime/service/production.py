@@ -11,7 +11,12 @@ from typing import Final
 from yarl import URL
 
 PUBLISHED_PASSWORDS: Final = frozenset(
-    {"ackledger-local", "postgres-local", "demo-local", "ackledger", "postgres", "guest", "demo"}
+    {
+        *("ackledger-local", "postgres-local", "demo-local", "admin-local", "migrate-local"),
+        *("ingress-local", "processor-local", "reconciler-local", "notifier-local"),
+        *("operator-local", "reader-local"),
+        *("ackledger", "postgres", "guest", "demo"),
+    }
 )
 """Those of docker-compose.yml and deploy/, and the usual ones of the three servers."""
 

@@ -140,7 +140,7 @@ async def test_without_redis_no_answer_about_money_changes(plant: Plant) -> None
     assert _state(ready, "redis") == "down"
     # The process counts by itself: five at once, and five a second.
     assert {answer.status for answer, _ in results} <= {200, 429}
-    assert {answer.status for answer in burst} == {200, 429}
+    assert 429 in {answer.status for answer in burst} <= {200, 429}
     assert len(posted) >= 5
     assert {answer.json["status"] for answer in posted} == {"COMPLETED"}
     assert max(seconds for _, seconds in results) < 2.0

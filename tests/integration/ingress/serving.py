@@ -69,6 +69,7 @@ async def open_doors(
     system = System(
         environment=environment,
         directory=directory,
+        identify=stack.as_process,
         instances=instances(amqp_url) if callable(instances) else instances,
         say=lambda _: None,
     )

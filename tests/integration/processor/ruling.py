@@ -42,7 +42,8 @@ async def limit_client(
 ) -> None:
     """Limit a client."""
     await connection.execute(
-        "INSERT INTO clients (name, per_transaction_max, daily_max) VALUES ($1, $2, $3)",
+        "INSERT INTO clients (name, reach, per_transaction_max, daily_max)"
+        " VALUES ($1, 'all', $2, $3)",
         client,
         None if per_transaction is None else orjson.dumps(per_transaction).decode(),
         None if daily is None else orjson.dumps(daily).decode(),

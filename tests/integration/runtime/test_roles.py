@@ -117,7 +117,7 @@ async def _columns(connection: Connection) -> dict[str, list[str]]:
         "SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum) AS columns"
         " FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid"
         " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
-        " AND a.attnum > 0 AND NOT a.attisdropped GROUP BY c.relname"
+        " AND a.attnum > 0 AND NOT a.attisdropped AND a.attidentity <> 'a' GROUP BY c.relname"
     )
     return {row["relname"]: row["columns"] for row in rows}
 
