@@ -10,7 +10,7 @@ from cli.migrating import MigrateSettings
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import read_assets
 from runtime.postgres.pool import create_pool
-from screening.reviews import Reviews
+from runtime.screening.reviews import Reviews
 
 BROKER_PATIENCE_S: Final = 5.0
 """An approval waits so long for the broker; without it the reconciler announces it later."""

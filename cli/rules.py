@@ -16,7 +16,7 @@ from contracts.money import AmountError, format_minor, minor_units
 from contracts.representations.transaction import format_moment
 from ledger.words import RuleAction, RuleKind, RuleSubject, TransactionType
 from runtime.postgres.queries import load_queries
-from screening.model import LISTED_MAX, NAME, RULES_MAX, WINDOW_MAX_S, WINDOW_MIN_S
+from runtime.screening.model import LISTED_MAX, NAME, RULES_MAX, WINDOW_MAX_S, WINDOW_MIN_S
 
 _WINDOW: Final = re.compile(r"(\d{1,7})([smhd])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

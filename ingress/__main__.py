@@ -57,6 +57,7 @@ from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
+from runtime.screening.reviews import Reviews
 from runtime.service.fault_points import FaultPoints, fault_points_in
 from runtime.service.key_directory import SigningKeyError
 from runtime.service.lifecycle import Service, run_process
@@ -68,7 +69,6 @@ from runtime.service.status_server import (
     check_broker,
     listen_shared,
 )
-from screening.reviews import Reviews
 
 
 class HttpServer:

@@ -20,6 +20,7 @@ from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
+from runtime.screening.watch import CurrentRules, RulesWatch
 from runtime.service.fault_points import FaultPoints, fault_points_in
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ProcessorSettings
@@ -30,7 +31,6 @@ from runtime.service.status_server import (
     check_broker,
     check_circuit,
 )
-from screening.watch import CurrentRules, RulesWatch
 
 BATCHES_IN_HAND: Final = 4
 """Deliveries to hold, in batches of single messages: one is written, one read, others come."""

@@ -53,8 +53,8 @@ from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
+from runtime.screening.watch import CurrentRules
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from screening.watch import CurrentRules
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""

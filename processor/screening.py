@@ -27,7 +27,7 @@ from ledger.screening import (
 from ledger.state import Held, Instruction, Movement
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
-from screening.watch import CurrentRules
+from runtime.screening.watch import CurrentRules
 
 REMEMBERED_MAX: Final = 50_000
 """Owners of wallets, and pairs of wallets, that are kept in memory: neither ever changes."""

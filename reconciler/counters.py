@@ -9,7 +9,7 @@ from ledger.screening import Window
 from reconciler import metrics
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
-from screening.model import DAILY, DAY_S, window_of
+from runtime.screening.model import DAILY, DAY_S, window_of
 
 ROWS_PER_STEP_MAX: Final = 5_000
 """Counters that one commit looks at: some tens of milliseconds."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from typing import TypeVar
 
-    from screening.reviews import Reviews
+    from runtime.screening.reviews import Reviews
 
     Answer = TypeVar("Answer")
 
@@ -109,7 +109,7 @@ def _with_reviews(
 
     from cli.migrating import MigrateSettings
     from cli.reviews import open_reviews
-    from screening.reviews import ReviewDecidedError, ReviewNotFoundError
+    from runtime.screening.reviews import ReviewDecidedError, ReviewNotFoundError
 
     quiet_logs()
     settings = settings_of(context, MigrateSettings)

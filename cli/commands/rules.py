@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cli.dependencies import Connection
     from cli.rules import StoredRule
-    from screening.trial import Progress, TrialReport
+    from runtime.screening.trial import Progress, TrialReport
 
     Answer = TypeVar("Answer")
 
@@ -197,8 +197,8 @@ def _test(
 
     async def trial(connection: "Connection") -> "TrialReport":
         from cli.rules import find_rule
-        from screening.model import rule_of
-        from screening.trial import try_rule
+        from runtime.screening.model import rule_of
+        from runtime.screening.trial import try_rule
 
         rule = rule_of((await find_rule(connection, name)).row)
         with _progress() as progress:

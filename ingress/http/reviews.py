@@ -11,7 +11,7 @@ from contracts.requests.review import reason_of
 from ingress.http.middleware import Call, json_response
 from ingress.parsing import ID_BYTES, uuid_of
 from ledger.words import ReviewState
-from screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
+from runtime.screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
 
 Decide: TypeAlias = Callable[..., Awaitable[Mapping[str, Any]]]
 

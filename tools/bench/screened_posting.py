@@ -29,7 +29,7 @@ from processor.wallet_cache import WalletCache
 from runtime.postgres.migrate import load_migrations, migrate
 from runtime.postgres.pool import KEYED_SESSION, connect, create_pool
 from runtime.postgres.queries import load_queries
-from screening.watch import CurrentRules
+from runtime.screening.watch import CurrentRules
 from tools.bench.laying import Transfer, Wallets, in_groups, make_wallets, record
 from tools.bench.usage import CpuMeter
 from tools.stack import Stack, StackMode, StackOptions, start_stack

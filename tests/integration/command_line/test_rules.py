@@ -10,7 +10,7 @@ from cli.failures import RefusedError
 from cli.rules import RuleOrder, add_rule, switch_rule
 from ledger.words import RuleAction, RuleKind
 from processor.poster import Poster
-from screening.model import RULES_MAX
+from runtime.screening.model import RULES_MAX
 from tests.conftest import Connection
 from tests.integration.command_line.calling import ackledger
 from tests.integration.processor.books import (

@@ -13,7 +13,7 @@ from processor.poster import Poster
 from reconciler.retry_queue import Expiry, Sweep
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool
-from screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
+from runtime.screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
 from tests.conftest import Connection
 from tests.integration.processor.books import (
     add_wallets,

@@ -11,8 +11,8 @@ from processor.poster import Poster
 from processor.wallet_cache import WalletCache
 from runtime.postgres.pool import Connection, Pool
 from runtime.resilience.error_classification import is_transient
+from runtime.screening.watch import CurrentRules
 from runtime.service.fault_points import FaultPoint, FaultPoints
-from screening.watch import CurrentRules
 from tests.integration.processor.books import (
     add_wallets,
     balances_of,

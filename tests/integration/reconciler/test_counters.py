@@ -6,7 +6,7 @@ from ledger.screening import COUNT, counter_key
 from reconciler import counters
 from reconciler.counters import CounterSweep
 from runtime.postgres.pool import Connection, Pool
-from screening.model import DAILY, window_of
+from runtime.screening.model import DAILY, window_of
 from tests.integration.processor.ruling import add_rule, velocity
 
 

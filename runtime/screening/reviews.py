@@ -60,7 +60,7 @@ class Reviews:
         self._pool = pool
         self._publisher = publisher
         self._partitions = partitions
-        self._sql = load_queries("screening")
+        self._sql = load_queries("runtime.screening")
 
     async def page(
         self, state: ReviewState | None, *, before: UUID | None = None, limit: int = 50

@@ -81,7 +81,7 @@ async def try_rule(
 
     `connection` has no command timeout; its session gets temporary tables, which end with the call.
     """
-    sql = load_queries("screening")
+    sql = load_queries("runtime.screening")
     for query in ("make_trial_counters", "make_trial_pairs", "make_trial_hits"):
         await connection.execute(sql[query])
     try:
@@ -102,7 +102,7 @@ class _Trial:
         self._transactions = 0
         self._hits = 0
         self._buckets = 0 if rule.velocity is None else rule.velocity.window.buckets
-        self._sql = load_queries("screening")
+        self._sql = load_queries("runtime.screening")
 
     async def run(self, progress: Progress | None) -> TrialReport:
         start = self._start()

@@ -16,8 +16,8 @@ import structlog
 
 from runtime.postgres.pool import UNREACHABLE, Connection, Pool
 from runtime.postgres.queries import load_queries
+from runtime.screening.model import RuleBook, limits_of, rule_of
 from runtime.service.periodic import one_of, repeat
-from screening.model import RuleBook, limits_of, rule_of
 
 READ_INTERVAL_S: Final = 1.0
 
@@ -34,7 +34,7 @@ class CurrentRules:
 
     async def read(self, connection: Connection) -> None:
         """Read them, if there is a later version; raises what the database raises."""
-        sql = load_queries("screening")
+        sql = load_queries("runtime.screening")
         version: int = await connection.fetchval(sql["read_version"])
         if version != self.book.version:
             row = await connection.fetchrow(sql["read_rules"])
