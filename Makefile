@@ -39,15 +39,15 @@ audit: setup $(AUDITORS)/.ready ## Have hledger, ledger and beancount recompute 
 # unpacked from the Debian release that carries it.
 ifdef BROKER
 BROKER_ROOT := .local/broker-$(BROKER)
-run demo audit test test-tools chaos bench: export ACKLEDGER_STACK_BROKER_ROOT := $(CURDIR)/$(BROKER_ROOT)
-run demo audit test test-tools chaos bench: $(BROKER_ROOT)/.ready
+run demo audit test test-long test-tools chaos bench: export ACKLEDGER_STACK_BROKER_ROOT := $(CURDIR)/$(BROKER_ROOT)
+run demo audit test test-long test-tools chaos bench: $(BROKER_ROOT)/.ready
 $(BROKER_ROOT)/.ready: deploy/make-broker
 	@deploy/make-broker $(BROKER) $(BROKER_ROOT)
 endif
 
 # POSTGRES=system tests on the machine's own PostgreSQL instead of the wheel's.
 ifdef POSTGRES
-test test-tools: export ACKLEDGER_STACK_POSTGRES := $(POSTGRES)
+test test-long test-tools: export ACKLEDGER_STACK_POSTGRES := $(POSTGRES)
 endif
 # Much of the time goes into waiting for processes and servers. Three workers, each with a stack of
 # its own, keep two cores busy; a file's tests stay together, in their order. DEV=1 runs in Python's
@@ -57,9 +57,17 @@ PYTEST := $(BIN)/python -X dev -m pytest
 endif
 WORKERS := 3*popen//python=$(BIN)/python$(if $(DEV), -X dev)
 SPREAD := $(PYTEST) --tx "$(WORKERS)" --dist loadfile
+# What takes long and guards what seldom changes: before a release, and after a change of its subject.
+LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/end_to_end/replay/test_small_files.py \
+	tests/integration/command_line/test_exit_codes.py tests/integration/command_line/test_secrets.py \
+	tests/integration/processor/failures/test_lost_consumers.py tests/integration/runtime/test_own_users.py
 .PHONY: test
 test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3)
-	$(SPREAD) --ignore tests/tools tests
+	$(SPREAD) --ignore tests/tools $(addprefix --ignore ,$(LONG)) tests
+
+.PHONY: test-long
+test-long: setup ## Run the product's tests that take long and guard what seldom changes
+	$(SPREAD) $(LONG)
 
 .PHONY: test-tools
 test-tools: setup ## Run the tests of the stack, the demo, chaos and bench
