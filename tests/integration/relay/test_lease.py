@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import datetime
 from uuid import uuid4
 
 from processor.events.messages import BuiltFlight, Settlement, flights
@@ -94,10 +95,20 @@ async def test_a_relay_that_is_stopped_lets_go_of_what_it_had_claimed(
     await post(pool, database, batches=2)
     async with memory_alarm(own_stack.rabbitmq), running(relay_of(pool, publisher)):
 
-        async def is_claimed() -> bool:
-            return await _claimed(database) == 2
+        async def claimed_until() -> datetime | None:
+            if await _claimed(database) < 2:
+                return None
+            until: datetime = await database.fetchval("SELECT min(claimed_until) FROM outbox")
+            return until
 
-        await eventually(is_claimed, what="two claimed rows")
+        first = await eventually(claimed_until, what="two claimed rows")
+
+        async def is_renewed() -> bool:
+            # By then the relay knows of its claims, and publishes.
+            until = await claimed_until()
+            return until is not None and until > first
+
+        await eventually(is_renewed, what="two renewed claims")
 
     assert (await _claimed(database), await owed_rows(database)) == (0, 2)
 
