@@ -1,25 +1,19 @@
 """Dead letters for operators: one session with the database and, for replays, the broker."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from cli.actor import login_actor
-from cli.dependencies import check_database, database_failures
 from cli.failures import RefusedError, UsageError
 from cli.migrating import MigrateSettings
+from cli.operating import operating
 from contracts.messages import DeadLetterReason
 from contracts.representations.pages import DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import DeadLetters
-from runtime.amqp.publisher import Publisher
-from runtime.postgres.assets import read_assets
-from runtime.postgres.pool import create_pool
 
-BROKER_PATIENCE_S: Final = 5.0
-"""A replay waits so long for the broker; without it the reconciler does the posting later."""
 ANY: Final = "any"
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -55,30 +49,15 @@ async def dead_letters(
     settings: MigrateSettings, *, is_publishing: bool = False
 ) -> AsyncIterator[DeadLetters]:
     """Give the operations; raises CommandError for what an operator can mend."""
-    await check_database(settings)
-    pool = create_pool(
-        settings.database_url,
-        name="dead-letters",
-        size=2,
-        statement_timeout_s=settings.database_statement_timeout_s,
-    )
-    publisher = Publisher(settings.amqp_url, name="dead-letters")
-    link = asyncio.create_task(publisher.run()) if is_publishing else None
+    partitions = settings.partitions
     try:
-        with database_failures(settings):
-            await pool
-            await read_assets(pool)
-            if link is not None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(publisher.wait_until_up(), BROKER_PATIENCE_S)
-            yield DeadLetters(pool=pool, publisher=publisher, partitions=settings.partitions)
+        async with operating(settings, name="dead-letters", is_publishing=is_publishing) as (
+            pool,
+            publisher,
+        ):
+            yield DeadLetters(pool=pool, publisher=publisher, partitions=partitions)
     except DeadLetterNotFoundError as error:
         raise RefusedError(str(error)) from error
-    finally:
-        if link is not None:
-            link.cancel()
-            await asyncio.gather(link, return_exceptions=True)
-        await pool.close()
 
 
 async def list_page(

@@ -11,9 +11,14 @@ from cli.extensions import RunningServers, no_servers
 from cli.failures import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from pydantic_settings import BaseSettings
 
+    from cli.dependencies import Connection
+
     Settings = TypeVar("Settings", bound=BaseSettings)
+    Answer = TypeVar("Answer")
 
 DIRECTORY_VARIABLE: Final = "ACKLEDGER_DIRECTORY"
 DIRECTORY_DEFAULT: Final = ".local"
@@ -61,6 +66,36 @@ def settings_of(context: typer.Context, kind: "type[Settings]") -> "Settings":
                 f"or name yours: {name}={example}"
             )
     return load_settings(kind, environment)
+
+
+def on_database(
+    context: typer.Context,
+    name: str,
+    work: "Callable[[Connection], Awaitable[Answer]]",
+    *,
+    knows_assets: bool = False,
+) -> "Answer":
+    """Return what is done on one connection, which PostgreSQL lists under a name.
+
+    `knows_assets`: registered currencies are read first. Raises what `settings_of` and
+    `database_connection` raise.
+    """
+    import asyncio
+
+    from cli.dependencies import database_connection
+    from runtime.service.settings import DatabaseSettings
+
+    settings = settings_of(context, DatabaseSettings)
+
+    async def run() -> "Answer":
+        async with database_connection(settings, name=name) as connection:
+            if knows_assets:
+                from runtime.postgres.assets import read_assets
+
+                await read_assets(connection)
+            return await work(connection)
+
+    return asyncio.run(run())
 
 
 def completed(invocation: Invocation) -> dict[str, str]:

@@ -5,19 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failures import UsageError
-from cli.invocation import settings_of
+from cli.invocation import on_database
 from cli.output import AsJson, print_json, print_line, print_table, say
 from contracts.scopes import KEY_SCOPES, Reach, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from datetime import datetime
-    from typing import TypeVar
 
     from cli.api_keys import ApiKey
-    from cli.dependencies import Connection
-
-    Answer = TypeVar("Answer")
 
 
 _REACHES = {
@@ -60,8 +55,9 @@ def _create(
         raise UsageError("name the rights with --scope (repeatedly), or give --all-scopes")
     scopes = KEY_SCOPES if all_scopes else tuple(scope or ())
     lifetime = None if expires_in is None else duration_of(expires_in)
-    made, key = _on_database(
+    made, key = on_database(
         context,
+        "api-keys",
         lambda connection: create_api_key(
             connection,
             client=client,
@@ -90,8 +86,9 @@ def _list(
     """List keys, oldest first; a key is known by the first twelve characters."""
     from cli.api_keys import list_api_keys
 
-    keys = _on_database(
+    keys = on_database(
         context,
+        "api-keys",
         lambda connection: list_api_keys(connection, client=client, with_revoked=with_revoked),
     )
     if as_json:
@@ -109,8 +106,8 @@ def _revoke(
     from cli.actor import login_actor
     from cli.api_keys import revoke_api_key
 
-    ended, was_in_force = _on_database(
-        context, lambda connection: revoke_api_key(connection, key, actor=login_actor())
+    ended, was_in_force = on_database(
+        context, "api-keys", lambda connection: revoke_api_key(connection, key, actor=login_actor())
     )
     if as_json:
         print_json({**ended.to_json(), "was_in_force": was_in_force})
@@ -147,20 +144,3 @@ def _print_table(keys: "list[ApiKey]") -> None:
 
 def _text(moment: "datetime | None") -> str:
     return f"{moment:%Y-%m-%d %H:%M:%SZ}" if moment else ""
-
-
-def _on_database(
-    context: typer.Context, work: "Callable[[Connection], Awaitable[Answer]]"
-) -> "Answer":
-    import asyncio
-
-    from cli.dependencies import database_connection
-    from runtime.service.settings import DatabaseSettings
-
-    settings = settings_of(context, DatabaseSettings)
-
-    async def run() -> "Answer":
-        async with database_connection(settings, name="api-keys") as connection:
-            return await work(connection)
-
-    return asyncio.run(run())

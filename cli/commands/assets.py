@@ -4,16 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.invocation import settings_of
+from cli.invocation import on_database
 from cli.output import AsJson, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import TypeVar
-
-    from cli.dependencies import Connection
-
-    Answer = TypeVar("Answer")
+    pass
 
 _EXPONENT_MAX = 12
 
@@ -44,8 +39,10 @@ def _add(
     from cli.actor import login_actor
     from cli.assets import add_asset
 
-    asset, is_new = _on_database(
-        context, lambda connection: add_asset(connection, code, exponent, actor=login_actor())
+    asset, is_new = on_database(
+        context,
+        "assets",
+        lambda connection: add_asset(connection, code, exponent, actor=login_actor()),
     )
     if as_json:
         print_json({**asset.to_json(), "is_new": is_new})
@@ -59,7 +56,7 @@ def _list(context: typer.Context, as_json: AsJson = False) -> None:
     """List the registered assets. `GET /v1/assets` has those of ISO 4217 beside them."""
     from cli.assets import list_assets
 
-    assets = _on_database(context, list_assets)
+    assets = on_database(context, "assets", list_assets)
     if as_json:
         print_json({"items": [asset.to_json() for asset in assets]})
         return
@@ -73,20 +70,3 @@ def _list(context: typer.Context, as_json: AsJson = False) -> None:
         for asset in assets
     ]
     print_table(("code", "exponent", "registered", "by"), rows)
-
-
-def _on_database(
-    context: typer.Context, work: "Callable[[Connection], Awaitable[Answer]]"
-) -> "Answer":
-    import asyncio
-
-    from cli.dependencies import database_connection
-    from runtime.service.settings import DatabaseSettings
-
-    settings = settings_of(context, DatabaseSettings)
-
-    async def run() -> "Answer":
-        async with database_connection(settings, name="assets") as connection:
-            return await work(connection)
-
-    return asyncio.run(run())

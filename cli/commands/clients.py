@@ -5,18 +5,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from cli.failures import UsageError
-from cli.invocation import invocation_of, settings_of
+from cli.invocation import invocation_of, on_database, settings_of
 from cli.output import AsJson, print_json, print_line, print_table, say
 from contracts.scopes import Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import TypeVar
-
     from cli.dependencies import Connection
     from cli.upstream_clients import BrokerUsers, UpstreamClient
-
-    Answer = TypeVar("Answer")
 
 _MANAGEMENT = "ACKLEDGER_AMQP_MANAGEMENT_URL"
 
@@ -83,7 +78,7 @@ def _create(
         )
 
     users = _broker_users(context)
-    _print_made(*_on_database(context, create), as_json=as_json)
+    _print_made(*on_database(context, "clients", create), as_json=as_json)
 
 
 def _list(
@@ -99,7 +94,7 @@ def _list(
         await read_assets(connection)
         return await list_clients(connection, with_disabled=with_disabled)
 
-    clients = [client.to_json() for client in _on_database(context, read)]
+    clients = [client.to_json() for client in on_database(context, "clients", read)]
     if as_json:
         print_json({"items": clients})
         return
@@ -116,8 +111,9 @@ def _disable(context: typer.Context, name: Name, as_json: AsJson = False) -> Non
     from cli.upstream_clients import disable_client
 
     users = _broker_users(context)
-    client = _on_database(
+    client = on_database(
         context,
+        "clients",
         lambda connection: disable_client(connection, users, name, actor=login_actor()),
     )
     if as_json:
@@ -132,8 +128,10 @@ def _enable(context: typer.Context, name: Name, as_json: AsJson = False) -> None
     from cli.upstream_clients import enable_client
 
     users = _broker_users(context)
-    made = _on_database(
-        context, lambda connection: enable_client(connection, users, name, actor=login_actor())
+    made = on_database(
+        context,
+        "clients",
+        lambda connection: enable_client(connection, users, name, actor=login_actor()),
     )
     _print_made(*made, as_json=as_json)
 
@@ -179,20 +177,3 @@ def _broker_users(context: typer.Context) -> "BrokerUsers":
     settings = settings_of(context, ManagementSettings)
     vhost = unquote(urlsplit(settings.amqp_url).path.removeprefix("/"))
     return BrokerUsers(settings.amqp_management_url, vhost=vhost or "/")
-
-
-def _on_database(
-    context: typer.Context, work: "Callable[[Connection], Awaitable[Answer]]"
-) -> "Answer":
-    import asyncio
-
-    from cli.dependencies import database_connection
-    from runtime.service.settings import DatabaseSettings
-
-    settings = settings_of(context, DatabaseSettings)
-
-    async def run() -> "Answer":
-        async with database_connection(settings, name="clients") as connection:
-            return await work(connection)
-
-    return asyncio.run(run())

@@ -76,6 +76,7 @@ def _decide(
 ) -> None:
     from cli.actor import login_actor
     from contracts.requests.validators import DESCRIPTION_MAX
+    from runtime.postgres.audit import Trail
 
     review_id, why = _id(review), reason.strip()
     if not 0 < len(why) <= DESCRIPTION_MAX or "\x00" in why:
@@ -83,7 +84,7 @@ def _decide(
 
     async def decide(reviews: "Reviews") -> "Mapping[str, Any]":
         act = reviews.approve if is_approval else reviews.refuse
-        return await act(review_id, reason=why, actor=login_actor())
+        return await act(review_id, reason=why, trail=Trail(login_actor()))
 
     decided = _with_reviews(context, decide, is_publishing=is_approval)
     if as_json:
@@ -108,15 +109,19 @@ def _with_reviews(
     import asyncio
 
     from cli.migrating import MigrateSettings
-    from cli.reviews import open_reviews
-    from runtime.screening.reviews import ReviewDecidedError, ReviewNotFoundError
+    from cli.operating import operating
+    from runtime.screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
 
     quiet_logs()
     settings = settings_of(context, MigrateSettings)
 
     async def run() -> "Answer":
-        async with open_reviews(settings, is_publishing=is_publishing) as reviews:
-            return await work(reviews)
+        async with operating(settings, name="reviews", is_publishing=is_publishing) as (
+            pool,
+            publisher,
+        ):
+            partitions = settings.partitions
+            return await work(Reviews(pool=pool, publisher=publisher, partitions=partitions))
 
     try:
         return asyncio.run(run())

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from cli.failures import UsageError
-from cli.invocation import settings_of
+from cli.invocation import on_database
 from cli.output import AsJson, console, print_json, print_line, print_table, say
 from ledger.words import RuleAction, RuleKind, RuleSubject, TransactionType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from typing import TypeVar
+    from collections.abc import Iterator
 
     from cli.dependencies import Connection
     from cli.rules import StoredRule
     from runtime.screening.trial import Progress, TrialReport
-
-    Answer = TypeVar("Answer")
 
 _DAYS_TRIED = 30
 
@@ -110,8 +107,11 @@ def _add(
         clients=clients or (),
         currencies=currencies or (),
     )
-    rule = _on_database(
-        context, lambda connection: add_rule(connection, order, actor=login_actor())
+    rule = on_database(
+        context,
+        "rules",
+        lambda connection: add_rule(connection, order, actor=login_actor()),
+        knows_assets=True,
     )
     _print(rule, f"rule '{name}' added; it is enforced once it is enabled", as_json=as_json)
 
@@ -120,7 +120,7 @@ def _list(context: typer.Context, as_json: AsJson = False) -> None:
     """List all rules by their names."""
     from cli.rules import list_rules
 
-    rules = [one.to_json() for one in _on_database(context, list_rules)]
+    rules = [one.to_json() for one in on_database(context, "rules", list_rules, knows_assets=True)]
     if as_json:
         print_json({"items": rules})
         return
@@ -162,11 +162,13 @@ def _switch(context: typer.Context, name: str, *, is_enabled: bool, as_json: boo
     from cli.actor import login_actor
     from cli.rules import switch_rule
 
-    rule, is_new = _on_database(
+    rule, is_new = on_database(
         context,
+        "rules",
         lambda connection: switch_rule(
             connection, name, is_enabled=is_enabled, actor=login_actor()
         ),
+        knows_assets=True,
     )
     state = "enabled" if is_enabled else "disabled"
     done = f"is {state}, within five seconds everywhere" if is_new else f"was {state} before"
@@ -204,7 +206,7 @@ def _test(
         with _progress() as progress:
             return await try_rule(connection, rule, since=since, until=until, progress=progress)
 
-    report = _on_database(context, trial)
+    report = on_database(context, "rules", trial, knows_assets=True)
     if as_json:
         span = {"from": since.isoformat(), "to": until.isoformat()}
         print_json({**report.to_json(), **span})
@@ -236,22 +238,3 @@ def _print(rule: "StoredRule", sentence: str, *, as_json: bool) -> None:
         print_json(rule.to_json())
     else:
         say(sentence)
-
-
-def _on_database(
-    context: typer.Context, work: "Callable[[Connection], Awaitable[Answer]]"
-) -> "Answer":
-    import asyncio
-
-    from cli.dependencies import database_connection
-    from runtime.postgres.assets import read_assets
-    from runtime.service.settings import DatabaseSettings
-
-    settings = settings_of(context, DatabaseSettings)
-
-    async def run() -> "Answer":
-        async with database_connection(settings, name="rules") as connection:
-            await read_assets(connection)
-            return await work(connection)
-
-    return asyncio.run(run())

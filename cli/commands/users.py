@@ -7,19 +7,14 @@ import typer
 
 from cli.commands import personal
 from cli.failures import UsageError
-from cli.invocation import settings_of
+from cli.invocation import on_database
 from cli.output import AsJson, print_json, print_line, print_table, say
 from contracts.people import PASSWORD_MAX, UserStatus
 from contracts.scopes import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import TypeVar
-
     from cli.dependencies import Connection
     from cli.users import User
-
-    Answer = TypeVar("Answer")
 
 LISTED_DEFAULT = 100
 LISTED_MAX = 10_000
@@ -60,8 +55,9 @@ def _create(
     if password_stdin and generate:
         raise UsageError("give --password-stdin or --generate, not both")
     password = new_password() if generate else _read_password(from_pipe=password_stdin)
-    made = _on_database(
+    made = on_database(
         context,
+        "users",
         lambda connection: create_user(
             connection, email=email, name=name, role=role, password=password, actor=login_actor()
         ),
@@ -87,8 +83,9 @@ def _list(
     """List accounts, the newest first; deleted ones only with --status DELETED."""
     from cli.users import list_users
 
-    users = _on_database(
+    users = on_database(
         context,
+        "users",
         lambda connection: list_users(connection, role=role, status=status, limit=limit),
     )
     if as_json:
@@ -130,7 +127,7 @@ def _change(
     async def change(connection: "Connection") -> "User":
         return await change_user(connection, who, role=role, status=status, actor=login_actor())
 
-    user = _on_database(context, change)
+    user = on_database(context, "users", change)
     if as_json:
         print_json(user)
         return
@@ -145,20 +142,3 @@ def _read_password(*, from_pipe: bool) -> str:
         raise UsageError("no terminal to ask for a password; give --password-stdin or --generate")
     password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     return password
-
-
-def _on_database(
-    context: typer.Context, work: "Callable[[Connection], Awaitable[Answer]]"
-) -> "Answer":
-    import asyncio
-
-    from cli.dependencies import database_connection
-    from runtime.service.settings import DatabaseSettings
-
-    settings = settings_of(context, DatabaseSettings)
-
-    async def run() -> "Answer":
-        async with database_connection(settings, name="users") as connection:
-            return await work(connection)
-
-    return asyncio.run(run())

@@ -5,16 +5,11 @@ from uuid import UUID
 
 import typer
 
-from cli.invocation import settings_of
+from cli.invocation import on_database
 from cli.output import AsJson, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import TypeVar
-
-    from cli.dependencies import Connection
-
-    Answer = TypeVar("Answer")
+    pass
 
 _Wallet = Annotated[UUID, typer.Argument(metavar="WALLET", help="The wallet's id.")]
 _Client = Annotated[str, typer.Option("--to", help="The client: a submitter's name.")]
@@ -36,8 +31,9 @@ def _grant(
     from cli.actor import login_actor
     from cli.wallet_grants import grant_wallet
 
-    grant, is_new = _on_database(
+    grant, is_new = on_database(
         context,
+        "wallets",
         lambda connection: grant_wallet(connection, wallet, client=client, actor=login_actor()),
     )
     if as_json:
@@ -54,8 +50,9 @@ def _revoke(
     from cli.actor import login_actor
     from cli.wallet_grants import revoke_grant
 
-    grant = _on_database(
+    grant = on_database(
         context,
+        "wallets",
         lambda connection: revoke_grant(connection, wallet, client=client, actor=login_actor()),
     )
     if as_json:
@@ -73,8 +70,10 @@ def _list(
     """List grants, at most a thousand."""
     from cli.wallet_grants import list_grants
 
-    grants = _on_database(
-        context, lambda connection: list_grants(connection, wallet_id=wallet, client=client)
+    grants = on_database(
+        context,
+        "wallets",
+        lambda connection: list_grants(connection, wallet_id=wallet, client=client),
     )
     if as_json:
         print_json({"items": [one.to_json() for one in grants]})
@@ -84,20 +83,3 @@ def _list(
         for one in grants
     ]
     print_table(("wallet", "client", "granted by", "granted"), rows)
-
-
-def _on_database(
-    context: typer.Context, work: "Callable[[Connection], Awaitable[Answer]]"
-) -> "Answer":
-    import asyncio
-
-    from cli.dependencies import database_connection
-    from runtime.service.settings import DatabaseSettings
-
-    settings = settings_of(context, DatabaseSettings)
-
-    async def run() -> "Answer":
-        async with database_connection(settings, name="wallets") as connection:
-            return await work(connection)
-
-    return asyncio.run(run())
