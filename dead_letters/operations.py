@@ -49,6 +49,7 @@ from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.posting_again import make_sure_of_posting
 from runtime.postgres.queries import load_queries
 from runtime.service.pagination import Examined, Window, examine
 
@@ -356,9 +357,7 @@ class DeadLetters:
         """Put what is still to be posted on the reconciler's retry queue, and return it."""
         if not transaction_ids:
             return []
-        rows = await connection.fetch(self._sql["read_pending"], transaction_ids)
-        ids = [row["id"] for row in rows]
-        await connection.execute(self._sql["insert_stale"], ids, FALLBACK_AFTER_S)
+        rows = await make_sure_of_posting(connection, transaction_ids, after_s=FALLBACK_AFTER_S)
         return [recorded_transaction(row) for row in rows]
 
     async def _publish(self, pending: Sequence[RecordedTransaction]) -> None:

@@ -159,22 +159,6 @@ DELETE FROM exceptional_transactions AS x
 USING released
 WHERE x.status = 'QUARANTINED' AND x.transaction_id = released.id;
 
--- name: read_pending
--- What of these is still to be posted, with their atomic batches.
-SELECT
-    p.id, p.source_wallet_id, p.destination_wallet_id, p.currency, p.batch_id,
-    t.type = 'reversal' AS is_reversal
-FROM pending_to_announce($1) AS p
-INNER JOIN transactions AS t ON t.id = p.id;
-
--- name: insert_stale
--- The sweep may have passed these ids long ago: the retry queue makes sure of their posting, should
--- the publish that follows this commit fail.
-INSERT INTO stale_transactions (transaction_id, next_attempt_at)
-SELECT w.id, clock_timestamp() + make_interval(secs => $2)
-FROM unnest($1::uuid[]) AS w (id)
-ON CONFLICT (transaction_id) DO NOTHING;
-
 -- name: mark_replayed
 -- The dead letter is done with.
 UPDATE dead_letters SET replayed_at = clock_timestamp() WHERE id = $1;

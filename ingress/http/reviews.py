@@ -47,9 +47,7 @@ class ReviewCalls:
         review_id = uuid_of("review_id", call.request.match_info["review_id"])
         reason = reason_of(await call.json())
         try:
-            review = await decide(
-                review_id, reason=reason, actor=call.client.name, request_id=call.request_id
-            )
+            review = await decide(review_id, reason=reason, trail=call.trail)
         except ReviewNotFoundError as error:
             raise ContractError(ProblemCode.REVIEW_NOT_FOUND, str(error)) from None
         except ReviewDecidedError as error:

@@ -139,3 +139,18 @@ SELECT pg_export_snapshot();
 -- See that moment; the words in quotes stand for what was exported. The first statement of its
 -- database transaction.
 SET TRANSACTION SNAPSHOT 'exported snapshot';
+
+-- name: read_to_announce
+-- What of these is still to be posted, with the other members of their atomic batches.
+SELECT
+    p.id, p.source_wallet_id, p.destination_wallet_id, p.currency, p.batch_id,
+    t.type = 'reversal' AS is_reversal
+FROM pending_to_announce($1) AS p
+INNER JOIN transactions AS t ON t.id = p.id;
+
+-- name: insert_stale
+-- The sweep may have passed these ids: the retry queue makes sure of their posting.
+INSERT INTO stale_transactions (transaction_id, next_attempt_at)
+SELECT w.id, clock_timestamp() + make_interval(secs => $2)
+FROM unnest($1::uuid[]) AS w (id)
+ON CONFLICT (transaction_id) DO NOTHING;

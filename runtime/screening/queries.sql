@@ -132,26 +132,6 @@ FROM (
 UPDATE reviewed_transactions SET is_held = false, since = clock_timestamp()
 WHERE transaction_id = ANY ($1::uuid[]);
 
--- name: read_pending
--- What of these is to be announced, with their atomic batches.
-SELECT
-    p.id, p.source_wallet_id, p.destination_wallet_id, p.currency, p.batch_id,
-    t.type = 'reversal' AS is_reversal
-FROM pending_to_announce($1) AS p
-INNER JOIN transactions AS t ON t.id = p.id;
-
--- name: insert_stale
--- The sweep has passed these ids: the retry queue makes sure of their posting.
-INSERT INTO stale_transactions (transaction_id, next_attempt_at)
-SELECT w.id, clock_timestamp() + make_interval(secs => $2)
-FROM unnest($1::uuid[]) AS w (id)
-ON CONFLICT (transaction_id) DO NOTHING;
-
--- name: insert_audit
--- Who did what to which review.
-INSERT INTO audit_log (id, actor, action, subject, detail)
-VALUES (uuid_v7(clock_us()), $1, $2, $3, $4::json);
-
 -- name: walk_posted
 -- What was posted between two ids, the oldest first, at most $4: as rules see it.
 SELECT

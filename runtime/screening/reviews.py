@@ -6,7 +6,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
 from contracts.representations.pages import PAGE_LIMIT_MAX
@@ -15,7 +14,9 @@ from ledger.rules import REFUSAL_DETAILS
 from ledger.words import FailureCode, ReviewState
 from runtime.amqp.publisher import NotConfirmedError, Publisher
 from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
+from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.posting_again import make_sure_of_posting
 from runtime.postgres.queries import load_queries
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
@@ -45,12 +46,11 @@ class ReviewPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What an operator decides, who that is, and over HTTP by which request."""
+    """What an operator decides, who that is, and over HTTP from where by which request."""
 
     state: ReviewState
     reason: str
-    actor: str
-    request_id: str | None = None
+    trail: Trail
 
 
 class Reviews:
@@ -74,30 +74,22 @@ class Reviews:
             [render_review(row) for row in page], page[-1]["id"] if len(rows) > limit else None
         )
 
-    async def approve(
-        self, review_id: UUID, *, reason: str, actor: str, request_id: str | None = None
-    ) -> Mapping[str, Any]:
+    async def approve(self, review_id: UUID, *, reason: str, trail: Trail) -> Mapping[str, Any]:
         """Overrule a rule for one transaction, and return the review.
 
         If no other review of it is open, it is announced again and posted without that rule; all
         others, the ledger's refusals among them, still apply. A broker that is down only delays
         that. Raises ReviewNotFoundError, ReviewDecidedError, and what the database raises.
         """
-        decision = Decision(
-            state=ReviewState.APPROVED, reason=reason, actor=actor, request_id=request_id
-        )
+        decision = Decision(state=ReviewState.APPROVED, reason=reason, trail=trail)
         return await self._decide(review_id, decision)
 
-    async def refuse(
-        self, review_id: UUID, *, reason: str, actor: str, request_id: str | None = None
-    ) -> Mapping[str, Any]:
+    async def refuse(self, review_id: UUID, *, reason: str, trail: Trail) -> Mapping[str, Any]:
         """End a transaction as FAILED, with all of its atomic batch, and return the review.
 
         Its other reviews are refused with it. Raises as `approve` does.
         """
-        decision = Decision(
-            state=ReviewState.REFUSED, reason=reason, actor=actor, request_id=request_id
-        )
+        decision = Decision(state=ReviewState.REFUSED, reason=reason, trail=trail)
         return await self._decide(review_id, decision)
 
     async def _decide(self, review_id: UUID, decision: Decision) -> Mapping[str, Any]:
@@ -114,7 +106,7 @@ class Reviews:
                 self._sql["decide_review"],
                 review_id,
                 decision.state,
-                decision.actor,
+                decision.trail.actor,
                 decision.reason,
             )
             if decision.state is ReviewState.REFUSED:
@@ -158,7 +150,9 @@ class Reviews:
             FailureCode.BATCH_FAILED,
             REFUSAL_DETAILS[FailureCode.BATCH_FAILED],
         )
-        await connection.execute(self._sql["close_reviews"], ids, decision.actor, decision.reason)
+        await connection.execute(
+            self._sql["close_reviews"], ids, decision.trail.actor, decision.reason
+        )
 
     async def _release(
         self, connection: Connection, ids: Sequence[UUID]
@@ -170,25 +164,22 @@ class Reviews:
         if not ids:
             return []
         await connection.execute(self._sql["release_held"], ids)
-        rows = await connection.fetch(self._sql["read_pending"], ids)
-        await connection.execute(self._sql["insert_stale"], ids, FALLBACK_AFTER_S)
+        rows = await make_sure_of_posting(connection, ids, after_s=FALLBACK_AFTER_S)
         return [recorded_transaction(row) for row in rows]
 
     async def _audit(
         self, connection: Connection, review: asyncpg.Record, decision: Decision
     ) -> None:
-        detail: dict[str, Any] = {
-            "transaction_id": str(review["transaction_id"]),
-            "rule": review["rule"],
-            "reason": decision.reason,
-            **({} if decision.request_id is None else {"request_id": decision.request_id}),
-        }
-        await connection.execute(
-            self._sql["insert_audit"],
-            decision.actor,
-            f"review.{decision.state.lower()}",
-            f"review:{review['id']}",
-            orjson.dumps(detail).decode(),
+        await note_act(
+            connection,
+            decision.trail,
+            action=f"review.{decision.state.lower()}",
+            subject=f"review:{review['id']}",
+            detail={
+                "transaction_id": str(review["transaction_id"]),
+                "rule": review["rule"],
+                "reason": decision.reason,
+            },
         )
 
     async def _announce(self, pending: Sequence[RecordedTransaction]) -> None:

@@ -12,6 +12,7 @@ from ledger.words import ReviewState
 from processor.poster import Poster
 from reconciler.retry_queue import Expiry, Sweep
 from runtime.amqp.publisher import Publisher
+from runtime.postgres.audit import Trail
 from runtime.postgres.pool import Pool
 from runtime.screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
 from tests.conftest import Connection
@@ -24,6 +25,8 @@ from tests.integration.processor.books import (
 )
 from tests.integration.processor.ruling import add_rule, velocity
 from verification.verify import verify
+
+OPS = Trail("ops")
 
 
 async def _status(database: Connection, transaction_id: UUID) -> tuple[str, str | None]:
@@ -86,15 +89,21 @@ async def test_an_approval_posts_without_that_rule(
 ) -> None:
     held, wallets = await _held(database, pool)
     [review_id] = await _open(reviews)
-    review = await reviews.approve(review_id, reason="known", actor="ops", request_id="r-1")
+    review = await reviews.approve(
+        review_id, reason="known", trail=Trail("ops", "192.0.2.7", "r-1")
+    )
     await Poster(pool).post([held])
 
     assert (review["state"], review["decided_by"], review["reason"]) == ("APPROVED", "ops", "known")
     assert await _status(database, held) == ("COMPLETED", None)
     assert await balances_of(database, wallets) == [500, 1500]
-    trail = await database.fetchrow("SELECT actor, action, subject, detail FROM audit_log")
+    trail = await database.fetchrow(
+        "SELECT actor, action, subject, address, request_id FROM audit_log"
+    )
     assert trail is not None
     assert trail[:3] == ("ops", "review.approved", f"review:{review_id}")
+    # From where, and by which request.
+    assert trail[3:] == ("192.0.2.7", "r-1")
     assert await database.fetchval("SELECT transaction_id FROM stale_transactions") == held
 
 
@@ -104,11 +113,11 @@ async def test_what_is_approved_still_meets_the_ledger_and_the_other_rules(
     held, wallets = await _held(database, pool)
     await add_rule(database, "none", "velocity", velocity("wallet", count_max=0), action="review")
     [first] = await _open(reviews)
-    await reviews.approve(first, reason="known", actor="ops")
+    await reviews.approve(first, reason="known", trail=OPS)
     await Poster(pool).post([held])
     [second] = await _open(reviews)
     await database.execute("UPDATE wallets SET balance = 1 WHERE id = $1", wallets[0])
-    await reviews.approve(second, reason="known", actor="ops")
+    await reviews.approve(second, reason="known", trail=OPS)
     await Poster(pool).post([held])
 
     assert await _status(database, held) == ("FAILED", "insufficient_funds")
@@ -119,7 +128,7 @@ async def test_a_refusal_ends_it_with_its_event(
 ) -> None:
     held, _ = await _held(database, pool)
     [review_id] = await _open(reviews)
-    review = await reviews.refuse(review_id, reason="unknown", actor="ops")
+    review = await reviews.refuse(review_id, reason="unknown", trail=OPS)
 
     assert (review["state"], review["transaction_status"]) == ("REFUSED", "FAILED")
     assert await _status(database, held) == ("FAILED", "rule_refused")
@@ -133,15 +142,15 @@ async def test_a_review_is_decided_once(database: Connection, pool: Pool, review
     await _held(database, pool)
     [review_id] = await _open(reviews)
     outcomes = await asyncio.gather(
-        reviews.approve(review_id, reason="one", actor="ops"),
-        reviews.refuse(review_id, reason="other", actor="ops"),
+        reviews.approve(review_id, reason="one", trail=OPS),
+        reviews.refuse(review_id, reason="other", trail=OPS),
         return_exceptions=True,
     )
 
     assert sum(isinstance(one, ReviewDecidedError) for one in outcomes) == 1
     assert await database.fetchval("SELECT count(*) FROM audit_log") == 1
     with pytest.raises(ReviewNotFoundError):
-        await reviews.approve(uuid4(), reason="none", actor="ops")
+        await reviews.approve(uuid4(), reason="none", trail=OPS)
 
 
 async def test_neither_the_sweep_nor_the_expiry_nor_verify_minds_what_is_held_back(
@@ -153,7 +162,7 @@ async def test_neither_the_sweep_nor_the_expiry_nor_verify_minds_what_is_held_ba
     assert await Expiry(pool, after_s=0.000001).expire([held]) == 0
     assert "pending_age" not in await _findings(database)
     [review_id] = await _open(reviews)
-    await reviews.approve(review_id, reason="known", actor="ops")
+    await reviews.approve(review_id, reason="known", trail=OPS)
 
     assert "pending_age" in await _findings(database)
     assert await Expiry(pool, after_s=3600).expire([held]) == 0
@@ -174,8 +183,8 @@ async def test_an_atomic_batch_waits_as_a_whole_and_ends_as_a_whole(
         ("PENDING", None)
     ] * 6
     first, second = await _open(reviews)
-    await reviews.refuse(first, reason="unknown", actor="ops")
-    await reviews.approve(second, reason="known", actor="ops")
+    await reviews.refuse(first, reason="unknown", trail=OPS)
+    await reviews.approve(second, reason="known", trail=OPS)
     await Poster(pool).post(batches[1][:1])
 
     assert [(await _status(database, one))[1] for one in batches[0]] == [
