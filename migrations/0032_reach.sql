@@ -27,7 +27,8 @@ ADD COLUMN last_used_at timestamptz;
 ALTER TABLE api_keys ALTER COLUMN reach SET DEFAULT 'own';
 
 -- Upstream systems, by their broker user. One that has no row reaches all, as before; null: no such
--- restriction. Amounts of the two limits: {currency: decimal text in major units}.
+-- restriction. `per_transaction_max` and `daily_max` (a day of UTC): {currency: minor units}. A client
+-- that is disabled keeps its row.
 CREATE TABLE clients (
     name text PRIMARY KEY,
     reach reach NOT NULL DEFAULT 'own',
