@@ -626,80 +626,50 @@ ORDER BY number DESC
 LIMIT $2;
 
 -- name: examine_audit
--- A bounded window of the audit log, newest first: its matches, and where it ended.
+-- A bounded window of the audit log, newest first: its matches, and where it ended. One of the four
+-- walks is made: over a range of the index of the filter that lets the fewest through, most likely,
+-- or over all.
 WITH examined AS MATERIALIZED (
-    SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
-    FROM audit_log AS a
-    WHERE a.id < $1 AND a.id >= $2
-    ORDER BY a.id DESC
-    LIMIT $3
+    (
+        SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
+        FROM audit_log AS a
+        WHERE $6::text IS NOT NULL AND (a.subject, a.id) < ($6, $1) AND (a.subject, a.id) >= ($6, $2)
+        ORDER BY a.subject DESC, a.id DESC
+        LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
+        FROM audit_log AS a
+        WHERE $6 IS NULL AND $4::text IS NOT NULL
+            AND (a.actor, a.id) < ($4, $1) AND (a.actor, a.id) >= ($4, $2)
+        ORDER BY a.actor DESC, a.id DESC
+        LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
+        FROM audit_log AS a
+        WHERE $6 IS NULL AND $4 IS NULL AND $5::text IS NOT NULL
+            AND (a.action, a.id) < ($5, $1) AND (a.action, a.id) >= ($5, $2)
+        ORDER BY a.action DESC, a.id DESC
+        LIMIT $3
+    )
+    UNION ALL
+    (
+        SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
+        FROM audit_log AS a
+        WHERE $6 IS NULL AND $4 IS NULL AND $5 IS NULL AND a.id < $1 AND a.id >= $2
+        ORDER BY a.id DESC
+        LIMIT $3
+    )
 )
 
 SELECT
     e.id,
-    ($4::text IS NULL OR e.actor = $4)
-    AND ($5::text IS NULL OR e.action = $5)
-    AND ($6::text IS NULL OR e.subject = $6)
-    AND ($7::timestamptz IS NULL OR e.occurred_at >= $7)
-    AND ($8::timestamptz IS NULL OR e.occurred_at < $8) AS is_match
-FROM examined AS e
-ORDER BY e.id DESC;
-
--- name: examine_audit_of_actor
--- The same window over what has one actor: a range of its index.
-WITH examined AS MATERIALIZED (
-    SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
-    FROM audit_log AS a
-    WHERE (a.actor, a.id) < ($4::text, $1) AND (a.actor, a.id) >= ($4::text, $2)
-    ORDER BY a.actor DESC, a.id DESC
-    LIMIT $3
-)
-
-SELECT
-    e.id,
-    ($4::text IS NULL OR e.actor = $4)
-    AND ($5::text IS NULL OR e.action = $5)
-    AND ($6::text IS NULL OR e.subject = $6)
-    AND ($7::timestamptz IS NULL OR e.occurred_at >= $7)
-    AND ($8::timestamptz IS NULL OR e.occurred_at < $8) AS is_match
-FROM examined AS e
-ORDER BY e.id DESC;
-
--- name: examine_audit_of_action
--- The same window over what has one action: a range of its index.
-WITH examined AS MATERIALIZED (
-    SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
-    FROM audit_log AS a
-    WHERE (a.action, a.id) < ($5::text, $1) AND (a.action, a.id) >= ($5::text, $2)
-    ORDER BY a.action DESC, a.id DESC
-    LIMIT $3
-)
-
-SELECT
-    e.id,
-    ($4::text IS NULL OR e.actor = $4)
-    AND ($5::text IS NULL OR e.action = $5)
-    AND ($6::text IS NULL OR e.subject = $6)
-    AND ($7::timestamptz IS NULL OR e.occurred_at >= $7)
-    AND ($8::timestamptz IS NULL OR e.occurred_at < $8) AS is_match
-FROM examined AS e
-ORDER BY e.id DESC;
-
--- name: examine_audit_of_subject
--- The same window over what has one subject: a range of its index.
-WITH examined AS MATERIALIZED (
-    SELECT a.id, a.actor, a.action, a.subject, a.occurred_at
-    FROM audit_log AS a
-    WHERE (a.subject, a.id) < ($6::text, $1) AND (a.subject, a.id) >= ($6::text, $2)
-    ORDER BY a.subject DESC, a.id DESC
-    LIMIT $3
-)
-
-SELECT
-    e.id,
-    ($4::text IS NULL OR e.actor = $4)
-    AND ($5::text IS NULL OR e.action = $5)
-    AND ($6::text IS NULL OR e.subject = $6)
+    ($4 IS NULL OR e.actor = $4)
+    AND ($5 IS NULL OR e.action = $5)
+    AND ($6 IS NULL OR e.subject = $6)
     AND ($7::timestamptz IS NULL OR e.occurred_at >= $7)
     AND ($8::timestamptz IS NULL OR e.occurred_at < $8) AS is_match
 FROM examined AS e
