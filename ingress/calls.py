@@ -274,9 +274,16 @@ class SubmitCall(TransactionCall):
         super().__init__(services, names=names, wait_s=wait_s, finish=finish)
         self._body = body
         self._header_key = header_key
+        self._decoded: Any = None
+
+    def _json(self) -> Any:
+        """Return the decoded body, which whoever counts by type asked for before; raises."""
+        if self._decoded is None:
+            self._decoded = json_of(self._body)
+        return self._decoded
 
     def _run(self, client: Client) -> None:
-        body = json_of(self._body)
+        body = self._json()
         if self._header_key is not None:
             checked_key(self._header_key)
         command = self._command_of(body)
@@ -293,7 +300,7 @@ class SubmitCall(TransactionCall):
 
     def _costs(self) -> Mapping[LimitClass, int]:
         try:
-            body = json_of(self._body)
+            body = self._json()
         except ContractError:
             return NO_COSTS
         return {class_of_type(body.get("type")): 1} if isinstance(body, dict) else NO_COSTS

@@ -40,7 +40,7 @@ from ledger.state import (
 from ledger.words import FailureCode, HoldStatus, TransactionStatus
 from processor.events.buffer import BufferedViews
 from processor.permissions import Permissions
-from processor.screening import NO_REVIEWS, Reviews, Screener
+from processor.screening import NO_REVIEWS, ReviewStates, Screener
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -185,7 +185,7 @@ class BookPoster:
 
     async def _moment(
         self, connection: Connection, rows: Sequence[RecordedView]
-    ) -> tuple[datetime, Reviews]:
+    ) -> tuple[datetime, ReviewStates]:
         """Return the database's clock and what was said of transactions that were held back.
 
         With all locks taken nobody holds back or approves any of them any more.

@@ -45,7 +45,7 @@ from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
-from processor.permissions import Permissions
+from processor.permissions import Permissions, Terms
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.screening import BatchScreening, Screener
 from processor.unannounced import UnannouncedReader
@@ -99,7 +99,7 @@ class Loaded:
     terms: Mapping[UUID, asyncpg.Record] = field(default_factory=dict)
     """Of what is PENDING those that have any."""
     is_refused: bool = False
-    """Whether the submitter of any may not ask for it."""
+    """Whether the submitter of any may not ask for it; not looked at where any has terms."""
 
     @property
     def is_on_book(self) -> bool:
@@ -319,7 +319,6 @@ class Poster:
             pending = [_movement(row) for row in put.rows]
             by_id.update((row["id"], row) for row in put.rows)
             terms = await self._book.read_terms(connection, put.rows)
-            refusals = await self._permissions.refusals(connection, put.rows, terms)
             return Loaded(
                 outcomes,
                 by_id,
@@ -328,14 +327,19 @@ class Poster:
                 earlier=put.earlier,
                 is_partial=put.is_partial,
                 terms=terms,
-                is_refused=bool(refusals),
+                is_refused=await self._is_refused(connection, put.rows, terms),
             )
         pending = [_movement(by_id[one]) for one in order if one in by_id]
         terms = await self._book.read_terms(connection, rows)
-        refusals = await self._permissions.refusals(
-            connection, [by_id[one.id] for one in pending], terms
-        )
-        return Loaded(outcomes, by_id, pending, wallets={}, terms=terms, is_refused=bool(refusals))
+        views = [by_id[one.id] for one in pending]
+        is_refused = await self._is_refused(connection, views, terms)
+        return Loaded(outcomes, by_id, pending, wallets={}, terms=terms, is_refused=is_refused)
+
+    async def _is_refused(
+        self, connection: Connection, rows: Sequence[RecordedView], terms: Terms
+    ) -> bool:
+        """Whether any is refused before the ledger is asked; with terms the book finds that out."""
+        return not terms and bool(await self._permissions.refusals(connection, rows, terms))
 
     async def _wallets(
         self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str

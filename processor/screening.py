@@ -37,7 +37,7 @@ Where both have more, a pair may count as new although it is not: the strict sid
 
 
 @dataclass(frozen=True, slots=True)
-class Reviews:
+class ReviewStates:
     """What operators have to say, or have said, on transactions of a batch."""
 
     held: frozenset[UUID]
@@ -46,7 +46,7 @@ class Reviews:
     """By transactions' ids: the ids of rules that were overruled."""
 
 
-NO_REVIEWS: Final = Reviews(frozenset(), {})
+NO_REVIEWS: Final = ReviewStates(frozenset(), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,10 @@ class Screener:
         """Read the rules anew: others were in force when a batch was to be written."""
         await self._rules.read(connection)
 
-    async def reviews_of(self, connection: Connection, ids: Sequence[UUID]) -> Reviews:
+    async def reviews_of(self, connection: Connection, ids: Sequence[UUID]) -> ReviewStates:
         """Return what was said of transactions that are, or were, held back."""
         rows = await connection.fetch(self._sql["read_reviews"], ids)
-        return Reviews(
+        return ReviewStates(
             frozenset(row["transaction_id"] for row in rows if row["is_held"]),
             {row["transaction_id"]: row["approved"] for row in rows},
         )
