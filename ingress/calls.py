@@ -52,8 +52,7 @@ from contracts.scopes import Reach, Scope
 from ingress.access import Guard, is_seen, shown
 from ingress.authentication import Authenticator, Client, identified, token_of
 from ingress.limits.limiter import NO_COSTS, RateLimiter, admitted
-from ingress.limits.rules import Standing as RateStanding
-from ingress.limits.rules import class_of_type
+from ingress.limits.rules import Allowance, class_of_type
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
 from ingress.reads.transactions import TransactionStore
@@ -214,7 +213,7 @@ class TransactionCall(ABC):
             self._then(counted, partial(self._counted, client))
 
     def _counted(
-        self, client: Client, counted: "asyncio.Future[Sequence[RateStanding | ContractError]]"
+        self, client: Client, counted: "asyncio.Future[Sequence[Allowance | ContractError]]"
     ) -> None:
         self._limits = admitted(counted.result())
         self._run(client)

@@ -20,11 +20,11 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.rate_limits import LimitClass
 from ingress.authentication import Client
 from ingress.limits.rules import (
+    Allowance,
     Charge,
     Level,
     LimitRules,
     RateLimitedError,
-    Standing,
     charge_bucket,
     level_of,
 )
@@ -105,7 +105,7 @@ class LocalBuckets:
         """How many there are."""
         return len(self._empty_at_us)
 
-    def count(self, charges: Sequence[Charge], *, now_us: int) -> Standing:
+    def count(self, charges: Sequence[Charge], *, now_us: int) -> Allowance:
         """Count a request in all of its buckets, or in none."""
         empty_at_us = [self._empty_at_us.get(charge.key, 0) for charge in charges]
         found = [
@@ -117,10 +117,10 @@ class LocalBuckets:
                 level_of(charge, empty_at_us=empty, now_us=now_us, wait_us=level.wait_us)
                 for charge, empty, (_, level) in zip(charges, empty_at_us, found, strict=True)
             ]
-            return Standing(is_allowed=False, charges=charges, levels=levels)
+            return Allowance(is_allowed=False, charges=charges, levels=levels)
         for charge, (empty, _) in zip(charges, found, strict=True):
             self._keep(charge.key, empty)
-        return Standing(is_allowed=True, charges=charges, levels=[level for _, level in found])
+        return Allowance(is_allowed=True, charges=charges, levels=[level for _, level in found])
 
     def _keep(self, key: str, empty_at_us: int) -> None:
         self._empty_at_us[key] = empty_at_us
@@ -136,7 +136,7 @@ class RateLimiter:
         self._rules = rules
         self._script = RedisScript(redis, "rate_limit.lua")
         self._local = LocalBuckets()
-        self._counting: MicroBatcher[Sequence[Charge], Standing | ContractError] = MicroBatcher(
+        self._counting: MicroBatcher[Sequence[Charge], Allowance | ContractError] = MicroBatcher(
             self._count, group_max=GROUP_MAX, waiting_max=WAITING_MAX, workers=1
         )
         self.is_limited = rules.is_limited
@@ -147,8 +147,8 @@ class RateLimiter:
 
     def count_soon(
         self, client: Client, costs: Mapping[LimitClass, int] = NO_COSTS
-    ) -> "asyncio.Future[Sequence[Standing | ContractError]] | None":
-        """Return what will hold a client's standing; None where no limit holds for the request.
+    ) -> "asyncio.Future[Sequence[Allowance | ContractError]] | None":
+        """Return what will hold a client's allowance; None where no limit holds for the request.
 
         `costs`: how many transactions of each class it asks for. Raises BatcherFullError.
         """
@@ -172,27 +172,27 @@ class RateLimiter:
         charges = self._rules.of_address(address, is_login=is_login)
         return admitted(await self._counting.submit([charges])) if charges else {}
 
-    async def _count(self, requests: list[Sequence[Charge]]) -> Sequence[Standing | ContractError]:
+    async def _count(self, requests: list[Sequence[Charge]]) -> Sequence[Allowance | ContractError]:
         answers = await self._script.run([_script_call(requests)])
         if answers is not None:
-            return list(_standings(requests, answers[0]))
+            return list(_allowances(requests, answers[0]))
         now_us = time.monotonic_ns() // 1000
         return [self._count_locally(charges, now_us) for charges in requests]
 
-    def _count_locally(self, charges: Sequence[Charge], now_us: int) -> Standing | ContractError:
+    def _count_locally(self, charges: Sequence[Charge], now_us: int) -> Allowance | ContractError:
         if any(charge.policy.kind is LimitClass.LOGIN for charge in charges):
             return limits_unavailable()
         COUNTED_LOCALLY.inc()
         return self._local.count(charges, now_us=now_us)
 
 
-def admitted(counted: Sequence[Standing | ContractError]) -> Mapping[str, str]:
+def admitted(counted: Sequence[Allowance | ContractError]) -> Mapping[str, str]:
     """Return the headers of the one request that was counted; raises ContractError if refused."""
-    [standing] = counted
-    if isinstance(standing, ContractError):
-        raise standing
-    headers = standing.headers()
-    if not standing.is_allowed:
+    [allowance] = counted
+    if isinstance(allowance, ContractError):
+        raise allowance
+    headers = allowance.headers()
+    if not allowance.is_allowed:
         RATE_LIMITED.inc()
         raise RateLimitedError(headers)
     return headers
@@ -232,12 +232,12 @@ def _script_call(requests: Sequence[Sequence[Charge]]) -> ScriptCall:
     return keys, [" ".join(map(str, words))]
 
 
-def _standings(requests: Sequence[Sequence[Charge]], answer: bytes) -> Iterator[Standing]:
-    """Yield each request's standing from the words of the script's one answer."""
+def _allowances(requests: Sequence[Sequence[Charge]], answer: bytes) -> Iterator[Allowance]:
+    """Yield each request's allowance from the words of the script's one answer."""
     numbers = [int(word) for word in answer.split()]
     place = 0
     for charges in requests:
         following = place + 1 + 3 * len(charges)
         levels = [Level(*numbers[n : n + 3]) for n in range(place + 1, following, 3)]
-        yield Standing(is_allowed=bool(numbers[place]), charges=charges, levels=levels)
+        yield Allowance(is_allowed=bool(numbers[place]), charges=charges, levels=levels)
         place = following

@@ -63,7 +63,7 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Allowance:
     """What is said of one request: whether it may go on, and how each of its buckets stands."""
 
     is_allowed: bool

@@ -16,10 +16,10 @@ from contracts.rate_limits import (
 from ingress.authentication import Client
 from ingress.limits.limiter import LocalBuckets
 from ingress.limits.rules import (
+    Allowance,
     Charge,
     Level,
     LimitRules,
-    Standing,
     charge_bucket,
     class_of_type,
     network_of,
@@ -233,10 +233,10 @@ def test_the_buckets_of_a_process_have_a_bound_and_the_least_used_goes_first() -
 
 def test_a_client_is_told_of_every_window_and_by_the_older_headers_of_the_tightest() -> None:
     charges = [_charge(100, 60), _charge(2000, 3600)]
-    allowed = Standing(
+    allowed = Allowance(
         is_allowed=True, charges=charges, levels=[Level(7, 0, 55_800_001), Level(5, 0, 3_591_000)]
     )
-    refused = Standing(
+    refused = Allowance(
         is_allowed=False,
         charges=charges,
         levels=[Level(0, 400_000, 60_000_000), Level(5, 0, 3_591_000)],

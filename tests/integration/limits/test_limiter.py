@@ -13,7 +13,7 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.rate_limits import LimitClass, parse_rate_limits
 from ingress.authentication import Client
 from ingress.limits.limiter import LocalBuckets, RateLimiter
-from ingress.limits.rules import LimitRules, RateLimitedError, Standing
+from ingress.limits.rules import Allowance, LimitRules, RateLimitedError
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 
@@ -31,12 +31,12 @@ async def _limiter(redis: Redis, text: str) -> AsyncIterator[RateLimiter]:
 
 async def _standing(
     limiter: RateLimiter, client: Client, costs: Mapping[LimitClass, int]
-) -> Standing:
+) -> Allowance:
     counted = limiter.count_soon(client, costs)
     assert counted is not None
-    [standing] = await counted
-    assert isinstance(standing, Standing)
-    return standing
+    [allowance] = await counted
+    assert isinstance(allowance, Allowance)
+    return allowance
 
 
 async def test_redis_counts_as_the_rules_have_it(redis: Redis) -> None:
@@ -71,7 +71,7 @@ async def test_of_many_requests_of_one_instant_no_more_pass_than_the_quota(redis
             *(_standing(limiter, person, {}) for limiter in (one, other) for _ in range(200))
         )
 
-    assert sum(standing.is_allowed for standing in found) == 25
+    assert sum(allowance.is_allowed for allowance in found) == 25
 
 
 async def test_a_refused_request_takes_from_no_window(redis: Redis) -> None:
