@@ -91,6 +91,15 @@ $(BENCH_VENV)/.ready: requirements/bench.lock pyproject.toml
 bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write docs/performance.md
 	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(QUICK),--quick,--report docs/performance/report.json --page docs)
 
+# BASE=<commit> is the release that runs before; the default is the last one whose transactions were
+# plain moves alone.
+.PHONY: migrate-proof
+migrate-proof: BASE ?= 275fbb1
+migrate-proof: setup ## Upgrade a book of TRANSACTIONS=2000000 from BASE=<commit> under traffic
+	@test -d .local/base-$(BASE) || git worktree add --quiet --detach .local/base-$(BASE) $(BASE)
+	@$(MAKE) --quiet -C .local/base-$(BASE) setup PYTHON="$(PYTHON)"
+	@$(BIN)/python -m tools.upgrade .local/base-$(BASE) --transactions $(or $(TRANSACTIONS),2000000)
+
 # The other checkout is made under .local, with its own environment. Needs wrk for the part over HTTP.
 .PHONY: compare
 compare: setup ## Measure this tree and BASE=<commit> in turns, ROUNDS=3, and print their ratios
