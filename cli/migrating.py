@@ -3,15 +3,22 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
+from pydantic import Field
 
 from cli.actor import login_actor
 from cli.dependencies import Connection, database_connection, unreachable
 from cli.failures import RefusedError
-from contracts.topology import EXCHANGES, partition_queue, queues
+from contracts.topology import (
+    EVENTS_LOG_DAYS,
+    EXCHANGES,
+    EventQueues,
+    partition_queue,
+    queues,
+)
 from runtime.amqp import connection as broker
 from runtime.amqp.topology import QueueState, TopologyError, declare_topology, look_at_queue
 from runtime.postgres.audit import Trail, note_act
@@ -39,6 +46,16 @@ class MigrateSettings(DatabaseSettings, BrokerSettings):
     """What `ackledger migrate` needs."""
 
     notify_money: bool = False
+    events_log_days: Annotated[int, Field(ge=1, le=3650)] = EVENTS_LOG_DAYS
+
+    @property
+    def event_queues(self) -> EventQueues:
+        """Which of our own queues take events."""
+        return EventQueues(
+            notify_money=self.notify_money,
+            is_log_kept=self.events_log,
+            log_days=self.events_log_days,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +198,7 @@ async def _declared(settings: MigrateSettings) -> tuple[str, ...]:
     missing = await _missing_topology(settings)
     try:
         await declare_topology(
-            settings.amqp_url, partitions=settings.partitions, notify_money=settings.notify_money
+            settings.amqp_url, partitions=settings.partitions, events=settings.event_queues
         )
     except TopologyError as error:
         raise RefusedError(str(error)) from error

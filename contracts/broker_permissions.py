@@ -30,7 +30,9 @@ PROCESSOR_USER: Final = "ackledger-processor"
 NOTIFIER_USER: Final = "ackledger-notifier"
 SERVICE_USERS: Final[Mapping[str, Permissions]] = {
     "ackledger-migrate": Permissions(r"^ackledger\.", r"^ackledger\.", r"^ackledger\."),
-    "ackledger-ingress": Permissions(NOTHING, r"^amq\.default$", NOTHING),
+    "ackledger-ingress": Permissions(
+        r"^ackledger\.events\.log$", r"^amq\.default$", r"^ackledger\.events\.log$"
+    ),
     PROCESSOR_USER: Permissions(
         r"^ackledger\.transactions\.[0-9]+$",
         r"^(ackledger\.events|ackledger\.dead-letters|amq\.default)$",

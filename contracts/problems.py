@@ -54,6 +54,7 @@ class ProblemCode(StrEnum):
     RATE_LIMITED = "rate_limited"
     LIMITS_UNAVAILABLE = "limits_unavailable"
     BACKLOG_FULL = "backlog_full"
+    EVENTS_UNAVAILABLE = "events_unavailable"
     SIGN_IN_BUSY = "sign_in_busy"
     SIGN_IN_UNAVAILABLE = "sign_in_unavailable"
     DATABASE_UNAVAILABLE = "database_unavailable"
@@ -112,6 +113,7 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.RATE_LIMITED: ProblemKind(429, "Too many requests"),
     ProblemCode.LIMITS_UNAVAILABLE: ProblemKind(503, "Attempts cannot be counted now"),
     ProblemCode.BACKLOG_FULL: ProblemKind(503, "Too much work is waiting"),
+    ProblemCode.EVENTS_UNAVAILABLE: ProblemKind(503, "Events cannot be followed now"),
     ProblemCode.SIGN_IN_BUSY: ProblemKind(503, "Too many people are signing in"),
     ProblemCode.SIGN_IN_UNAVAILABLE: ProblemKind(503, "People cannot sign in here"),
     ProblemCode.DATABASE_UNAVAILABLE: ProblemKind(503, "The database cannot be reached"),

@@ -19,6 +19,13 @@ NOTIFICATIONS: Final = "ackledger.notifications"
 NOTIFICATIONS_MAX: Final = 200_000
 """Events that wait while no notifier runs, some hundred megabytes. The relay keeps what a full
 queue refuses, and sets it aside after an hour."""
+EVENTS_LOG: Final = "ackledger.events.log"
+"""The stream that keeps all events for those who read them over HTTP, from any moment on."""
+EVENTS_LOG_DAYS: Final = 7
+EVENTS_LOG_OCTETS_MAX: Final = 20 * 1024**3
+"""Of disk, whatever the number of days: some ten million events."""
+EVENTS_LOG_SEGMENT_OCTETS: Final = 64 * 1024**2
+"""What is kept for too long is removed in pieces of this size."""
 
 # Connection losses count as deliveries too, so the limit is generous: attempts that mean something
 # are counted in PostgreSQL.
@@ -84,14 +91,25 @@ def partition_queue(partition: int) -> str:
     return f"{TRANSACTIONS_EXCHANGE}.{partition}"
 
 
-def queues(partitions: int, *, notify_money: bool = False) -> list[Queue]:
-    """Return every queue of a system with so many partitions.
+@dataclass(frozen=True, slots=True)
+class EventQueues:
+    """Which of our own queues take events. Each costs: what no queue takes is not even built."""
 
-    `notify_money`: people are told of money, so events are sent to the notifier.
-    """
+    notify_money: bool = False
+    """People are told of money, so events are sent to the notifier."""
+    is_log_kept: bool = False
+    log_days: int = EVENTS_LOG_DAYS
+
+
+NO_EVENTS: Final = EventQueues()
+
+
+def queues(partitions: int, events: EventQueues = NO_EVENTS) -> list[Queue]:
+    """Return every queue of a system with so many partitions."""
     return [
         _DEAD_LETTER_QUEUE,
-        _notifications(is_bound=notify_money),
+        _notifications(is_bound=events.notify_money),
+        _events_log(is_bound=events.is_log_kept, days=events.log_days),
         *(_partition(number) for number in range(partitions)),
     ]
 
@@ -102,7 +120,21 @@ def _notifications(*, is_bound: bool) -> Queue:
         exchange=EVENTS_EXCHANGE,
         binding_key="transaction.completed.*.*",
         arguments={**_GIVEN_UP_TO_DEAD_LETTERS, "x-max-length": NOTIFICATIONS_MAX},
-        # A bound queue costs the relay: events that no queue takes are not even built.
+        is_bound=is_bound,
+    )
+
+
+def _events_log(*, is_bound: bool, days: int) -> Queue:
+    return Queue(
+        name=EVENTS_LOG,
+        exchange=EVENTS_EXCHANGE,
+        binding_key="#",
+        arguments={
+            "x-queue-type": "stream",
+            "x-max-age": f"{days}D",
+            "x-max-length-bytes": EVENTS_LOG_OCTETS_MAX,
+            "x-stream-max-segment-size-bytes": EVENTS_LOG_SEGMENT_OCTETS,
+        },
         is_bound=is_bound,
     )
 

@@ -12,12 +12,14 @@ from dead_letters.operations import DeadLetters
 from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator
 from ingress.calls import Services
+from ingress.events.log import EventLog
 from ingress.http.addresses import ClientAddresses
 from ingress.http.application import build_application
 from ingress.http.audit import AuditCalls
 from ingress.http.batches import BatchCalls
 from ingress.http.connection import HttpConnection
 from ingress.http.dead_letters import DeadLetterCalls
+from ingress.http.events import EventCalls
 from ingress.http.fast_path.connection import FastCalls, FastPath
 from ingress.http.holds import HoldCalls
 from ingress.http.middleware import Gate
@@ -52,6 +54,7 @@ from ingress.submit.cancellation import Cancellations
 from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
+from runtime.access.holders import WalletHolders
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
@@ -158,10 +161,9 @@ async def serve(settings: IngressSettings) -> None:
     redis = connect_redis(settings.redis_url)
     publisher = Publisher(settings.amqp_url, name="ingress-publish")
     assets = AssetWatch(pools.submissions)
-    database = assets.checked(check_database(pools.submissions))
-    readiness = _readiness(database, publisher, redis)
     service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
     service.add_loop("publisher", publisher)
+    readiness = _readiness(assets.checked(check_database(pools.submissions)), publisher, redis)
     limits = _limits(service, settings, redis)
     fault_points = fault_points_in(settings.fault_orders)
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
@@ -183,6 +185,7 @@ async def serve(settings: IngressSettings) -> None:
         wallets=_wallet_calls(service, settings, pools, services.guard),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
+        events=_event_calls(service, settings, pools, services),
         seals=SealCalls(SealStore(pools.lists)),
         audit=AuditCalls(AuditStore(pools.lists)),
         dead_letters=DeadLetterCalls(DeadLetters(**operators)),
@@ -195,13 +198,30 @@ async def serve(settings: IngressSettings) -> None:
     server = HttpServer(app, services, settings)
     service.add_loop("assets", assets)
     service.add_loop("http", assets.before(server))
-    status = StatusServer(readiness, host=settings.status_host, port=settings.status_port)
-    service.add_loop("status", status)
+    service.add_loop(
+        "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
+    )
     for drain in (services.completion.drain, server.drain, dispatcher.drain):
         service.add_drain(drain)
     for close in (pools.submissions.close, pools.lists.close, redis.aclose):
         service.add_close(close)
     await service.run()
+
+
+def _event_calls(
+    service: Service, settings: IngressSettings, pools: _Pools, services: Services
+) -> EventCalls:
+    """Build the call that follows events, with the log that it reads."""
+    event_log = EventLog(
+        settings.amqp_url,
+        WalletHolders(pools.lists),
+        is_kept=settings.events_log,
+        followers_max=settings.events_readers_max,
+    )
+    service.add_loop("events", event_log)
+    # Before the server's: it waits for answers to end, and these end by themselves never.
+    service.add_drain(event_log.drain)
+    return EventCalls(event_log, services, heartbeat_s=settings.events_heartbeat_s)
 
 
 def _readiness(database: Check, publisher: Publisher, redis: Redis) -> Readiness:

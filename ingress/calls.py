@@ -151,9 +151,12 @@ class Measure:
         # A label's child is looked up under a lock: once is enough.
         self._by_status: dict[int, Counter] = {}
 
-    def count(self, status: int, *, started: float) -> None:
-        """Count an answer to a request whose head was there at `started` (perf_counter)."""
-        self._seconds.observe(time.perf_counter() - started)
+    def count(self, status: int, *, started: float, ended: float | None = None) -> None:
+        """Count an answer to a request whose head was there at `started` (perf_counter).
+
+        `ended`: when it was answered, if that is not now.
+        """
+        self._seconds.observe((ended or time.perf_counter()) - started)
         counter = self._by_status.get(status)
         if counter is None:
             counter = self._by_status[status] = REQUESTS.labels(self._operation_id, status)

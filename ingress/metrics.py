@@ -52,3 +52,9 @@ CONNECTIONS_CUT: Final = Counter(
 REDIS_FAILURES: Final = Counter(
     "ackledger_ingress_redis_failures", "Questions to Redis that went without an answer"
 )
+EVENTS_FOLLOWERS: Final = Gauge(
+    "ackledger_ingress_events_followers", "Clients that follow the log of events"
+)
+EVENTS_READ: Final = Counter(
+    "ackledger_ingress_events_read", "Events read from the end of the log, once for all who follow"
+)

@@ -54,13 +54,13 @@ class Api:
 
     def __init__(self, url: str, api_key: str | None) -> None:
         self.url = url
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             self.url,
-            headers=self._headers,
+            headers=self.headers,
             connector=aiohttp.TCPConnector(limit=200),
             timeout=aiohttp.ClientTimeout(total=40),
         )

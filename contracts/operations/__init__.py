@@ -9,6 +9,7 @@ from typing import Final
 from contracts.operations.assets import ASSET_OPERATIONS
 from contracts.operations.audit import AUDIT_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
+from contracts.operations.events import EVENT_OPERATIONS
 from contracts.operations.people import PEOPLE_OPERATIONS
 from contracts.operations.reviews import REVIEW_OPERATIONS
 from contracts.operations.seals import SEAL_OPERATIONS
@@ -41,6 +42,7 @@ __all__ = [
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *WALLET_OPERATIONS,
     *TRANSACTION_OPERATIONS,
+    *EVENT_OPERATIONS,
     *ASSET_OPERATIONS,
     *SEAL_OPERATIONS,
     *PEOPLE_OPERATIONS,

@@ -1,7 +1,7 @@
 """The parts of which an operation is made."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal
 
@@ -17,6 +17,7 @@ WAIT_S_MAX: Final = 30
 
 JSON: Final = "application/json"
 HTML: Final = "text/html"
+EVENT_STREAM: Final = "text/event-stream"
 
 JsonSchema = Mapping[str, Any]
 
@@ -26,6 +27,7 @@ class Tag(StrEnum):
 
     WALLETS = "Wallets"
     TRANSACTIONS = "Transactions"
+    EVENTS = "Events"
     ASSETS = "Assets"
     SEALS = "Seals"
     SIGN_IN = "Sign-in"
@@ -80,6 +82,8 @@ class Response:
     headers: tuple[ResponseHeader, ...] = ()
     media_type: str = JSON
     example: Mapping[str, Any] | None = None
+    also_as: Mapping[str, str] = field(default_factory=dict)
+    """Media types in which a client may have it instead, as text, each with an example."""
 
 
 @dataclass(frozen=True, slots=True)

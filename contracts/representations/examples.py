@@ -257,6 +257,13 @@ TRANSACTION_EVENT: Final[Json] = render_event(
     occurred_at=format_moment(_POSTED),
 )
 
+EVENT_PAGE: Final[Json] = {
+    "items": [TRANSACTION_EVENT],
+    "next_cursor": None,
+    "last_id": "4711-0d4f3a9c",
+    "reset": False,
+}
+
 
 _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.MALFORMED_REQUEST: "what was sent is not valid HTTP/1.1",
@@ -299,6 +306,7 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.RATE_LIMITED: "ask again after Retry-After",
     ProblemCode.LIMITS_UNAVAILABLE: "log in again after Retry-After",
     ProblemCode.BACKLOG_FULL: "more than 1000000 transactions are waiting; try again in 5 s",
+    ProblemCode.EVENTS_UNAVAILABLE: "the broker cannot be reached",
     ProblemCode.SIGN_IN_BUSY: "send it again after Retry-After",
     ProblemCode.SIGN_IN_UNAVAILABLE: "this server has no keys for access tokens",
     ProblemCode.DATABASE_UNAVAILABLE: "nothing was recorded; try again in 1 s",

@@ -8,7 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from contracts.messages import DeadLetterReason, RequestedTransaction
 from contracts.problems import Problem
-from contracts.representations.transaction import Failure, Timestamp, Transaction, WalletAfter
+from contracts.representations.transaction import (
+    Failure,
+    Timestamp,
+    Transaction,
+    TransactionEvent,
+    WalletAfter,
+)
 from contracts.representations.wallet import Wallet, WalletEntry, WalletHold
 from contracts.requests.terms import TransactionRequest
 from contracts.requests.transaction import BATCH_MAX, BatchMode
@@ -51,6 +57,27 @@ class WalletHoldPage(BaseModel):
     wallet: Wallet
     items: list[WalletHold]
     next_cursor: NextCursor
+
+
+class EventPage(BaseModel):
+    """Events, the oldest first."""
+
+    items: list[TransactionEvent]
+    next_cursor: NextCursor = Field(
+        description="Pass it as `after` for what follows; null when nothing does yet"
+    )
+    last_id: str | None = Field(
+        description=(
+            "The last event that was looked at: pass it as `after`, or as `Last-Event-ID`, to go "
+            "on from there at any time. null while nothing was ever kept"
+        )
+    )
+    reset: bool = Field(
+        description=(
+            "Whether `after` is not kept, so that events may be missing; the items are then the "
+            "oldest that are kept"
+        )
+    )
 
 
 class TransactionPage(BaseModel):

@@ -1,6 +1,6 @@
 """The web application: every operation of the contract gets its handler, or the start fails."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from aiohttp import web
 
@@ -10,15 +10,24 @@ from ingress.http.audit import AuditCalls
 from ingress.http.batches import BatchCalls
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
+from ingress.http.events import EventCalls
 from ingress.http.holds import HoldCalls
-from ingress.http.middleware import Gate, Handler, PlainHandler, name_and_answer
+from ingress.http.middleware import (
+    Gate,
+    Handler,
+    PlainHandler,
+    name_and_answer,
+    sign_stream,
+)
 from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.reviews import ReviewCalls
 from ingress.http.seals import SealCalls
-from ingress.http.shell import cross_origin
+from ingress.http.shell import cross_origin, share
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
 from runtime.service.status_server import Readiness, render_readiness
+
+Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 
 def build_application(
@@ -28,6 +37,7 @@ def build_application(
     holds: HoldCalls,
     transactions: TransactionCalls,
     batches: BatchCalls,
+    events: EventCalls,
     seals: SealCalls,
     audit: AuditCalls,
     dead_letters: DeadLetterCalls,
@@ -42,17 +52,17 @@ def build_application(
     app = web.Application(
         client_max_size=BODY_BYTES_MAX, middlewares=[*middlewares, name_and_answer]
     )
+    app.on_response_prepare.append(sign_stream)
+    if cors_origins:
+        app.on_response_prepare.append(_shared_stream(cors_origins))
     guarded = {
         **_money_handlers(wallets, holds, transactions, batches),
-        "list_seals": seals.list_page,
-        "read_latest_seal": seals.read_latest,
-        "list_audit_records": audit.list_page,
+        **_trail_handlers(seals, audit),
         **_dead_letter_handlers(dead_letters),
+        **_review_handlers(reviews),
         **sign_in.guarded_handlers(),
         **users.guarded_handlers(),
-        "list_reviews": reviews.list_page,
-        "approve_review": reviews.approve,
-        "refuse_review": reviews.refuse,
+        "follow_events": events.follow,
     }
     opened = sign_in.open_handlers()
     plain = {**_plain_handlers(readiness), "read_token_keys": sign_in.read_keys}
@@ -67,6 +77,14 @@ def build_application(
         app.router.add_route(operation.method, operation.path, handler)
     add_documentation(app)
     return app
+
+
+def _shared_stream(origins: Collection[str]) -> Signal:
+    async def share_stream(request: web.Request, response: web.StreamResponse) -> None:
+        if not isinstance(response, web.Response):
+            share(request, response, origins)
+
+    return share_stream
 
 
 def _money_handlers(
@@ -89,6 +107,22 @@ def _money_handlers(
         "read_transaction": transactions.read,
         "list_transactions": transactions.list_page,
         "list_assets": list_assets,
+    }
+
+
+def _trail_handlers(seals: SealCalls, audit: AuditCalls) -> Mapping[str, Handler]:
+    return {
+        "list_seals": seals.list_page,
+        "read_latest_seal": seals.read_latest,
+        "list_audit_records": audit.list_page,
+    }
+
+
+def _review_handlers(reviews: ReviewCalls) -> Mapping[str, Handler]:
+    return {
+        "list_reviews": reviews.list_page,
+        "approve_review": reviews.approve,
+        "refuse_review": reviews.refuse,
     }
 
 

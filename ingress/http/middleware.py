@@ -34,6 +34,8 @@ from runtime.postgres.audit import Trail
 log = structlog.get_logger()
 
 NAMES: Final = web.RequestKey("names", tuple[str, str])
+BEGAN: Final = web.RequestKey("began", float)
+"""When an answer without an end began to be sent (perf_counter)."""
 BODY_TIMEOUT_S: Final = 30.0
 """A megabyte arrives in this time over the slowest line that is worth serving."""
 
@@ -147,7 +149,7 @@ CLIENT_GONE_STATUS: Final = 499
 """In the metric alone, for nobody hears it: the number that proxies log for it."""
 
 
-Handler = Callable[[Call], Awaitable[web.Response]]
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 PlainHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NOBODY: Final = Client(name="", scopes=frozenset())
 COUNTED_BY_HANDLER: Final = frozenset(
@@ -186,7 +188,7 @@ class Gate:
         if not rights:
             raise AssertionError(f"{operation.operation_id} has no scope to guard")
 
-        async def respond(request: web.Request) -> web.Response:
+        async def respond(request: web.Request) -> web.StreamResponse:
             authorization = single_header(
                 "Authorization", request.headers.getall("Authorization", ())
             )
@@ -204,7 +206,8 @@ class Gate:
                 # Whoever sends what is refused before it is counted sends requests all the same.
                 await count.take()
                 raise
-            response.headers.update(count.headers)
+            if not response.prepared:
+                response.headers.update(count.headers)
             return response
 
         return self.observed(operation.operation_id, respond)
@@ -217,7 +220,7 @@ class Gate:
         known = known_parameters(operation.parameters)
         is_login = operation.operation_id == _LOGIN
 
-        async def respond(request: web.Request) -> web.Response:
+        async def respond(request: web.Request) -> web.StreamResponse:
             address = self._addresses.of(request)
             count = RequestCount(self._limiter, NOBODY)
             count.is_taken = True
@@ -244,7 +247,7 @@ class Gate:
                 response = web.Response(status=CLIENT_GONE_STATUS, reason="Client Closed Request")
             except Exception as error:  # noqa: BLE001  # every failure has its problem
                 response = problem_response(request, error)
-            measure.count(response.status, started=started)
+            measure.count(response.status, started=started, ended=request.get(BEGAN))
             return response
 
         return respond
@@ -263,9 +266,21 @@ async def name_and_answer(
         response = problem_response(request, error)
         if isinstance(error, web.HTTPMethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+    if not response.prepared:
+        _sign(request, response)
+    return response
+
+
+async def sign_stream(request: web.Request, response: web.StreamResponse) -> None:
+    """Name an answer without an end before its head is sent; all others are named at their end."""
+    if not isinstance(response, web.Response):
+        request[BEGAN] = time.perf_counter()
+        _sign(request, response)
+
+
+def _sign(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["X-Request-Id"] = request[NAMES][1]
     protect(response)
-    return response
 
 
 def problem_response(request: web.BaseRequest, error: Exception) -> web.Response:

@@ -192,7 +192,7 @@ class SignInCalls:
     def _where_people_sign_in(self, handler: Handler) -> Handler:
         """Return a handler that refuses where there are no accounts of people."""
 
-        async def respond(call: Call) -> web.Response:
+        async def respond(call: Call) -> web.StreamResponse:
             if self._signer is None:
                 raise _unavailable()
             return await handler(call)

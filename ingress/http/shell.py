@@ -51,21 +51,30 @@ def cross_origin(origins: Collection[str]) -> Middleware:
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        origin = request.headers.get("Origin")
-        is_allowed = origin in origins
-        if is_allowed and request.method == "OPTIONS" and _ASKS in request.headers:
+        if _is_preflight(request) and request.headers.get("Origin") in origins:
             response: web.StreamResponse = _preflight(request)
         else:
             response = await handler(request)
-        if origin is not None or response.headers.get("Cache-Control") != _NOT_STORED:
-            # Where nothing is stored nobody can mistake one answer for the other.
-            response.headers["Vary"] = "Origin"
-        if origin is not None and is_allowed:
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Expose-Headers"] = _SHOWN
+        if not response.prepared:
+            share(request, response, origins)
         return response
 
     return answer
+
+
+def share(request: web.BaseRequest, response: web.StreamResponse, origins: Collection[str]) -> None:
+    """Let a page of one of these origins read an answer."""
+    origin = request.headers.get("Origin")
+    if origin is not None or response.headers.get("Cache-Control") != _NOT_STORED:
+        # Where nothing is stored nobody can mistake one answer for the other.
+        response.headers["Vary"] = "Origin"
+    if origin is not None and origin in origins:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = _SHOWN
+
+
+def _is_preflight(request: web.Request) -> bool:
+    return request.method == "OPTIONS" and _ASKS in request.headers
 
 
 _ASKS: Final = "Access-Control-Request-Method"

@@ -30,3 +30,14 @@ INNER JOIN clients AS c ON c.name = wanted.name;
 SELECT w.id, w.owner_id
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN wallets AS w ON w.id = wanted.id;
+
+-- name: read_holders
+-- Who sees these wallets: who made and who owns each, and to whom it is granted.
+SELECT
+    w.id, w.owner_id,
+    array_remove(
+        ARRAY(SELECT g.client FROM wallet_grants AS g WHERE g.wallet_id = w.id) || w.created_by,
+        NULL
+    ) AS names
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN wallets AS w ON w.id = wanted.id;

@@ -10,7 +10,7 @@ from aiormq.exceptions import (
     ConnectionCommandInvalid,
 )
 
-from contracts.topology import EXCHANGES, Exchange, Queue, queues
+from contracts.topology import EXCHANGES, NO_EVENTS, EventQueues, Exchange, Queue, queues
 from runtime.amqp.connection import CONNECT_TIMEOUT_S, Channel, close, connect, open_channel
 
 
@@ -18,17 +18,19 @@ class TopologyError(Exception):
     """The broker's exchanges or queues are missing or differ; the message says what mends it."""
 
 
-async def declare_topology(url: str, *, partitions: int, notify_money: bool = False) -> list[str]:
+async def declare_topology(
+    url: str, *, partitions: int, events: EventQueues = NO_EVENTS
+) -> list[str]:
     """Declare every exchange, queue and binding, and return their names; safe to run again.
 
-    `notify_money` binds the notifier's queue to the events; without, it is unbound.
+    Those of `events` are bound to the events; the others are unbound.
     Raises TopologyError when one exists with other arguments or the broker lacks the plugin.
     """
     connection = await connect(url, name="migrate")
     try:
         channel = await open_channel(connection)
         async with asyncio.timeout(CONNECT_TIMEOUT_S * 3):
-            wanted = queues(partitions, notify_money=notify_money)
+            wanted = queues(partitions, events)
             return await _declare(channel, EXCHANGES, wanted)
     except ConnectionCommandInvalid as error:
         raise TopologyError(

@@ -174,6 +174,7 @@ class BrokerSettings(GivenSettings):
 
     amqp_url: AmqpUrl = Field(validation_alias="AMQP_URL")
     partitions: Annotated[int, Field(ge=1, le=256)] = 1
+    events_log: bool = True
 
 
 class ManagementSettings(BrokerSettings):
@@ -254,6 +255,8 @@ class IngressSettings(ServiceSettings, PeopleSettings):
     rate_limit_per_s: Annotated[float, Field(ge=0)] = 0.0
     rate_limit_burst: Annotated[int, Field(ge=1)] = 1000
     customer_deposits: bool = False
+    events_readers_max: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
+    events_heartbeat_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
 
 
 class ProcessorSettings(ServiceSettings):

@@ -12,8 +12,10 @@ import pytest
 
 from contracts.topology import (
     DEAD_LETTERS,
+    EVENTS_LOG,
     EXCHANGES,
     NOTIFICATIONS,
+    EventQueues,
     Queue,
     partition_queue,
     queues,
@@ -40,8 +42,9 @@ _CONSUMPTIONS: Final = frozenset({"basic_qos", "set_qos"})
 
 
 def _every_queue() -> Iterator[Queue]:
+    """Every queue of which messages are taken away."""
     for partitions in PARTITIONS:
-        yield from queues(partitions)
+        yield from (queue for queue in queues(partitions) if queue.name != EVENTS_LOG)
 
 
 @pytest.mark.parametrize("partitions", PARTITIONS)
@@ -51,19 +54,25 @@ def test_there_is_a_queue_for_each_partition_and_those_of_the_keepers(partitions
     assert names == [
         DEAD_LETTERS,
         NOTIFICATIONS,
+        EVENTS_LOG,
         *(partition_queue(number) for number in range(partitions)),
     ]
 
 
-@pytest.mark.parametrize("notify_money", [False, True])
-def test_events_are_sent_to_the_notifier_only_where_people_are_told_of_money(
-    *, notify_money: bool
+@pytest.mark.parametrize(
+    ("events", "takers"),
+    [
+        (EventQueues(), set()),
+        (EventQueues(notify_money=True), {NOTIFICATIONS}),
+        (EventQueues(is_log_kept=True), {EVENTS_LOG}),
+    ],
+)
+def test_events_are_sent_to_those_of_our_queues_that_are_wanted(
+    events: EventQueues, takers: set[str]
 ) -> None:
-    bound = {queue.name for queue in queues(3, notify_money=notify_money) if queue.is_bound}
+    bound = {queue.name for queue in queues(3, events) if queue.is_bound}
 
-    assert bound == {DEAD_LETTERS, partition_queue(0)} | (
-        {NOTIFICATIONS} if notify_money else set()
-    )
+    assert bound == {DEAD_LETTERS, partition_queue(0)} | takers
 
 
 def test_every_queue_is_a_quorum_queue_with_arguments_of_both_ends() -> None:
@@ -130,3 +139,13 @@ def test_no_queue_is_transient_without_being_somebodys_own() -> None:
 
     assert calls != []
     assert transient == []
+
+
+def test_the_log_of_events_is_a_stream_that_is_bounded_in_time_and_on_disk() -> None:
+    (queue,) = [queue for queue in queues(1, EventQueues(log_days=3)) if queue.name == EVENTS_LOG]
+
+    assert queue.arguments["x-queue-type"] == "stream"
+    assert queue.arguments["x-max-age"] == "3D"
+    # What is too old is removed in whole segments: many fit into the bound.
+    octets_max = int(queue.arguments["x-max-length-bytes"])
+    assert int(queue.arguments["x-stream-max-segment-size-bytes"]) * 100 < octets_max

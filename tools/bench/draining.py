@@ -74,11 +74,16 @@ async def _until(connection: Connection, question: str, *arguments: object, what
 
 async def await_posted(connection: Connection) -> int:
     """Return when nothing is PENDING, and how many were when we came."""
-    sql = load_queries("tools.bench")
-    first: int = await connection.fetchval(sql["count_waiting"])
+    first = await waiting(connection)
     deadline = time.monotonic() + DRAINED_IN_S
-    while await connection.fetchval(sql["count_waiting"]):
+    while await waiting(connection):
         if time.monotonic() > deadline:
             raise BenchFailedError(f"posting: not done in {DRAINED_IN_S:.0f} s")
         await asyncio.sleep(LOOK_S)
     return first
+
+
+async def waiting(connection: Connection) -> int:
+    """Return how many transactions are PENDING."""
+    count: int = await connection.fetchval(load_queries("tools.bench")["count_waiting"])
+    return count

@@ -144,7 +144,10 @@ def _response(response: Response, limits: tuple[ResponseHeader, ...]) -> Json:
     content = {"schema": schema if response.model is None else reference(response.model)}
     if response.example is not None:
         content["example"] = dict(response.example)
-    document["content"] = {response.media_type: content}
+    document["content"] = {response.media_type: content} | {
+        media_type: {"schema": {"type": "string"}, "example": example}
+        for media_type, example in response.also_as.items()
+    }
     return document
 
 

@@ -11,6 +11,7 @@ are stopped. It is well (exit 0) if every submission was accepted in the end, ea
 
 import argparse
 import asyncio
+import os
 import shutil
 import sys
 import time
@@ -19,16 +20,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 import aiohttp
-from rich.console import Console
-from rich.table import Table
 
 from cli.dependencies import Connection
+from cli.output import print_table, say
 from runtime.postgres.pool import connect
-from runtime.postgres.queries import load_queries
-from tools.bench.cases.growth import shift_of
+from tools.bench.cases.growth import lay_history
+from tools.bench.draining import waiting
 from tools.bench.ground import Ground, fresh_ground
 from tools.bench.laying import make_wallets
 from tools.stack import StackMode, StackOptions, start_stack
@@ -47,6 +46,7 @@ WAIT_MAX_S: Final = 3.0
 """A migration's try takes a second at most, in which traffic may stand; the rest is the machine."""
 READY_BOUND_S: Final = 60.0
 DRAIN_BOUND_S: Final = 120.0
+_LAID_SHOWN_EVERY: Final = 200_000
 _POLL_S: Final = 0.2
 _DRAIN_POLL_S: Final = 2.0
 """What waits is counted over the whole book."""
@@ -67,20 +67,6 @@ class Ports:
         return own
 
 
-async def lay_history(connection: Connection, transactions: int) -> Sequence[UUID]:
-    """Make wallets and a history between them by plain SQL; returns the wallets."""
-    sql = load_queries("tools.bench")
-    wallets = (await make_wallets(connection, rich=WALLETS, poor=0)).rich
-    await connection.execute(sql["number_wallets"])
-    for number in range(1, -(-transactions // WALLETS) + 1):
-        await connection.execute(sql["add_history"], WALLETS, shift_of(number, WALLETS))
-        _say(f"history: {number * WALLETS:,} of {transactions:,} transfers", end="\r")
-    await connection.execute(sql["pass_sweep"])
-    await connection.execute(sql["settle_tables"])
-    _say("")
-    return wallets
-
-
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     """Two checkouts on one ground, and the clients."""
@@ -99,7 +85,7 @@ class Upgrade:
                 await self._phase("old release")
                 self.traffic.phase_name = "migrating"
                 began = time.monotonic()
-                _say((await asyncio.to_thread(self.new.command, "migrate")).strip())
+                say((await asyncio.to_thread(self.new.command, "migrate")).strip())
                 took_s = time.monotonic() - began
                 await self._phase("old release, new tables")
                 await asyncio.to_thread(self.new.command, "keys", "rotate")
@@ -140,10 +126,9 @@ async def _await_ready(url: str) -> None:
 
 
 async def _drained(connection: Connection) -> None:
-    sql = load_queries("tools.bench")
     async with asyncio.timeout(DRAIN_BOUND_S):
         while True:
-            if not await connection.fetchval(sql["count_waiting"]):
+            if not await waiting(connection):
                 return
             await asyncio.sleep(_DRAIN_POLL_S)
 
@@ -155,13 +140,15 @@ async def prove(base: Path, ground: Ground, transactions: int) -> bool:
         "DATABASE_URL": ground.database_url,
         "AMQP_URL": ground.amqp_url,
         "ACKLEDGER_SEAL_KEYS": str(DIRECTORY.absolute() / "keys"),
+        # Programs of either release that are found by the PATH.
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
     }
     old, new = Tree("old", base, environment), Tree("new", HERE, environment)
-    _say((await asyncio.to_thread(old.command, "migrate")).strip())
+    say((await asyncio.to_thread(old.command, "migrate")).strip())
     key = old.command("api-keys", "create", "--client", CLIENT, "--all-scopes").strip()
     connection = await connect(ground.database_url, name="upgrade")
-    wallets = await lay_history(connection, transactions)
-    laid: int = await connection.fetchval(load_queries("tools.bench")["count_history"])
+    wallets = (await make_wallets(connection, rich=WALLETS, poor=0)).rich
+    laid = await lay_history(connection, transactions, WALLETS, step=_show_laid)
     traffic = Traffic(wallets, rate_per_s=RATE_PER_S, api_key=key)
     with _ports() as ports:
         took_s = await Upgrade(old, new, traffic, ports).run(connection)
@@ -179,10 +166,10 @@ def _ports() -> Iterator[Ports]:
 
 
 def _report(traffic: Traffic, verified: dict[str, object], *, laid: int, took_s: float) -> bool:
-    table = Table("phase", "submissions", "p50 ms", "p99 ms", "longest ms", "sent again")
-    for name, phase in traffic.phases.items():
-        table.add_row(*phase.row(name))
-    Console().print(table)
+    print_table(
+        ("phase", "submissions", "p50 ms", "p99 ms", "longest ms", "sent again"),
+        [phase.row(name) for name, phase in traffic.phases.items()],
+    )
     expected = laid + traffic.accepted
     longest_s = max(traffic.phases["migrating"].waits_ms, default=0.0) / 1000
     verdicts = {
@@ -196,14 +183,15 @@ def _report(traffic: Traffic, verified: dict[str, object], *, laid: int, took_s:
             longest_s <= WAIT_MAX_S
         ),
     }
-    _say(f"migrations took {took_s:.1f} s")
+    say(f"migrations took {took_s:.1f} s")
     for sentence, is_well in verdicts.items():
-        _say(f"{'well' if is_well else 'NOT WELL'}: {sentence}")
+        say(f"{'well' if is_well else 'NOT WELL'}: {sentence}")
     return all(verdicts.values())
 
 
-def _say(sentence: str, *, end: str = "\n") -> None:
-    sys.stderr.write(sentence + end)
+def _show_laid(transactions: int) -> None:
+    if transactions % _LAID_SHOWN_EVERY == 0:
+        say(f"history: {transactions:,} transfers")
 
 
 async def _run(base: Path, transactions: int) -> bool:

@@ -1,7 +1,6 @@
 """A checkout of Ackledger whose processes and commands run with its own code and interpreter."""
 
 import json
-import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,8 +73,7 @@ class Tree:
         return [str(self.root / ".venv/bin/python"), "-P", "-m", module, *arguments]
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        return {**kept, **self.environment, **settings, "PYTHONPATH": str(self.root)}
+        return {**self.environment, **settings, "PYTHONPATH": str(self.root)}
 
 
 def _stop(started: Sequence[subprocess.Popen[bytes]]) -> None:

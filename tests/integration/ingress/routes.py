@@ -21,6 +21,8 @@ _BODIES: Final[Mapping[str, Any]] = {
     "/v1/transactions/preview": deposit(str(uuid4()), "1"),
     "/v1/wallets/{wallet_id}": {"status": "FROZEN"},
 }
+_FOR_PAGES: Final = {"Accept": "application/json"}
+"""Events come as a page, not as an answer without an end."""
 _QUERIES: Final[Mapping[str, str]] = {
     "/v1/dead-letters/replay": "?submitter=nobody",
     "/v1/dead-letters/discard": "?submitter=nobody",
@@ -42,7 +44,7 @@ async def call_route(api: CheckedApi, one: Permission) -> Answer:
         one.method,
         path + _QUERIES.get(one.path, ""),
         json=None if operation.request is None else _BODIES.get(one.path, {}),
-        headers={"Idempotency-Key": uuid4().hex} if one.method == "POST" else None,
+        headers={"Idempotency-Key": uuid4().hex} if one.method == "POST" else _FOR_PAGES,
     )
 
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from contracts.messages import QUEUE_HEADER, REASON_HEADER
-from contracts.topology import DEAD_LETTERS, EVENTS_EXCHANGE, NOTIFICATIONS
+from contracts.topology import DEAD_LETTERS, EVENTS_EXCHANGE, NOTIFICATIONS, EventQueues
 from notifier.money import MoneyNotifications, UnreadableEventError, changes_of
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Outgoing, Publisher
@@ -27,7 +27,7 @@ async def notifications(
     broker_url: str, pool: Pool, publisher: Publisher
 ) -> AsyncIterator[MoneyNotifications]:
     """The notifier's consumer, at work, with its queue bound."""
-    await declare_topology(broker_url, partitions=1, notify_money=True)
+    await declare_topology(broker_url, partitions=1, events=EventQueues(notify_money=True))
     money = MoneyNotifications(broker_url, pool=pool, publisher=publisher)
     async with running(money):
         yield money
@@ -206,7 +206,7 @@ async def test_an_event_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_
 async def test_several_notifiers_share_the_events(
     broker_url: str, pool: Pool, publisher: Publisher, database: Connection
 ) -> None:
-    await declare_topology(broker_url, partitions=1, notify_money=True)
+    await declare_topology(broker_url, partitions=1, events=EventQueues(notify_money=True))
     wallet_id = await _wallet(database, await _person(database))
     one, other = (MoneyNotifications(broker_url, pool=pool, publisher=publisher) for _ in range(2))
     async with running(one), running(other):
@@ -222,7 +222,9 @@ async def test_the_queue_gets_events_only_where_migrate_was_told_to(
 ) -> None:
     waiting = []
     for notify_money in (False, True, False):
-        await declare_topology(broker_url, partitions=1, notify_money=notify_money)
+        await declare_topology(
+            broker_url, partitions=1, events=EventQueues(notify_money=notify_money)
+        )
         for kind in ("completed", "failed"):
             message = Outgoing(
                 exchange=EVENTS_EXCHANGE,

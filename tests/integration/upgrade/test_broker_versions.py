@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.clients.management import Management
-from contracts.topology import EXCHANGES, NOTIFICATIONS, queues
+from contracts.topology import EVENTS_LOG, EXCHANGES, NOTIFICATIONS, queues
 from runtime.amqp.connection import close, connect, open_channel
 from runtime.amqp.topology import declare_topology
 from tests.integration.ingress.serving import CheckedDoors, open_doors
@@ -71,8 +71,8 @@ async def test_a_working_system_asks_for_nothing_that_rabbitmq_4_dropped(
     channels = await eventually(every_channel, what="the channels are listed")
     listed = await broker.list("queues")
 
-    # No notifier runs.
-    expected = {one.name for one in queues(1)} - {NOTIFICATIONS}
+    # No notifier runs, and nobody follows events.
+    expected = {one.name for one in queues(1)} - {NOTIFICATIONS, EVENTS_LOG}
     assert {one["queue"]["name"] for one in consumers} == expected
     assert all(one["ack_required"] and one["prefetch_count"] > 0 for one in consumers)
     # Up to 3.13 a channel can have a limit over all its consumers, and is shown with it; from 4.0
@@ -81,7 +81,10 @@ async def test_a_working_system_asks_for_nothing_that_rabbitmq_4_dropped(
     assert {"global_prefetch_count" in one for one in channels} == {shows_global}
     assert [one["name"] for one in channels if one.get("global_prefetch_count")] == []
     assert [one["name"] for one in listed if one["exclusive"] or one["auto_delete"]] == []
-    assert all(one["durable"] and one["type"] == "quorum" for one in listed)
+    assert all(one["durable"] for one in listed)
+    types = {one["name"]: one["type"] for one in listed}
+    assert types.pop(EVENTS_LOG) == "stream"
+    assert set(types.values()) == {"quorum"}
     assert [name for one in listed for name in one["arguments"] if name in _GONE_IN_4] == []
     # Mirroring was asked for by policies; we need none at all.
     assert await broker.list("policies") == []

@@ -1,5 +1,6 @@
 """Growth: the same drain after ever longer histories of a ledger that verifies clean."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,7 +66,22 @@ async def _drain(bench: Bench, ground: Ground, connection: Connection, wallets: 
 
 
 async def lengthen(bench: Bench, connection: Connection, wanted: int, wallets: int) -> None:
-    """Add rounds of history, a transfer of each wallet in each, until there are as many."""
+    """Add rounds of history until there are as many transactions."""
+    await lay_history(
+        connection,
+        wanted,
+        wallets,
+        step=lambda there: bench.watch.step(f"{names.GROWTH}: history {there:,} of {wanted:,}"),
+    )
+
+
+async def lay_history(
+    connection: Connection, wanted: int, wallets: int, *, step: Callable[[int], None]
+) -> int:
+    """Add rounds of history, a transfer of each wallet in each; return how many there are then.
+
+    By plain SQL, over tables of any release whose transactions are moves between two wallets.
+    """
     sql = load_queries("tools.bench")
     await connection.execute(sql["number_wallets"])
     there: int = await connection.fetchval(sql["count_history"])
@@ -75,12 +91,13 @@ async def lengthen(bench: Bench, connection: Connection, wanted: int, wallets: i
         round_number += 1
         await connection.execute(sql["add_history"], wallets, shift_of(round_number, wallets))
         there += wallets
-        bench.watch.step(f"{names.GROWTH}: history {there:,} of {wanted:,}")
+        step(there)
         if there - cleaned >= _VACUUM_EVERY:
             await connection.execute(sql["settle_tables"])
             cleaned = there
     await connection.execute(sql["pass_sweep"])
     await connection.execute(sql["settle_tables"])
+    return there
 
 
 def shift_of(round_number: int, wallets: int) -> int:

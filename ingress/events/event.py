@@ -1,0 +1,161 @@
+"""An event as the log keeps it: its id there, whom it concerns, what each caller sees; pure."""
+
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from contracts.representations.transaction import Json, shown_to
+from contracts.scopes import Reach
+from ingress.access import holder_of
+from ingress.authentication import Client
+from runtime.access.holders import NOBODY, Holders
+
+ID_MAX: Final = 40
+"""Characters of an id that is looked at."""
+
+
+class LogPosition(NamedTuple):
+    """Where an event stands in the log, and a check of its body.
+
+    An offset alone would say nothing: a log that was deleted and made anew counts from 0 again.
+    """
+
+    offset: int
+    check: int
+
+    @classmethod
+    def of_id(cls, text: str) -> "LogPosition | None":
+        """Return what an id says; None for what no event of ours was called."""
+        offset, _, check = text[:ID_MAX].partition("-")
+        is_ours = offset.isascii() and offset.isdigit() and len(check) == _CHECK_DIGITS
+        try:
+            return cls(int(offset), int(check, 16)) if is_ours else None
+        except ValueError:
+            return None
+
+    @property
+    def id(self) -> str:
+        """The id that clients resume by."""
+        return f"{self.offset}-{self.check:08x}"
+
+
+_CHECK_DIGITS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """One event of the log, and what has to be known of it to find out who may see it."""
+
+    position: LogPosition
+    body: bytes
+    type: str
+    """What happened, such as `transaction.completed`."""
+    transaction_id: str
+    submitter: str
+    wallet_ids: frozenset[UUID]
+    """Every wallet that it names, external ones included."""
+
+    @classmethod
+    def read(cls, offset: int, body: bytes) -> "LoggedEvent | None":
+        """Return the event that a message is; None for what is none of ours."""
+        try:
+            view = orjson.loads(body)
+            return cls(
+                LogPosition(offset, zlib.crc32(body)),
+                body,
+                view["event_type"],
+                view["id"],
+                view["submitter"],
+                frozenset(map(UUID, _wallets_named(view))),
+            )
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
+
+
+def _wallets_named(view: Json) -> Iterator[str]:
+    for name in ("source_wallet_id", "destination_wallet_id"):
+        if view[name] is not None:
+            yield view[name]
+    for part in ("entries", "legs", "wallets"):
+        for one in view[part] or ():
+            if one["wallet_id"] is not None:
+                yield one["wallet_id"]
+
+
+Key = tuple[str, str]
+"""What a follower is found by: the kind of it, and its value."""
+EVERYTHING: Final[Key] = ("all", "")
+
+
+def keys_of(event: LoggedEvent, holders: Mapping[UUID, Holders]) -> set[Key]:
+    """Return under which keys followers of an event may be; `holders` of its wallets."""
+    found: set[Key] = {
+        EVERYTHING,
+        ("transaction", event.transaction_id),
+        ("name", event.submitter),
+    }
+    for wallet_id in event.wallet_ids:
+        found.add(("wallet", str(wallet_id)))
+        names, owner_id = holders.get(wallet_id, NOBODY)
+        found.update(("name", name) for name in names)
+        if owner_id is not None:
+            found.add(("owner", owner_id))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events a caller asks for, of those that it may see; None lets any through."""
+
+    client: Client
+    wallet_id: UUID | None = None
+    transaction_id: UUID | None = None
+    type: str | None = None
+
+    @property
+    def keys(self) -> Collection[Key]:
+        """The keys under one of which each of these events is; as few events as can be."""
+        if self.transaction_id is not None:
+            return (("transaction", str(self.transaction_id)),)
+        if self.wallet_id is not None:
+            return (("wallet", str(self.wallet_id)),)
+        if self.client.reach is Reach.ALL:
+            return (EVERYTHING,)
+        holder = holder_of(self.client)
+        owner = (("owner", holder.owner_id),) if holder.owner_id is not None else ()
+        return (("name", holder.name), *owner)
+
+    def shown(self, event: LoggedEvent, holders: Mapping[UUID, Holders]) -> bytes | None:
+        """Return an event as its caller sees it; None if it is not wanted, or not to be seen."""
+        if not self._matches(event):
+            return None
+        if self.client.reach is Reach.ALL:
+            return event.body
+        holder = holder_of(self.client)
+        theirs = {str(one) for one in event.wallet_ids if holders.get(one, NOBODY).has(holder)}
+        if event.submitter != holder.name and not theirs:
+            return None
+        return _shown_event(event.body, holder.name, theirs)
+
+    def _matches(self, event: LoggedEvent) -> bool:
+        return (
+            (self.type is None or self.type == event.type)
+            and (self.wallet_id is None or self.wallet_id in event.wallet_ids)
+            and (self.transaction_id is None or str(self.transaction_id) == event.transaction_id)
+        )
+
+
+def wallets_of(events: Iterable[LoggedEvent]) -> set[UUID]:
+    """Return every wallet that some events name."""
+    return set[UUID]().union(*(event.wallet_ids for event in events))
+
+
+def _shown_event(body: bytes, name: str, theirs: Collection[str]) -> bytes:
+    """Return an event to whom only some wallets belong, as `shown_to` has it."""
+    view = orjson.loads(body)
+    wallets = [one for one in view["wallets"] if one["wallet_id"] in theirs]
+    return orjson.dumps({**shown_to(view, name=name, theirs=theirs), "wallets": wallets})

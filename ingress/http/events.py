@@ -1,0 +1,220 @@
+"""The call that follows events: as server-sent events for as long as the client stays, or a page.
+
+Server-sent events are written by hand: three lines each, and a library's task for the heartbeats of
+each client is what takes the memory.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import orjson
+import structlog
+from aiohttp import web
+
+from contracts.operations.events import EVENT_TYPES
+from contracts.problems import ContractError, ProblemCode
+from contracts.scopes import Reach, Scope
+from ingress.authentication import Client, token_of
+from ingress.calls import Services, not_found
+from ingress.events.event import LoggedEvent, LogPosition, Wanted
+from ingress.events.log import EventLog, Follower, LogClosedError
+from ingress.http.middleware import Call
+from ingress.http.wallets import wallet_not_found
+from runtime.amqp.connection import UNREACHABLE
+
+RETRY_MS: Final = 1_000
+"""After which a browser connects again."""
+ACCESS_FRESH_S: Final = 1.0
+"""No event is sent to whom nobody has looked up for so long: a revocation is felt within it."""
+SILENT_OFFSETS_MAX: Final = 1_000
+"""Of events that were looked at and not wanted, after which the client is told how far it is."""
+LOOKED_AT_MAX: Final = 5_000
+"""Events that one page looks at."""
+PAGE_S: Final = 2.0
+"""For a page: one that is not full by then ends where it has come to."""
+
+_HEARTBEAT: Final = b": heartbeat\n\n"
+_RESET: Final = b"event: reset\ndata: {}\n\n"
+_BEGIN: Final = b"retry: %d\n\n" % RETRY_MS
+
+log = structlog.get_logger()
+
+
+class EventCalls:
+    """Events over HTTP."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        services: Services,
+        *,
+        heartbeat_s: float,
+    ) -> None:
+        self._log = event_log
+        self._services = services
+        self._heartbeat_s = heartbeat_s
+
+    async def follow(self, call: Call) -> web.StreamResponse:
+        """GET /v1/events."""
+        wanted = await self._wanted(call)
+        if _asks_for_json(call.request.headers.get("Accept", "")):
+            return await self._page(call, wanted)
+        position = call.request.headers.get("Last-Event-ID")
+        async with self._log.follow(wanted) as follower:
+            is_there = position is None or await _begin_after(follower, position)
+            stream = _Stream(call, follower, self._is_still_in(call), self._heartbeat_s)
+            return await stream.write(is_reset=not is_there)
+
+    async def _wanted(self, call: Call) -> Wanted:
+        """Return what is asked for; raises ContractError for what is not the caller's."""
+        query, client = call.query, call.client
+        wallet_id, transaction_id = query.uuid("wallet_id"), query.uuid("transaction_id")
+        event_type = query.text("type")
+        if event_type is not None and event_type not in EVENT_TYPES:
+            raise ContractError(
+                ProblemCode.INVALID_PARAMETER, f"type is one of {', '.join(EVENT_TYPES)}"
+            )
+        if wallet_id is not None and not await self._services.guard.is_theirs(client, wallet_id):
+            raise wallet_not_found(wallet_id)
+        if transaction_id is not None and client.reach is not Reach.ALL:
+            views = await self._services.views(client, [transaction_id])
+            if not views:
+                raise not_found(transaction_id)
+        return Wanted(client, wallet_id, transaction_id, event_type)
+
+    def _is_still_in(self, call: Call) -> Callable[[], Awaitable[Client]]:
+        token = token_of(call.request.headers.get("Authorization", ""))
+
+        async def look_up() -> Client:
+            client = await self._services.callers.client_of(token)
+            client.require(Scope.TRANSACTIONS_READ)
+            return client
+
+        return look_up
+
+    async def _page(self, call: Call, wanted: Wanted) -> web.Response:
+        limit, after = call.query.limit(), call.query.text("after")
+        async with self._log.follow(wanted) as follower:
+            is_there = after is not None and await _begin_after(follower, after)
+            if not is_there:
+                await follower.begin_at_first()
+            page = await _collected(follower, limit)
+        page["reset"] = after is not None and not is_there
+        return web.Response(body=orjson.dumps(page), content_type="application/json")
+
+
+async def _begin_after(follower: Follower, event_id: str) -> bool:
+    try:
+        return await follower.begin_after(LogPosition.of_id(event_id))
+    except UNREACHABLE as error:
+        raise ContractError(
+            ProblemCode.EVENTS_UNAVAILABLE, "the broker cannot be reached"
+        ) from error
+
+
+async def _collected(follower: Follower, limit: int) -> dict[str, object]:
+    """Return so many events, and how far it has come."""
+    items: list[tuple[LoggedEvent, bytes]] = []
+    last = follower.position
+    first_offset = None if last is None else last.offset
+    until = time.monotonic() + PAGE_S
+    while len(items) < limit and not follower.is_at_end and time.monotonic() < until:
+        taken = await follower.take()
+        items += taken.events
+        last = taken.last or last
+        first_offset = first_offset or (last and last.offset)
+        if last and first_offset is not None and last.offset - first_offset > LOOKED_AT_MAX:
+            break
+    is_cut = len(items) > limit
+    if is_cut:
+        items = items[:limit]
+        last = items[-1][0].position
+    has_more = is_cut or not follower.is_at_end
+    return {
+        "items": [orjson.Fragment(body) for _, body in items],
+        "next_cursor": last.id if has_more and last else None,
+        "last_id": last and last.id,
+    }
+
+
+class _Stream:
+    """One client's server-sent events."""
+
+    def __init__(
+        self,
+        call: Call,
+        follower: Follower,
+        still_in: Callable[[], Awaitable[Client]],
+        heartbeat_s: float,
+    ) -> None:
+        self._request = call.request
+        self._follower = follower
+        self._still_in = still_in
+        self._heartbeat_s = heartbeat_s
+        self._looked_up_at = time.monotonic()
+        self._told: LogPosition | None = None
+        self._response = web.StreamResponse(headers={**call.count.headers, **_HEADERS})
+
+    async def write(self, *, is_reset: bool) -> web.StreamResponse:
+        """Send events until the client goes, may not have them any more, or this process stops."""
+        await self._response.prepare(self._request)
+        await self._response.write(_BEGIN + (_RESET if is_reset else b""))
+        try:
+            while True:
+                await self._write_next()
+        except (LogClosedError, ContractError):
+            pass  # the end of the answer says it: whoever connects again is told why
+        except ConnectionError as error:
+            log.debug("events_ended", error=repr(error))
+        return self._response
+
+    async def _write_next(self) -> None:
+        try:
+            async with asyncio.timeout(self._heartbeat_s):
+                taken = await self._follower.take()
+        except TimeoutError:
+            await self._check()
+            await self._response.write(_HEARTBEAT)
+            return
+        if taken.is_reset:
+            await self._response.write(_RESET)
+        if taken.events:
+            if time.monotonic() - self._looked_up_at > ACCESS_FRESH_S:
+                await self._check()
+            self._told = taken.events[-1][0].position
+            await self._response.write(b"".join(_block(*one) for one in taken.events))
+        elif taken.last is not None and self._is_far(taken.last):
+            self._told = taken.last
+            await self._response.write(f"id: {taken.last.id}\n\n".encode())
+
+    def _is_far(self, last: LogPosition) -> bool:
+        """Whether much lies between what the client was told and what was looked at."""
+        return self._told is None or last.offset - self._told.offset > SILENT_OFFSETS_MAX
+
+    async def _check(self) -> None:
+        """Raise ContractError where the caller may not have events any more."""
+        await self._still_in()
+        self._looked_up_at = time.monotonic()
+
+
+_HEADERS: Final = {
+    "Content-Type": "text/event-stream",
+    # A proxy that collects an answer before it passes it on would keep events back.
+    "X-Accel-Buffering": "no",
+}
+
+
+def _block(event: LoggedEvent, body: bytes) -> bytes:
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
+        event.position.id.encode(),
+        event.type.encode(),
+        body,
+    )
+
+
+def _asks_for_json(accept: str) -> bool:
+    """Whether a client wants a page: it names JSON, and no stream before it."""
+    named = [one.partition(";")[0].strip().lower() for one in accept.split(",")]
+    return "application/json" in named and "text/event-stream" not in named

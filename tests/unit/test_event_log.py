@@ -1,0 +1,101 @@
+"""What the log of events is made of: ids, the ring, and what a caller sees of an event."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+
+from contracts.problems import ContractError, ProblemCode
+from contracts.representations import examples
+from contracts.scopes import Reach, Role
+from ingress.authentication import Client
+from ingress.events.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, keys_of
+from ingress.events.log import EventLog
+from ingress.events.ring import Ring
+from runtime.access.holders import Holders, WalletHolders
+
+BODY = orjson.dumps(examples.TRANSACTION_EVENT)
+
+
+def _event(offset: int, body: bytes = BODY) -> LoggedEvent:
+    event = LoggedEvent.read(offset, body)
+    assert event is not None
+    return event
+
+
+def test_an_id_says_where_and_which_event_it_is() -> None:
+    event, other = _event(4711), _event(4711, BODY + b" ")
+
+    assert LogPosition.of_id(event.position.id) == event.position
+    assert event.position.id != other.position.id
+
+
+@pytest.mark.parametrize("text", ["", "1", "1-", "-00000000", "1-0000000g", "²-00000000", "1-0"])
+def test_what_is_no_id_of_an_event_stands_nowhere(text: str) -> None:
+    assert LogPosition.of_id(text) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"1", b"null", b'{"event_type":"x"}'])
+def test_what_is_no_event_of_ours_is_left_out(body: bytes) -> None:
+    assert LoggedEvent.read(1, body) is None
+
+
+def test_a_ring_keeps_the_last_events_and_gives_no_number_twice() -> None:
+    ring = Ring(events_max=8)
+    # Offsets have gaps; numbers have none.
+    events = [_event(offset, BODY + b" " * offset) for offset in range(1, 41, 2)]
+    for event in events:
+        ring.append(event)
+
+    assert ring.next_number == len(events)
+    assert len(ring.since(ring.first_number, 100)) <= 8
+    assert ring.since(ring.first_number, 100)[-1] is events[-1]
+    assert ring.number_after(events[-2].position) == len(events) - 1
+    assert ring.number_after(events[0].position) is None
+    assert ring.number_after(LogPosition(events[-1].position.offset, 0)) is None
+    with pytest.raises(LookupError):
+        ring.since(0, 1)
+    ring.clear()
+    assert (ring.first, ring.next_number) == (None, len(events))
+
+
+def test_a_ring_is_bounded_by_what_its_events_weigh() -> None:
+    ring = Ring(octets_max=10 * len(BODY))
+    for offset in range(100):
+        ring.append(_event(offset))
+
+    assert len(ring.since(ring.first_number, 100)) <= 10
+
+
+def test_a_caller_of_its_own_sees_no_balance_of_others() -> None:
+    named = [examples.TRANSFER_REQUEST[f"{side}_wallet_id"] for side in ("source", "destination")]
+    source, destination = map(UUID, named)
+    wallets = [{"wallet_id": one, "balance": "1.00"} for one in named]
+    body = orjson.dumps({**examples.TRANSACTION_EVENT, "wallets": wallets})
+    event = _event(1, body)
+    user_id = uuid4()
+    customer = Client(
+        str(user_id), frozenset(), reach=Reach.OWN, role=Role.CUSTOMER, user_id=user_id
+    )
+    holders = {destination: Holders(frozenset(), str(user_id)), source: Holders(frozenset(), None)}
+
+    shown = Wanted(customer).shown(event, holders)
+
+    assert shown is not None
+    assert {one["wallet_id"] for one in orjson.loads(shown)["wallets"]} == {str(destination)}
+    assert Wanted(customer).shown(event, {}) is None
+    assert keys_of(event, holders) >= {EVERYTHING, *Wanted(customer).keys} - {
+        ("name", customer.name)
+    }
+    assert Wanted(Client("x", frozenset())).shown(event, {}) == body
+
+
+async def test_where_no_log_is_kept_nobody_follows() -> None:
+    pool: Any = None  # no wallet is looked up
+    event_log = EventLog("amqp://nowhere", WalletHolders(pool), is_kept=False, followers_max=10)
+
+    with pytest.raises(ContractError) as refused:
+        async with event_log.follow(Wanted(Client("x", frozenset()))):
+            pass
+    assert refused.value.code is ProblemCode.EVENTS_UNAVAILABLE
