@@ -167,7 +167,6 @@ async def serve(settings: IngressSettings) -> None:
     limits = _limits(service, settings, redis)
     fault_points = fault_points_in(settings.fault_orders)
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
-    service.add_loop("announcer", dispatcher)
     people = _people(service, settings, pools, limits.logins)
     services = _services(
         service,
@@ -314,6 +313,7 @@ def _services(
         backlog=BacklogGauge(pools.submissions, backlog_max=settings.backlog_max),
         limiter=limiter,
     )
+    service.add_loop("announcer", dispatcher)
     service.add_loop(
         "partition-layout", PartitionLayoutCheck(pools.submissions, settings.partitions)
     )
