@@ -20,13 +20,14 @@ import structlog
 from contracts.problems import ContractError, ProblemCode
 from contracts.scopes import Reach, Role
 from contracts.topology import EVENTS_LOG
-from ingress.events.event import Key, LoggedEvent, LogPosition, Wanted, keys_of, wallets_of
+from ingress.authentication import Client
 from ingress.events.ring import Ring
 from ingress.metrics import EVENTS_FOLLOWERS, EVENTS_READ
 from runtime.access.holders import Holders, WalletHolders
 from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.stream import Start, Stream, open_stream
 from runtime.amqp.topology import TopologyError
+from runtime.event_log.event import Key, LoggedEvent, LogPosition, Wanted, keys_of, wallets_of
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
 
@@ -96,13 +97,13 @@ class EventLog:
         self.is_closing = False
 
     @asynccontextmanager
-    async def follow(self, wanted: Wanted) -> AsyncIterator["Follower"]:
+    async def follow(self, client: Client, wanted: Wanted) -> AsyncIterator["Follower"]:
         """Follow the log as long as the block lasts; raises ContractError where that cannot be."""
         if not self._is_kept or self.is_closing:
             raise unavailable("events are not kept here" if not self._is_kept else "stopping")
-        self._admit(wanted)
+        self._admit(client)
         async with AsyncExitStack() as exits:
-            exits.callback(self._leave, wanted)
+            exits.callback(self._leave, client)
             await self._await_ready()
             yield await exits.enter_async_context(_following(self, wanted))
 
@@ -128,7 +129,7 @@ class EventLog:
 
     async def shown(self, wanted: Wanted, events: Sequence[LoggedEvent]) -> Taken:
         """Return those of some events that a caller wants, as it sees them."""
-        is_own = wanted.client.reach is not Reach.ALL
+        is_own = wanted.holder is not None
         holders = await self._holders.of(wallets_of(events)) if is_own else {}
         seen = [(event, wanted.shown(event, holders)) for event in events]
         return Taken(
@@ -165,8 +166,7 @@ class EventLog:
                 if not sleeping:
                     del self._asleep[key]
 
-    def _admit(self, wanted: Wanted) -> None:
-        client = wanted.client
+    def _admit(self, client: Client) -> None:
         if self._followers >= self._followers_max:
             raise unavailable(f"{self._followers_max} follow already")
         if client.role is Role.CUSTOMER:
@@ -178,8 +178,7 @@ class EventLog:
         EVENTS_FOLLOWERS.set(self._followers)
         self._wanted.set()
 
-    def _leave(self, wanted: Wanted) -> None:
-        client = wanted.client
+    def _leave(self, client: Client) -> None:
         if client.role is Role.CUSTOMER:
             self._of_people[client.name] -= 1
             if not self._of_people[client.name]:

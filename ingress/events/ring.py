@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
-from ingress.events.event import LoggedEvent, LogPosition
+from runtime.event_log.event import LoggedEvent, LogPosition
 
 EVENTS_MAX: Final = 10_000
 OCTETS_MAX: Final = 32 * 1024 * 1024

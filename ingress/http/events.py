@@ -16,13 +16,14 @@ from aiohttp import web
 from contracts.operations.events import EVENT_TYPES
 from contracts.problems import ContractError, ProblemCode
 from contracts.scopes import Reach, Scope
+from ingress.access import holder_of
 from ingress.authentication import Client, token_of
 from ingress.calls import Services, not_found
-from ingress.events.event import LoggedEvent, LogPosition, Wanted
 from ingress.events.log import EventLog, Follower, LogClosedError
 from ingress.http.middleware import Call
 from ingress.http.wallets import wallet_not_found
 from runtime.amqp.connection import UNREACHABLE
+from runtime.event_log.event import LoggedEvent, LogPosition, Wanted
 
 RETRY_MS: Final = 1_000
 """After which a browser connects again."""
@@ -62,7 +63,7 @@ class EventCalls:
         if _asks_for_json(call.request.headers.get("Accept", "")):
             return await self._page(call, wanted)
         position = call.request.headers.get("Last-Event-ID")
-        async with self._log.follow(wanted) as follower:
+        async with self._log.follow(call.client, wanted) as follower:
             is_there = position is None or await _begin_after(follower, position)
             stream = _Stream(call, follower, self._is_still_in(call), self._heartbeat_s)
             return await stream.write(is_reset=not is_there)
@@ -82,7 +83,12 @@ class EventCalls:
             views = await self._services.views(client, [transaction_id])
             if not views:
                 raise not_found(transaction_id)
-        return Wanted(client, wallet_id, transaction_id, event_type)
+        return Wanted(
+            None if client.reach is Reach.ALL else holder_of(client),
+            None if wallet_id is None else frozenset({wallet_id}),
+            transaction_id,
+            None if event_type is None else frozenset({event_type}),
+        )
 
     def _is_still_in(self, call: Call) -> Callable[[], Awaitable[Client]]:
         token = token_of(call.request.headers.get("Authorization", ""))
@@ -96,7 +102,7 @@ class EventCalls:
 
     async def _page(self, call: Call, wanted: Wanted) -> web.Response:
         limit, after = call.query.limit(), call.query.text("after")
-        async with self._log.follow(wanted) as follower:
+        async with self._log.follow(call.client, wanted) as follower:
             is_there = after is not None and await _begin_after(follower, after)
             if not is_there:
                 await follower.begin_at_first()

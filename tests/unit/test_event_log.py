@@ -1,19 +1,19 @@
 """What the log of events is made of: ids, the ring, and what a caller sees of an event."""
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 import pytest
 
 from contracts.problems import ContractError, ProblemCode
 from contracts.representations import examples
-from contracts.scopes import Reach, Role
 from ingress.authentication import Client
-from ingress.events.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, keys_of
 from ingress.events.log import EventLog
 from ingress.events.ring import Ring
 from runtime.access.holders import Holders, WalletHolders
+from runtime.access.wallets import Holder
+from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, keys_of
 
 BODY = orjson.dumps(examples.TRANSACTION_EVENT)
 
@@ -74,21 +74,17 @@ def test_a_caller_of_its_own_sees_no_balance_of_others() -> None:
     wallets = [{"wallet_id": one, "balance": "1.00"} for one in named]
     body = orjson.dumps({**examples.TRANSACTION_EVENT, "wallets": wallets})
     event = _event(1, body)
-    user_id = uuid4()
-    customer = Client(
-        str(user_id), frozenset(), reach=Reach.OWN, role=Role.CUSTOMER, user_id=user_id
-    )
-    holders = {destination: Holders(frozenset(), str(user_id)), source: Holders(frozenset(), None)}
+    owner = Holder("user-1", "1")
+    holders = {destination: Holders(frozenset(), "1"), source: Holders(frozenset(), None)}
 
-    shown = Wanted(customer).shown(event, holders)
+    shown = Wanted(owner).shown(event, holders)
 
     assert shown is not None
     assert {one["wallet_id"] for one in orjson.loads(shown)["wallets"]} == {str(destination)}
-    assert Wanted(customer).shown(event, {}) is None
-    assert keys_of(event, holders) >= {EVERYTHING, *Wanted(customer).keys} - {
-        ("name", customer.name)
-    }
-    assert Wanted(Client("x", frozenset())).shown(event, {}) == body
+    assert Wanted(owner).shown(event, {}) is None
+    assert keys_of(event, holders) >= {EVERYTHING, ("owner", "1"), ("wallet", str(source))}
+    assert set(Wanted(owner).keys) == {("name", "user-1"), ("owner", "1")}
+    assert Wanted(None).shown(event, {}) == body
 
 
 async def test_where_no_log_is_kept_nobody_follows() -> None:
@@ -96,6 +92,6 @@ async def test_where_no_log_is_kept_nobody_follows() -> None:
     event_log = EventLog("amqp://nowhere", WalletHolders(pool), is_kept=False, followers_max=10)
 
     with pytest.raises(ContractError) as refused:
-        async with event_log.follow(Wanted(Client("x", frozenset()))):
+        async with event_log.follow(Client("x", frozenset()), Wanted(None)):
             pass
     assert refused.value.code is ProblemCode.EVENTS_UNAVAILABLE

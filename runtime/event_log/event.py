@@ -9,10 +9,8 @@ from uuid import UUID
 import orjson
 
 from contracts.representations.transaction import Json, shown_to
-from contracts.scopes import Reach
-from ingress.access import holder_of
-from ingress.authentication import Client
 from runtime.access.holders import NOBODY, Holders
+from runtime.access.wallets import Holder
 
 ID_MAX: Final = 40
 """Characters of an id that is looked at."""
@@ -109,33 +107,33 @@ def keys_of(event: LoggedEvent, holders: Mapping[UUID, Holders]) -> set[Key]:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events a caller asks for, of those that it may see; None lets any through."""
+    """Which events somebody asks for, of those that it may see; None lets any through."""
 
-    client: Client
-    wallet_id: UUID | None = None
+    holder: Holder | None
+    """Who asks; None for one that sees everybody's."""
+    wallet_ids: frozenset[UUID] | None = None
     transaction_id: UUID | None = None
-    type: str | None = None
+    types: frozenset[str] | None = None
 
     @property
     def keys(self) -> Collection[Key]:
         """The keys under one of which each of these events is; as few events as can be."""
         if self.transaction_id is not None:
             return (("transaction", str(self.transaction_id)),)
-        if self.wallet_id is not None:
-            return (("wallet", str(self.wallet_id)),)
-        if self.client.reach is Reach.ALL:
+        if self.wallet_ids is not None:
+            return [("wallet", str(one)) for one in self.wallet_ids]
+        if self.holder is None:
             return (EVERYTHING,)
-        holder = holder_of(self.client)
-        owner = (("owner", holder.owner_id),) if holder.owner_id is not None else ()
-        return (("name", holder.name), *owner)
+        owner_id = self.holder.owner_id
+        return (("name", self.holder.name), *([("owner", owner_id)] if owner_id else ()))
 
     def shown(self, event: LoggedEvent, holders: Mapping[UUID, Holders]) -> bytes | None:
-        """Return an event as its caller sees it; None if it is not wanted, or not to be seen."""
+        """Return an event as who asks sees it; None if it is not wanted, or not to be seen."""
         if not self._matches(event):
             return None
-        if self.client.reach is Reach.ALL:
+        holder = self.holder
+        if holder is None:
             return event.body
-        holder = holder_of(self.client)
         theirs = {str(one) for one in event.wallet_ids if holders.get(one, NOBODY).has(holder)}
         if event.submitter != holder.name and not theirs:
             return None
@@ -143,8 +141,8 @@ class Wanted:
 
     def _matches(self, event: LoggedEvent) -> bool:
         return (
-            (self.type is None or self.type == event.type)
-            and (self.wallet_id is None or self.wallet_id in event.wallet_ids)
+            (self.types is None or event.type in self.types)
+            and (self.wallet_ids is None or not self.wallet_ids.isdisjoint(event.wallet_ids))
             and (self.transaction_id is None or str(self.transaction_id) == event.transaction_id)
         )
 
