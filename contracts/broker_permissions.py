@@ -44,9 +44,9 @@ SERVICE_USERS: Final[Mapping[str, Permissions]] = {
         r"^ackledger\.dead-letters$",
     ),
     NOTIFIER_USER: Permissions(
-        r"^ackledger\.notifications$",
+        r"^ackledger\.(notifications|events\.log)$",
         r"^ackledger\.dead-letters$",
-        r"^ackledger\.notifications$",
+        r"^ackledger\.(notifications|events\.log)$",
     ),
     "ackledger-operator": Permissions(
         r"^ackledger\.transactions\.[0-9]+$", r"^amq\.default$", NOTHING

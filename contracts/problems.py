@@ -39,6 +39,9 @@ class ProblemCode(StrEnum):
     USER_NOT_FOUND = "user_not_found"
     SESSION_NOT_FOUND = "session_not_found"
     NOTIFICATION_NOT_FOUND = "notification_not_found"
+    WEBHOOK_NOT_FOUND = "webhook_not_found"
+    DELIVERY_NOT_FOUND = "delivery_not_found"
+    WEBHOOK_LIMIT_REACHED = "webhook_limit_reached"
     USER_NOT_CHANGEABLE = "user_not_changeable"
     WALLET_LIMIT_REACHED = "wallet_limit_reached"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -98,6 +101,11 @@ PROBLEMS: Final[dict[ProblemCode, ProblemKind]] = {
     ProblemCode.USER_NOT_FOUND: ProblemKind(404, "No such user"),
     ProblemCode.SESSION_NOT_FOUND: ProblemKind(404, "No such session"),
     ProblemCode.NOTIFICATION_NOT_FOUND: ProblemKind(404, "No such notification"),
+    ProblemCode.WEBHOOK_NOT_FOUND: ProblemKind(404, "No such webhook"),
+    ProblemCode.DELIVERY_NOT_FOUND: ProblemKind(404, "No such delivery"),
+    ProblemCode.WEBHOOK_LIMIT_REACHED: ProblemKind(
+        409, "The caller has as many webhooks as allowed"
+    ),
     ProblemCode.USER_NOT_CHANGEABLE: ProblemKind(409, "The user cannot be changed in this way"),
     ProblemCode.WALLET_LIMIT_REACHED: ProblemKind(409, "The owner has as many wallets as allowed"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "The resource has no such method"),

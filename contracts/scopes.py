@@ -15,6 +15,8 @@ class Scope(StrEnum):
     WALLETS_WRITE = "wallets:write"
     TRANSACTIONS_READ = "transactions:read"
     TRANSACTIONS_WRITE = "transactions:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
     OPERATIONS_READ = "operations:read"
     OPERATIONS = "operations"
     PROFILE = "profile"
@@ -27,6 +29,7 @@ class Scope(StrEnum):
 IMPLIED_SCOPES: Final[Mapping[Scope, frozenset[Scope]]] = {
     Scope.OPERATIONS: frozenset({Scope.OPERATIONS_READ}),
     Scope.USERS_WRITE: frozenset({Scope.USERS_READ}),
+    Scope.WEBHOOKS_WRITE: frozenset({Scope.WEBHOOKS_READ}),
 }
 """Whoever may change something may look at it."""
 
@@ -57,6 +60,8 @@ _MONEY: Final = frozenset(
         Scope.WALLETS_WRITE,
         Scope.TRANSACTIONS_READ,
         Scope.TRANSACTIONS_WRITE,
+        Scope.WEBHOOKS_READ,
+        Scope.WEBHOOKS_WRITE,
     }
 )
 
@@ -67,6 +72,7 @@ ROLE_SCOPES: Final[Mapping[Role, frozenset[Scope]]] = {
         {
             Scope.WALLETS_READ,
             Scope.TRANSACTIONS_READ,
+            Scope.WEBHOOKS_READ,
             Scope.OPERATIONS_READ,
             Scope.USERS_READ,
             Scope.AUDIT_READ,

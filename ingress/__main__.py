@@ -28,6 +28,7 @@ from ingress.http.reviews import ReviewCalls
 from ingress.http.seals import SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
+from ingress.http.webhooks import WebhookCalls
 from ingress.limits.limiter import (
     SIGN_IN_TIMEOUT_S,
     RateLimiter,
@@ -54,6 +55,7 @@ from ingress.submit.cancellation import Cancellations
 from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
+from ingress.webhooks import WebhookStore
 from runtime.access.holders import WalletHolders
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
@@ -159,10 +161,9 @@ async def serve(settings: IngressSettings) -> None:
     """Run the ingress until a signal."""
     pools = await _open_pools(settings)
     redis = connect_redis(settings.redis_url)
-    publisher = Publisher(settings.amqp_url, name="ingress-publish")
     assets = AssetWatch(pools.submissions)
     service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
-    service.add_loop("publisher", publisher)
+    publisher = _publisher(service, settings)
     readiness = _readiness(assets.checked(check_database(pools.submissions)), publisher, redis)
     limits = _limits(service, settings, redis)
     fault_points = fault_points_in(settings.fault_orders)
@@ -185,6 +186,7 @@ async def serve(settings: IngressSettings) -> None:
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         events=_event_calls(service, settings, pools, services),
+        webhooks=_webhook_calls(settings, pools, services.guard),
         seals=SealCalls(SealStore(pools.lists)),
         audit=AuditCalls(AuditStore(pools.lists)),
         dead_letters=DeadLetterCalls(DeadLetters(**operators)),
@@ -205,6 +207,17 @@ async def serve(settings: IngressSettings) -> None:
     for close in (pools.submissions.close, pools.lists.close, redis.aclose):
         service.add_close(close)
     await service.run()
+
+
+def _publisher(service: Service, settings: IngressSettings) -> Publisher:
+    publisher = Publisher(settings.amqp_url, name="ingress-publish")
+    service.add_loop("publisher", publisher)
+    return publisher
+
+
+def _webhook_calls(settings: IngressSettings, pools: _Pools, guard: Guard) -> WebhookCalls:
+    store = WebhookStore(pools.lists)
+    return WebhookCalls(store, guard=guard, targets=settings.webhook_targets)
 
 
 def _event_calls(

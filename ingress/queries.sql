@@ -680,3 +680,125 @@ ORDER BY e.id DESC;
 SELECT id, occurred_at, actor, action, subject, detail, address, request_id
 FROM audit_log
 WHERE id = ANY ($1::uuid[]);
+
+-- name: count_webhooks
+-- How many webhooks a submitter has; whoever else is about to make one for it waits.
+SELECT (
+    SELECT count(*) FROM webhooks AS w WHERE w.submitter = $1 AND w.deleted_at IS NULL
+) FROM (SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || $1::text, 0))) AS turn;
+
+-- name: insert_webhook
+-- A new webhook.
+INSERT INTO webhooks (
+    id, submitter, owner_id, reach, url, event_types, wallet_ids, status
+)
+VALUES (uuid_v7(clock_us()), $1, $2, $3, $4, $5, $6, $7)
+RETURNING id, url, event_types, wallet_ids, status, failing_since, created_at, updated_at;
+
+-- name: insert_webhook_secret
+-- What deliveries are signed with from now on.
+INSERT INTO webhook_secrets (webhook_id, secret) VALUES ($1, $2);
+
+-- name: retire_webhook_secrets
+-- The secrets so far sign for a while; of more than one, the older end now.
+WITH retired AS (
+    UPDATE webhook_secrets AS s
+    SET valid_until = CASE
+        WHEN s.valid_until = 'infinity' THEN clock_timestamp() + make_interval(secs => $2)
+        ELSE clock_timestamp()
+    END
+    WHERE s.webhook_id = $1 AND s.valid_until > clock_timestamp()
+    RETURNING s.valid_until
+)
+
+SELECT max(r.valid_until) FROM retired AS r;
+
+-- name: list_webhooks
+-- Webhooks of a submitter, or of all.
+SELECT
+    w.id, w.url, w.event_types, w.wallet_ids, w.status, w.failing_since, w.created_at,
+    w.updated_at
+FROM webhooks AS w
+WHERE w.id > $2 AND w.deleted_at IS NULL AND ($1::text IS NULL OR w.submitter = $1)
+ORDER BY w.id
+LIMIT $3;
+
+-- name: read_webhook
+-- One webhook, of a submitter or of anybody.
+SELECT
+    w.id, w.url, w.event_types, w.wallet_ids, w.status, w.failing_since, w.created_at,
+    w.updated_at
+FROM webhooks AS w
+WHERE w.id = $1 AND w.deleted_at IS NULL AND ($2::text IS NULL OR w.submitter = $2);
+
+-- name: lock_webhook
+-- The same, to be changed.
+SELECT w.id FROM webhooks AS w
+WHERE w.id = $1 AND w.deleted_at IS NULL AND ($2::text IS NULL OR w.submitter = $2)
+FOR NO KEY UPDATE;
+
+-- name: change_webhook
+-- What is null stays, but for the wallets, of which $4 says whether they are changed. Enabled anew, it
+-- fails no longer.
+UPDATE webhooks AS w
+SET
+    url = coalesce($2, w.url),
+    event_types = coalesce($3::text[], w.event_types),
+    wallet_ids = CASE WHEN $4 THEN $5::uuid[] ELSE w.wallet_ids END,
+    status = coalesce($6, w.status),
+    failing_since = CASE WHEN $6 = 'ACTIVE' THEN NULL ELSE w.failing_since END,
+    updated_at = clock_timestamp()
+WHERE w.id = $1
+RETURNING
+    w.id, w.url, w.event_types, w.wallet_ids, w.status, w.failing_since, w.created_at,
+    w.updated_at;
+
+-- name: delete_webhook
+-- Its deliveries go when their time is over.
+UPDATE webhooks
+SET deleted_at = clock_timestamp(), updated_at = clock_timestamp(), status = 'DISABLED'
+WHERE id = $1;
+
+-- name: examine_deliveries
+-- Some of a webhook's deliveries, newest first, and whether each is in the wanted status.
+SELECT d.id, $4::text IS NULL OR d.status = $4 AS is_match
+FROM webhook_deliveries AS d
+WHERE d.webhook_id = $1 AND d.id < $2
+ORDER BY d.id DESC
+LIMIT $3;
+
+-- name: read_deliveries
+-- Deliveries with their tries as JSON.
+SELECT
+    d.id, d.webhook_id, d.event_id, d.event_type, d.status, d.next_attempt_at, d.created_at,
+    d.delivered_at, webhook_tries(d.id) AS tries
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN webhook_deliveries AS d ON d.id = wanted.id;
+
+-- name: resend_delivery
+-- Due at once, and begun anew; its number of tries only grows.
+UPDATE webhook_deliveries
+SET status = 'PENDING', next_attempt_at = clock_timestamp(), retries = 0
+WHERE webhook_id = $1 AND id = $2
+RETURNING id;
+
+-- name: recover_deliveries
+-- What failed since a moment is due again, the oldest first.
+WITH failed AS (
+    SELECT d.id
+    FROM webhook_deliveries AS d
+    WHERE d.webhook_id = $1 AND d.created_at >= $2 AND d.status = 'FAILED'
+    ORDER BY d.id
+    LIMIT $3
+    FOR NO KEY UPDATE
+),
+
+recovered AS (
+    UPDATE webhook_deliveries AS d
+    SET status = 'PENDING', next_attempt_at = clock_timestamp(), retries = 0
+    FROM failed AS f
+    WHERE d.id = f.id
+    RETURNING d.id
+)
+
+SELECT count(*) FROM recovered;

@@ -7,19 +7,22 @@ from typing import Final
 from notifier.mails import MailDelivery
 from notifier.money import MoneyNotifications
 from notifier.smtp import PrintedMails, Sender, SmtpSender, SmtpServer
+from notifier.webhooks.delivery import WebhookDelivery
+from notifier.webhooks.egress import Egress
+from notifier.webhooks.feed import WebhookFeed
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.migrate import check_database
-from runtime.postgres.pool import KEYED_SESSION, create_pool
+from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.logs import escape
 from runtime.service.settings import ConfigurationError, Deployment, NotifierSettings
 from runtime.service.status_server import Readiness, StatusServer, check_broker
 
-_DATABASE_CONNECTIONS: Final = 4
+_DATABASE_CONNECTIONS: Final = 8
 
 
 async def serve(settings: NotifierSettings) -> None:
-    """Send mails, and notify of money, until a signal."""
+    """Send mails and webhooks, and notify of money, until a signal."""
     sender = _sender(settings)
     service = Service("notifier", shutdown_timeout_s=settings.shutdown_timeout_s)
     pool = create_pool(
@@ -37,6 +40,7 @@ async def serve(settings: NotifierSettings) -> None:
     service.add_loop("money", money)
     service.add_loop("mails", mails)
     service.add_drain(mails.drain)
+    _add_webhooks(service, settings, pool)
     readiness = Readiness(
         {
             "database": check_database(pool),
@@ -48,6 +52,17 @@ async def serve(settings: NotifierSettings) -> None:
     )
     service.add_close(pool.close)
     await service.run()
+
+
+def _add_webhooks(service: Service, settings: NotifierSettings, pool: Pool) -> None:
+    """Add what reads events for webhooks, where they are kept, and what sends them."""
+    egress = Egress(settings.webhook_targets, user_agent="Ackledger-Webhooks/1")
+    delivery = WebhookDelivery(pool, egress)
+    service.add_loop("webhooks", delivery)
+    service.add_drain(delivery.drain)
+    if settings.events_log:
+        feed = WebhookFeed(settings.amqp_url, pool, written=delivery.wake)
+        service.add_loop("webhook-feed", feed)
 
 
 def _sender(settings: NotifierSettings) -> Sender:

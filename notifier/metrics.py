@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 MAILS_SENT: Final = Counter("ackledger_notifier_mails_sent", "Mails that the SMTP server took")
 MAIL_FAILURES: Final = Counter(
@@ -40,4 +40,29 @@ EVENTS_WAITING: Final = Gauge(
 )
 CONSUMERS_REBUILT: Final = Counter(
     "ackledger_notifier_consumers_rebuilt", "New consumers in place of lost ones", ["reason"]
+)
+
+WEBHOOK_EVENTS: Final = Counter(
+    "ackledger_notifier_webhook_events", "Events that were written down for a webhook"
+)
+WEBHOOK_DELIVERIES: Final = Counter(
+    "ackledger_notifier_webhook_deliveries",
+    "Attempts to deliver an event by what came of them: delivered, failed, given_up",
+    ["outcome"],
+)
+for _outcome in ("delivered", "failed", "given_up"):
+    WEBHOOK_DELIVERIES.labels(_outcome)
+WEBHOOK_SECONDS: Final = Histogram(
+    "ackledger_notifier_webhook_seconds",
+    "Of one attempt to deliver, until it is written down",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20),
+)
+WEBHOOKS_WAITING: Final = Gauge(
+    "ackledger_notifier_waiting_webhooks", "Deliveries to be made, counted up to a bound"
+)
+WEBHOOKS_FAILING: Final = Gauge(
+    "ackledger_notifier_failing_webhooks", "Webhooks that take nothing at the moment"
+)
+WEBHOOKS_DISABLED: Final = Counter(
+    "ackledger_notifier_webhooks_disabled", "Webhooks that were disabled, since they took nothing"
 )

@@ -26,6 +26,7 @@ from contracts.operations.shapes import (
 )
 from contracts.operations.transactions import TRANSACTION_OPERATIONS
 from contracts.operations.wallets import WALLET_OPERATIONS
+from contracts.operations.webhooks import WEBHOOK_OPERATIONS
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -43,6 +44,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *WALLET_OPERATIONS,
     *TRANSACTION_OPERATIONS,
     *EVENT_OPERATIONS,
+    *WEBHOOK_OPERATIONS,
     *ASSET_OPERATIONS,
     *SEAL_OPERATIONS,
     *PEOPLE_OPERATIONS,

@@ -15,14 +15,8 @@ from contracts.problems import ProblemCode
 from contracts.representations import examples
 from contracts.representations.pages import EventPage
 from contracts.scopes import Scope
+from contracts.webhooks import EVENT_TYPES
 
-EVENT_TYPES: Final = (
-    "transaction.completed",
-    "transaction.failed",
-    "transaction.reversed",
-    "transaction.quarantined",
-    "transaction.hold_expired",
-)
 EVENT_ID_MAX: Final = 40
 """Characters; longer text is no id of an event."""
 

@@ -121,6 +121,8 @@ def path_id(
         "user_id",
         "session_id",
         "notification_id",
+        "webhook_id",
+        "delivery_id",
     ],
 ) -> Parameter:
     """Return the id in a path."""

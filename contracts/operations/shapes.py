@@ -28,6 +28,7 @@ class Tag(StrEnum):
     WALLETS = "Wallets"
     TRANSACTIONS = "Transactions"
     EVENTS = "Events"
+    WEBHOOKS = "Webhooks"
     ASSETS = "Assets"
     SEALS = "Seals"
     SIGN_IN = "Sign-in"

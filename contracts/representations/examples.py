@@ -264,6 +264,47 @@ EVENT_PAGE: Final[Json] = {
     "reset": False,
 }
 
+_WEBHOOK_ID: Final = "0199a1f2-9b10-7000-8001-5f0c9a11b0de"
+WEBHOOK_REQUEST: Final[Json] = {
+    "url": "https://shop.example/webhooks/ackledger",
+    "event_types": ["transaction.completed", "transaction.failed"],
+}
+WEBHOOK: Final[Json] = {
+    "id": _WEBHOOK_ID,
+    **WEBHOOK_REQUEST,
+    "wallet_ids": None,
+    "status": "ACTIVE",
+    "failing_since": None,
+    "created_at": format_moment(_SUBMITTED),
+    "updated_at": format_moment(_SUBMITTED),
+}
+WEBHOOK_WITH_SECRET: Final[Json] = {**WEBHOOK, "secret": "whsec_(shown once)"}
+WEBHOOK_PAGE: Final[Json] = {"items": [WEBHOOK], "next_cursor": None}
+WEBHOOK_SECRET: Final[Json] = {
+    "secret": "whsec_(shown once)",
+    "previous_valid_until": format_moment(_SUBMITTED + timedelta(days=1)),
+}
+WEBHOOK_DELIVERY: Final[Json] = {
+    "id": "0199a1f2-9b11-7000-8002-5f0c9a11b0de",
+    "webhook_id": _WEBHOOK_ID,
+    "event_id": str(event_id(_OUTBOX_ID, _TRANSACTION_ID)),
+    "event_type": "transaction.completed",
+    "status": "PENDING",
+    "attempts": [
+        {
+            "number": 1,
+            "at": format_moment(_POSTED),
+            "response_status": 503,
+            "error": None,
+            "seconds": 0.2,
+        }
+    ],
+    "next_attempt_at": format_moment(_POSTED + timedelta(seconds=5)),
+    "created_at": format_moment(_POSTED),
+    "delivered_at": None,
+}
+WEBHOOK_DELIVERY_PAGE: Final[Json] = {"items": [WEBHOOK_DELIVERY], "next_cursor": None}
+
 
 _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.MALFORMED_REQUEST: "what was sent is not valid HTTP/1.1",
@@ -291,6 +332,9 @@ _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {
     ProblemCode.USER_NOT_FOUND: f"there is no user {_OUTBOX_ID}",
     ProblemCode.SESSION_NOT_FOUND: f"you have no session {_OUTBOX_ID}",
     ProblemCode.NOTIFICATION_NOT_FOUND: f"you have no notification {_OUTBOX_ID}",
+    ProblemCode.WEBHOOK_NOT_FOUND: f"there is no webhook {_WEBHOOK_ID}",
+    ProblemCode.DELIVERY_NOT_FOUND: f"there is no delivery {_WEBHOOK_ID}",
+    ProblemCode.WEBHOOK_LIMIT_REACHED: "there are 20 already; delete one first",
     ProblemCode.USER_NOT_CHANGEABLE: "the account is deleted",
     ProblemCode.WALLET_LIMIT_REACHED: "an owner has at most 1 wallet in EUR",
     ProblemCode.METHOD_NOT_ALLOWED: "GET and POST are allowed here",
@@ -333,6 +377,8 @@ def problem_example(code: ProblemCode, *, path: str) -> Json:
             session_id=_OUTBOX_ID,
             notification_id=_OUTBOX_ID,
             review_id=_REVIEW_ID,
+            webhook_id=_WEBHOOK_ID,
+            delivery_id=WEBHOOK_DELIVERY["id"],
         ),
         "code": code.value,
         "request_id": "checkout-7f3a",

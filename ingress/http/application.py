@@ -25,6 +25,7 @@ from ingress.http.seals import SealCalls
 from ingress.http.shell import cross_origin, share
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
+from ingress.http.webhooks import WebhookCalls
 from runtime.service.status_server import Readiness, render_readiness
 
 Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
@@ -38,6 +39,7 @@ def build_application(
     transactions: TransactionCalls,
     batches: BatchCalls,
     events: EventCalls,
+    webhooks: WebhookCalls,
     seals: SealCalls,
     audit: AuditCalls,
     dead_letters: DeadLetterCalls,
@@ -62,6 +64,7 @@ def build_application(
         **_review_handlers(reviews),
         **sign_in.guarded_handlers(),
         **users.guarded_handlers(),
+        **webhooks.handlers(),
         "follow_events": events.follow,
     }
     opened = sign_in.open_handlers()

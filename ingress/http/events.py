@@ -13,9 +13,9 @@ import orjson
 import structlog
 from aiohttp import web
 
-from contracts.operations.events import EVENT_TYPES
 from contracts.problems import ContractError, ProblemCode
 from contracts.scopes import Reach, Scope
+from contracts.webhooks import EVENT_TYPES
 from ingress.access import holder_of
 from ingress.authentication import Client, token_of
 from ingress.calls import Services, not_found

@@ -9,14 +9,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from runtime.amqp.connection import CONNECT_TIMEOUT_S, close, connect, loss_as_error
 from runtime.amqp.topology import check_queue
 from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, open_delivering_channel
 
-Start = int | Literal["first", "last", "next"]
-"""An offset, or the broker's word; "last" is the last chunk, which may hold several messages."""
+Start = int | datetime | Literal["first", "last", "next"]
+"""An offset, a moment, or the broker's word; "last" is the last chunk, which may hold several
+messages, and a moment begins with the chunk that holds it."""
 OFFSET_HEADER: Final = "x-stream-offset"
 
 

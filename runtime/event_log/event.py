@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -50,6 +51,9 @@ class LoggedEvent:
 
     position: LogPosition
     body: bytes
+    id: UUID
+    """The same for each time that it is sent."""
+    occurred_at: datetime
     type: str
     """What happened, such as `transaction.completed`."""
     transaction_id: str
@@ -65,6 +69,8 @@ class LoggedEvent:
             return cls(
                 LogPosition(offset, zlib.crc32(body)),
                 body,
+                UUID(view["event_id"]),
+                datetime.fromisoformat(view["occurred_at"]),
                 view["event_type"],
                 view["id"],
                 view["submitter"],

@@ -118,8 +118,16 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
         _O: Rights(delete=True),
     },
     "wallet_grants": {_O: _SET},
+    "webhooks": {_I: _CHANGING, _N: Rights(update="status, failing_since, updated_at")},
+    "webhook_secrets": {_I: Rights(insert=ALL, update="valid_until")},
+    "webhook_deliveries": {
+        _I: Rights(update="status, next_attempt_at, retries"),
+        _N: _QUEUE,
+    },
+    "webhook_attempts": {_N: _SET},
+    "webhook_progress": {_N: _UPDATE},
     "clients": {_O: Rights(insert=ALL, update="disabled_at")},
-    "audit_log": {_I: _INSERT, _O: _INSERT, _R: _INSERT},
+    "audit_log": {_I: _INSERT, _N: _INSERT, _O: _INSERT, _R: _INSERT},
     "rules": {_O: _CHANGING},
     "rules_versions": {_O: _CHANGING},
     "rule_counters": {_P: _CHANGING, _R: Rights(update=ALL, delete=True)},
@@ -142,6 +150,8 @@ SECRET: Final[Mapping[str, frozenset[DatabaseRole]]] = {
     "refresh_tokens": frozenset({_I}),
     "login_log": frozenset({_I, _O}),
     "mail_outbox": frozenset({_I, _N, _O}),
+    # An update names the rows by what it reads of them.
+    "webhook_secrets": frozenset({_I, _N}),
 }
 """Tables that only these read, where all others are read by every role."""
 

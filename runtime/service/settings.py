@@ -31,6 +31,7 @@ from contracts.rate_limits import (
     parse_rate_limits,
 )
 from contracts.scopes import Role
+from contracts.webhooks import WebhookTargets
 from runtime.service.production import is_loopback, unfit_for_production
 
 PREFIX = "ACKLEDGER_"
@@ -230,7 +231,13 @@ class PeopleSettings(GivenSettings):
     first_wallet_currency: Annotated[str, Field(pattern=CODE_PATTERN)] | None = None
 
 
-class IngressSettings(ServiceSettings, PeopleSettings):
+class WebhookSettings(GivenSettings):
+    """Where events may be sent."""
+
+    webhook_targets: Annotated[WebhookTargets, Word] = WebhookTargets.PUBLIC
+
+
+class IngressSettings(ServiceSettings, PeopleSettings, WebhookSettings):
     """The HTTP door."""
 
     redis_url: RedisUrl = Field(validation_alias="REDIS_URL")
@@ -281,8 +288,8 @@ class ReconcilerSettings(ServiceSettings):
     seal_interval_s: Seconds = 10.0
 
 
-class NotifierSettings(ServiceSettings):
-    """The sender of mails, and the writer of notifications of money."""
+class NotifierSettings(ServiceSettings, WebhookSettings):
+    """The sender of mails and webhooks, and the writer of notifications of money."""
 
     status_port: Port = 9104
     smtp_url: SmtpUrl | None = None

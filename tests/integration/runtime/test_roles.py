@@ -21,7 +21,7 @@ _O, _N = DatabaseRole.OPERATOR, DatabaseRole.NOTIFIER
 EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "api_keys": {_I: "u", _O: "iu"},
     "assets": {_O: "i"},
-    "audit_log": {_I: "i", _O: "i", _R: "i"},
+    "audit_log": {_I: "i", _N: "i", _O: "i", _R: "i"},
     "cancellations": {_I: "i"},
     "clients": {_O: "iu"},
     "wallet_grants": {_O: "id"},
@@ -62,6 +62,11 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "flags": {_P: "i"},
     "reviews": {_I: "u", _O: "u", _P: "i"},
     "reviewed_transactions": {_I: "u", _O: "u", _P: "iu"},
+    "webhooks": {_I: "iu", _N: "u"},
+    "webhook_secrets": {_I: "iu"},
+    "webhook_deliveries": {_I: "u", _N: "iud"},
+    "webhook_attempts": {_N: "id"},
+    "webhook_progress": {_N: "u"},
     "wallets": {_I: "iu", _P: "u", _R: "u", _O: "u"},
 }
 _APPEND_ONLY: Final = ("entries", "seals", "audit_log", "assets")

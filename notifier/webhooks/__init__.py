@@ -1,0 +1,1 @@
+"""Webhooks: from the log of events to whoever asked for them."""

@@ -1,0 +1,1 @@
+"""Webhooks, from a posted transaction to a receiver."""

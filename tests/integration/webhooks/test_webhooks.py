@@ -1,0 +1,254 @@
+"""Webhooks of a whole system: what is posted reaches who asked for it, signed, at least once."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from contracts.scopes import Reach
+from runtime.postgres.pool import connect
+from tests.conftest import Connection
+from tests.integration.ingress.document import CheckedApi
+from tests.integration.ingress.serving import CheckedDoors, MakeClient, client_maker, open_doors
+from tests.integration.webhooks.receiver import Receiver
+from tests.support import eventually, transfer
+from tools.stack import Stack
+from tools.system import ONE_OF_EACH
+
+
+@pytest.fixture(scope="module")
+async def doors(
+    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[CheckedDoors]:
+    """A whole system that may send to this machine."""
+    async with open_doors(
+        stack,
+        template,
+        tmp_path_factory.mktemp("system"),
+        instances=ONE_OF_EACH,
+        settings={"ACKLEDGER_WEBHOOK_TARGETS": "any"},
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def make_client(doors: CheckedDoors) -> AsyncIterator[MakeClient]:
+    """Other clients, each a submitter of its own."""
+    async with client_maker(doors) as make:
+        yield make
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver of this test's own."""
+    async with Receiver.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def database(doors: CheckedDoors) -> AsyncIterator[Connection]:
+    """A connection to the system's database."""
+    connection = await connect(doors.database_url, name="test")
+    yield connection
+    await connection.close()
+
+
+async def _webhook(api: CheckedApi, url: str, **fields: Any) -> dict[str, Any]:
+    body = {"url": url, "event_types": ["*"], **fields}
+    answer = await api.call("POST", "/v1/webhooks", json=body)
+    assert answer.status == 201, answer.body
+    assert answer.headers["Location"] == f"/v1/webhooks/{answer.json['id']}"
+    return dict(answer.json)
+
+
+async def _deliveries(api: CheckedApi, webhook_id: str, **query: str) -> list[Any]:
+    return list((await api.get(f"/v1/webhooks/{webhook_id}/deliveries", **query)).json["items"])
+
+
+async def test_an_event_arrives_signed_and_is_written_down(
+    make_client: MakeClient, receiver: Receiver
+) -> None:
+    api = await make_client(reach=Reach.OWN)
+    wallet = await api.create_wallet()
+    made = await _webhook(api, f"{receiver.url}/in", event_types=["transaction.completed"])
+    refused = await api.submit(transfer(wallet, await api.create_wallet(), "5.00"))
+    paid = await api.deposit(wallet, "10.00")
+
+    received = await receiver.next("/in")
+
+    received.verify(made["secret"])
+    with pytest.raises(WebhookVerificationError):
+        received.verify("whsec_" + "A" * 32)
+    assert refused.json["status"] == "FAILED"
+    assert received.event["id"] == paid.json["id"]
+    assert received.event["event_type"] == "transaction.completed"
+    assert received.webhook_id == received.event["event_id"]
+    assert received.headers["content-type"] == "application/json"
+
+    async def delivered() -> list[Any]:
+        return await _deliveries(api, made["id"], status="DELIVERED")
+
+    [delivery] = await eventually(delivered, what="it is written down")
+    assert delivery["event_id"] == received.event["event_id"]
+    assert [one["response_status"] for one in delivery["attempts"]] == [204]
+    read = await api.get(f"/v1/webhooks/{made['id']}")
+    assert {**read.json, "secret": made["secret"]} == made
+    assert [one["id"] for one in (await api.get("/v1/webhooks")).json["items"]] == [made["id"]]
+
+
+async def test_what_fails_is_sent_again_under_the_same_id_and_a_slow_one_delays_nobody(
+    make_client: MakeClient, receiver: Receiver
+) -> None:
+    api = await make_client(reach=Reach.OWN)
+    wallet = await api.create_wallet()
+    receiver.statuses["/again"] = [500]
+    receiver.hanging.add("/slow")
+    slow = await _webhook(api, f"{receiver.url}/slow")
+    again = await _webhook(api, f"{receiver.url}/again")
+    await api.deposit(wallet, "1.00")
+
+    first = await receiver.next("/again")
+    second = await receiver.next("/again", within_s=10)
+
+    assert second.webhook_id == first.webhook_id
+    assert second.body == first.body
+    second.verify(again["secret"])
+    [waiting] = await _deliveries(api, slow["id"])
+    assert (waiting["status"], waiting["attempts"]) == ("PENDING", [])
+
+
+async def test_after_a_rotation_both_secrets_verify(
+    make_client: MakeClient, receiver: Receiver
+) -> None:
+    api = await make_client(reach=Reach.OWN)
+    wallet = await api.create_wallet()
+    made = await _webhook(api, f"{receiver.url}/in")
+    path = f"/v1/webhooks/{made['id']}/secret/rotate"
+    rotated = (await api.call("POST", path)).json
+    await api.deposit(wallet, "1.00")
+
+    received = await receiver.next("/in")
+
+    received.verify(made["secret"])
+    received.verify(rotated["secret"])
+    until = datetime.fromisoformat(rotated["previous_valid_until"])
+    assert timedelta(hours=23) < until - datetime.now(tz=UTC) < timedelta(hours=25)
+
+
+async def test_own_webhooks_get_own_events_and_are_seen_by_nobody_else(
+    make_client: MakeClient, receiver: Receiver
+) -> None:
+    us, them = await make_client(reach=Reach.OWN), await make_client(reach=Reach.OWN)
+    ours, theirs = await us.create_wallet(), await them.create_wallet()
+    made = await _webhook(us, f"{receiver.url}/ours")
+    await them.deposit(theirs, "50.00")
+    paid = await them.submit(transfer(theirs, ours, "20.00"))
+
+    received = await receiver.next("/ours")
+
+    assert received.event["id"] == paid.json["id"]
+    assert [one["wallet_id"] for one in received.event["wallets"]] == [ours]
+    assert received.event["idempotency_key"] is None
+    for method, rest, sent in (
+        ("GET", "", None),
+        ("PATCH", "", {"status": "DISABLED"}),
+        ("DELETE", "", None),
+        ("GET", "/deliveries", None),
+        ("POST", "/secret/rotate", None),
+        ("POST", "/recover", {"since": "2026-01-01T00:00:00Z"}),
+        ("POST", f"/deliveries/{uuid4()}/resend", None),
+    ):
+        answer = await them.call(method, f"/v1/webhooks/{made['id']}{rest}", json=sent)
+        assert (answer.status, answer.code) == (404, "webhook_not_found")
+    body: dict[str, Any] = {"url": receiver.url, "event_types": ["*"], "wallet_ids": [ours]}
+    refused = await them.call("POST", "/v1/webhooks", json=body)
+    assert (refused.status, refused.code) == (404, "wallet_not_found")
+
+
+async def test_one_that_takes_nothing_for_days_is_disabled_and_recovers(
+    make_client: MakeClient, receiver: Receiver, database: Connection
+) -> None:
+    api = await make_client(reach=Reach.OWN)
+    wallet = await api.create_wallet()
+    made = await _webhook(api, f"{receiver.url}/days", wallet_ids=[wallet])
+    receiver.statuses["/days"] = [503]
+    await database.execute(
+        "UPDATE webhooks SET failing_since = clock_timestamp() - interval '6 days' WHERE id = $1",
+        made["id"],
+    )
+    began = datetime.now(tz=UTC) - timedelta(minutes=1)
+    first = await api.deposit(wallet, "1.00")
+    await receiver.next("/days")
+    path = f"/v1/webhooks/{made['id']}"
+
+    async def is_disabled() -> bool:
+        return str((await api.get(path)).json["status"]) == "DISABLED"
+
+    await eventually(is_disabled, what="it is disabled")
+    await api.deposit(wallet, "2.00")
+
+    async def missed() -> list[Any]:
+        return await _deliveries(api, made["id"], status="FAILED")
+
+    [failed] = await eventually(missed, what="the event is kept")
+    assert failed["attempts"] == []
+    actions = "SELECT action FROM audit_log WHERE subject = $1 ORDER BY id"
+    rows = await database.fetch(actions, f"webhook:{made['id']}")
+    assert [row["action"] for row in rows] == ["webhook.created", "webhook.disabled"]
+
+    await api.call("PATCH", path, json={"status": "ACTIVE"})
+    recovery = await api.call("POST", f"{path}/recover", json={"since": began.isoformat()})
+    assert (recovery.status, recovery.json) == (202, {"deliveries": 1})
+    received = {(await receiver.next("/days", within_s=10)).event["id"] for _ in range(2)}
+    assert first.json["id"] in received
+    assert len(received) == 2
+    resent = await api.call("POST", f"{path}/deliveries/{failed['id']}/resend")
+    assert resent.status == 202
+    assert (await receiver.next("/days")).webhook_id == failed["event_id"]
+
+
+async def test_one_that_answers_410_is_disabled_at_once_and_a_deleted_one_is_gone(
+    make_client: MakeClient, receiver: Receiver
+) -> None:
+    api = await make_client(reach=Reach.OWN)
+    wallet = await api.create_wallet()
+    made = await _webhook(api, f"{receiver.url}/gone")
+    receiver.statuses["/gone"] = [410]
+    await api.deposit(wallet, "1.00")
+    path = f"/v1/webhooks/{made['id']}"
+
+    async def is_disabled() -> bool:
+        return str((await api.get(path)).json["status"]) == "DISABLED"
+
+    await eventually(is_disabled, what="it is disabled")
+    assert (await api.call("DELETE", path)).status == 204
+    assert (await api.get(path)).status == 404
+
+
+async def test_what_a_killed_notifier_had_in_hand_is_sent_again(
+    make_client: MakeClient, receiver: Receiver, doors: CheckedDoors, database: Connection
+) -> None:
+    api = await make_client(reach=Reach.OWN)
+    wallet = await api.create_wallet()
+    receiver.hanging.add("/killed")
+    made = await _webhook(api, f"{receiver.url}/killed")
+    await api.deposit(wallet, "1.00")
+    first = await receiver.next("/killed")
+    doors.system.kill("notifier")
+    receiver.release()
+    missed = await api.deposit(wallet, "2.00")
+    # The leases of what it read and had in hand end; here at once.
+    await database.execute("UPDATE webhook_progress SET read_until = '-infinity'")
+    await database.execute(
+        "UPDATE webhook_deliveries SET next_attempt_at = clock_timestamp() WHERE webhook_id = $1",
+        made["id"],
+    )
+    doors.system.restart("notifier")
+
+    received = [await receiver.next("/killed", within_s=30) for _ in range(2)]
+
+    assert {one.event["id"] for one in received} == {first.event["id"], missed.json["id"]}
+    assert first.webhook_id in {one.webhook_id for one in received}
