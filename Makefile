@@ -59,6 +59,10 @@ WORKERS := 3*popen//python=$(BIN)/python$(if $(DEV), -X dev)
 SPREAD := $(PYTEST) --tx "$(WORKERS)" --dist loadfile
 # What takes long and guards what seldom changes: before a release, and after a change of its subject.
 LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/end_to_end/replay/test_small_files.py \
+	tests/end_to_end/replay/test_bank_file.py tests/end_to_end/test_partitions.py tests/end_to_end/test_terminal.py \
+	tests/integration/command_line/test_rules.py tests/integration/notifier/test_process.py \
+	tests/integration/processor/failures/test_shutdown.py tests/integration/reconciler/test_hand_over.py \
+	tests/integration/runtime/test_assets.py \
 	tests/integration/command_line/test_exit_codes.py tests/integration/command_line/test_secrets.py \
 	tests/integration/processor/failures/test_lost_consumers.py tests/integration/runtime/test_own_users.py
 .PHONY: test

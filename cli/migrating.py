@@ -20,7 +20,13 @@ from contracts.topology import (
     queues,
 )
 from runtime.amqp import connection as broker
-from runtime.amqp.topology import QueueState, TopologyError, declare_topology, look_at_queue
+from runtime.amqp.topology import (
+    QueueDownError,
+    QueueState,
+    TopologyError,
+    declare_topology,
+    look_at_queue,
+)
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.migrate import (
     MigrationError,
@@ -208,6 +214,7 @@ async def _declared(settings: MigrateSettings) -> tuple[str, ...]:
 
 
 async def _missing_topology(settings: MigrateSettings) -> tuple[str, ...]:
+    """Return what is not declared; a queue that is not up yet is."""
     try:
         connection = await broker.connect(settings.amqp_url, name="migrate-check")
         try:
@@ -243,8 +250,10 @@ async def _has_exchange(connection: AbstractConnection, name: str) -> bool:
 async def _has_queue(connection: AbstractConnection, name: str) -> bool:
     channel = await broker.open_channel(connection)
     try:
-        await channel.queue_declare(name, passive=True)
-    except ChannelNotFoundEntity:
+        await look_at_queue(channel, name)
+    except TopologyError:
         return False
+    except QueueDownError:
+        return True
     await channel.close()
     return True

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import (
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
@@ -11,11 +12,20 @@ from aiormq.exceptions import (
 )
 
 from contracts.topology import EXCHANGES, NO_EVENTS, EventQueues, Exchange, Queue, queues
-from runtime.amqp.connection import CONNECT_TIMEOUT_S, Channel, close, connect, open_channel
+from runtime.amqp.connection import Channel, close, connect, open_channel
+
+STARTING_S: Final = 30.0
+"""For queues to come up after the broker did: streams take some seconds longer than others."""
+STARTING_PAUSE_S: Final = 0.5
+_DOWN: Final = "is down or inaccessible"
 
 
 class TopologyError(Exception):
     """The broker's exchanges or queues are missing or differ; the message says what mends it."""
+
+
+class QueueDownError(ConnectionError):
+    """A queue that there is does not answer: it is not up yet, or its node is away."""
 
 
 async def declare_topology(
@@ -28,10 +38,8 @@ async def declare_topology(
     """
     connection = await connect(url, name="migrate")
     try:
-        channel = await open_channel(connection)
-        async with asyncio.timeout(CONNECT_TIMEOUT_S * 3):
-            wanted = queues(partitions, events)
-            return await _declare(channel, EXCHANGES, wanted)
+        async with asyncio.timeout(STARTING_S):
+            return await _declared(connection, queues(partitions, events))
     except ConnectionCommandInvalid as error:
         raise TopologyError(
             "the broker does not know the exchange type x-consistent-hash; "
@@ -44,6 +52,18 @@ async def declare_topology(
         ) from error
     finally:
         await close(connection)
+
+
+async def _declared(connection: AbstractConnection, wanted: Sequence[Queue]) -> list[str]:
+    """Declare all of it, again while a queue is not up; the caller bounds it."""
+    while True:
+        channel = await open_channel(connection)
+        try:
+            return await _declare(channel, EXCHANGES, wanted)
+        except ChannelNotFoundEntity as error:
+            if _DOWN not in str(error):
+                raise
+            await asyncio.sleep(STARTING_PAUSE_S)
 
 
 class QueueState(NamedTuple):
@@ -59,10 +79,12 @@ async def check_queue(channel: Channel, name: str) -> int:
 
 
 async def look_at_queue(channel: Channel, name: str) -> QueueState:
-    """Return a queue's state; raises TopologyError when there is none."""
+    """Return a queue's state; raises TopologyError when there is none, and QueueDownError."""
     try:
         declared = await channel.queue_declare(name, passive=True)
     except ChannelNotFoundEntity as error:
+        if _DOWN in str(error):
+            raise QueueDownError(f"the queue {name} is not up") from error
         raise TopologyError(f"the queue {name} is missing; run: ackledger migrate") from error
     return QueueState(waiting=declared.message_count or 0, consumers=declared.consumer_count or 0)
 

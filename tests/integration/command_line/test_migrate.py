@@ -19,6 +19,7 @@ TOPOLOGY = [
     "exchange ackledger.dead-letters",
     "queue ackledger.dead-letters",
     "queue ackledger.notifications",
+    "queue ackledger.events.log",
     "queue ackledger.transactions.0",
 ]
 
