@@ -112,8 +112,19 @@ compare: setup ## Measure this tree and BASE=<commit> in turns, ROUNDS=3, and pr
 	@$(MAKE) --quiet -C .local/base-$(BASE) setup PYTHON="$(PYTHON)"
 	@$(BIN)/python -m tools.bench.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
 
+# PROMTOOL=/usr/bin/promtool takes another than Debian's, which is unpacked under .local.
+PROMETHEUS := .local/prometheus
+PROMTOOL ?= $(PROMETHEUS)/usr/bin/promtool
+$(PROMETHEUS)/usr/bin/promtool:
+	@deploy/make-prometheus $(PROMETHEUS)
+
+.PHONY: check-alerts
+check-alerts: $(PROMTOOL) ## Check Prometheus's rules, and that each alert fires when it should
+	$(PROMTOOL) check config deploy/prometheus/prometheus.yml
+	$(PROMTOOL) test rules deploy/prometheus/tests/alerts.yml
+
 .PHONY: check
-check: setup ## Everything that needs no server: lint, types, layers, generated documents
+check: setup check-alerts ## Everything that needs no server: lint, types, layers, documents, alerts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

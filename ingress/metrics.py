@@ -4,6 +4,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from contracts.people import LoginOutcome
+from runtime.service.measures import from_zero
+
 REQUESTS: Final = Counter(
     "ackledger_ingress_requests", "Requests answered", ["operation", "status"]
 )
@@ -16,6 +19,7 @@ REQUEST_SECONDS: Final = Histogram(
 SUBMISSIONS: Final = Counter(
     "ackledger_ingress_submissions", "Submissions by how they stand to their key", ["standing"]
 )
+from_zero(SUBMISSIONS, ("new", "replay", "conflict"))
 GROUP_SUBMISSIONS: Final = Histogram(
     "ackledger_ingress_group_submissions",
     "Submissions in one insert",
@@ -42,6 +46,7 @@ COUNTED_LOCALLY: Final = Counter(
     "Requests that this process counted by itself, since Redis did not answer",
 )
 LOGINS: Final = Counter("ackledger_ingress_logins", "Attempts to log in", ["outcome"])
+from_zero(LOGINS, LoginOutcome)
 CONNECTIONS: Final = Gauge("ackledger_ingress_connections", "Open connections of clients")
 CONNECTIONS_REFUSED: Final = Counter(
     "ackledger_ingress_connections_refused", "Connections closed at once: there are too many"

@@ -4,6 +4,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from runtime.service.measures import from_zero
+
 MAILS_SENT: Final = Counter("ackledger_notifier_mails_sent", "Mails that the SMTP server took")
 MAIL_FAILURES: Final = Counter(
     "ackledger_notifier_mail_failures",
@@ -50,8 +52,7 @@ WEBHOOK_DELIVERIES: Final = Counter(
     "Attempts to deliver an event by what came of them: delivered, failed, given_up",
     ["outcome"],
 )
-for _outcome in ("delivered", "failed", "given_up"):
-    WEBHOOK_DELIVERIES.labels(_outcome)
+from_zero(WEBHOOK_DELIVERIES, ("delivered", "failed", "given_up"))
 WEBHOOK_SECONDS: Final = Histogram(
     "ackledger_notifier_webhook_seconds",
     "Of one attempt to deliver, until it is written down",

@@ -1,13 +1,41 @@
 """What the processor counts; docs/operations.md says what to watch."""
 
+from collections import Counter as Tally
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from contracts.messages import DeadLetterReason
+from contracts.record import RecordedView
+from ledger.state import BookPosting, Posting
+from ledger.words import FailureCode, TransactionStatus, TransactionType
+from runtime.service.measures import ManyHistogram, from_zero
 
 TRANSACTIONS: Final = Counter(
     "ackledger_processor_transactions",
     "Transactions that a commit of ours ended, by outcome",
     ["outcome"],
+)
+from_zero(TRANSACTIONS, ("completed", "failed", "quarantined"))
+ENDED: Final = Counter(
+    "ackledger_transactions_ended",
+    "Transactions that a commit of ours ended, by type and status, and why those that FAILED did",
+    ["type", "status", "failure_code"],
+)
+for _type in TransactionType:
+    ENDED.labels(_type.value, TransactionStatus.COMPLETED.value, "")
+    for _code in FailureCode:
+        ENDED.labels(_type.value, TransactionStatus.FAILED.value, _code.value)
+END_TO_END_SECONDS: Final = ManyHistogram(
+    "ackledger_transaction_end_to_end_seconds",
+    "From a transaction's acceptance to the commit that ended it, by the database's clock",
+    label="channel",
+    values=("http", "amqp"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
 )
 HELD_BACK: Final = Counter(
     "ackledger_processor_held_back", "Transactions that a rule holds back for review"
@@ -26,6 +54,7 @@ BATCH_SECONDS: Final = Histogram(
 DEAD_LETTERS: Final = Counter(
     "ackledger_processor_dead_letters", "Messages that became dead letters", ["reason"]
 )
+from_zero(DEAD_LETTERS, DeadLetterReason)
 REPLIES_LOST: Final = Counter(
     "ackledger_processor_replies_lost", "Results that no reply queue took in time"
 )
@@ -94,3 +123,25 @@ EVENTS_SET_ASIDE: Final = Counter(
 CLAIMS_LOST: Final = Counter(
     "ackledger_relay_claims_lost", "Rows that another relay claimed while they were published"
 )
+
+
+def note_endings(
+    rows: Mapping[UUID, RecordedView], posting: Posting | BookPosting, moment: datetime
+) -> None:
+    """Count what a commit ended, by the rows as they were accepted."""
+    if not posting.posted and not posting.refused:
+        return
+    waits: dict[str, list[float]] = defaultdict(list)
+    tally: Tally[tuple[str, str, str]] = Tally()
+    for one in posting.posted:
+        row = rows[one.transaction_id]
+        tally[row["type"], "COMPLETED", ""] += 1
+        waits[row["channel"]].append((moment - row["created_at"]).total_seconds())
+    for refused in posting.refused:
+        row = rows[refused.transaction_id]
+        tally[row["type"], "FAILED", refused.code.value] += 1
+        waits[row["channel"]].append((moment - row["created_at"]).total_seconds())
+    for labels, count in tally.items():
+        ENDED.labels(*labels).inc(count)
+    for channel, seconds in waits.items():
+        END_TO_END_SECONDS.observe_many(channel, seconds)

@@ -45,6 +45,7 @@ from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
+from processor.metrics import note_endings
 from processor.permissions import Permissions, Terms
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.screening import BatchScreening, Screener
@@ -405,6 +406,7 @@ class Poster:
             self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
         self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
         self._changed_at = max(self._changed_at, posting.moment)
+        note_endings(on_book.rows, posting, posting.moment)
         return await self._told(loaded, posting)
 
     async def _committed(
@@ -412,6 +414,7 @@ class Poster:
     ) -> BatchResult:
         if written is not None:
             self._remember(loaded, decided, written)
+            note_endings(loaded.rows, decided.posting, written["moment"])
         return await self._told(loaded, decided.posting)
 
     async def _told(self, loaded: Loaded, posting: Posting | BookPosting) -> BatchResult:

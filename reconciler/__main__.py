@@ -15,6 +15,7 @@ from dead_letters.collector import DeadLetterCollector
 from reconciler.clock import Clock
 from reconciler.counters import CounterSweep
 from reconciler.integrity import IntegrityCheck
+from reconciler.observation import BookObserver
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
 from reconciler.sealing import SealCheck, Sealer
@@ -135,6 +136,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         retry_queue=retry_queue,
         clock=Clock(pool),
         counters=CounterSweep(pool),
+        observer=BookObserver(pool),
         integrity=IntegrityCheck(pool, interval_s=settings.integrity_interval_s),
         sealer=Sealer(
             pool, keys=keys, interval_s=settings.seal_interval_s, fault_points=fault_points

@@ -4,6 +4,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
+from runtime.service.measures import from_zero
+from verification.checks import Check
+
 SWEPT: Final = Counter("ackledger_reconciler_swept_rows", "Transactions that the sweep walked over")
 STALE: Final = Counter(
     "ackledger_reconciler_stale_transactions", "Transactions found PENDING past the threshold"
@@ -51,6 +54,7 @@ INTEGRITY_FINDINGS: Final = Counter(
     "What the integrity check found wrong, once for each subject",
     ["check"],
 )
+from_zero(INTEGRITY_FINDINGS, Check)
 INTEGRITY_KEPT_FINDINGS: Final = Gauge(
     "ackledger_integrity_kept_findings",
     "Findings in the table, of whatever age, counted up to a bound",
@@ -89,4 +93,28 @@ COUNTERS_FORGOTTEN: Final = Counter(
 COUNTER_FAILURES: Final = Counter(
     "ackledger_reconciler_counter_failures",
     "Steps through the counters of rules that have to be made again after an error",
+)
+
+PENDING: Final = Gauge(
+    "ackledger_pending_transactions", "Transactions that wait for posting, counted up to a bound"
+)
+OLDEST_PENDING_SECONDS: Final = Gauge(
+    "ackledger_oldest_pending_seconds", "How long the oldest of them has waited"
+)
+OPEN_HOLDS: Final = Gauge(
+    "ackledger_open_holds", "Holds that are open and have not expired, counted up to a bound"
+)
+OUTBOX_ROWS: Final = Gauge(
+    "ackledger_outbox_rows", "Commits whose events are still owed, counted up to a bound"
+)
+OUTBOX_AGE_SECONDS: Final = Gauge(
+    "ackledger_outbox_age_seconds", "How long ago the oldest of those commits was"
+)
+MONEY: Final = Gauge(
+    "ackledger_money_minor_units",
+    "What all wallets of a currency hold together, in its minor units",
+    ["currency"],
+)
+OBSERVATION_FAILURES: Final = Counter(
+    "ackledger_observation_failures", "Looks at the whole book that have to be made again"
 )

@@ -523,3 +523,53 @@ SELECT
     (SELECT count(*) FROM stretch) AS looked_at,
     (SELECT count(*) FROM forgotten) AS forgotten,
     (SELECT max(s.key) FROM stretch AS s) AS last_key;
+
+-- name: observe_book
+-- What waits for posting and since when, which holds are open, which events are owed; each counted up
+-- to $1. What was swept over and still waits is on the worklist.
+WITH waiting AS (
+    (
+        SELECT t.created_at
+        FROM stale_transactions AS s
+        INNER JOIN transactions AS t ON t.id = s.transaction_id
+        WHERE t.status = 'PENDING' AND pending_since(t.id, t.created_at, t.has_terms) IS NOT NULL
+        ORDER BY s.transaction_id
+        LIMIT $1
+    )
+    UNION ALL
+    (
+        SELECT t.created_at
+        FROM sweep_progress AS p
+        INNER JOIN transactions AS t ON t.id > p.swept_until
+        WHERE t.status = 'PENDING' AND pending_since(t.id, t.created_at, t.has_terms) IS NOT NULL
+        ORDER BY t.id
+        LIMIT $1
+    )
+),
+
+owed AS (
+    SELECT o.created_at FROM outbox AS o ORDER BY o.id LIMIT $1
+)
+
+SELECT
+    (SELECT count(*) FROM waiting) AS pending,
+    coalesce((
+        SELECT extract(EPOCH FROM clock_timestamp() - min(w.created_at)) FROM waiting AS w
+    ), 0)::double precision AS oldest_pending_s,
+    (
+        SELECT count(*) FROM (
+            SELECT FROM holds AS h
+            WHERE h.status = 'OPEN' AND h.expires_at > clock_timestamp()
+            LIMIT $1
+        ) AS held
+    ) AS open_holds,
+    (SELECT count(*) FROM owed) AS owed,
+    coalesce((
+        SELECT extract(EPOCH FROM clock_timestamp() - min(o.created_at)) FROM owed AS o
+    ), 0)::double precision AS oldest_owed_s;
+
+-- name: observe_money
+-- What all wallets of a currency hold together is what its external wallet owes.
+SELECT w.id, -w.balance AS inside
+FROM unnest($1::uuid[]) AS wanted (id)
+INNER JOIN wallets AS w ON w.id = wanted.id;

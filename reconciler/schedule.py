@@ -20,6 +20,7 @@ from reconciler import metrics
 from reconciler.clock import Clock
 from reconciler.counters import CounterSweep
 from reconciler.integrity import IntegrityCheck
+from reconciler.observation import BookObserver
 from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.sealing import BrokenChainError, SealCheck, Sealer
 from runtime.postgres.pool import connect
@@ -188,6 +189,7 @@ class Reconciler:
         retry_queue: RetryQueue,
         clock: Clock,
         counters: CounterSweep,
+        observer: BookObserver,
         integrity: IntegrityCheck,
         sealer: Sealer,
         seal_check: SealCheck,
@@ -199,6 +201,7 @@ class Reconciler:
         self._retry_queue = retry_queue
         self._clock = clock
         self._counters = counters
+        self._observer = observer
         self._integrity = integrity
         self._sealer = sealer
         self._seal_check = seal_check
@@ -246,6 +249,7 @@ class Reconciler:
             (self._integrity.run_step, "integrity", metrics.INTEGRITY_FAILURES),
             (self._sealer.run_step, "seal", metrics.SEAL_FAILURES),
             (self._counters.run_step, "counters", metrics.COUNTER_FAILURES),
+            (self._observer.run_step, "observation", metrics.OBSERVATION_FAILURES),
             (self._seal_check.run_step, "seal_check", metrics.SEAL_CHECK_FAILURES),
         )
         async with asyncio.TaskGroup() as group:

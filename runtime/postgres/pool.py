@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
+from runtime.service.measures import watch_pool
+
 if TYPE_CHECKING:
     _AnyPool: TypeAlias = asyncpg.Pool[asyncpg.Record]
     _Acquired: TypeAlias = asyncpg.pool.PoolAcquireContext[asyncpg.Record]
@@ -68,7 +70,7 @@ def create_pool(
     `name` shows in pg_stat_activity; `session` sets more PostgreSQL settings for each connection.
     Every use of it waits ACQUIRE_TIMEOUT_S at most for a connection, then raises TimeoutError.
     """
-    return _BoundedPool(
+    pool = _BoundedPool(
         url,
         min_size=0,
         max_size=size,
@@ -83,6 +85,8 @@ def create_pool(
         reset=_leave,
         server_settings=_server_settings(name, statement_timeout_s, session),
     )
+    watch_pool(name, opened=pool.get_size, idle=pool.get_idle_size, most=size)
+    return pool
 
 
 class _BoundedPool(_AnyPool):

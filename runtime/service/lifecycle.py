@@ -12,6 +12,7 @@ import structlog
 import uvloop
 
 from runtime.service.logs import configure_logging, redact
+from runtime.service.measures import SelfMeasures
 from runtime.service.settings import ConfigurationError, ServiceSettings, load_settings
 
 CANCELLATION_S: Final = 1.0
@@ -51,7 +52,9 @@ class Service:
     def __init__(self, name: str, *, shutdown_timeout_s: float) -> None:
         self._name = name
         self._shutdown_timeout_s = shutdown_timeout_s
-        self._loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = []
+        self._loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
+            ("measures", SelfMeasures().run)
+        ]
         self._drains: list[Callable[[], Awaitable[None]]] = []
         self._closes: list[Callable[[], Awaitable[None]]] = []
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tools.documents import DIRECTORY, build_documents, text_of
 from tools.documents.checking import faults_of
+from tools.documents.metrics import PAGE as METRICS_PAGE
+from tools.documents.metrics import page_of_metrics
 from tools.documents.security import PAGE, page_with_table
 
 
@@ -15,7 +17,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, exit 1 on a fault")
     is_check = parser.parse_args().check
     faults = []
-    texts: dict[Path, str] = {PAGE: page_with_table(PAGE.read_text(encoding="utf-8"))}
+    texts: dict[Path, str] = {
+        PAGE: page_with_table(PAGE.read_text(encoding="utf-8")),
+        METRICS_PAGE: page_of_metrics(),
+    }
     for name, document in build_documents().items():
         faults += [f"{name} is not valid: {fault}" for fault in faults_of(name, document)]
         texts[DIRECTORY / name] = text_of(document)

@@ -4,6 +4,7 @@ from contracts.topology import partition_queue
 from reconciler.clock import Clock
 from reconciler.counters import CounterSweep
 from reconciler.integrity import IntegrityCheck
+from reconciler.observation import BookObserver
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import Leadership, Reconciler
 from reconciler.sealing import SealCheck, Sealer
@@ -49,6 +50,7 @@ def make_reconciler(
         retry_queue=retry_queue,
         clock=Clock(pool),
         counters=CounterSweep(pool),
+        observer=BookObserver(pool),
         integrity=IntegrityCheck(pool, interval_s=integrity_interval_s),
         sealer=Sealer(pool, keys=None, interval_s=integrity_interval_s),
         seal_check=SealCheck(pool, keys=None, interval_s=integrity_interval_s),
