@@ -95,6 +95,10 @@ $(BENCH_VENV)/.ready: requirements/bench.lock pyproject.toml
 bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write docs/performance.md
 	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(QUICK),--quick,--report docs/performance/report.json --page docs)
 
+.PHONY: restore-drill
+restore-drill: setup ## Destroy a private PostgreSQL and restore it: TRANSACTIONS=100000
+	@$(BIN)/python -m tools.restore_drill --transactions $(or $(TRANSACTIONS),100000)
+
 # BASE=<commit> is the release that runs before; the default is the last one whose transactions were
 # plain moves alone.
 .PHONY: migrate-proof

@@ -9,6 +9,7 @@ import typer
 from cli.commands import (
     api_keys,
     assets,
+    backups,
     clients,
     dead_letters,
     export,
@@ -45,6 +46,7 @@ _COMMANDS = (
     watch,
     verify,
     export,
+    backups,
     dead_letters,
     rules,
     reviews,

@@ -341,3 +341,13 @@ WITH switched AS (
     FROM switched
 )
 SELECT * FROM switched;
+
+-- name: read_moment
+-- The server's clock.
+SELECT clock_timestamp();
+
+-- name: find_missing_transactions
+-- Which of some ids are those of no transaction.
+SELECT wanted.id
+FROM unnest($1::uuid[]) AS wanted (id)
+WHERE NOT EXISTS (SELECT FROM transactions AS t WHERE t.id = wanted.id);

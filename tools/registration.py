@@ -18,6 +18,7 @@ def running_servers(directory: Path, environment: Mapping[str, str]) -> Mapping[
     try:
         from tools.signing_keys import signing_keys_of
         from tools.stack import StackOptions, read_stack
+        from tools.stack.backups import backups_of
     except ModuleNotFoundError:
         # Installed without the extra `stack`: such an environment starts no private servers.
         return {}
@@ -26,7 +27,7 @@ def running_servers(directory: Path, environment: Mapping[str, str]) -> Mapping[
         return {}
     management_url = found.rabbitmq.management_url
     management = {"ACKLEDGER_AMQP_MANAGEMENT_URL": management_url} if management_url else {}
-    return {**found.urls, **management, **signing_keys_of(found)}
+    return {**found.urls, **management, **signing_keys_of(found), **backups_of(found)}
 
 
 EXTENSION: Final = Extension(

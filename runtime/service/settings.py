@@ -304,6 +304,14 @@ class VerifySettings(DatabaseSettings):
     seal_keys: Path | None = None
 
 
+class BackupSettings(GivenSettings):
+    """Where back-ups are kept, and who may take them."""
+
+    backup_directory: Path
+    backup_database_url: PostgresUrl
+    postgres_programs: Path | None = None
+
+
 class SealKeySettings(GivenSettings):
     """Where the keys are that seals are signed with."""
 

@@ -118,6 +118,11 @@ class PrivatePostgres(PrivateService):
         """The keys of the access tokens of those whose accounts are in the data directory."""
         return self.home / f"token-keys-{self.version.split('.')[0]}"
 
+    @property
+    def programs_folder(self) -> Path:
+        """Where `pg_basebackup` and the like are, of the server's own version."""
+        return self._folder
+
     def serves(self) -> bool:
         return accepts(self.endpoint.ports["postgres"]) and postgres_answers(self.url)
 
@@ -184,7 +189,8 @@ class PrivatePostgres(PrivateService):
         # After a crash its pid may be another program's by now; ours were all ended before.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         self._write("postgresql.conf", self._settings())
-        self._write("pg_hba.conf", f"host all all {HOST}/32 scram-sha-256\n")
+        access = f"host {{}} {HOST}/32 scram-sha-256\n"
+        self._write("pg_hba.conf", access.format("all all") + access.format("replication postgres"))
 
     def _initialise(self) -> None:
         self.options.progress(self.name, "making the data directory")

@@ -1,0 +1,128 @@
+"""`ackledger backup` and `ackledger restore`: PostgreSQL in a folder, and back to a moment."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.failures import UsageError
+from cli.invocation import on_database, settings_of
+from cli.output import AsJson, console, print_json, print_line, print_table, say
+
+if TYPE_CHECKING:
+    from cli.backups import Lost
+    from cli.dependencies import Connection
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("backup", short_help="Back PostgreSQL up: a base now, or all WAL as it comes.")(
+        _backup
+    )
+    app.command("restore", short_help="Make a data directory as of a moment.")(_restore)
+
+
+def _backup(
+    context: typer.Context,
+    *,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Take WAL as it is written, until Ctrl-C.")
+    ] = False,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Remove all but so many of the newest bases.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the bases and stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the data directory of a running server into ACKLEDGER_BACKUP_DIRECTORY.
+
+    Keep `backup --follow` running beside the server: what it has taken can be restored, to any
+    moment since the first base. Without it only the bases themselves can.
+    """
+    from cli.backups import Backups, place_of
+    from runtime.service.settings import BackupSettings
+
+    settings = settings_of(context, BackupSettings)
+    backups = Backups(settings)
+    if follow:
+        say(f"takes the WAL of {place_of(settings)} into {settings.backup_directory}")
+        backups.follow()
+    if not list_:
+        base = backups.take(is_shown=console(is_error=True).is_terminal)
+        say(f"took {base.octets:,} bytes of {place_of(settings)} into {base.path}")
+        for gone in backups.forget(keep) if keep is not None else ():
+            say(f"removed {gone.path}")
+    bases = backups.bases()
+    if as_json:
+        print_json({"items": [one.to_json() for one in bases]})
+    elif list_:
+        rows = [
+            (str(one.path), one.ended_at.isoformat(), one.server_version, f"{one.octets:,}")
+            for one in bases
+        ]
+        print_table(("base", "can be restored to, from", "server", "bytes"), rows)
+    else:
+        print_line(str(bases[-1].path))
+
+
+def _restore(
+    context: typer.Context,
+    *,
+    to: Annotated[str, typer.Option(help="A moment such as 2026-01-31T12:00:00Z, or `latest`.")],
+    into: Annotated[
+        Path | None, typer.Option(help="The data directory to make; it must be empty.")
+    ] = None,
+    lost: Annotated[
+        bool,
+        typer.Option(
+            "--lost",
+            help="After the start: list what had an event since, and is not in the books.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data directory that recovers to a moment when PostgreSQL is started on it.
+
+    The server's own settings (ports, memory) are those of the base. Afterwards: `migrate --check`,
+    `verify`, and `restore --to ... --lost` for what upstream systems have to send again.
+    """
+    from cli.backups import Backups, moment_of
+    from runtime.service.settings import BackupSettings
+
+    moment = moment_of(to)
+    if lost:
+        _list_lost(context, to, as_json=as_json)
+        return
+    if into is None:
+        raise UsageError("--into is missing: name the data directory to make")
+    base = Backups(settings_of(context, BackupSettings)).restore(moment, into)
+    if as_json:
+        print_json({"into": str(into), "to": to, "base": base.to_json()})
+        return
+    say(f"made {into} of the base of {base.ended_at.isoformat()}; it recovers to {to}")
+    say(f"start PostgreSQL {base.server_version} on it, and run: ackledger verify")
+
+
+def _list_lost(context: typer.Context, to: str, *, as_json: bool) -> None:
+    from cli.backups import LOST_MAX, lost_transactions, moment_of
+    from runtime.service.settings import BrokerSettings
+
+    since = moment_of(to)
+    if since is None:
+        raise UsageError("--lost needs the moment that was restored to")
+    broker = settings_of(context, BrokerSettings)
+
+    async def look(connection: "Connection") -> "list[Lost]":
+        return await lost_transactions(broker, connection, since)
+
+    found = on_database(context, "restore", look)
+    if as_json:
+        print_json({"items": [one.to_json() for one in found]})
+    else:
+        print_table(
+            ("transaction", "submitter", "key", "event", "occurred at"),
+            [tuple(one.to_json().values()) for one in found],
+        )
+    if len(found) == LOST_MAX:
+        say(f"there may be more: {LOST_MAX:,} were looked at")
+    raise typer.Exit(code=1 if found else 0)

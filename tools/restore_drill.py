@@ -1,0 +1,321 @@
+"""A disaster and two restores: `make restore-drill TRANSACTIONS=100000`.
+
+    python -m tools.restore_drill --transactions 100000
+
+Clients submit half of the transactions, a base is taken while WAL is followed, they submit the
+rest; then PostgreSQL is killed and its data directory removed. It is restored to the last WAL, and
+everything that was accepted must be there up to RPO_MAX_S before the disaster; then once more to a
+moment in the middle: all that was accepted before it is there, nothing after. `verify` is clean
+both times. Prints what was lost, and how long it took. Exit 0 if all is well.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import aiohttp
+import orjson
+
+from cli.launching import with_our_code
+from cli.output import print_table, say
+from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
+from tools.signing_keys import make_signing_keys
+from tools.stack import Stack, StackMode, StackOptions, start_stack
+from tools.stack.backups import backups_of
+from tools.stack.postgres import PrivatePostgres
+from tools.system import MOVING_MONEY, System
+
+DIRECTORY: Final = Path(".local/restore-drill")
+BATCH: Final = 500
+IN_FLIGHT: Final = 4
+RPO_MAX_S: Final = 5.0
+RTO_MAX_S: Final = {1_000_000: 300.0, 10_000_000: 900.0}
+"""By how many transactions there are, at most."""
+CUT: Final = "seal_chain"
+"""What `verify` finds of a chain that ends before a seal that was written down."""
+DRAINED_S: Final = 600.0
+RECOVERED_S: Final = 900.0
+_POLL_S: Final = 0.2
+
+
+@dataclass
+class Accepted:
+    """What clients were told: keys, with the moment at which their 202 had come."""
+
+    moments: dict[str, float] = field(default_factory=dict)
+
+    def before(self, moment: float) -> set[str]:
+        """Return the keys that were accepted by a moment."""
+        return {key for key, at in self.moments.items() if at <= moment}
+
+
+class Clients:
+    """Submit transfers in batches, a few at a time."""
+
+    def __init__(self, system: System, accepted: Accepted) -> None:
+        self._url = system.http_url
+        self._headers = {"Authorization": f"Bearer {system.api_key}"}
+        self._accepted = accepted
+
+    async def submit(self, transactions: int) -> None:
+        """Submit so many."""
+        async with aiohttp.ClientSession(self._url, headers=self._headers) as session:
+            wallets = [await self._wallet(session) for _ in range(2)]
+            turns = iter(range(-(-transactions // BATCH)))
+            await asyncio.gather(*(self._worker(session, wallets, turns) for _ in range(IN_FLIGHT)))
+
+    async def _wallet(self, session: aiohttp.ClientSession) -> str:
+        body = {"currency": "USD", "overdraft_limit": "10000000.00"}
+        async with session.post("/v1/wallets", json=body) as response:
+            return str((await response.json())["id"])
+
+    async def _worker(
+        self, session: aiohttp.ClientSession, wallets: Sequence[str], turns: Any
+    ) -> None:
+        for _ in turns:
+            keys = [str(uuid4()) for _ in range(BATCH)]
+            items = [
+                {
+                    "idempotency_key": key,
+                    "type": "transfer",
+                    "source_wallet_id": wallets[0],
+                    "destination_wallet_id": wallets[1],
+                    "amount": "0.01",
+                    "currency": "USD",
+                }
+                for key in keys
+            ]
+            async with session.post(
+                "/v1/transactions/batch",
+                data=orjson.dumps({"transactions": items}),
+                headers={"Content-Type": "application/json"},
+            ) as response:
+                response.raise_for_status()
+                await response.read()
+            now = time.time()
+            self._accepted.moments.update(dict.fromkeys(keys, now))
+
+
+class Drill:
+    """One stack, one system, and the commands as an operator types them."""
+
+    def __init__(self, stack: Stack, environment: Mapping[str, str]) -> None:
+        if not isinstance(stack.postgres, PrivatePostgres):
+            raise SystemExit("the drill destroys its own PostgreSQL, and no other")
+        self.postgres = stack.postgres
+        self.environment = {**environment, **stack.urls, **backups_of(stack)}
+        self.rows: list[tuple[str, str, str]] = []
+        self.is_well = True
+
+    def note(self, what: str, measured: str, asked: str = "", *, is_well: bool = True) -> None:
+        """Add a line to the table."""
+        self.rows.append((what, measured, asked and f"{asked} {'well' if is_well else 'NOT WELL'}"))
+        self.is_well &= is_well
+
+    def command(self, *arguments: str, is_checked: bool = True) -> str:
+        """Run `ackledger`, and return what it printed."""
+        return subprocess.run(
+            self._arguments(arguments),
+            env=with_our_code(self.environment),
+            stdout=subprocess.PIPE,
+            check=is_checked,
+            text=True,
+        ).stdout
+
+    def follow(self) -> "subprocess.Popen[bytes]":
+        """Start `ackledger backup --follow`."""
+        return subprocess.Popen(
+            self._arguments(["backup", "--follow"]), env=with_our_code(self.environment)
+        )
+
+    def destroy(self) -> None:
+        """Kill PostgreSQL and remove its data."""
+        self.postgres.kill()
+        shutil.rmtree(self.postgres.data)
+
+    def restore(self, to: str) -> None:
+        """Restore as an operator does, and return when the server takes writes."""
+        self.command("restore", "--to", to, "--into", str(self.postgres.data))
+        self.postgres.start()
+        asyncio.run(self._recovered())
+
+    async def keys(self) -> set[str]:
+        """Return the idempotency keys that are in the books."""
+        connection = await connect(self.environment["DATABASE_URL"], name="drill")
+        try:
+            rows = await connection.fetch(load_queries("tools")["list_keys"])
+        finally:
+            await connection.close()
+        return {row["idempotency_key"] for row in rows}
+
+    async def drained(self) -> None:
+        """Return when nothing waits for posting."""
+        connection = await connect(self.environment["DATABASE_URL"], name="drill")
+        try:
+            async with asyncio.timeout(DRAINED_S):
+                while True:
+                    if not await connection.fetchval(load_queries("tools")["has_pending"]):
+                        return
+                    await asyncio.sleep(_POLL_S)
+        finally:
+            await connection.close()
+
+    def verify(self, what: str, *, is_cut: bool = False) -> None:
+        """Prove the books; `is_cut`: the seals have to say that later ones are missing."""
+        report = json.loads(self.command("verify", "--json", is_checked=False))
+        checks = {one["check"] for one in report["findings"]}
+        is_well = checks <= {CUT} if is_cut else not checks
+        told = ", ".join(sorted(checks)) or "clean"
+        self.note(f"{what}: verify finds", told, "no more:", is_well=is_well)
+
+    async def _recovered(self) -> None:
+        connection = await connect(self.environment["DATABASE_URL"], name="drill")
+        try:
+            async with asyncio.timeout(RECOVERED_S):
+                while True:
+                    if not await connection.fetchval(load_queries("tools")["is_recovering"]):
+                        return
+                    await asyncio.sleep(_POLL_S)
+        finally:
+            await connection.close()
+
+    @staticmethod
+    def _arguments(arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-P", "-m", "cli", *arguments]
+
+
+def _rehearse(drill: Drill, system: System, transactions: int) -> None:
+    accepted = Accepted()
+    clients = Clients(system, accepted)
+    follower = drill.follow()
+    asyncio.run(clients.submit(transactions // 2))
+    drill.command("backup")
+    asyncio.run(clients.submit(transactions // 4))
+    asyncio.run(drill.drained())
+    middle = time.time()
+    time.sleep(1.0)
+    asyncio.run(clients.submit(transactions // 4))
+    disaster = time.time()
+    drill.destroy()
+    # It waits for the server to come back; this one never does.
+    follower.terminate()
+    follower.wait()
+    began = time.monotonic()
+    drill.restore("latest")
+    asyncio.run(_served(system))
+    took_s = time.monotonic() - began
+    _judge_latest(drill, accepted, disaster, took_s, transactions)
+    system.stop()
+    drill.destroy()
+    drill.restore(datetime.fromtimestamp(middle, tz=UTC).isoformat())
+    _judge_middle(drill, accepted, middle)
+
+
+def _judge_latest(
+    drill: Drill, accepted: Accepted, disaster: float, took_s: float, transactions: int
+) -> None:
+    asyncio.run(drill.drained())
+    there = asyncio.run(drill.keys())
+    lost = {key: at for key, at in accepted.moments.items() if key not in there}
+    lost_s = disaster - min(lost.values()) if lost else 0.0
+    drill.note("accepted before the disaster", f"{len(accepted.moments):,}")
+    drill.note(
+        "latest: lost, and since when before it",
+        f"{len(lost):,}, {lost_s:.1f} s",
+        f"≤ {RPO_MAX_S:g} s:",
+        is_well=lost_s <= RPO_MAX_S,
+    )
+    bound_s = next((one for count, one in RTO_MAX_S.items() if transactions <= count), RECOVERED_S)
+    drill.note(
+        "latest: from the disaster to 202 again",
+        f"{took_s:.1f} s",
+        f"≤ {bound_s:g} s:",
+        is_well=took_s <= bound_s,
+    )
+    drill.verify("latest")
+
+
+def _judge_middle(drill: Drill, accepted: Accepted, middle: float) -> None:
+    there = asyncio.run(drill.keys())
+    expected = accepted.before(middle)
+    drill.note(
+        "a moment: what was accepted before it, is there",
+        f"{len(expected & there):,} of {len(expected):,}",
+        "all:",
+        is_well=expected <= there,
+    )
+    after = set(accepted.moments) - expected
+    drill.note(
+        "a moment: what came after it, is there",
+        f"{len(after & there):,} of {len(after):,}",
+        "none:",
+        is_well=not after & there,
+    )
+    drill.verify("a moment", is_cut=True)
+    moment = datetime.fromtimestamp(middle, tz=UTC).isoformat()
+    arguments = ("restore", "--to", moment, "--lost", "--json")
+    listed = json.loads(drill.command(*arguments, is_checked=False))["items"]
+    named = {one["idempotency_key"] for one in listed}
+    drill.note(
+        "a moment: listed to be sent again",
+        f"{len(named & after):,} of {len(after):,}",
+        "all:",
+        is_well=after <= named,
+    )
+
+
+async def _served(system: System) -> None:
+    """Return when the ingress accepts again."""
+    async with asyncio.timeout(RECOVERED_S), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(f"{system.http_url}/readyz") as response:
+                    if response.status == 200:  # noqa: PLR2004, ready
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(_POLL_S)
+
+
+def main() -> None:
+    """Exit 0 if all is well, 1 if not."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--transactions", type=int, default=100_000)
+    transactions: int = parser.parse_args().transactions
+    directory = DIRECTORY.absolute()
+    shutil.rmtree(directory, ignore_errors=True)
+    own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    options = StackOptions(directory=directory, mode=StackMode.LOCAL, environment=own)
+    with start_stack(options) as stack:
+        keys = make_signing_keys(stack)
+        drill = Drill(stack, {**own, **keys})
+        system = System(
+            environment=drill.environment,
+            directory=directory,
+            instances=MOVING_MONEY,
+            is_kept_up=True,
+        )
+        system.start()
+        try:
+            _rehearse(drill, system, transactions)
+        finally:
+            system.stop()
+    print_table(("what", "measured", "asked for"), drill.rows)
+    say("all is well" if drill.is_well else "NOT WELL")
+    sys.exit(0 if drill.is_well else 1)
+
+
+if __name__ == "__main__":
+    main()
