@@ -95,6 +95,11 @@ $(BENCH_VENV)/.ready: requirements/bench.lock pyproject.toml
 bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write docs/performance.md
 	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(QUICK),--quick,--report docs/performance/report.json --page docs)
 
+# READERS=5000 follow one ingress; ROUNDS=3 drains with the log of events and without it.
+.PHONY: bench-events
+bench-events: setup ## Measure what the log of events and those who follow it cost
+	@exec $(BIN)/python -m tools.bench.following $(or $(READERS),5000) $(or $(ROUNDS),3)
+
 # BASE=<commit> is the release that runs before; the default is the last one whose transactions were
 # plain moves alone.
 .PHONY: migrate-proof

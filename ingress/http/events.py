@@ -6,7 +6,7 @@ each client is what takes the memory.
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -36,6 +36,8 @@ ACCESS_FRESH_S: Final = 1.0
 """No event is sent to whom nobody has looked up for so long: a revocation is felt within it."""
 SILENT_OFFSETS_MAX: Final = 1_000
 """Of events that were looked at and not wanted, after which the client is told how far it is."""
+PIECE_OCTETS: Final = 32 * 1024
+"""Written at once; a client that does not read has this and a full socket, and gets no more."""
 LOOKED_AT_MAX: Final = 5_000
 """Events that one page looks at."""
 PAGE_S: Final = 2.0
@@ -198,10 +200,11 @@ class _Stream:
         if taken.is_reset:
             await self._response.write(_RESET)
         if taken.events:
-            if time.monotonic() - self._looked_up_at > ACCESS_FRESH_S:
-                await self._check()
             self._told = taken.events[-1][0].position
-            await self._response.write(b"".join(_block(*one) for one in taken.events))
+            for piece in _pieces(taken.events):
+                if time.monotonic() - self._looked_up_at > ACCESS_FRESH_S:
+                    await self._check()
+                await self._response.write(piece)
         elif taken.last is not None and self._is_far(taken.last):
             self._told = taken.last
             await self._response.write(f"id: {taken.last.id}\n\n".encode())
@@ -226,6 +229,21 @@ _HEADERS: Final = {
     # A proxy that collects an answer before it passes it on would keep events back.
     "X-Accel-Buffering": "no",
 }
+
+
+def _pieces(events: Sequence[tuple[LoggedEvent, bytes]]) -> Iterator[bytes]:
+    """Yield events as they are sent, so much at a time as may wait for a client that is slow."""
+    blocks: list[bytes] = []
+    size = 0
+    for event, body in events:
+        block = _block(event, body)
+        blocks.append(block)
+        size += len(block)
+        if size >= PIECE_OCTETS:
+            yield b"".join(blocks)
+            blocks, size = [], 0
+    if blocks:
+        yield b"".join(blocks)
 
 
 def _block(event: LoggedEvent, body: bytes) -> bytes:
