@@ -99,6 +99,11 @@ bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write d
 restore-drill: setup ## Destroy a private PostgreSQL and restore it: TRANSACTIONS=100000
 	@$(BIN)/python -m tools.restore_drill --transactions $(or $(TRANSACTIONS),100000)
 
+# READERS=5000 follow one ingress; ROUNDS=3 drains with the log of events and without it.
+.PHONY: bench-events
+bench-events: setup ## Measure what the log of events and those who follow it cost
+	@exec $(BIN)/python -m tools.bench.following $(or $(READERS),5000) $(or $(ROUNDS),3)
+
 # BASE=<commit> is the release that runs before; the default is the last one whose transactions were
 # plain moves alone.
 .PHONY: migrate-proof

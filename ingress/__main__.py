@@ -8,10 +8,12 @@ from typing import NamedTuple, TypedDict
 from aiohttp import web
 from redis.asyncio import Redis
 
+from contracts.scopes import Scope
 from dead_letters.operations import DeadLetters
 from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator
 from ingress.calls import Services
+from ingress.events.access import AccessWatch
 from ingress.events.log import EventLog
 from ingress.http.addresses import ClientAddresses
 from ingress.http.application import build_application
@@ -233,7 +235,9 @@ def _event_calls(
     service.add_loop("events", event_log)
     # Before the server's: it waits for answers to end, and these end by themselves never.
     service.add_drain(event_log.drain)
-    return EventCalls(event_log, services, heartbeat_s=settings.events_heartbeat_s)
+    access = AccessWatch(services.callers, scope=Scope.TRANSACTIONS_READ)
+    service.add_loop("events-access", access)
+    return EventCalls(event_log, services, access=access, heartbeat_s=settings.events_heartbeat_s)
 
 
 def _readiness(database: Check, publisher: Publisher, redis: Redis) -> Readiness:

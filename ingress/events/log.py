@@ -61,8 +61,8 @@ class Taken(NamedTuple):
     """Whether some may have been missed: what was to come next is not kept."""
 
 
-class LogClosedError(Exception):
-    """This process is stopping; another one has the same events."""
+class FollowingEndedError(Exception):
+    """There is no more: this process is stopping, or the caller may not have events any more."""
 
 
 class EventLog:
@@ -284,6 +284,7 @@ class Follower:
         self._stream: Stream | None = None
         self._unread: Sequence[LoggedEvent] = ()
         self._is_lost = False
+        self._is_ended = False
         self._exits = AsyncExitStack()
 
     @property
@@ -319,12 +320,12 @@ class Follower:
     async def take(self) -> Taken:
         """Return the next events, once there are any to look at; of those, what is wanted.
 
-        Raises LogClosedError, and ConnectionResetError where its own consumer was lost. May be
+        Raises FollowingEndedError, and ConnectionResetError where its own consumer was lost. May be
         cancelled at any time, and called again.
         """
         while True:
-            if self._log.is_closing:
-                raise LogClosedError
+            if self._is_ended or self._log.is_closing:
+                raise FollowingEndedError
             if self._is_lost or self._log.generation != self._generation:
                 return await self._reset()
             events = await self._next()
@@ -339,6 +340,11 @@ class Follower:
         """Look again, from this number on."""
         if number is not None:
             self._hits.append(number)
+        self._woken.set()
+
+    def end(self) -> None:
+        """Give no more events."""
+        self._is_ended = True
         self._woken.set()
 
     async def close(self) -> None:
@@ -371,7 +377,7 @@ class Follower:
         """Return what comes next in the stream; nothing once the ring goes on from there."""
         if self._stream is None:
             raise AssertionError("a stream is read")
-        if not self._unread:
+        while not self._unread:
             self._unread = await _arrived(self._stream, bound_s=None)
         first = self._log.ring.first
         count = LOOKED_AT_MAX
@@ -395,13 +401,17 @@ class Follower:
         return False
 
     async def _open(self, start: Start) -> None:
-        await self._exits.enter_async_context(self._log.catching_up)
-        self._stream = await self._exits.enter_async_context(
-            open_stream(
-                self._log.url, EVENTS_LOG, name="ingress-catch-up", start=start, prefetch=PREFETCH
-            )
+        opening = open_stream(
+            self._log.url, EVENTS_LOG, name="ingress-catch-up", start=start, prefetch=PREFETCH
         )
-        self._unread = await _arrived(self._stream)
+        try:
+            await self._exits.enter_async_context(self._log.catching_up)
+            self._stream = await self._exits.enter_async_context(opening)
+            self._unread = await _arrived(self._stream)
+        except BaseException:
+            # Cancelled by a heartbeat, for one: the next try takes its place anew.
+            await self.close()
+            raise
 
     async def _reset(self) -> Taken:
         await self.close()

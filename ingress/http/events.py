@@ -6,7 +6,8 @@ each client is what takes the memory.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import orjson
@@ -14,16 +15,20 @@ import structlog
 from aiohttp import web
 
 from contracts.problems import ContractError, ProblemCode
-from contracts.scopes import Reach, Scope
+from contracts.scopes import Reach
 from contracts.webhooks import EVENT_TYPES
 from ingress.access import holder_of
-from ingress.authentication import Client, token_of
+from ingress.authentication import token_of
 from ingress.calls import Services, not_found
-from ingress.events.log import EventLog, Follower, LogClosedError
-from ingress.http.middleware import Call
+from ingress.events.access import AccessWatch
+from ingress.events.log import EventLog, Follower, FollowingEndedError, unavailable
+from ingress.http.middleware import NAMES, Call
 from ingress.http.wallets import wallet_not_found
 from runtime.amqp.connection import UNREACHABLE
+from runtime.amqp.topology import TopologyError
 from runtime.event_log.event import LoggedEvent, LogPosition, Wanted
+from runtime.resilience.error_classification import is_transient
+from runtime.service.batcher import BatcherFullError
 
 RETRY_MS: Final = 1_000
 """After which a browser connects again."""
@@ -31,6 +36,8 @@ ACCESS_FRESH_S: Final = 1.0
 """No event is sent to whom nobody has looked up for so long: a revocation is felt within it."""
 SILENT_OFFSETS_MAX: Final = 1_000
 """Of events that were looked at and not wanted, after which the client is told how far it is."""
+PIECE_OCTETS: Final = 32 * 1024
+"""Written at once; a client that does not read has this and a full socket, and gets no more."""
 LOOKED_AT_MAX: Final = 5_000
 """Events that one page looks at."""
 PAGE_S: Final = 2.0
@@ -38,6 +45,7 @@ PAGE_S: Final = 2.0
 
 _HEARTBEAT: Final = b": heartbeat\n\n"
 _RESET: Final = b"event: reset\ndata: {}\n\n"
+_UNREADABLE: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
 _BEGIN: Final = b"retry: %d\n\n" % RETRY_MS
 
 log = structlog.get_logger()
@@ -51,10 +59,12 @@ class EventCalls:
         event_log: EventLog,
         services: Services,
         *,
+        access: AccessWatch,
         heartbeat_s: float,
     ) -> None:
         self._log = event_log
         self._services = services
+        self._access = access
         self._heartbeat_s = heartbeat_s
 
     async def follow(self, call: Call) -> web.StreamResponse:
@@ -65,8 +75,10 @@ class EventCalls:
         position = call.request.headers.get("Last-Event-ID")
         async with self._log.follow(call.client, wanted) as follower:
             is_there = position is None or await _begin_after(follower, position)
-            stream = _Stream(call, follower, self._is_still_in(call), self._heartbeat_s)
-            return await stream.write(is_reset=not is_there)
+            token = token_of(call.request.headers.get("Authorization", "")) or ""
+            with self._access.watching(token, follower.end):
+                stream = _Stream(call, follower, self._access, token, self._heartbeat_s)
+                return await stream.write(is_reset=not is_there)
 
     async def _wanted(self, call: Call) -> Wanted:
         """Return what is asked for; raises ContractError for what is not the caller's."""
@@ -90,34 +102,30 @@ class EventCalls:
             None if event_type is None else frozenset({event_type}),
         )
 
-    def _is_still_in(self, call: Call) -> Callable[[], Awaitable[Client]]:
-        token = token_of(call.request.headers.get("Authorization", ""))
-
-        async def look_up() -> Client:
-            client = await self._services.callers.client_of(token)
-            client.require(Scope.TRANSACTIONS_READ)
-            return client
-
-        return look_up
-
     async def _page(self, call: Call, wanted: Wanted) -> web.Response:
         limit, after = call.query.limit(), call.query.text("after")
         async with self._log.follow(call.client, wanted) as follower:
             is_there = after is not None and await _begin_after(follower, after)
             if not is_there:
-                await follower.begin_at_first()
+                with _broker_reached():
+                    await follower.begin_at_first()
             page = await _collected(follower, limit)
         page["reset"] = after is not None and not is_there
         return web.Response(body=orjson.dumps(page), content_type="application/json")
 
 
 async def _begin_after(follower: Follower, event_id: str) -> bool:
-    try:
+    with _broker_reached():
         return await follower.begin_after(LogPosition.of_id(event_id))
-    except UNREACHABLE as error:
-        raise ContractError(
-            ProblemCode.EVENTS_UNAVAILABLE, "the broker cannot be reached"
-        ) from error
+
+
+@contextmanager
+def _broker_reached() -> Iterator[None]:
+    """Raise ContractError where the stream cannot be read."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise unavailable("the broker cannot be reached") from error
 
 
 async def _collected(follower: Follower, limit: int) -> dict[str, object]:
@@ -152,12 +160,14 @@ class _Stream:
         self,
         call: Call,
         follower: Follower,
-        still_in: Callable[[], Awaitable[Client]],
+        access: AccessWatch,
+        token: str,
         heartbeat_s: float,
     ) -> None:
         self._request = call.request
         self._follower = follower
-        self._still_in = still_in
+        self._access = access
+        self._token = token
         self._heartbeat_s = heartbeat_s
         self._looked_up_at = time.monotonic()
         self._told: LogPosition | None = None
@@ -170,10 +180,14 @@ class _Stream:
         try:
             while True:
                 await self._write_next()
-        except (LogClosedError, ContractError):
+        except FollowingEndedError:
             pass  # the end of the answer says it: whoever connects again is told why
-        except ConnectionError as error:
-            log.debug("events_ended", error=repr(error))
+        except Exception as error:
+            # The head is sent, so this cannot become a problem any more.
+            if not _is_passing(error):
+                log.exception("events_failed", request_id=self._request[NAMES][1])
+            else:
+                log.debug("events_ended", error=repr(error))
         return self._response
 
     async def _write_next(self) -> None:
@@ -181,16 +195,16 @@ class _Stream:
             async with asyncio.timeout(self._heartbeat_s):
                 taken = await self._follower.take()
         except TimeoutError:
-            await self._check()
             await self._response.write(_HEARTBEAT)
             return
         if taken.is_reset:
             await self._response.write(_RESET)
         if taken.events:
-            if time.monotonic() - self._looked_up_at > ACCESS_FRESH_S:
-                await self._check()
             self._told = taken.events[-1][0].position
-            await self._response.write(b"".join(_block(*one) for one in taken.events))
+            for piece in _pieces(taken.events):
+                if time.monotonic() - self._looked_up_at > ACCESS_FRESH_S:
+                    await self._check()
+                await self._response.write(piece)
         elif taken.last is not None and self._is_far(taken.last):
             self._told = taken.last
             await self._response.write(f"id: {taken.last.id}\n\n".encode())
@@ -201,8 +215,13 @@ class _Stream:
 
     async def _check(self) -> None:
         """Raise ContractError where the caller may not have events any more."""
-        await self._still_in()
+        await self._access.require(self._token)
         self._looked_up_at = time.monotonic()
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether a stream ends for what a client can only meet by connecting again."""
+    return isinstance(error, ContractError | BatcherFullError) or is_transient(error)
 
 
 _HEADERS: Final = {
@@ -210,6 +229,21 @@ _HEADERS: Final = {
     # A proxy that collects an answer before it passes it on would keep events back.
     "X-Accel-Buffering": "no",
 }
+
+
+def _pieces(events: Sequence[tuple[LoggedEvent, bytes]]) -> Iterator[bytes]:
+    """Yield events as they are sent, so much at a time as may wait for a client that is slow."""
+    blocks: list[bytes] = []
+    size = 0
+    for event, body in events:
+        block = _block(event, body)
+        blocks.append(block)
+        size += len(block)
+        if size >= PIECE_OCTETS:
+            yield b"".join(blocks)
+            blocks, size = [], 0
+    if blocks:
+        yield b"".join(blocks)
 
 
 def _block(event: LoggedEvent, body: bytes) -> bytes:

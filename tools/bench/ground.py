@@ -27,7 +27,13 @@ PATIENT: Final = {
     # What is laid by hand waits longer than real traffic does, and nothing of it is lost.
     "ACKLEDGER_STALE_AFTER_S": "3600",
 }
-_SETTINGS: Final = {"ACKLEDGER_HTTP_PORT": "0", "ACKLEDGER_STATUS_PORT": "0"}
+LOG_KEPT: Final = {"ACKLEDGER_EVENTS_LOG": "true"}
+_SETTINGS: Final = {
+    "ACKLEDGER_HTTP_PORT": "0",
+    "ACKLEDGER_STATUS_PORT": "0",
+    # Nobody is bound to the events, unless a case says so: all figures are without the log.
+    "ACKLEDGER_EVENTS_LOG": "false",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +62,11 @@ class Ground:
         finally:
             await connection.close()
 
-    async def migrate(self) -> None:
+    async def migrate(self, settings: Mapping[str, str]) -> None:
         """Make tables and queues."""
         urls = {"DATABASE_URL": self.database_url, "AMQP_URL": self.amqp_url}
-        await bring_up_to_date(load_settings(MigrateSettings, urls), lambda _: None)
+        wanted = load_settings(MigrateSettings, {**_SETTINGS, **settings, **urls})
+        await bring_up_to_date(wanted, lambda _: None)
 
 
 @asynccontextmanager
@@ -205,7 +212,7 @@ async def started(
     gate = Gate(ground.amqp_url)
     try:
         if is_gated:
-            await ground.migrate()
+            await ground.migrate(settings)
             await gate.shut()
         await asyncio.to_thread(system.start)
         for label in crew.processor_labels[1:]:

@@ -156,7 +156,11 @@ def _events_channel() -> Json:
     return {
         "address": "transaction.{change}.{type}.{currency}",
         "title": EVENTS_EXCHANGE,
-        "description": "What became of transactions: bind a queue of your own.",
+        "description": (
+            "What became of transactions: bind a queue of your own. Without one, `GET /v1/events` "
+            "gives the same over HTTP, after any event of the last days, and webhooks have them "
+            "sent."
+        ),
         "parameters": {
             "change": {"enum": [event.removeprefix("transaction.") for event in event_types]},
             "type": {"enum": [kind.value for kind in TransactionType]},

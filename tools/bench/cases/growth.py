@@ -36,7 +36,7 @@ class Growth:
     async def run(self, bench: Bench) -> None:
         """Lengthen the history and drain, step by step."""
         async with bench.bare_ground() as ground:
-            await ground.migrate()
+            await ground.migrate({})
             async with ground.books() as connection:
                 wallets = Wallets([], [])
                 for transactions, wallets_wanted in bench.sizes.growth:

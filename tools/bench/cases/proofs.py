@@ -55,7 +55,7 @@ class Proofs:
         transactions, wallets = bench.sizes.proven
         keys = bench.directory / "seal-keys"
         async with bench.bare_ground() as ground:
-            await ground.migrate()
+            await ground.migrate({})
             async with ground.books() as connection:
                 await make_wallets(connection, rich=wallets, poor=0)
                 await lengthen(bench, connection, transactions, wallets)
