@@ -67,11 +67,25 @@ LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/e
 	tests/integration/processor/failures/test_lost_consumers.py tests/integration/runtime/test_own_users.py
 .PHONY: test
 test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3)
-	$(SPREAD) --ignore tests/tools $(addprefix --ignore ,$(LONG)) tests
+	$(SPREAD) --ignore tests/tools --ignore tests/browser $(addprefix --ignore ,$(LONG)) tests
 
 .PHONY: test-long
 test-long: setup ## Run the product's tests that take long and guard what seldom changes
 	$(SPREAD) $(LONG)
+
+# Needs Debian's packages chromium and npm; the driver has an environment of its own.
+BROWSER_VENV := .local/browser-environment
+AXE := .local/axe/package/axe.min.js
+$(BROWSER_VENV)/.ready: requirements/browser.lock pyproject.toml
+	@deploy/make-environment "$(PYTHON)" "$(BROWSER_VENV)" requirements/browser.lock
+	@touch $@
+$(AXE):
+	@mkdir -p .local/axe && cd .local/axe && npm pack --silent axe-core@4.14.1 >/dev/null && tar xzf axe-core-*.tgz
+
+.PHONY: test-browser
+test-browser: $(BROWSER_VENV)/.ready $(AXE) ## Look at every page of the console in Chromium
+	@test -x /usr/bin/chromium || { echo "chromium is not installed: apt-get install chromium" >&2; exit 2; }
+	$(BROWSER_VENV)/bin/python -m pytest tests/browser
 
 .PHONY: test-tools
 test-tools: setup ## Run the tests of the stack, the demo, chaos and bench

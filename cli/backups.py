@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,11 +37,10 @@ RESTORED_WAL: Final = "restored_wal"
 LATEST: Final = "latest"
 SILENCE_S: Final = 3.0
 """After which the log of events is read to its end."""
-MARGIN: Final = timedelta(minutes=10)
-"""How long before a moment the log is read: commits near it may have had their events later."""
-LOST_MAX: Final = 100_000
+SKEW: Final = timedelta(seconds=5)
+"""How far before a moment the log is read from: whoever named it may have had another clock."""
+LOST_MAX: Final = 1_000_000
 """Transactions that are listed."""
-_LOOKED_UP: Final = 1_000
 _SEGMENT: Final = re.compile(r"[0-9A-F]{24}(\.partial)?|[0-9A-F]{8}\.history")
 _START_SEGMENT: Final = re.compile(
     r"^START WAL LOCATION: \S+ \(file ([0-9A-F]{24})\)", re.MULTILINE
@@ -266,35 +265,27 @@ async def lost_transactions(
 
     Raises one of UNREACHABLE, and TopologyError where no log is kept.
     """
-    known: dict[str, Lost] = {}
+    lost: dict[str, Lost] = {}
     async with open_stream(
-        settings.amqp_url, EVENTS_LOG, name="restore", start=since - MARGIN, prefetch=500
+        settings.amqp_url, EVENTS_LOG, name="restore", start=since - SKEW, prefetch=500
     ) as stream:
-        while len(known) < LOST_MAX:
+        while len(lost) < LOST_MAX:
             try:
                 async with asyncio.timeout(SILENCE_S):
                     messages = await stream.take()
             except TimeoutError:
                 break
             events = [LoggedEvent.read(one.offset, one.body) for one in messages]
-            known |= {
+            later = {
                 event.transaction_id: _lost(event, orjson.loads(event.body))
                 for event in events
-                if event is not None and event.occurred_at >= since - MARGIN
+                if event is not None and event.occurred_at > since - SKEW
             }
-    return await _missing(connection, known)
-
-
-async def _missing(
-    connection: "asyncpg.Connection[asyncpg.Record]", known: Mapping[str, Lost]
-) -> list[Lost]:
-    ids = list(known)
-    missing: list[Lost] = []
-    for start in range(0, len(ids), _LOOKED_UP):
-        some: Sequence[str] = ids[start : start + _LOOKED_UP]
-        rows = await connection.fetch(load_queries("cli")["find_missing_transactions"], some)
-        missing += [known[str(row["id"])] for row in rows]
-    return missing
+            rows = await connection.fetch(
+                load_queries("cli")["find_missing_transactions"], list(later)
+            )
+            lost |= {str(row["id"]): later[str(row["id"])] for row in rows}
+    return list(lost.values())
 
 
 def _lost(event: LoggedEvent, view: Mapping[str, Any]) -> Lost:

@@ -10,6 +10,7 @@ MODULES: Final = {
     "processor": "processor",
     "reconciler": "reconciler",
     "notifier": "notifier",
+    "console": "console",
 }
 
 

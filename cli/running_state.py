@@ -15,10 +15,12 @@ NAME: Final = "run.json"
 class RunningState:
     """Where a running system is reached; `http_url` is None when none runs.
 
-    The key outlives the run: the next one uses it again while it is in force.
+    The key outlives the run, and so does the password of the console's admin: the next one uses
+    them again while they are in force.
     """
 
     api_key: str | None = None
+    console_password: str | None = None
     http_url: str | None = None
     upstream_amqp_url: str | None = None
     management_url: str | None = None

@@ -1,1 +1,1 @@
-"""The web pages of operators and wallet holders: a process and a port of their own."""
+"""The console: web pages for customers and operators, over the ingress's HTTP API alone."""

@@ -8,9 +8,19 @@ from typing import Final
 
 import psutil
 
+from cli.actor import login_actor
+from cli.dependencies import database_connection
 from cli.failures import CommandError, RefusedError, UnreachableError, UsageError
 from cli.running_state import RunningState
-from runtime.service.settings import IngressSettings, load_settings
+from cli.users import ensure_user
+from contracts.scopes import Role as PersonRole
+from runtime.service.settings import (
+    ConsoleSettings,
+    DatabaseSettings,
+    Deployment,
+    IngressSettings,
+    load_settings,
+)
 from tools.children import Say
 from tools.settings import StackSettings
 from tools.signing_keys import make_signing_keys
@@ -22,11 +32,13 @@ from tools.stack import (
     start_stack,
 )
 from tools.stack.ports import choose_ports
+from tools.stack.probes import run_apart
 from tools.stack.stack import uninterrupted
 from tools.stack.state import Owner
 from tools.system import CLIENT, ONE_OF_EACH, Instance, Role, System
 
 _HTTP: Final = "ACKLEDGER_HTTP_PORT"
+CONSOLE_EMAIL: Final = "admin@ackledger.example"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,8 @@ class Running:
 
     stack: Stack
     system: System
+    console_password: str | None = None
+    """Of CONSOLE_EMAIL, an admin; None where this is no development."""
 
     @property
     def upstream_amqp_url(self) -> str | None:
@@ -85,11 +99,38 @@ def everything(
         running = Running(stack, system)
         try:
             system.start()
+            password = _console_password(environment, stack, known)
+            running = replace(running, console_password=password)
             _state_of(running).save(directory)
             yield running
         finally:
             uninterrupted(system.stop)
-            RunningState(api_key=system.api_key or known.api_key).save(directory)
+            RunningState(
+                api_key=system.api_key or known.api_key,
+                console_password=running.console_password or known.console_password,
+            ).save(directory)
+
+
+def _console_password(
+    environment: Mapping[str, str], stack: Stack, known: RunningState
+) -> str | None:
+    """Return the password of a development's admin, who is made if need be."""
+    wanted = load_settings(ConsoleSettings, environment)
+    if wanted.env is not Deployment.DEVELOPMENT:
+        return None
+
+    async def ensured() -> str:
+        settings = load_settings(DatabaseSettings, {**environment, **stack.urls})
+        async with database_connection(settings, name="run") as connection:
+            return await ensure_user(
+                connection,
+                email=CONSOLE_EMAIL,
+                role=PersonRole.ADMIN,
+                known=known.console_password,
+                actor=login_actor(),
+            )
+
+    return run_apart(ensured())
 
 
 def _shared_port(environment: Mapping[str, str]) -> dict[str, str]:
@@ -169,6 +210,7 @@ def _state_of(running: Running) -> RunningState:
     owner = Owner.current()
     return RunningState(
         api_key=running.system.api_key,
+        console_password=running.console_password,
         http_url=running.system.http_url,
         upstream_amqp_url=running.upstream_amqp_url,
         management_url=running.stack.rabbitmq.management_url,

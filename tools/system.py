@@ -18,11 +18,12 @@ from cli.failures import UsageError
 from cli.migrating import Changes, MigrateSettings, bring_up_to_date
 from cli.output import say as say_on_terminal
 from runtime.service.settings import (
+    ConsoleSettings,
     IngressSettings,
     NotifierSettings,
     ProcessorSettings,
+    ProcessSettings,
     ReconcilerSettings,
-    ServiceSettings,
     load_settings,
 )
 from tools.children import READY_BOUND_S, Child, Say, end_leftovers
@@ -37,6 +38,7 @@ _STOP_MARGIN_S: Final = 5.0
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}  # noqa: S104
 _STATUS: Final = "ACKLEDGER_STATUS_PORT"
 _HTTP: Final = "ACKLEDGER_HTTP_PORT"
+_CONSOLE: Final = "ACKLEDGER_CONSOLE_PORT"
 
 
 Identify: TypeAlias = Callable[[Mapping[str, str], str], Mapping[str, str]]
@@ -55,6 +57,7 @@ class Role(StrEnum):
     PROCESSOR = "processor"
     RECONCILER = "reconciler"
     NOTIFIER = "notifier"
+    CONSOLE = "console"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +79,10 @@ class Instance:
 
 
 ONE_OF_EACH: Final = tuple(Instance(role=role) for role in Role)
-MOVING_MONEY: Final = tuple(one for one in ONE_OF_EACH if one.role is not Role.NOTIFIER)
-"""All that money needs; people are told of nothing."""
+MOVING_MONEY: Final = tuple(
+    one for one in ONE_OF_EACH if one.role not in {Role.NOTIFIER, Role.CONSOLE}
+)
+"""All that money needs; people are told and shown nothing."""
 
 
 class System:
@@ -115,6 +120,8 @@ class System:
         self._status_urls: dict[str, str] = {}
         self._ports = PortClaims()
         self.api_key = known_api_key or ""
+        self.console_url: str | None = None
+        """Where the pages are, once they are started."""
         self.changes = Changes((), ())
 
     @property
@@ -216,6 +223,10 @@ class System:
             environment[_HTTP] = str(self._port(instance, _HTTP, wanted.http_port))
             bases.append(f"http://{_reached(wanted.http_host)}:{environment[_HTTP]}")
             self._http_urls[instance.label] = bases[-1]
+        if isinstance(wanted, ConsoleSettings):
+            environment[_CONSOLE] = str(self._port(instance, _CONSOLE, wanted.console_port))
+            environment["ACKLEDGER_CONSOLE_API_URL"] = self.http_url
+            self.console_url = f"http://{_reached(wanted.console_host)}:{environment[_CONSOLE]}"
         return Child(
             name=instance.label,
             role=instance.role,
@@ -237,7 +248,8 @@ class System:
         port = wanted
         if port == 0 or port in self._ports or not self._ports.claim(port):
             # One status port in the environment cannot be meant for every process.
-            is_asked_for = own or (variable == _HTTP and bool(self._environment.get(variable)))
+            is_ones_own = variable in {_HTTP, _CONSOLE}
+            is_asked_for = own or (is_ones_own and bool(self._environment.get(variable)))
             is_ours = port == 0 or port in self._ports
             if is_asked_for and not is_ours:
                 raise UsageError(f"{variable}={port}: another program listens there")
@@ -247,7 +259,7 @@ class System:
         return port
 
 
-def _settings_of(role: Role) -> type[ServiceSettings]:
+def _settings_of(role: Role) -> type[ProcessSettings]:
     match role:
         case Role.INGRESS:
             return IngressSettings
@@ -257,6 +269,8 @@ def _settings_of(role: Role) -> type[ServiceSettings]:
             return ReconcilerSettings
         case Role.NOTIFIER:
             return NotifierSettings
+        case Role.CONSOLE:
+            return ConsoleSettings
         case _:
             assert_never(role)
 

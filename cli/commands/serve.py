@@ -19,15 +19,14 @@ def _serve(
     process: Annotated[
         str,
         typer.Argument(
-            metavar="ingress|processor|reconciler|notifier", help="Which process to be."
+            metavar="ingress|processor|reconciler|notifier|console",
+            help="Which process to be.",
         ),
     ],
 ) -> None:
     """Run one process in the foreground until SIGTERM or Ctrl-C."""
     import os
 
-    if process == "console":
-        raise UsageError("this release has no console yet; it comes with a later one")
     if process not in MODULES:
         raise UsageError(f"'{process}' is none of {', '.join(MODULES)}")
     # The process itself, not a child of ours: a supervisor's signals and the exit code are its own.

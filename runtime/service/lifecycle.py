@@ -13,7 +13,7 @@ import uvloop
 
 from runtime.service.logs import configure_logging, redact
 from runtime.service.measures import SelfMeasures
-from runtime.service.settings import ConfigurationError, ServiceSettings, load_settings
+from runtime.service.settings import ConfigurationError, ProcessSettings, load_settings
 
 CANCELLATION_S: Final = 1.0
 CANCELLATIONS_MAX: Final = 5
@@ -32,7 +32,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger()
 
-Settings = TypeVar("Settings", bound=ServiceSettings)
+Settings = TypeVar("Settings", bound=ProcessSettings)
 
 
 class Loop(Protocol):

@@ -191,15 +191,30 @@ class LogSettings(GivenSettings):
     log_format: LogFormat = LogFormat.JSON
 
 
-class ServiceSettings(DatabaseSettings, BrokerSettings, LogSettings):
+class ProcessSettings(LogSettings):
     """What every long-running process needs."""
 
     env: Annotated[Deployment, Word] = Deployment.DEVELOPMENT
-    allow_plaintext: bool = False
     status_host: str = "127.0.0.1"
     status_port: Port = 0
     shutdown_timeout_s: Seconds = 20.0
+
+
+class ServiceSettings(DatabaseSettings, BrokerSettings, ProcessSettings):
+    """What the processes need that work with the servers."""
+
+    allow_plaintext: bool = False
     fault_orders: Path | None = None
+
+
+class ConsoleSettings(ProcessSettings):
+    """The web pages."""
+
+    status_port: Port = 9105
+    console_host: str = "127.0.0.1"
+    console_port: Port = 8090
+    console_api_url: HttpUrl = "http://127.0.0.1:8080"
+    console_is_https: bool = False
 
 
 class TokenIssuer(BaseModel):

@@ -17,7 +17,7 @@ _COMPOSE: Final = ROOT / "docker-compose.yml"
 _BROKER: Final = ROOT / "deploy" / "rabbitmq"
 _EXACT_TAG: Final = re.compile(r"[\w./-]+:\d+\.\d+\.?\d*(-[\w.]+)?")
 _SALT_BYTES: Final = 4
-_PROCESSES: Final = ("ingress", "processor", "reconciler", "notifier")
+_PROCESSES: Final = ("ingress", "processor", "reconciler", "notifier", "console")
 
 
 def _services() -> dict[str, str]:
@@ -149,7 +149,7 @@ def test_only_whoever_makes_upstream_users_administers_the_broker() -> None:
     assert "ackledger-admin" not in "".join(_services()[one] for one in _PROCESSES)
 
 
-@pytest.mark.parametrize("process", _PROCESSES)
+@pytest.mark.parametrize("process", [one for one in _PROCESSES if one != "console"])
 def test_a_process_has_users_of_its_own(process: str) -> None:
     text = _services()[process]
 
@@ -191,3 +191,10 @@ def test_the_broker_starts_with_the_plugins_it_needs() -> None:
         "rabbitmq_management",
         "rabbitmq_prometheus",
     }
+
+
+def test_the_console_has_no_server_of_its_own() -> None:
+    text = _services()["console"]
+
+    assert "DATABASE_URL" not in text
+    assert "AMQP_URL" not in text

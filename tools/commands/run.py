@@ -82,6 +82,8 @@ def _print(running: "Running", *, took_s: float) -> None:
     lines = {
         "HTTP": system.http_url,
         "API page": f"{system.http_url}/docs",
+        "Console": system.console_url,
+        "Console login": _login_of(running),
         "API key": f"{system.api_key}  (client demo, every scope)",
         "AMQP upstream": running.upstream_amqp_url or "ask the broker's keeper for a user",
         "RabbitMQ page": running.stack.rabbitmq.management_url,
@@ -100,6 +102,13 @@ def _print(running: "Running", *, took_s: float) -> None:
     print(f"{curl_line(http_url=system.http_url, api_key=system.api_key)}\n", flush=True)
     out.print("Ctrl-C stops all of it.", style="dim")
     sys.stdout.flush()
+
+
+def _login_of(running: "Running") -> str | None:
+    from tools.running import CONSOLE_EMAIL
+
+    password = running.console_password
+    return None if password is None else f"{CONSOLE_EMAIL}  {password}"
 
 
 def curl_line(*, http_url: str, api_key: str) -> str:

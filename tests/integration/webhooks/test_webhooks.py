@@ -16,7 +16,7 @@ from tests.integration.ingress.serving import CheckedDoors, MakeClient, client_m
 from tests.integration.webhooks.receiver import Receiver
 from tests.support import eventually, transfer
 from tools.stack import Stack
-from tools.system import ONE_OF_EACH
+from tools.system import MOVING_MONEY, Instance, Role
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ async def doors(
         stack,
         template,
         tmp_path_factory.mktemp("system"),
-        instances=ONE_OF_EACH,
+        instances=(*MOVING_MONEY, Instance(role=Role.NOTIFIER)),
         settings={"ACKLEDGER_WEBHOOK_TARGETS": "any"},
     ) as opened:
         yield opened

@@ -1,0 +1,62 @@
+"""The console's composition root: reads the environment, builds the pages, serves them."""
+
+import asyncio
+import os
+import sys
+
+from aiohttp import web
+
+from console.api import Api
+from console.application import build_application
+from console.session import Cookies, Sessions
+from runtime.service.lifecycle import Service, run_process
+from runtime.service.settings import ConsoleSettings
+from runtime.service.status_server import DependencyState, Readiness, StatusServer, listen
+
+
+class HttpServer:
+    """Serves the pages; on a stop it lets the requests in hand finish."""
+
+    def __init__(self, app: web.Application, settings: ConsoleSettings) -> None:
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=settings.shutdown_timeout_s
+        )
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self._runner.setup()
+        try:
+            await listen(
+                self._runner, host=self._settings.console_host, port=self._settings.console_port
+            )
+            await asyncio.Event().wait()
+        finally:
+            await self._runner.cleanup()
+
+
+async def serve(settings: ConsoleSettings) -> None:
+    """Show pages until a signal."""
+    service = Service("console", shutdown_timeout_s=settings.shutdown_timeout_s)
+    api = Api(settings.console_api_url)
+    sessions = Sessions(api, Cookies(is_secure=settings.console_is_https))
+    service.add_loop("http", HttpServer(build_application(api, sessions), settings))
+
+    async def check_api() -> DependencyState:
+        return DependencyState.of(is_up=await api.is_ready(), trouble="the API is not ready")
+
+    readiness = Readiness({"api": check_api}, optional=("api",))
+    service.add_loop(
+        "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
+    )
+    service.add_close(api.close)
+    await service.run()
+
+
+def main() -> int:
+    """Run as a process; return its exit code."""
+    return run_process(ConsoleSettings, serve, name="console", environment=os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The ingress's API, as a page calls it for the person who looks at it.
+
+The console holds no rights of its own: what a person may see and do is decided there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import uuid4
+
+import aiohttp
+import orjson
+
+TIMEOUT_S: Final = 20.0
+"""Longer than a page waits for a transaction's end."""
+ANSWER_OCTETS_MAX: Final = 8 * 1024 * 1024
+CONNECTIONS_MAX: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API said."""
+
+    status: int
+    json: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it did what was asked."""
+        return self.status < 400  # noqa: PLR2004, as HTTP has it
+
+    @property
+    def code(self) -> str:
+        """The code of a problem."""
+        return str(self.json.get("code", "")) if isinstance(self.json, dict) else ""
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, in a sentence for people."""
+        if not isinstance(self.json, dict):
+            return "the service cannot be reached; try again in a moment"
+        return f"{self.json.get('title', 'It did not work')}: {self.json.get('detail', '')}"
+
+
+UNREACHABLE: Final = Answer(503)
+
+
+class ApiError(Exception):
+    """The API refused what a page rests on; the page becomes one that says so."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.trouble)
+        self.answer = answer
+
+
+class Api:
+    """Calls the API; connections are kept for the next."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        json: Any = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Return the answer; UNREACHABLE where there is none."""
+        sent = dict(headers or {})
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        if json is not None:
+            sent["Content-Type"] = "application/json"
+        if method == "POST":
+            sent.setdefault("Idempotency-Key", uuid4().hex)
+        body = None if json is None else orjson.dumps(json)
+        try:
+            async with self._opened().request(
+                method, self._url + path, data=body, params=query, headers=sent
+            ) as response:
+                content = await response.content.read(ANSWER_OCTETS_MAX)
+                return Answer(response.status, _decoded(content), dict(response.headers))
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return UNREACHABLE
+
+    async def is_ready(self) -> bool:
+        """Whether the API answers that it is."""
+        return (await self.call("GET", "/readyz")).status == 200  # noqa: PLR2004, ready
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None

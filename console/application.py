@@ -1,0 +1,115 @@
+"""The web application: routes, what every page goes through, and how pages are written."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from console.api import Api, ApiError
+from console.pages import accounts, operations, wallets
+from console.pages.view import Pages, View
+from console.session import Sessions
+
+_HERE: Final = Path(__file__).parent
+FORM_OCTETS_MAX: Final = 64 * 1024
+PROTECTION: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_OPEN: Final = frozenset({"/login", "/register", "/confirm", "/forgot", "/reset", "/healthz"})
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_application(api: Api, sessions: Sessions) -> web.Application:
+    """Return the application that serves every page."""
+    pages = Pages(
+        api,
+        sessions,
+        Environment(
+            loader=FileSystemLoader(_HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        ),
+    )
+    app = web.Application(
+        client_max_size=FORM_OCTETS_MAX, middlewares=[_protected, _guarded(pages, sessions)]
+    )
+    for routes in (accounts.ROUTES, wallets.ROUTES, operations.ROUTES):
+        for method, path, page in routes:
+            app.router.add_route(method, path, pages.handler(page))
+    app.router.add_get("/healthz", _read_liveness)
+    app.router.add_static("/static", _HERE / "static")
+    return app
+
+
+async def _read_liveness(_: web.Request) -> web.Response:
+    return web.json_response({"status": "live"})
+
+
+@web.middleware
+async def _protected(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let every answer say what browsers may do with it, and keep none that is a person's."""
+    response = await handler(request)
+    response.headers.update(PROTECTION)
+    if not request.path.startswith("/static/"):
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _guarded(pages: Pages, sessions: Sessions) -> Middleware:
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse what another site sends, and let in who is logged in."""
+        if request.method == "POST" and not _is_our_own(request):
+            return pages.refusal(403, "This was not sent by a page of ours.")
+        session = sessions.cookies.read(request)
+        fresh = None if session is None else await sessions.fresh(session)
+        request[View.SESSION] = fresh
+        if fresh is None and request.path not in _OPEN and not _is_static(request):
+            response: web.StreamResponse = web.Response(status=303, headers={"Location": "/login"})
+        else:
+            response = await _answered(request, handler, pages)
+        if View.LEFT not in request and session is not None and fresh is not session:
+            sessions.cookies.write(response, fresh)
+        return response
+
+    return guarded
+
+
+async def _answered(request: web.Request, handler: Handler, pages: Pages) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return pages.refusal(error.answer.status, error.answer.trouble, request)
+    except web.HTTPException as error:
+        return pages.refusal(error.status, error.reason, request)
+    except Exception:
+        log.exception("page_failed", path=request.path)
+        return pages.refusal(500, "Something went wrong here; the log says what.", request)
+
+
+def _is_our_own(request: web.Request) -> bool:
+    """Whether a form was sent by a page of this origin; browsers say so in one way or the other."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("Origin", "")
+    return origin.partition("://")[2] == request.host
+
+
+def _is_static(request: web.Request) -> bool:
+    return request.path.startswith("/static/")

@@ -1,0 +1,188 @@
+"""Operators' pages: what waits, what went wrong, who did what."""
+
+from typing import Any, Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from console.api import Answer
+from console.pages.view import Route, View
+
+_REFERENCE: Final = "TXN-"
+_UUID_DIGITS: Final = 36
+
+
+async def show_overview(view: View) -> web.StreamResponse:
+    """GET /operations."""
+    readiness = (await view.try_to("GET", "/readyz")).json or {}
+    letters = await view.get("/v1/dead-letters/summary")
+    reviews = await view.get("/v1/reviews", state="OPEN", limit="10")
+    recent = await view.get("/v1/transactions", limit="10")
+    seal = await view.try_to("GET", "/v1/seals/latest")
+    return view.show(
+        "operations.html",
+        readiness=readiness,
+        letters=letters,
+        reviews=reviews["items"],
+        transactions=recent["items"],
+        seal=seal.json if seal.is_well else None,
+    )
+
+
+async def list_transactions(view: View) -> web.StreamResponse:
+    """GET /transactions: by whatever names one, or by what they are."""
+    query = view.asked("q")
+    if query.startswith(_REFERENCE):
+        found = await view.get("/v1/transactions", reference=query)
+    elif len(query) == _UUID_DIGITS:
+        answer = await view.try_to("GET", f"/v1/transactions/{quote(query, safe='')}")
+        if answer.is_well:
+            return view.go(f"/transactions/{answer.json['id']}")
+        found = await view.get("/v1/transactions", wallet_id=query)
+    elif query:
+        found = await view.get(
+            "/v1/transactions", idempotency_key=query, submitter=view.asked("submitter")
+        )
+    else:
+        found = await view.get(
+            "/v1/transactions",
+            status=view.asked("status"),
+            type=view.asked("type"),
+            cursor=view.asked("cursor"),
+            limit="50",
+        )
+    return view.show(
+        "transactions.html",
+        transactions=found["items"],
+        next_cursor=found["next_cursor"],
+        asked={name: view.asked(name) for name in ("q", "submitter", "status", "type")},
+    )
+
+
+async def list_dead_letters(view: View) -> web.StreamResponse:
+    """GET /dead-letters."""
+    page = await view.get(
+        "/v1/dead-letters",
+        reason=view.asked("reason"),
+        state=view.asked("state") or "open",
+        cursor=view.asked("cursor"),
+        limit="50",
+    )
+    return view.show(
+        "dead_letters.html",
+        letters=page["items"],
+        summary=await view.get("/v1/dead-letters/summary"),
+        next_cursor=page["next_cursor"],
+        asked={"reason": view.asked("reason"), "state": view.asked("state") or "open"},
+    )
+
+
+async def show_dead_letter(view: View) -> web.StreamResponse:
+    """GET /dead-letters/{dead_letter_id}."""
+    return await _dead_letter(view)
+
+
+async def end_dead_letter(view: View) -> web.StreamResponse:
+    """POST /dead-letters/{dead_letter_id}/{act}."""
+    act, letter_id = view.path("act"), quote(view.path("dead_letter_id"), safe="")
+    if act not in {"replay", "discard"}:
+        raise web.HTTPNotFound
+    answer = await view.try_to("POST", f"/v1/dead-letters/{letter_id}/{act}")
+    return await _dead_letter(view, answer)
+
+
+async def list_reviews(view: View) -> web.StreamResponse:
+    """GET /reviews."""
+    return await _reviews(view)
+
+
+async def decide_review(view: View) -> web.StreamResponse:
+    """POST /reviews/{review_id}/{act}."""
+    act, review_id = view.path("act"), quote(view.path("review_id"), safe="")
+    if act not in {"approve", "refuse"}:
+        raise web.HTTPNotFound
+    form = await view.form()
+    answer = await view.try_to(
+        "POST", f"/v1/reviews/{review_id}/{act}", json={"reason": form.get("reason", "")}
+    )
+    return await _reviews(view, answer)
+
+
+async def list_webhooks(view: View) -> web.StreamResponse:
+    """GET /webhooks."""
+    page = await view.get("/v1/webhooks", cursor=view.asked("cursor"), limit="50")
+    return view.show("webhooks.html", webhooks=page["items"], next_cursor=page["next_cursor"])
+
+
+async def show_webhook(view: View) -> web.StreamResponse:
+    """GET /webhooks/{webhook_id}."""
+    path = f"/v1/webhooks/{quote(view.path('webhook_id'), safe='')}"
+    page = await view.get(f"{path}/deliveries", cursor=view.asked("cursor"), limit="50")
+    return view.show(
+        "webhook.html",
+        webhook=await view.get(path),
+        deliveries=page["items"],
+        next_cursor=page["next_cursor"],
+    )
+
+
+async def list_audit(view: View) -> web.StreamResponse:
+    """GET /audit."""
+    asked = {name: view.asked(name) for name in ("actor", "action", "subject")}
+    page = await view.get("/v1/audit", cursor=view.asked("cursor"), limit="50", **asked)
+    return view.show(
+        "audit.html", records=page["items"], next_cursor=page["next_cursor"], asked=asked
+    )
+
+
+async def change_wallet(view: View) -> web.StreamResponse:
+    """POST /operations/wallets/{wallet_id}: freeze it, let it go, or close it."""
+    wallet_id = quote(view.path("wallet_id"), safe="")
+    form = await view.form()
+    answer = await view.try_to(
+        "PATCH", f"/v1/wallets/{wallet_id}", json={"status": form.get("status", "")}
+    )
+    if not answer.is_well:
+        return view.show("refusal.html", status=answer.status, trouble=answer.trouble)
+    return view.go(f"/wallets/{wallet_id}")
+
+
+async def _dead_letter(view: View, answer: Answer | None = None) -> web.StreamResponse:
+    letter = await view.get(f"/v1/dead-letters/{quote(view.path('dead_letter_id'), safe='')}")
+    return view.show("dead_letter.html", letter=letter, **_came_of(answer))
+
+
+async def _reviews(view: View, answer: Answer | None = None) -> web.StreamResponse:
+    state = view.asked("state") or "OPEN"
+    page = await view.get("/v1/reviews", state=state, cursor=view.asked("cursor"), limit="50")
+    return view.show(
+        "reviews.html",
+        reviews=page["items"],
+        next_cursor=page["next_cursor"],
+        state=state,
+        **_came_of(answer),
+    )
+
+
+def _came_of(answer: Answer | None) -> dict[str, Any]:
+    """Say what came of an act, in the values of a template."""
+    if answer is None:
+        return {}
+    if answer.is_well:
+        return {"done": "It is done."}
+    return {"status": answer.status, "trouble": answer.trouble}
+
+
+ROUTES: Final[tuple[Route, ...]] = (
+    ("GET", "/operations", show_overview),
+    ("GET", "/transactions", list_transactions),
+    ("GET", "/dead-letters", list_dead_letters),
+    ("GET", "/dead-letters/{dead_letter_id}", show_dead_letter),
+    ("POST", "/dead-letters/{dead_letter_id}/{act}", end_dead_letter),
+    ("GET", "/reviews", list_reviews),
+    ("POST", "/reviews/{review_id}/{act}", decide_review),
+    ("GET", "/webhooks", list_webhooks),
+    ("GET", "/webhooks/{webhook_id}", show_webhook),
+    ("GET", "/audit", list_audit),
+    ("POST", "/operations/wallets/{wallet_id}", change_wallet),
+)

@@ -1,0 +1,111 @@
+"""What a page works with: the request's person, the API, and a template."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from jinja2 import Environment
+
+from console.api import Answer, Api, ApiError
+from console.session import Session, Sessions
+
+Page = Callable[["View"], Awaitable[web.StreamResponse]]
+Route = tuple[str, str, Page]
+_REDIRECT: Final = 303
+
+
+class View:
+    """One request for a page."""
+
+    SESSION: Final = web.RequestKey("session", object)
+    LEFT: Final = web.RequestKey("left", bool)
+
+    def __init__(self, request: web.Request, pages: "Pages") -> None:
+        self.request = request
+        self._pages = pages
+        found = request.get(self.SESSION)
+        self.session = found if isinstance(found, Session) else None
+
+    @property
+    def sessions(self) -> Sessions:
+        """What logs people in and out."""
+        return self._pages.sessions
+
+    def path(self, name: str) -> str:
+        """Return a variable of the path."""
+        return self.request.match_info[name]
+
+    def asked(self, name: str) -> str:
+        """Return a query parameter, empty without one."""
+        return self.request.query.get(name, "").strip()
+
+    async def form(self) -> Mapping[str, str]:
+        """Return the fields of a form as text; files are none of them."""
+        fields = await self.request.post()
+        return {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
+
+    async def try_to(self, method: str, path: str, **more: Any) -> Answer:
+        """Call the API for this person; the page looks at what came of it."""
+        token = None if self.session is None else self.session.access_token
+        return await self._pages.api.call(method, path, token=token, **more)
+
+    async def get(self, path: str, **query: str) -> Any:
+        """Return what the API has; raises ApiError, which becomes a page."""
+        answer = await self.try_to("GET", path, query={k: v for k, v in query.items() if v})
+        if not answer.is_well:
+            raise ApiError(answer)
+        return answer.json
+
+    def show(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
+        """Return a page."""
+        return self._pages.response(template, self.session, status=status, **values)
+
+    def go(self, path: str) -> web.Response:
+        """Send the browser on, by GET."""
+        return web.Response(status=_REDIRECT, headers={"Location": path})
+
+    def leave(self, response: web.Response) -> web.Response:
+        """Take the cookie away with an answer."""
+        self.request[self.LEFT] = True
+        self.sessions.cookies.write(response, None)
+        return response
+
+    def enter(self, response: web.Response, session: Session) -> web.Response:
+        """Give a cookie with an answer."""
+        self.request[self.LEFT] = True
+        self.sessions.cookies.write(response, session)
+        return response
+
+
+class Pages:
+    """Writes pages."""
+
+    def __init__(self, api: Api, sessions: Sessions, templates: Environment) -> None:
+        self.api = api
+        self.sessions = sessions
+        self._templates = templates
+
+    def handler(self, page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Return the handler of a page."""
+
+        async def respond(request: web.Request) -> web.StreamResponse:
+            return await page(View(request, self))
+
+        return respond
+
+    def response(
+        self, template: str, session: Session | None, *, status: int = 200, **values: Any
+    ) -> web.Response:
+        """Return a template filled in."""
+        text = self._templates.get_template(template).render(
+            {"session": session, "trouble": None, "done": None, "refresh_s": None, **values}
+        )
+        return web.Response(text=text, status=status, content_type="text/html")
+
+    def refusal(
+        self, status: int, sentence: str, request: web.Request | None = None
+    ) -> web.Response:
+        """Return a page that says why there is no other."""
+        found = None if request is None else request.get(View.SESSION)
+        session = found if isinstance(found, Session) else None
+        return self.response("refusal.html", session, status=status, trouble=sentence)

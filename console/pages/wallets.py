@@ -1,0 +1,148 @@
+"""Wallets, and moving money between them."""
+
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import uuid4
+
+from aiohttp import web
+
+from console.api import Answer
+from console.pages.view import Route, View
+
+WAIT_S: Final = 3
+"""How long a page waits for a transaction's end before it shows it as PENDING."""
+REFRESH_S: Final = 2
+"""How often a page of a transaction that is PENDING looks again."""
+MOVES: Final = ("transfer", "deposit", "withdrawal")
+_FIELDS: Final = ("destination", "amount", "description")
+
+
+async def show_home(view: View) -> web.StreamResponse:
+    """GET /: one's wallets; operators begin with the whole."""
+    if view.session is not None and view.session.is_operator:
+        return view.go("/operations")
+    return await _wallets(view)
+
+
+async def list_wallets(view: View) -> web.StreamResponse:
+    """GET /wallets."""
+    return await _wallets(view)
+
+
+async def create_wallet(view: View) -> web.StreamResponse:
+    """POST /wallets."""
+    form = await view.form()
+    answer = await view.try_to(
+        "POST",
+        "/v1/wallets",
+        json={"currency": form.get("currency", "").upper()},
+        headers={"Idempotency-Key": form.get("key", "") or uuid4().hex},
+    )
+    if not answer.is_well:
+        return await _wallets(view, status=answer.status, trouble=answer.trouble)
+    return view.go(f"/wallets/{answer.json['id']}")
+
+
+async def show_wallet(view: View) -> web.StreamResponse:
+    """GET /wallets/{wallet_id}."""
+    return await _wallet(view, view.path("wallet_id"))
+
+
+async def move_money(view: View) -> web.StreamResponse:
+    """POST /wallets/{wallet_id}/{move}."""
+    wallet_id, move = view.path("wallet_id"), view.path("move")
+    if move not in MOVES:
+        raise web.HTTPNotFound
+    form = await view.form()
+    wallet = await view.get(f"/v1/wallets/{quote(wallet_id, safe='')}")
+    answer = await view.try_to(
+        "POST",
+        "/v1/transactions",
+        json=_transaction(move, wallet, form),
+        # Sent twice, the form is one transaction.
+        headers={"Idempotency-Key": form.get("key", ""), "Prefer": f"wait={WAIT_S}"},
+    )
+    if not answer.is_well:
+        return await _wallet(view, wallet_id, answer=answer, form=form)
+    return view.go(f"/transactions/{answer.json['id']}")
+
+
+async def show_transaction(view: View) -> web.StreamResponse:
+    """GET /transactions/{transaction_id}: a receipt, or how far it is."""
+    transaction_id = quote(view.path("transaction_id"), safe="")
+    transaction = await view.get(f"/v1/transactions/{transaction_id}")
+    is_open = transaction["status"] == "PENDING"
+    return view.show(
+        "transaction.html",
+        transaction=transaction,
+        refresh_s=REFRESH_S if is_open else None,
+    )
+
+
+def _transaction(move: str, wallet: Any, form: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "type": move,
+        "amount": form.get("amount", ""),
+        "currency": wallet["currency"],
+    }
+    if form.get("description"):
+        body["description"] = form["description"]
+    if move != "deposit":
+        body["source_wallet_id"] = wallet["id"]
+    if move == "deposit":
+        body["destination_wallet_id"] = wallet["id"]
+    if move == "transfer":
+        body["destination_wallet_id"] = form.get("destination", "")
+    return body
+
+
+async def _wallets(
+    view: View, *, status: int = 200, trouble: str | None = None
+) -> web.StreamResponse:
+    page = await view.get(
+        "/v1/wallets", cursor=view.asked("cursor"), owner_id=view.asked("owner_id"), limit="50"
+    )
+    return view.show(
+        "wallets.html",
+        status=status,
+        trouble=trouble,
+        wallets=page["items"],
+        next_cursor=page["next_cursor"],
+        key=uuid4().hex,
+    )
+
+
+async def _wallet(
+    view: View, wallet_id: str, *, answer: Answer | None = None, form: Any = None
+) -> web.StreamResponse:
+    path = f"/v1/wallets/{quote(wallet_id, safe='')}"
+    entries = await view.get(f"{path}/entries", cursor=view.asked("cursor"), limit="20")
+    holds = await view.get(f"{path}/holds", status="OPEN", limit="20")
+    others = (await view.get("/v1/wallets", limit="50"))["items"]
+    wallet = await view.get(path)
+    return view.show(
+        "wallet.html",
+        status=200 if answer is None else answer.status,
+        trouble=None if answer is None else answer.trouble,
+        wallet=wallet,
+        entries=entries["items"],
+        next_cursor=entries["next_cursor"],
+        holds=holds["items"],
+        others=[
+            one
+            for one in others
+            if one["id"] != wallet["id"] and one["currency"] == wallet["currency"]
+        ],
+        form={name: (form or {}).get(name, "") for name in _FIELDS},
+        key=uuid4().hex,
+    )
+
+
+ROUTES: Final[tuple[Route, ...]] = (
+    ("GET", "/", show_home),
+    ("GET", "/wallets", list_wallets),
+    ("POST", "/wallets", create_wallet),
+    ("GET", "/wallets/{wallet_id}", show_wallet),
+    ("POST", "/wallets/{wallet_id}/{move}", move_money),
+    ("GET", "/transactions/{transaction_id}", show_transaction),
+)

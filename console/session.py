@@ -1,0 +1,130 @@
+"""Who looks at a page: a person's tokens, sealed in a cookie for no script and no other site.
+
+Nothing is kept here but what is younger than a minute. The key is made anew with each process: a
+restart logs everybody out.
+"""
+
+import asyncio
+import hashlib
+import os
+import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from console.api import Answer, Api
+
+COOKIE: Final = "ackledger_console"
+EARLY_S: Final = 30.0
+"""Before its end an access token is exchanged."""
+RENEWED_KEPT_S: Final = 60.0
+"""Requests that were under way with the cookie before still find what came of its exchange: a
+refresh token that is used twice ends the session."""
+_NONCE_OCTETS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A person who is logged in."""
+
+    email: str
+    role: str
+    access_token: str
+    refresh_token: str
+    expires_at: float
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether more is shown than one's own."""
+        return self.role != "customer"
+
+
+class Cookies:
+    """Seals sessions, and opens what it sealed."""
+
+    def __init__(self, *, is_secure: bool, key: bytes | None = None) -> None:
+        """`is_secure`: pages are reached by https, so the cookie goes nowhere else."""
+        self._cipher = AESGCM(key or AESGCM.generate_key(bit_length=256))
+        self._is_secure = is_secure
+
+    def read(self, request: web.Request) -> Session | None:
+        """Return whose cookie a request has; None without one, or where it is not of ours."""
+        try:
+            sealed = urlsafe_b64decode(request.cookies.get(COOKIE, ""))
+            nonce, text = sealed[:_NONCE_OCTETS], sealed[_NONCE_OCTETS:]
+            return Session(**orjson.loads(self._cipher.decrypt(nonce, text, COOKIE.encode())))
+        except (ValueError, TypeError, InvalidTag):
+            return None
+
+    def write(self, response: web.StreamResponse, session: Session | None) -> None:
+        """Give a cookie, or take it away."""
+        if session is None:
+            response.del_cookie(COOKIE, path="/")
+            return
+        nonce = os.urandom(_NONCE_OCTETS)
+        sealed = self._cipher.encrypt(nonce, orjson.dumps(asdict(session)), COOKIE.encode())
+        response.set_cookie(
+            COOKIE,
+            urlsafe_b64encode(nonce + sealed).decode(),
+            path="/",
+            httponly=True,
+            samesite="Strict",
+            secure=self._is_secure,
+        )
+
+
+class Sessions:
+    """Logs people in and out, and keeps their tokens fresh."""
+
+    def __init__(self, api: Api, cookies: Cookies) -> None:
+        self._api = api
+        self.cookies = cookies
+        self._renewing: dict[bytes, asyncio.Task[Session | None]] = {}
+
+    async def log_in(self, email: str, password: str) -> Session | Answer:
+        """Return the session, or what the API says against it."""
+        answer = await self._api.call(
+            "POST", "/v1/auth/login", json={"email": email, "password": password}
+        )
+        if not answer.is_well:
+            return answer
+        return await self._of_tokens(answer.json) or answer
+
+    async def log_out(self, session: Session) -> None:
+        """End a session; what cannot be told to the API ends by itself."""
+        await self._api.call("POST", "/v1/auth/logout", token=session.access_token)
+
+    async def fresh(self, session: Session) -> Session | None:
+        """Return a session whose access token is good for a while; None where it is over."""
+        if session.expires_at - EARLY_S > time.time():
+            return session
+        name = hashlib.sha256(session.refresh_token.encode()).digest()
+        renewing = self._renewing.get(name)
+        if renewing is None:
+            renewing = asyncio.create_task(self._renew(session))
+            self._renewing[name] = renewing
+            asyncio.get_running_loop().call_later(RENEWED_KEPT_S, self._renewing.pop, name, None)
+        return await asyncio.shield(renewing)
+
+    async def _renew(self, session: Session) -> Session | None:
+        answer = await self._api.call(
+            "POST", "/v1/auth/refresh", json={"refresh_token": session.refresh_token}
+        )
+        return await self._of_tokens(answer.json) if answer.is_well else None
+
+    async def _of_tokens(self, tokens: Any) -> Session | None:
+        me = await self._api.call("GET", "/v1/users/me", token=tokens["access_token"])
+        if not me.is_well:
+            return None
+        return Session(
+            email=me.json["email"],
+            role=me.json["role"],
+            access_token=tokens["access_token"],
+            refresh_token=tokens["refresh_token"],
+            expires_at=time.time() + tokens["expires_in"],
+        )

@@ -1,0 +1,132 @@
+"""Every page of the console in Chromium: accessible, and without a violation of its own policy.
+
+In light and dark, narrow and wide. With ACKLEDGER_PICTURES=<folder> it takes their pictures.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from contracts.scopes import Role as PersonRole
+from tests.integration.console.test_console import PASSWORD, _person, doors
+from tests.integration.ingress.serving import CheckedDoors
+from tests.support import deposit, transfer
+
+__all__ = ["doors"]
+
+_AXE: Final = Path(__file__).resolve().parents[2] / ".local/axe/package/axe.min.js"
+_ARGUMENTS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_SIZES: Final = {"wide": (1280, 900), "narrow": (360, 740)}
+_SEEN: Final = ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium."""
+    async with async_playwright() as playwright:
+        opened = await playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=list(_ARGUMENTS)
+        )
+        yield opened
+        await opened.close()
+
+
+async def _log_in(page: Page, doors: CheckedDoors, role: PersonRole) -> None:
+    await page.goto(f"{doors.system.console_url}/login")
+    # By keyboard alone: the first stop is the way past the navigation.
+    await page.get_by_label("E-mail").focus()
+    await page.keyboard.type(await _person(doors, role))
+    await page.keyboard.press("Tab")
+    await page.keyboard.type(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(lambda url: not url.endswith("/login"))
+
+
+async def _look_at(page: Page, path: str, name: str) -> None:
+    """Open a page in every guise, and let axe-core judge it."""
+    for scheme in _SEEN:
+        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for size, (width, height) in _SIZES.items():
+            await page.set_viewport_size({"width": width, "height": height})
+            await page.goto(path)
+            found: dict[str, Any] = await page.evaluate(
+                f"{_AXE.read_text()}; axe.run(document, {{resultTypes: ['violations']}})"
+            )
+            told = [
+                (one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]
+            ]
+            assert told == [], (path, scheme, size)
+            wide: bool = await page.evaluate(
+                "document.documentElement.scrollWidth <= window.innerWidth"
+            )
+            assert wide, f"{path} is wider than a {size} window"
+            folder = os.environ.get("ACKLEDGER_PICTURES")
+            if folder:
+                await page.screenshot(path=f"{folder}/{name}-{scheme}-{size}.png")
+
+
+async def test_every_page_is_accessible_and_keeps_its_policy(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    url = doors.system.console_url
+    complaints: list[str] = []
+    context = await browser.new_context()
+    page = await context.new_page()
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    wallets = [await doors.api.create_wallet("EUR") for _ in range(2)]
+    await doors.api.submit({**deposit(wallets[0], "1250.00", "EUR"), "description": "salary"})
+    paid = await doors.api.submit(
+        {**transfer(wallets[0], wallets[1], "80.50", "EUR"), "description": "rent of a bicycle"}
+    )
+    await doors.api.submit(transfer(wallets[1], wallets[0], "900.00", "EUR"))
+    await doors.upstream.publish(b"no JSON")
+    for path in ("/login", "/register", "/confirm", "/forgot", "/reset"):
+        await _look_at(page, f"{url}{path}", path[1:])
+    await _log_in(page, doors, PersonRole.ADMIN)
+    pages = {
+        "overview": "/operations",
+        "transactions": "/transactions",
+        "transaction": f"/transactions/{paid.json['id']}",
+        "wallets": "/wallets",
+        "wallet": f"/wallets/{wallets[0]}",
+        "dead-letters": "/dead-letters",
+        "reviews": "/reviews",
+        "webhooks": "/webhooks",
+        "audit": "/audit",
+        "account": "/account",
+        "refusal": "/nowhere",
+    }
+    for name, path in pages.items():
+        await _look_at(page, f"{url}{path}", name)
+    await context.close()
+    # What is not found says so in the console, too.
+    assert [one for one in complaints if "404" not in one] == []
+
+
+async def test_a_customer_s_first_wallet_without_scripts(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    await _log_in(page, doors, PersonRole.CUSTOMER)
+    await page.get_by_label("Currency").fill("eur")
+    await page.get_by_role("button", name="Make it").click()
+    await page.get_by_text("Pay in", exact=True).first.click()
+    await page.locator("#d-amount").fill("12.00")
+    await page.get_by_role("button", name="Pay in").click()
+    assert await page.get_by_text("COMPLETED").first.is_visible()
+    await context.close()
