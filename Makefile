@@ -156,6 +156,10 @@ check: setup check-alerts ## Everything that needs no server: lint, types, layer
 	$(BIN)/squawk migrations/*.sql
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
+.PHONY: check-dependencies
+check-dependencies: setup ## Ask PyPI whether a pinned dependency has a known weakness
+	$(BIN)/pip-audit --disable-pip --requirement requirements/production.lock
+
 .PHONY: format
 format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix-only --quiet .
@@ -170,6 +174,7 @@ lock: setup ## Resolve the dependencies anew into requirements/*.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra dev --output-file requirements/dev.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements/production.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra bench --constraint requirements/dev.lock --output-file requirements/bench.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra browser --constraint requirements/dev.lock --output-file requirements/browser.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements/audit.lock requirements/audit.in
 
 .PHONY: clean

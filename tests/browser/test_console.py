@@ -55,7 +55,7 @@ async def _log_in(page: Page, doors: CheckedDoors, role: PersonRole) -> None:
 async def _look_at(page: Page, path: str, name: str) -> None:
     """Open a page in every guise, and let axe-core judge it."""
     for scheme in _SEEN:
-        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.emulate_media(color_scheme=scheme)
         for size, (width, height) in _SIZES.items():
             await page.set_viewport_size({"width": width, "height": height})
             await page.goto(path)
