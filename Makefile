@@ -109,6 +109,11 @@ $(BENCH_VENV)/.ready: requirements/bench.lock pyproject.toml
 bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write docs/performance.md
 	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(QUICK),--quick,--report docs/performance/report.json --page docs)
 
+# MESSAGES over AMQP, EXAMPLES of each operation over HTTP.
+.PHONY: hostile
+hostile: setup ## Send a private system what no contract knows, over both doors, and prove it unharmed
+	@$(BIN)/python -m tools.hostile --messages $(or $(MESSAGES),20000) --examples $(or $(EXAMPLES),60)
+
 .PHONY: restore-drill
 restore-drill: setup ## Destroy a private PostgreSQL and restore it: TRANSACTIONS=100000
 	@$(BIN)/python -m tools.restore_drill --transactions $(or $(TRANSACTIONS),100000)
@@ -140,6 +145,10 @@ PROMETHEUS := .local/prometheus
 PROMTOOL ?= $(PROMETHEUS)/usr/bin/promtool
 $(PROMETHEUS)/usr/bin/promtool:
 	@deploy/make-prometheus $(PROMETHEUS)
+
+.PHONY: test-observability
+test-observability: setup $(PROMETHEUS)/usr/bin/promtool ## Ask a real Prometheus whether every panel and alert is alive
+	@$(BIN)/python -m tools.observability $(PROMETHEUS)
 
 .PHONY: check-alerts
 check-alerts: $(PROMTOOL) ## Check Prometheus's rules, and that each alert fires when it should

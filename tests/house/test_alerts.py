@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Final
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_RULES: Final = sorted((_ROOT / "deploy/prometheus/rules").glob("*.yml"))
+_RULES: Final = [
+    *sorted((_ROOT / "deploy/prometheus/rules").glob("*.yml")),
+    *sorted((_ROOT / "deploy/grafana/dashboards").glob("*.json")),
+]
 _ALERTS: Final = re.findall(
     r"^ +- alert: (\w+)$", (_ROOT / "deploy/prometheus/rules/alerts.yml").read_text(), re.MULTILINE
 )

@@ -4,11 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from tools.dashboards.tables import DASHBOARDS
 from tools.documents import DIRECTORY, build_documents, text_of
 from tools.documents.checking import faults_of
 from tools.documents.metrics import PAGE as METRICS_PAGE
 from tools.documents.metrics import page_of_metrics
 from tools.documents.security import PAGE, page_with_table
+
+GRAFANA = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards"
 
 
 def main() -> int:
@@ -20,6 +23,7 @@ def main() -> int:
     texts: dict[Path, str] = {
         PAGE: page_with_table(PAGE.read_text(encoding="utf-8")),
         METRICS_PAGE: page_of_metrics(),
+        **{GRAFANA / f"{one.uid}.json": one.text for one in DASHBOARDS},
     }
     for name, document in build_documents().items():
         faults += [f"{name} is not valid: {fault}" for fault in faults_of(name, document)]

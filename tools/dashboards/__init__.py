@@ -1,0 +1,1 @@
+"""Grafana's dashboards, made of tables: which panel shows which expression in which unit."""

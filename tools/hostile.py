@@ -1,0 +1,274 @@
+"""Hostile messages and requests by the thousand: `make hostile MESSAGES=20000 EXAMPLES=60`.
+
+    python -m tools.hostile --messages 20000 --examples 60
+
+A private system gets so many messages that no contract knows (octets, JSON with parts exchanged,
+missing or doubled, properties of the wrong kind), with good ones among them; then schemathesis
+tries every operation of the published document. Afterwards every process must be the one that was
+started, every message a transaction or a dead letter, every good one posted, `verify` clean, and
+no answer a 5xx or an undocumented one. Exit 0 if all is well.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import aio_pika
+import aiohttp
+import orjson
+
+from cli.launching import with_our_code
+from cli.output import print_table, say
+from contracts.messages import REQUESTED_TYPE
+from contracts.topology import DEAD_LETTERS, TRANSACTIONS_EXCHANGE, partition_queue
+from runtime.postgres.pool import connect
+from runtime.postgres.queries import load_queries
+from tools.signing_keys import make_signing_keys
+from tools.stack import StackMode, StackOptions, start_stack
+from tools.system import CLIENT, MOVING_MONEY, System
+
+DIRECTORY: Final = Path(".local/hostile")
+DOCUMENT: Final = Path(__file__).parents[1] / "contracts/documents/openapi.json"
+CHECKS: Final = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,"
+    "response_schema_conformance,ignored_auth"
+)
+SEED: Final = 20_261_129
+GOOD_EVERY: Final = 50
+"""Every so many messages one is good."""
+FLIGHT: Final = 200
+DRAINED_S: Final = 300.0
+TRIED_S: Final = 1_200.0
+_VALUES: Final[tuple[Any, ...]] = (
+    None, True, -1, 0, 1e400, "", "x" * 300, [], {}, [[]], {"a": {}}, "0.001", "-5", "NaN", "1e3",
+    "' OR 1=1 --", "\u0000", "\ud800", "2026-13-45T00:00:00Z", str(uuid4()), 2**70,
+)  # fmt: skip
+_TYPES: Final = (REQUESTED_TYPE, "transaction.requested.v9", "", "order.created")
+_CONTENT_TYPES: Final = ("application/json", "text/plain", "", "application/xml")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, and its key if it is good."""
+
+    body: bytes
+    properties: dict[str, Any]
+    good_key: str | None = None
+
+
+def messages(wallet_id: str, count: int, *, seed: int) -> Iterator[Message]:
+    """Yield messages, nearly all of them broken in one way or several."""
+    chance = random.Random(seed)
+    usual = {"content_type": "application/json", "type": REQUESTED_TYPE, "user_id": CLIENT}
+    for number in range(count):
+        good = {
+            "version": 1,
+            "idempotency_key": f"hostile-{number}",
+            "type": "deposit",
+            "destination_wallet_id": wallet_id,
+            "amount": "0.01",
+            "currency": "USD",
+        }
+        if number % GOOD_EVERY == 0:
+            yield Message(orjson.dumps(good), usual, str(good["idempotency_key"]))
+            continue
+        properties = dict(usual)
+        if chance.random() < 0.1:  # noqa: PLR2004, one in ten
+            properties["type"] = chance.choice(_TYPES)
+            properties["content_type"] = chance.choice(_CONTENT_TYPES)
+        yield Message(_broken(good, chance), properties)
+
+
+def _broken(good: dict[str, Any], chance: random.Random) -> bytes:
+    match chance.randrange(5):
+        case 0:
+            return chance.randbytes(chance.randrange(400))
+        case 1:
+            body = bytearray(orjson.dumps(good))
+            for _ in range(chance.randrange(1, 6)):
+                body[chance.randrange(len(body))] = chance.randrange(256)
+            return bytes(body)
+        case 2:
+            return orjson.dumps(good)[: chance.randrange(120)]
+        case _:
+            changed = dict(good)
+            for _ in range(chance.randrange(1, 4)):
+                changed[chance.choice([*good, "legs", "mode", "hold_id", "nothing"])] = (
+                    chance.choice(_VALUES)
+                )
+            if chance.random() < 0.3:  # noqa: PLR2004, three in ten
+                changed.pop(chance.choice(list(good)), None)
+            # The standard library writes what is no JSON, too, which is wanted here.
+            return json.dumps(changed).encode("utf-8", "surrogatepass")
+
+
+class Attack:
+    """One system, and what is asked of it."""
+
+    def __init__(self, system: System, environment: dict[str, str], upstream_url: str) -> None:
+        self._system = system
+        self._environment = environment
+        self._upstream_url = upstream_url
+        self.rows: list[tuple[str, str, str]] = []
+        self.is_well = True
+
+    def note(self, what: str, measured: str, *, is_well: bool) -> None:
+        """Add a line to the table."""
+        self.rows.append((what, measured, "well" if is_well else "NOT WELL"))
+        self.is_well &= is_well
+
+    async def send(self, count: int) -> None:
+        """Send messages, and hold what became of them against what was sent."""
+        wallet_id = await self._wallet()
+        good = 0
+        connection = await aio_pika.connect(self._upstream_url)
+        async with connection:
+            channel = await connection.channel(on_return_raises=True)
+            exchange = await channel.get_exchange(TRANSACTIONS_EXCHANGE, ensure=False)
+            flight: list[asyncio.Future[Any]] = []
+            for one in messages(wallet_id, count, seed=SEED):
+                good += one.good_key is not None
+                flight.append(
+                    asyncio.ensure_future(
+                        exchange.publish(aio_pika.Message(one.body, **one.properties), wallet_id)
+                    )
+                )
+                if len(flight) == FLIGHT:
+                    await asyncio.gather(*flight)
+                    flight.clear()
+            await asyncio.gather(*flight)
+        await self._drained()
+        await self._judge(count, good)
+
+    def try_every_operation(self, examples: int) -> None:
+        """Let schemathesis try the published document, and note what it says."""
+        # The key is in a file: a command line is read by everybody on the machine.
+        bearer = f"Bearer {self._system.api_key}"
+        (DIRECTORY / "schemathesis.toml").write_text(
+            f'[headers]\nAuthorization = "{bearer}"\n', encoding="utf-8"
+        )
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT)),
+                *("--url", self._system.http_url, "--checks", CHECKS),
+                *("--phases", "examples,coverage,fuzzing", "--max-examples", str(examples)),
+                *("--exclude-operation-id", "follow_events"),
+                *("--suppress-health-check", "all", "--seed", str(SEED)),
+                *("--no-color", "--continue-on-failure"),
+            ],
+            cwd=DIRECTORY,
+            env={**self._environment, "PYTHONWARNINGS": "ignore"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TRIED_S,
+            check=False,
+            text=True,
+        )
+        (DIRECTORY / "schemathesis.log").write_text(done.stdout)
+        told = [line.strip() for line in done.stdout.splitlines() if "generated" in line.lower()]
+        self.note(
+            "schemathesis: no 5xx, nothing undocumented",
+            told[-1] if told else "see schemathesis.log",
+            is_well=done.returncode == 0,
+        )
+
+    def verify(self) -> None:
+        """Prove the books."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "cli", "verify", "--json"],
+            env=with_our_code(self._environment),
+            stdout=subprocess.PIPE,
+            check=False,
+            text=True,
+        )
+        report = json.loads(done.stdout)
+        found = ", ".join(sorted({one["check"] for one in report["findings"]}))
+        self.note("verify", found or "clean", is_well=bool(report["clean"]))
+
+    async def _judge(self, count: int, good: int) -> None:
+        connection = await connect(self._environment["DATABASE_URL"], name="hostile")
+        try:
+            row = await connection.fetchrow(load_queries("tools")["count_hostile"])
+        finally:
+            await connection.close()
+        assert row is not None, "it selects from one row"  # noqa: S101
+        told = f"{row['transactions']:,} transactions, {row['letters']:,} dead letters"
+        ended = row["transactions"] + row["letters"]
+        # A batch is one message and many transactions: more is well, fewer is not.
+        self.note(f"{count:,} messages became", told, is_well=ended >= count)
+        posted = f"{row['good']:,} of {good:,}"
+        self.note("good ones among them, posted", posted, is_well=row["good"] >= good)
+
+    async def _wallet(self) -> str:
+        headers = {"Authorization": f"Bearer {self._system.api_key}"}
+        async with (
+            aiohttp.ClientSession(self._system.http_url, headers=headers) as session,
+            session.post("/v1/wallets", json={"currency": "USD"}) as response,
+        ):
+            return str((await response.json())["id"])
+
+    async def _drained(self) -> None:
+        connection = await aio_pika.connect(self._environment["AMQP_URL"])
+        async with connection, asyncio.timeout(DRAINED_S):
+            quiet = 0
+            # A message in hand is counted nowhere: twice nothing, a second apart, is nothing.
+            for _ in range(int(DRAINED_S)):
+                waiting = 0
+                for queue in (partition_queue(0), DEAD_LETTERS):
+                    channel = await connection.channel()
+                    declared = await channel.declare_queue(queue, passive=True)
+                    waiting += declared.declaration_result.message_count or 0
+                    await channel.close()
+                quiet = 0 if waiting else quiet + 1
+                if quiet == 3:  # noqa: PLR2004, see above
+                    return
+                await asyncio.sleep(1)
+
+
+def main() -> None:
+    """Exit 0 if all is well, 1 if not."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--examples", type=int, default=60)
+    options = parser.parse_args()
+    directory = DIRECTORY.absolute()
+    shutil.rmtree(directory, ignore_errors=True)
+    own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    stack_options = StackOptions(
+        directory=directory, mode=StackMode.LOCAL, upstream_users=(CLIENT,), environment=own
+    )
+    with start_stack(stack_options) as stack:
+        environment = {**own, **stack.urls, **make_signing_keys(stack)}
+        system = System(environment=environment, directory=directory, instances=MOVING_MONEY)
+        system.start()
+        upstream_url = stack.rabbitmq.upstream_url(CLIENT)
+        if upstream_url is None:
+            raise SystemExit("the private broker has no upstream user")
+        attack = Attack(system, environment, upstream_url)
+        before = {name: system.pid(name) for name in system.status_urls}
+        try:
+            asyncio.run(attack.send(options.messages))
+            attack.try_every_operation(options.examples)
+            attack.verify()
+            after = {name: system.pid(name) for name in system.status_urls}
+            told = "all" if before == after else str({k for k in before if before[k] != after[k]})
+            attack.note("processes that never ended", told, is_well=before == after)
+        finally:
+            system.stop()
+    print_table(("what", "measured", ""), attack.rows)
+    say("all is well" if attack.is_well else f"NOT WELL; logs are in {DIRECTORY}")
+    sys.exit(0 if attack.is_well else 1)
+
+
+if __name__ == "__main__":
+    main()
