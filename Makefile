@@ -62,7 +62,11 @@ LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/e
 	tests/end_to_end/replay/test_bank_file.py tests/end_to_end/test_partitions.py tests/end_to_end/test_terminal.py \
 	tests/integration/command_line/test_rules.py tests/integration/notifier/test_process.py \
 	tests/integration/processor/failures/test_shutdown.py tests/integration/reconciler/test_hand_over.py \
-	tests/integration/runtime/test_assets.py \
+	tests/integration/runtime/test_assets.py tests/integration/runtime/test_database.py \
+	tests/integration/relay/test_refused_events.py tests/integration/ingress/test_bounded_lists.py \
+	tests/integration/processor/failures/test_circuit.py tests/integration/seals/test_process.py \
+	tests/integration/command_line/test_upstream_clients.py tests/integration/people/test_erasure.py \
+	tests/end_to_end/replay/test_watch.py tests/end_to_end/test_rolling_restart.py \
 	tests/integration/command_line/test_exit_codes.py tests/integration/command_line/test_secrets.py \
 	tests/integration/processor/failures/test_lost_consumers.py tests/integration/runtime/test_own_users.py
 .PHONY: test
