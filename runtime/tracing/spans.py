@@ -1,6 +1,6 @@
 """Spans, and what takes them.
 
-Nothing here imports OpenTelemetry: a process that is not traced never loads it.
+Nothing here imports OpenTelemetry: a process that is not traced does not load what exports spans.
 
 A span is recorded once, when all of it is known. There is no current span: what a span belongs to
 is the traceparent that its request, its message or its row carries (W3C Trace Context).
