@@ -1,6 +1,7 @@
 """Spans, as OpenTelemetry's own exporter has them: what they belong to, and what they never say."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from structlog.testing import capture_logs
 
 from contracts.record import RecordedRow, Submission
 from contracts.requests.transaction import command_of
@@ -25,8 +27,20 @@ from ledger.words import FailureCode
 from processor.events.messages import BuiltFlight, Landing, Owed
 from processor.traces import EventTraces, PostingTraces
 from runtime.amqp.publisher import Outgoing
-from runtime.tracing.exporting import ExportingTracer
-from runtime.tracing.spans import is_within, sampled_context, server_of
+from runtime.service.lifecycle import CLOSE_TIMEOUT_S
+from runtime.service.settings import ConfigurationError, TracingSettings, load_settings
+from runtime.tracing import metrics
+from runtime.tracing.exporting import BATCH_MAX, BoundedExporter, ExportingTracer, otlp_tracer
+from runtime.tracing.spans import (
+    Span,
+    child_of,
+    is_within,
+    new_context,
+    sampled_context,
+    server_of,
+)
+from runtime.tracing.spans import SpanKind as Kind
+from runtime.tracing.tracer import tracer_of
 
 CLIENTS: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NOT_KEPT: Final = CLIENTS[:-2] + "00"
@@ -138,7 +152,7 @@ def test_a_request_of_a_traced_client_is_a_span_beneath_the_clients_own() -> Non
     # The row, the logs and whatever comes after name this span, and not the client's.
     assert sampled_context(own) == (span.context.trace_id, span.context.span_id)
     assert span.context.span_id != SPAN_ID
-    assert span.end_time - span.start_time == pytest.approx(0.25e9, rel=0.2)
+    assert (span.end_time or 0) - (span.start_time or 0) == pytest.approx(0.25e9, rel=0.2)
     assert attributes_of(span) == {
         "http.request.method": "POST",
         "http.route": "/v1/transactions",
@@ -197,7 +211,7 @@ async def test_each_request_has_its_own_span_of_a_shared_insert_and_announcement
     traces = SubmissionTraces(kept.tracer, database={"server.address": "db"})
     group = [submission(), submission(NOT_KEPT), submission(None), submission()]
     ids = [uuid4() for _ in group]
-    rows = [*map(recorded_row, ids[:3]), ValueError(EMAIL)]
+    rows: list[RecordedRow | Exception] = [*map(recorded_row, ids[:3]), ValueError(EMAIL)]
     traced = traces.recorded(group, rows, began_ns=time.time_ns())
     confirmed = asyncio.get_running_loop().create_future()
     traces.announcing(confirmed, 0, traced)
@@ -270,23 +284,19 @@ def test_an_event_is_a_span_of_its_transactions_trace() -> None:
 def test_no_span_says_anything_of_a_person_or_of_money() -> None:
     """Names of clients, keys, descriptions, metadata, amounts, paths and passwords stay here."""
     kept = Kept()
-    servers = {
-        "database": server_of("postgresql://anna:secret@db.internal/ledger"),
-        "broker": server_of("amqps://anna:secret@mq.internal/anna"),
-    }
+    database = server_of("postgresql://anna:secret@db.internal/ledger")
+    broker = server_of("amqps://anna:secret@mq.internal/anna")
     transaction_id = uuid4()
     answered(RequestTraces(kept.tracer), CLIENTS, status=500)
     one = submission()
-    SubmissionTraces(kept.tracer, **servers).recorded(
+    SubmissionTraces(kept.tracer, database=database, broker=broker).recorded(
         [one, one], [recorded_row(transaction_id), ValueError(EMAIL)], began_ns=1
     )
     posting = Posting([posted(transaction_id)], [], [])
-    PostingTraces(kept.tracer, **servers).posted(
+    PostingTraces(kept.tracer, database=database, broker=broker).posted(
         [pending_row(transaction_id), pending_row(uuid4())], posting, began_ns=1, writing_ns=2
     )
-    EventTraces(kept.tracer, broker=servers["broker"]).sent(
-        flight([transaction_id]), Landing(), began_ns=1
-    )
+    EventTraces(kept.tracer, broker=broker).sent(flight([transaction_id]), Landing(), began_ns=1)
     said = " ".join(span.to_json() for span in kept.spans)
 
     assert {name for span in kept.spans for name in attributes_of(span)} <= ATTRIBUTES
@@ -317,3 +327,82 @@ def test_a_process_that_is_not_traced_never_loads_what_exports_spans() -> None:
         "sys.exit(any(name.startswith('opentelemetry.exporter') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def spans_of(count: int) -> list[Span]:
+    context = new_context()
+    return [
+        Span("test", Kind.INTERNAL, child_of(context), 1, 2, {}, parent=context)
+        for _ in range(count)
+    ]
+
+
+async def test_a_receiver_that_is_away_delays_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor waits for a process that ends: what cannot be sent in 3 s is lost, and counted.
+
+    The SDK alone would wait for half a minute.
+    """
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    lost = metrics.SPANS.labels("lost")
+    before = lost._value.get()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        tracer = otlp_tracer(f"http://127.0.0.1:{port}/v1/traces", service="test", ratio=1)
+        for span in spans_of(3 * BATCH_MAX):
+            tracer.record(span)
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await tracer.close()
+
+    assert lost._value.get() - before == 3 * BATCH_MAX
+
+
+def test_a_receiver_is_said_to_be_lost_once_and_back_once() -> None:
+    inner = InMemorySpanExporter()
+    exporter = BoundedExporter(inner)
+    with capture_logs() as lines:
+        for is_away in (False, True, True, False, False):
+            inner._stopped = is_away
+            exporter.export([ReadableSpan("test")] * 2)
+
+    assert [(one["event"], one.get("lost_spans")) for one in lines] == [
+        ("trace_receiver_lost", None),
+        ("trace_receiver_back", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_on"),
+    [
+        ({}, False),
+        ({"ACKLEDGER_TRACES_URL": "http://collector:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+                "ACKLEDGER_TRACES_RATIO": "0",
+            },
+            False,
+        ),
+    ],
+)
+async def test_spans_are_recorded_where_a_receiver_is_named(
+    environment: dict[str, str], *, is_on: bool
+) -> None:
+    tracer = tracer_of(load_settings(TracingSettings, environment), service="test")
+    await tracer.close()
+
+    assert tracer.is_on == is_on
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"ACKLEDGER_TRACES_URL": "collector:4318"},
+        {"ACKLEDGER_TRACES_RATIO": "1.5"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "grpc://collector:4317"},
+    ],
+)
+def test_a_wrong_setting_stops_the_start(environment: dict[str, str]) -> None:
+    [name] = environment
+    with pytest.raises(ConfigurationError, match=name):
+        load_settings(TracingSettings, environment)
