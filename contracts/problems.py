@@ -146,6 +146,7 @@ class Problem(BaseModel):
     instance: str = Field(description="The path of the request")
     code: ProblemCode
     request_id: str
+    trace_id: str = Field(description="The trace id (W3C Trace Context): 32 hexadecimals")
     errors: list[InvalidField] = Field(default=[], description="The invalid fields, if any")
 
 

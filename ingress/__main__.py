@@ -28,6 +28,7 @@ from ingress.http.middleware import Gate
 from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.reviews import ReviewCalls
 from ingress.http.seals import SealCalls
+from ingress.http.traces import RequestTraces
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
 from ingress.http.webhooks import WebhookCalls
@@ -57,6 +58,7 @@ from ingress.submit.cancellation import Cancellations
 from ingress.submit.completion import CompletionWatch
 from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
+from ingress.submit.traces import SubmissionTraces
 from ingress.webhooks import WebhookStore
 from runtime.access.holders import WalletHolders
 from runtime.amqp.publisher import Publisher
@@ -76,19 +78,31 @@ from runtime.service.status_server import (
     check_broker,
     listen_shared,
 )
+from runtime.tracing.spans import Tracer, server_of
+from runtime.tracing.tracer import tracer_of
 
 
 class HttpServer:
     """Listens for clients; on a stop it lets the requests in hand finish."""
 
-    def __init__(self, app: web.Application, services: Services, settings: IngressSettings) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        services: Services,
+        settings: IngressSettings,
+        *,
+        traces: RequestTraces,
+    ) -> None:
         """The fast path answers what it can by the services, `app` everything else."""
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=settings.shutdown_timeout_s
         )
         self._fast_path = FastPath(
             FastCalls(
-                services, is_open=settings.fast_path, is_cross_origin=bool(settings.cors_origins)
+                services,
+                is_open=settings.fast_path,
+                is_cross_origin=bool(settings.cors_origins),
+                traces=traces,
             ),
             fallback=self._aiohttp,
             idle_s=settings.http_idle_s,
@@ -168,6 +182,8 @@ async def serve(settings: IngressSettings) -> None:
     publisher = _publisher(service, settings)
     readiness = _readiness(assets.checked(check_database(pools.submissions)), publisher, redis)
     limits = _limits(service, settings, redis)
+    tracer = tracer_of(settings, service="ingress")
+    traces = RequestTraces(tracer)
     fault_points = fault_points_in(settings.fault_orders)
     dispatcher = Dispatcher(publisher, partitions=settings.partitions, fault_points=fault_points)
     people = _people(service, settings, pools, limits.logins)
@@ -179,10 +195,11 @@ async def serve(settings: IngressSettings) -> None:
         limiter=limits.callers,
         dispatcher=dispatcher,
         fault_points=fault_points,
+        tracer=tracer,
     )
     operators = _Operators(pool=pools.lists, publisher=publisher, partitions=settings.partitions)
     app = build_application(
-        gate=_gate(settings, people.callers, limits),
+        gate=_gate(settings, people.callers, limits, traces),
         holds=HoldCalls(HoldStore(pools.lists), guard=services.guard),
         wallets=_wallet_calls(service, settings, pools, services.guard),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
@@ -198,7 +215,7 @@ async def serve(settings: IngressSettings) -> None:
         readiness=readiness,
         cors_origins=settings.cors_origins,
     )
-    server = HttpServer(app, services, settings)
+    server = HttpServer(app, services, settings, traces=traces)
     service.add_loop("assets", assets)
     service.add_loop("http", assets.before(server))
     service.add_loop(
@@ -206,7 +223,7 @@ async def serve(settings: IngressSettings) -> None:
     )
     for drain in (services.completion.drain, server.drain, dispatcher.drain):
         service.add_drain(drain)
-    for close in (pools.submissions.close, pools.lists.close, redis.aclose):
+    for close in (tracer.close, pools.submissions.close, pools.lists.close, redis.aclose):
         service.add_close(close)
     await service.run()
 
@@ -251,12 +268,15 @@ def _readiness(database: Check, publisher: Publisher, redis: Redis) -> Readiness
     return Readiness(checks, optional=("broker", "redis"))
 
 
-def _gate(settings: IngressSettings, callers: Authenticator, limits: _Limits) -> Gate:
+def _gate(
+    settings: IngressSettings, callers: Authenticator, limits: _Limits, traces: RequestTraces
+) -> Gate:
     return Gate(
         callers,
         limits.callers,
         visitors=limits.visitors,
         addresses=ClientAddresses(settings.trusted_proxies),
+        traces=traces,
     )
 
 
@@ -311,6 +331,7 @@ def _services(
     limiter: RateLimiter,
     dispatcher: Dispatcher,
     fault_points: FaultPoints,
+    tracer: Tracer,
 ) -> Services:
     """Build what both HTTP paths work with, each with its loop."""
     services = Services(
@@ -324,6 +345,11 @@ def _services(
             flushers=settings.group_flushers,
             confirm_timeout_s=settings.confirm_timeout_s,
             fault_points=fault_points,
+            traces=SubmissionTraces(
+                tracer,
+                database=server_of(settings.database_url),
+                broker=server_of(settings.amqp_url),
+            ),
         ),
         store=TransactionStore(pools.submissions, lists=pools.lists),
         completion=CompletionWatch(url=settings.database_url, pool=pools.submissions),

@@ -146,7 +146,7 @@ class Measure:
     """Counts the answers of one operation and how long they took."""
 
     def __init__(self, operation_id: str) -> None:
-        self._operation_id = operation_id
+        self.operation_id = operation_id
         self._seconds = REQUEST_SECONDS.labels(operation_id)
         # A label's child is looked up under a lock: once is enough.
         self._by_status: dict[int, Counter] = {}
@@ -159,7 +159,7 @@ class Measure:
         self._seconds.observe((ended or time.perf_counter()) - started)
         counter = self._by_status.get(status)
         if counter is None:
-            counter = self._by_status[status] = REQUESTS.labels(self._operation_id, status)
+            counter = self._by_status[status] = REQUESTS.labels(self.operation_id, status)
         counter.inc()
 
 

@@ -14,6 +14,7 @@ from processor.events.relay import OutboxRelay
 from processor.pipeline import Pipeline
 from processor.poster import Poster
 from processor.replies import Forwarder, Replies
+from processor.traces import EventTraces, PostingTraces
 from processor.wallet_cache import WalletCache
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
@@ -31,6 +32,8 @@ from runtime.service.status_server import (
     check_broker,
     check_circuit,
 )
+from runtime.tracing.spans import Tracer, server_of
+from runtime.tracing.tracer import tracer_of
 
 BATCHES_IN_HAND: Final = 4
 """Deliveries to hold, in batches of single messages: one is written, one read, others come."""
@@ -47,6 +50,7 @@ async def serve(settings: ProcessorSettings) -> None:
     event_buffer = EventBuffer()
     circuit = Circuit(pool)
     assets = AssetWatch(pool)
+    tracer = tracer_of(settings, service="processor")
     rules = CurrentRules()
     service.add_loop("assets", assets)
     service.add_loop("rules", RulesWatch(pool, rules))
@@ -56,7 +60,9 @@ async def serve(settings: ProcessorSettings) -> None:
         forwarder = Forwarder(publisher=publisher, replies=replies)
         partition = Pipeline(
             consumer=consumer,
-            poster=_poster(settings, pool, event_buffer, rules, fault_points, partition=number),
+            poster=_poster(
+                settings, pool, event_buffer, rules, fault_points, tracer=tracer, partition=number
+            ),
             circuit=circuit,
             replies=replies,
             forwarder=forwarder,
@@ -77,12 +83,14 @@ async def serve(settings: ProcessorSettings) -> None:
         posted=posted,
         event_buffer=event_buffer,
         fault_points=fault_points,
+        traces=EventTraces(tracer, broker=server_of(settings.amqp_url)),
     )
     service.add_loop("relay", relay)
     readiness = _readiness(assets.checked(check_database(pool)), circuit, publisher, consumers)
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
+    service.add_close(tracer.close)
     service.add_close(pool.close)
     await service.run()
 
@@ -104,6 +112,7 @@ def _poster(
     rules: CurrentRules,
     fault_points: FaultPoints,
     *,
+    tracer: Tracer,
     partition: int,
 ) -> Poster:
     return Poster(
@@ -115,6 +124,12 @@ def _poster(
         wallet_cache=WalletCache() if settings.partitions == 1 else None,
         rules=rules,
         fault_points=fault_points,
+        traces=PostingTraces(
+            tracer,
+            queue=partition_queue(partition),
+            database=server_of(settings.database_url),
+            broker=server_of(settings.amqp_url),
+        ),
     )
 
 

@@ -49,6 +49,7 @@ from processor.metrics import note_endings
 from processor.permissions import Permissions, Terms
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.screening import BatchScreening, Screener
+from processor.traces import PostingTraces
 from processor.unannounced import UnannouncedReader
 from processor.wallet_cache import VersionedWallet, WalletCache, Writing
 from runtime.postgres.pool import Connection, Pool
@@ -56,6 +57,7 @@ from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
 from runtime.screening.watch import CurrentRules
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.tracing.spans import now_ns
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
@@ -99,6 +101,10 @@ class Loaded:
     """Whether items have to wait for more of such ones."""
     terms: Mapping[UUID, asyncpg.Record] = field(default_factory=dict)
     """Of what is PENDING those that have any."""
+    began_ns: int = 0
+    """When it began to be read."""
+    writing_ns: int = 0
+    """When it began to be written."""
     is_refused: bool = False
     """Whether the submitter of any may not ask for it; not looked at where any has terms."""
 
@@ -137,6 +143,7 @@ class Poster:
         permissions: Permissions | None = None,
         rules: CurrentRules | None = None,
         fault_points: FaultPoints = NO_FAULTS,
+        traces: PostingTraces | None = None,
     ) -> None:
         """Post what belongs to a partition, and record what belongs to another of so many.
 
@@ -154,6 +161,7 @@ class Poster:
         self._event_buffer = event_buffer
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
+        self._traces = traces or PostingTraces()
         self._recorder = RequestRecorder(partition, partitions=partitions)
         self._permissions = permissions or Permissions()
         self._screener = Screener(rules or CurrentRules())
@@ -249,6 +257,7 @@ class Poster:
         decided = None if loaded is None else loaded.decided or self._decide(loaded)
         if loaded is None or decided is None:
             return None
+        loaded.writing_ns = now_ns()
         async with self._connection() as connection:
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
             written = await self._write(connection, decided)
@@ -260,6 +269,7 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, is_locked=is_locked)
+            loaded.writing_ns = now_ns()
             if is_locked:
                 await self._screener.read_rules(connection)
             decided = screened = None
@@ -299,6 +309,7 @@ class Poster:
         is_locked: bool = False,
     ) -> Loaded:
         """Return what is PENDING, in the items' order and each once, and what goes before it."""
+        began_ns = now_ns()
         outcomes, by_id, is_any_unannounced = await self._recorder.record(connection, items)
         order = dict.fromkeys(
             one.transaction_id
@@ -328,13 +339,22 @@ class Poster:
                 earlier=put.earlier,
                 is_partial=put.is_partial,
                 terms=terms,
+                began_ns=began_ns,
                 is_refused=await self._is_refused(connection, put.rows, terms),
             )
         pending = [_movement(by_id[one]) for one in order if one in by_id]
         terms = await self._book.read_terms(connection, rows)
         views = [by_id[one.id] for one in pending]
         is_refused = await self._is_refused(connection, views, terms)
-        return Loaded(outcomes, by_id, pending, wallets={}, terms=terms, is_refused=is_refused)
+        return Loaded(
+            outcomes,
+            by_id,
+            pending,
+            wallets={},
+            terms=terms,
+            began_ns=began_ns,
+            is_refused=is_refused,
+        )
 
     async def _is_refused(
         self, connection: Connection, rows: Sequence[RecordedView], terms: Terms
@@ -420,6 +440,10 @@ class Poster:
     async def _told(self, loaded: Loaded, posting: Posting | BookPosting) -> BatchResult:
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
+        if self._traces.is_on:
+            self._traces.posted(
+                loaded.in_order, posting, began_ns=loaded.began_ns, writing_ns=loaded.writing_ns
+            )
         if loaded.earlier:
             # Only the last batch's: the reconciler takes the marks that are left.
             self._to_forget = list(loaded.earlier)

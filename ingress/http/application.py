@@ -16,7 +16,7 @@ from ingress.http.middleware import (
     Gate,
     Handler,
     PlainHandler,
-    name_and_answer,
+    naming,
     sign_stream,
 )
 from ingress.http.people import SignInCalls, UserCalls
@@ -52,7 +52,7 @@ def build_application(
     """Return the application that serves OPERATIONS; `cors_origins`: whose pages may call."""
     middlewares = [cross_origin(cors_origins)] if cors_origins else []
     app = web.Application(
-        client_max_size=BODY_BYTES_MAX, middlewares=[*middlewares, name_and_answer]
+        client_max_size=BODY_BYTES_MAX, middlewares=[*middlewares, naming(gate.traces)]
     )
     app.on_response_prepare.append(sign_stream)
     if cors_origins:

@@ -302,5 +302,5 @@ def _item(
 
 def _problem_item(call: Call, error: Exception) -> bytes:
     path = call.request.rel_url.raw_path
-    answer = problem_answer(error, path=path, request_id=call.request_id)
+    answer = problem_answer(error, path=path, names=call.names)
     return orjson.dumps({"status_code": answer.status, "problem": orjson.Fragment(answer.body)})

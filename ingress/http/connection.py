@@ -114,10 +114,10 @@ class HttpConnection(RequestHandler):
             # What went wrong repeats the client's own line, and that may be a key.
             note_malformed(error)
             error = _malformed(exc)
-        _, request_id = names_of(None, None)
-        answer = problem_answer(error, path=request.rel_url.raw_path, request_id=request_id)
+        names = names_of(None, None)
+        answer = problem_answer(error, path=request.rel_url.raw_path, names=names)
         response = response_of(answer)
-        response.headers["X-Request-Id"] = request_id
+        response.headers["X-Request-Id"] = names[1]
         protect(response)
         response.force_close()
         return response
@@ -154,10 +154,10 @@ class HttpConnection(RequestHandler):
         late = ContractError(
             ProblemCode.REQUEST_TIMEOUT, f"send the head within {self._head_timeout_s:g} s"
         )
-        _, request_id = names_of(None, None)
-        answer = problem_answer(late, path="/", request_id=request_id)
+        names = names_of(None, None)
+        answer = problem_answer(late, path="/", names=names)
         answer = Answer(answer.status, answer.body, {"Connection": "close"}, answer.content_type)
-        self.transport.write(write_answer(answer, request_id=request_id))
+        self.transport.write(write_answer(answer, request_id=names[1]))
         self.force_close()
 
     def _cut(self) -> None:

@@ -9,16 +9,18 @@ from typing import Any, Final
 import orjson
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from contracts.operations import Operation
 from contracts.problems import ContractError, ProblemCode
 from contracts.rate_limits import LimitClass
 from contracts.representations.people import AGENT_MAX
 from ingress.authentication import Authenticator, Client, token_of
-from ingress.calls import Answer, Measure, Names, json_of, names_of, wait_s_of
+from ingress.calls import Answer, Measure, Names, json_of, wait_s_of
 from ingress.http.addresses import ClientAddresses
 from ingress.http.problems import problem_answer
 from ingress.http.shell import protect
+from ingress.http.traces import RequestTraces
 from ingress.limits.limiter import NO_COSTS, RateLimiter
 from ingress.parsing import (
     Query,
@@ -174,12 +176,15 @@ class Gate:
         *,
         visitors: RateLimiter,
         addresses: ClientAddresses,
+        traces: RequestTraces | None = None,
     ) -> None:
         """`limiter` counts the requests of callers, `visitors` those of nobody."""
         self._callers = callers
         self._limiter = limiter
         self._visitors = visitors
         self._addresses = addresses
+        self.traces = traces or RequestTraces()
+        """Names the requests that come here."""
 
     def guarded(self, operation: Operation, handler: Handler) -> PlainHandler:
         """Return the handler of a call that needs a scope."""
@@ -236,7 +241,7 @@ class Gate:
 
     def observed(self, operation_id: str, handler: PlainHandler) -> PlainHandler:
         """Return a handler whose failures are problems and whose answers are counted."""
-        measure = Measure(operation_id)
+        measure, traces = Measure(operation_id), self.traces
 
         async def respond(request: web.Request) -> web.StreamResponse:
             started = time.perf_counter()
@@ -247,28 +252,45 @@ class Gate:
                 response = web.Response(status=CLIENT_GONE_STATUS, reason="Client Closed Request")
             except Exception as error:  # noqa: BLE001  # every failure has its problem
                 response = problem_response(request, error)
-            measure.count(response.status, started=started, ended=request.get(BEGAN))
+            ended = request.get(BEGAN)
+            measure.count(response.status, started=started, ended=ended)
+            if traces.is_on:
+                traces.answered(
+                    operation_id,
+                    request[NAMES],
+                    received=request.headers.get("traceparent"),
+                    status=response.status,
+                    started=started,
+                    ended=ended,
+                )
             return response
 
         return respond
 
 
-@web.middleware
-async def name_and_answer(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Name every request and its answer; a path or method that fits nothing gets a problem."""
-    headers = request.headers
-    request[NAMES] = names_of(headers.get("traceparent"), headers.get("X-Request-Id"))
-    try:
-        response = await handler(request)
-    except web.HTTPException as error:
-        response = problem_response(request, error)
-        if isinstance(error, web.HTTPMethodNotAllowed):
-            response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
-    if not response.prepared:
-        _sign(request, response)
-    return response
+def naming(traces: RequestTraces) -> Middleware:
+    """Return what names every request and its answer.
+
+    A path or method that fits nothing gets a problem.
+    """
+
+    @web.middleware
+    async def name_and_answer(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        headers = request.headers
+        request[NAMES] = traces.names_of(headers.get("traceparent"), headers.get("X-Request-Id"))
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            response = problem_response(request, error)
+            if isinstance(error, web.HTTPMethodNotAllowed):
+                response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        if not response.prepared:
+            _sign(request, response)
+        return response
+
+    return name_and_answer
 
 
 async def sign_stream(request: web.Request, response: web.StreamResponse) -> None:
@@ -285,8 +307,8 @@ def _sign(request: web.Request, response: web.StreamResponse) -> None:
 
 def problem_response(request: web.BaseRequest, error: Exception) -> web.Response:
     """Return the problem (RFC 9457) that an error is to the client."""
-    path, request_id = request.rel_url.raw_path, request[NAMES][1]
-    return response_of(problem_answer(error, path=path, request_id=request_id))
+    path = request.rel_url.raw_path
+    return response_of(problem_answer(error, path=path, names=request[NAMES]))
 
 
 def response_of(answer: Answer) -> web.Response:

@@ -8,9 +8,10 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
+from contracts.identifiers import trace_id_of
 from contracts.operations import BODY_BYTES_MAX
 from contracts.problems import PROBLEMS, ContractError, ProblemCode
-from ingress.calls import RETRY, Answer
+from ingress.calls import RETRY, Answer, Names
 from ingress.limits.rules import RateLimitedError
 from ingress.submit.admission import backlog_full
 from runtime.postgres.pool import UNREACHABLE
@@ -22,12 +23,12 @@ log = structlog.get_logger()
 _lines: Final = LineBound()
 
 
-def problem_answer(error: Exception, *, path: str, request_id: str) -> Answer:
+def problem_answer(error: Exception, *, path: str, names: Names) -> Answer:
     """Return the problem that an error is to the client who asked for `path`; log ours."""
     found = problem_of(error)
     if found.code in {ProblemCode.INTERNAL_ERROR, ProblemCode.DATABASE_UNAVAILABLE}:
-        _log_failure(error, found, path=path, request_id=request_id)
-    body = problem_body(found, instance=path, request_id=request_id)
+        _log_failure(error, found, path=path, names=names)
+    body = problem_body(found, instance=path, names=names)
     return Answer(
         status=body["status"],
         body=orjson.dumps(body),
@@ -36,13 +37,15 @@ def problem_answer(error: Exception, *, path: str, request_id: str) -> Answer:
     )
 
 
-def _log_failure(error: Exception, found: ContractError, *, path: str, request_id: str) -> None:
+def _log_failure(error: Exception, found: ContractError, *, path: str, names: Names) -> None:
     """Tell of a failure of ours; a few a second, since nobody needs a key to cause one."""
+    traceparent, request_id = names
     left_out = _lines.take()
     if left_out is not None:
         log.error(
             "request_failed",
             request_id=request_id,
+            trace_id=trace_id_of(traceparent),
             path=path,
             error=repr(error),
             left_out=left_out,
@@ -77,9 +80,10 @@ def problem_of(error: Exception) -> ContractError:
     return ContractError(ProblemCode.INTERNAL_ERROR, "the request id names it in our logs")
 
 
-def problem_body(error: ContractError, *, instance: str, request_id: str) -> dict[str, Any]:
+def problem_body(error: ContractError, *, instance: str, names: Names) -> dict[str, Any]:
     """Return the problem's JSON."""
     kind = PROBLEMS[error.code]
+    traceparent, request_id = names
     return {
         "type": f"/docs#problem-{error.code.value.replace('_', '-')}",
         "title": kind.title,
@@ -88,6 +92,7 @@ def problem_body(error: ContractError, *, instance: str, request_id: str) -> dic
         "instance": instance,
         "code": error.code.value,
         "request_id": request_id,
+        "trace_id": trace_id_of(traceparent),
         "errors": [{"pointer": one.pointer, "detail": one.detail} for one in error.errors],
     }
 

@@ -24,10 +24,12 @@ from contracts.record import (
 )
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from ingress.submit.dispatcher import Confirmed, Dispatcher
+from ingress.submit.traces import SubmissionTraces, Traced
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import BatcherFullError, MicroBatcher
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.tracing.spans import now_ns
 
 WAITING_MAX: Final = 20_000
 """Submissions that wait for their insert; more are refused with 503 backlog_full."""
@@ -117,6 +119,7 @@ class Recorder:
         flushers: int,
         confirm_timeout_s: float,
         fault_points: FaultPoints = NO_FAULTS,
+        traces: SubmissionTraces | None = None,
     ) -> None:
         """`confirm_timeout_s` bounds the wait for the broker; after it, a transaction is marked."""
         self._pool = pool
@@ -124,6 +127,7 @@ class Recorder:
         self._partitions = partitions
         self._confirm_timeout_s = confirm_timeout_s
         self._fault_points = fault_points
+        self._traces = traces or SubmissionTraces()
         self._sql = load_queries("ingress")
         self._atomic_turns = asyncio.Semaphore(ATOMIC_MAX)
         self._batcher: MicroBatcher[Submission, Outcome] = MicroBatcher(
@@ -169,11 +173,13 @@ class Recorder:
 
     async def _accept_group(self, group: list[Submission]) -> Sequence[Outcome]:
         """Record a group and put what is new in line; the next group need not wait for it."""
+        began_ns = now_ns()
         await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
         rows = await self._record(group)
         await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
         GROUP_SUBMISSIONS.observe(len(group))
-        announced = self._announce(group, rows)
+        traced = self._traces.recorded(group, rows, began_ns=began_ns)
+        announced = self._announce(group, rows, traced)
         return [
             row
             if isinstance(row, Exception)
@@ -182,7 +188,10 @@ class Recorder:
         ]
 
     def _announce(
-        self, group: Sequence[Submission], rows: Sequence[RecordedRow | Exception]
+        self,
+        group: Sequence[Submission],
+        rows: Sequence[RecordedRow | Exception],
+        traced: Traced,
     ) -> dict[UUID, asyncio.Future[None]]:
         """Put them in their partitions' lines, and return what to wait for with each of them."""
         # Each once, in order: a key that stands twice in a group has one row.
@@ -193,9 +202,16 @@ class Recorder:
                 by_partition[partition][row.id] = _Mark(partition, submission.submitter, row.id)
         announced: dict[UUID, asyncio.Future[None]] = {}
         for partition, marks in by_partition.items():
-            confirmed = self._dispatcher.dispatch(partition, list(marks))
+            confirmed = self._dispatch(partition, list(marks), traced)
             announced.update(dict.fromkeys(marks, self._announced(confirmed, marks.values())))
         return announced
+
+    def _dispatch(self, partition: int, ids: list[UUID], traced: Traced) -> Confirmed:
+        confirmed = self._dispatcher.dispatch(partition, ids)
+        if traced:
+            announced = {one: traced[one] for one in ids if one in traced}
+            self._traces.announcing(confirmed, partition, announced)
+        return confirmed
 
     def _announced(self, confirmed: Confirmed, marks: Collection[_Mark]) -> asyncio.Future[None]:
         """Done with the confirm or, where it does not come within the bound, with the marks."""
@@ -244,6 +260,7 @@ class Recorder:
         Returns how each stands, when they are announced or marked: all are NEW, or all a REPLAY.
         Raises ContractError where a key stands for anything but this same batch.
         """
+        began_ns = now_ns()
         await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
         async with (
             self._atomic_turns,
@@ -254,6 +271,7 @@ class Recorder:
             if {standing_of(row) for row in rows} not in ({Standing.NEW}, {Standing.REPLAY}):
                 raise _batch_conflict(submissions, rows)
         await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
+        traced = self._traces.recorded(submissions, rows, began_ns=began_ns)
         partition = self._partition(submissions[0])
         marks = {
             row.id: _Mark(partition, one.submitter, row.id)
@@ -261,7 +279,7 @@ class Recorder:
             if is_to_announce(row)
         }
         if marks:
-            confirmed = self._dispatcher.dispatch(partition, list(marks))
+            confirmed = self._dispatch(partition, list(marks), traced)
             await self._announced(confirmed, marks.values())
         return [Accepted(standing_of(row), row) for row in rows]
 

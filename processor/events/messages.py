@@ -285,7 +285,14 @@ def event_message(owed: Owed, transaction: Row, after: WalletsAfter = NOTHING_KN
         owed, event_id, transaction["id"], transaction["traceparent"], transaction["request_id"]
     )
     currency = transaction["currency"] or _currency_of(transaction["legs"])
-    return _message(owed.event_type, transaction["type"], currency, body, headers)
+    return _message(
+        owed.event_type,
+        transaction["type"],
+        currency,
+        body,
+        headers,
+        traceparent=transaction["traceparent"],
+    )
 
 
 def _currency_of(legs: str | None) -> str:
@@ -307,10 +314,25 @@ def posted_message(owed: Owed, transaction: PostedRow, limits: Limits = NO_LIMIT
     headers = _headers(
         owed, event_id, transaction.id, transaction.traceparent, transaction.request_id
     )
-    return _message(owed.event_type, transaction.type, transaction.currency, body, headers)
+    return _message(
+        owed.event_type,
+        transaction.type,
+        transaction.currency,
+        body,
+        headers,
+        traceparent=transaction.traceparent,
+    )
 
 
-def _message(event_type: str, kind: str, currency: str, body: bytes, headers: bytes) -> Outgoing:
+def _message(
+    event_type: str,
+    kind: str,
+    currency: str,
+    body: bytes,
+    headers: bytes,
+    *,
+    traceparent: str | None,
+) -> Outgoing:
     return Outgoing(
         exchange=EVENTS_EXCHANGE,
         routing_key=_routing_key(event_type, kind, currency),
@@ -319,6 +341,7 @@ def _message(event_type: str, kind: str, currency: str, body: bytes, headers: by
         headers=headers,
         # Nobody has to listen: an event without a subscriber is not a failure.
         is_mandatory=False,
+        traceparent=traceparent,
     )
 
 

@@ -47,6 +47,7 @@ from processor.events.messages import (
     tell_set_aside,
 )
 from processor.events.outbox import Outbox, Waiting
+from processor.traces import EventTraces
 from runtime.amqp.connection import loss_as_error
 from runtime.amqp.publisher import (
     NotConfirmedError,
@@ -60,6 +61,7 @@ from runtime.postgres.pool import UNREACHABLE, Pool
 from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.service.periodic import one_of, repeat
+from runtime.tracing.spans import now_ns
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""
@@ -113,6 +115,7 @@ class OutboxRelay:
         event_buffer: EventBuffer | None = None,
         fault_points: FaultPoints = NO_FAULTS,
         refused_kept_s: float = REFUSED_KEPT_S,
+        traces: EventTraces | None = None,
     ) -> None:
         """`posted` wakes the relay; what another process left is found within IDLE_S.
 
@@ -128,6 +131,7 @@ class OutboxRelay:
         self._retries = EventRetries(
             outbox=self._outbox, publisher=publisher, kept_s=refused_kept_s
         )
+        self._traces = traces or EventTraces()
         self._is_careful = False
         self._least_age_s = LEFT_BEHIND_S
         self._too_large: dict[Place, NotConfirmedError] = {}
@@ -264,6 +268,7 @@ class OutboxRelay:
         if self._too_large:
             _leave_out(flight, self._too_large)
         flight.ask(asks)
+        began_ns = now_ns()
         try:
             landing = await self._published(flight.messages)
         except NotConfirmedError as error:
@@ -278,6 +283,8 @@ class OutboxRelay:
             landing = await self._fly_singly(flight)
         metrics.EVENTS_REFUSED.inc(len(landing.refused))
         settlement.land(flight, landing)
+        if self._traces.is_on:
+            self._traces.sent(flight, landing, began_ns=began_ns)
         return landing.is_heard
 
     async def _published(self, messages: Sequence[Outgoing]) -> Landing:

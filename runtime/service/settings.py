@@ -191,6 +191,16 @@ class LogSettings(GivenSettings):
     log_format: LogFormat = LogFormat.JSON
 
 
+class TracingSettings(GivenSettings):
+    """Where spans are sent, and of how many traces."""
+
+    traces_url: HttpUrl | None = None
+    otlp_endpoint: HttpUrl | None = Field(
+        default=None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    traces_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
 class ProcessSettings(LogSettings):
     """What every long-running process needs."""
 
@@ -252,7 +262,7 @@ class WebhookSettings(GivenSettings):
     webhook_targets: Annotated[WebhookTargets, Word] = WebhookTargets.PUBLIC
 
 
-class IngressSettings(ServiceSettings, PeopleSettings, WebhookSettings):
+class IngressSettings(ServiceSettings, TracingSettings, PeopleSettings, WebhookSettings):
     """The HTTP door."""
 
     redis_url: RedisUrl = Field(validation_alias="REDIS_URL")
@@ -281,7 +291,7 @@ class IngressSettings(ServiceSettings, PeopleSettings, WebhookSettings):
     events_heartbeat_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
 
 
-class ProcessorSettings(ServiceSettings):
+class ProcessorSettings(ServiceSettings, TracingSettings):
     """The poster of transactions."""
 
     status_port: Port = 9102
@@ -361,7 +371,7 @@ def load_settings(kind: type[Settings], environment: Mapping[str, str]) -> Setti
         if found["type"] == "missing":
             raise ConfigurationError(f"{name} is not set") from None
         # A URL is not repeated: it holds a password.
-        given = "" if name.endswith("_URL") else f"={found['input']!r}"
+        given = "" if name.endswith(("_URL", "_ENDPOINT")) else f"={found['input']!r}"
         reason = found["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{name}{given}: {reason}") from None
     _check_deployment(settings)

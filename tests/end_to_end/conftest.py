@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from tests.conftest import private_stack
+from tests.end_to_end.traces import TraceReceiver
 from tests.support import Api, Upstream
 from tools.stack import Stack, add_upstream_user
 from tools.system import Instance, Role, System
@@ -20,6 +21,8 @@ class Plant:
     system: System
     api: Api
     upstream_url: str
+    traces: TraceReceiver
+    """What `limited` and the processors export."""
 
     @property
     def database_url(self) -> str:
@@ -35,6 +38,9 @@ class Plant:
         """A client of the AMQP door."""
         return Upstream(self.upstream_url, user="demo")
 
+
+TRACED = {"limited", "processor", "standby"}
+"""What exports spans: the first ingress is as it is without a receiver."""
 
 INSTANCES = (
     Instance(role=Role.INGRESS),
@@ -59,7 +65,16 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="package")
-async def plant(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plant]:
+async def traces() -> AsyncIterator[TraceReceiver]:
+    """A receiver of spans."""
+    async with TraceReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="package")
+async def plant(
+    own_stack: Stack, traces: TraceReceiver, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Plant]:
     """Two ingresses, two processors and a reconciler on those servers."""
     upstream_url = add_upstream_user(own_stack, "demo", "demo")
     system = System(
@@ -73,11 +88,20 @@ async def plant(own_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> A
         },
         directory=tmp_path_factory.mktemp("plant"),
         identify=own_stack.as_process,
-        instances=INSTANCES,
+        instances=[_traced(one, traces.url) for one in INSTANCES],
         say=lambda _: None,
     )
     async with system, Api(system.http_url, system.api_key) as api:
-        yield Plant(own_stack, system, api, upstream_url)
+        yield Plant(own_stack, system, api, upstream_url, traces)
+
+
+def _traced(instance: Instance, url: str) -> Instance:
+    if instance.label not in TRACED:
+        return instance
+    return replace(
+        instance,
+        environment={**instance.environment, "OTEL_EXPORTER_OTLP_ENDPOINT": url},
+    )
 
 
 @pytest.fixture

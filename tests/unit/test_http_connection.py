@@ -12,7 +12,8 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 from ingress.http.connection import HttpConnection
-from ingress.http.middleware import name_and_answer
+from ingress.http.middleware import naming
+from ingress.http.traces import RequestTraces
 from tests.support import eventually
 
 _CUT: Final = "ackledger_ingress_connections_cut_total"
@@ -39,7 +40,7 @@ async def _connected(
     async def write_much(_: web.Request) -> web.Response:
         return web.Response(body=b"x" * MUCH)
 
-    app = web.Application(middlewares=[name_and_answer])
+    app = web.Application(middlewares=[naming(RequestTraces())])
     app.router.add_route("*", "/other", echo)
     app.router.add_get("/much", write_much)
     runner = web.AppRunner(app, access_log=None)

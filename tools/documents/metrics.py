@@ -11,6 +11,7 @@ from runtime.service.measures import ManyHistogram
 PAGE: Final = Path(__file__).parents[2] / "docs" / "metrics.md"
 MODULES: Final = (
     ("every process", "runtime.service.measures"),
+    ("ingress, processor", "runtime.tracing.metrics"),
     ("ingress", "ingress.metrics"),
     ("processor", "processor.metrics"),
     ("reconciler", "dead_letters.metrics"),

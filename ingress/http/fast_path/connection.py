@@ -25,11 +25,11 @@ from ingress.calls import (
     Services,
     SubmitCall,
     TransactionCall,
-    names_of,
     wait_s_of,
 )
 from ingress.http.problems import problem_answer
 from ingress.http.shell import PROTECTION
+from ingress.http.traces import RequestTraces
 from ingress.metrics import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED
 
 HEAD_BYTES_MAX: Final = 8_000
@@ -455,13 +455,19 @@ class FastCalls:
     """Submits single transactions and reads them."""
 
     def __init__(
-        self, services: Services, *, is_open: bool = True, is_cross_origin: bool = False
+        self,
+        services: Services,
+        *,
+        is_open: bool = True,
+        is_cross_origin: bool = False,
+        traces: RequestTraces | None = None,
     ) -> None:
         """`is_open`: else no call is one of the fast path's.
 
         `is_cross_origin`: pages of other origins may call; what comes from one is aiohttp's.
         """
         self._services = services
+        self._traces = traces or RequestTraces()
         self._is_open = is_open
         self._is_cross_origin = is_cross_origin
         self._submissions = Measure("submit_transaction")
@@ -480,7 +486,7 @@ class FastCalls:
         """Begin a known call; the caller gets one answer, whatever happens."""
         started = time.perf_counter()
         method, path, headers, body = request
-        names = names_of(headers.get("traceparent"), headers.get("x-request-id"))
+        names = self._traces.names_of(headers.get("traceparent"), headers.get("x-request-id"))
         wait_s = wait_s_of(headers.get("prefer"))
         finish = partial(self._finish, request, caller, names, started)
         services = self._services
@@ -506,9 +512,16 @@ class FastCalls:
         outcome: Answer | Exception,
     ) -> None:
         """Count what came of a call, and send it."""
-        _, request_id = names
         if isinstance(outcome, Exception):
-            outcome = problem_answer(outcome, path=request.path, request_id=request_id)
+            outcome = problem_answer(outcome, path=request.path, names=names)
         measure = self._readings if request.method == "GET" else self._submissions
         measure.count(outcome.status, started=started)
-        caller.answer(write_answer(outcome, request_id=request_id))
+        if self._traces.is_on:
+            self._traces.answered(
+                measure.operation_id,
+                names,
+                received=request.headers.get("traceparent"),
+                status=outcome.status,
+                started=started,
+            )
+        caller.answer(write_answer(outcome, request_id=names[1]))

@@ -50,6 +50,8 @@ class Outgoing(NamedTuple):
     headers: Mapping[str, str] | bytes = MappingProxyType({})
     """Texts by name, or what `text_headers` made of them: many messages share some."""
     is_mandatory: bool = True
+    traceparent: str | None = None
+    """What of its headers names its trace, for whoever records that it was sent."""
 
 
 @dataclass(frozen=True, slots=True)
