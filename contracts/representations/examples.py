@@ -382,6 +382,7 @@ def problem_example(code: ProblemCode, *, path: str) -> Json:
         ),
         "code": code.value,
         "request_id": "checkout-7f3a",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "errors": errors,
     }
 

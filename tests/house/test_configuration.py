@@ -13,7 +13,7 @@ from runtime.service import settings
 from tests.house.source_tree import PACKAGES, ROOT, python_files, relative, strings_of, tree_of
 
 DOCUMENT: Final = ROOT / "docs" / "configuration.md"
-_PLAIN: Final = frozenset({"DATABASE_URL", "AMQP_URL", "REDIS_URL"})
+_PLAIN: Final = frozenset({"DATABASE_URL", "AMQP_URL", "REDIS_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"})
 _VARIABLE: Final = re.compile(rf"\b({settings.PREFIX}[A-Z0-9_]*[A-Z0-9]|{'|'.join(_PLAIN)})\b")
 
 
