@@ -15,7 +15,7 @@ from tests.house.source_tree import ROOT
 
 _COMPOSE: Final = ROOT / "docker-compose.yml"
 _BROKER: Final = ROOT / "deploy" / "rabbitmq"
-_EXACT_TAG: Final = re.compile(r"[\w./-]+:\d+\.\d+\.?\d*(-[\w.]+)?")
+_EXACT_TAG: Final = re.compile(r"[\w./-]+:v?\d+\.\d+\.?\d*(-[\w.]+)?")
 _SALT_BYTES: Final = 4
 _PROCESSES: Final = ("ingress", "processor", "reconciler", "notifier", "console")
 
