@@ -127,6 +127,11 @@ restore-drill: setup ## Destroy a private PostgreSQL and restore it: TRANSACTION
 bench-events: setup ## Measure what the log of events and those who follow it cost
 	@exec $(BIN)/python -m tools.bench.following $(or $(READERS),5000) $(or $(ROUNDS),3)
 
+# TRANSACTIONS=10000 over HTTP, ROUNDS=3, without a receiver of traces and with one.
+.PHONY: bench-tracing
+bench-tracing: setup ## Measure what tracing costs
+	@exec $(BIN)/python -m tools.bench.tracing $(or $(ROUNDS),3) $(or $(TRANSACTIONS),10000)
+
 # BASE=<commit> is the release that runs before; the default is the last one whose transactions were
 # plain moves alone.
 .PHONY: migrate-proof

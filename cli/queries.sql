@@ -351,3 +351,27 @@ SELECT clock_timestamp();
 SELECT wanted.id
 FROM unnest($1::uuid[]) AS wanted (id)
 WHERE NOT EXISTS (SELECT FROM transactions AS t WHERE t.id = wanted.id);
+
+-- name: watch_flow
+-- How much was recorded and has ended so far, by PostgreSQL's own statistics, which come up to a
+-- second late; and what waits for an operator or a receiver, counted up to $1.
+SELECT
+    coalesce(sum(s.n_tup_ins) FILTER (WHERE s.relname = 'transactions'), 0)::bigint AS recorded,
+    coalesce(sum(s.n_tup_upd) FILTER (WHERE s.relname = 'transactions'), 0)::bigint AS ended,
+    coalesce(
+        sum(s.n_tup_ins) FILTER (WHERE s.relname = 'exceptional_transactions'), 0
+    )::bigint AS exceptional,
+    (
+        SELECT count(*) FROM (
+            SELECT FROM dead_letters AS d
+            WHERE d.replayed_at IS NULL AND d.discarded_at IS NULL
+            LIMIT $1
+        ) AS open
+    ) AS open_dead_letters,
+    (
+        SELECT count(*) FROM (
+            SELECT FROM webhook_deliveries AS w WHERE w.status = 'PENDING' LIMIT $1
+        ) AS waiting
+    ) AS waiting_webhooks
+FROM pg_stat_user_tables AS s
+WHERE s.relname IN ('transactions', 'exceptional_transactions');

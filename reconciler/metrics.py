@@ -43,6 +43,11 @@ UNSERVED: Final = Gauge(
     "Messages that wait in a queue while no consumer of it is active, by queue",
     ["queue"],
 )
+QUEUE_MESSAGES: Final = Gauge(
+    "ackledger_reconciler_queue_messages",
+    "Messages that wait in a partition's queue and are in no consumer's hands, by queue",
+    ["queue"],
+)
 IS_LEADER: Final = Gauge("ackledger_reconciler_is_leader", "1 in the one process that reconciles")
 
 INTEGRITY_CHECKED: Final = Counter(

@@ -174,6 +174,7 @@ class QueueDepth:
         except _NO_ANSWER as error:
             raise ConnectionError(repr(error)) from error
         for queue, (waiting, consumers) in zip(self._queues, seen, strict=True):
+            metrics.QUEUE_MESSAGES.labels(queue).set(waiting)
             metrics.UNSERVED.labels(queue).set(0 if consumers else waiting)
         return QueuesSeen(
             deepest=max(waiting for waiting, _ in seen),

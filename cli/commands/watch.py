@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failures import UsageError
-from cli.invocation import invocation_of
+from cli.invocation import invocation_of, settings_of
 from cli.output import console, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from typing import TypeAlias
 
+    from cli.watch.database import Look
     from cli.watch.reading import Reading
     from cli.watch.snapshot import Snapshot
+
+    Looks: TypeAlias = AbstractAsyncContextManager[Look]
+
+_SCHEMES = ("http://", "https://")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,55 +35,64 @@ def _watch(
     status: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=URL", help="A process's status port; by default those that run here."
+            metavar="[NAME=]URL",
+            help="A process's status port, of whatever machine; by default those that run here.",
         ),
     ] = None,
+    database: Annotated[
+        bool,
+        typer.Option("--database", help="Look at the database (DATABASE_URL), not at processes."),
+    ] = False,
     interval: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Print one sample and end.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a line of JSON each time.")
     ] = False,
 ) -> None:
-    """Show what happens each second, until Ctrl-C.
+    """Show what happens each second and how it went, until Ctrl-C.
 
     Rates are of accepted, completed and failed transactions; latencies are those of single
-    submissions and of committed batches. Exit 3 when no process answers.
+    submissions, of committed batches, and from acceptance to the end. Over the database the rates
+    are PostgreSQL's own statistics, and latencies are not known. Exit 3 when nobody answers.
     """
     import asyncio
 
-    urls = _urls(context, status or [])
+    looks = _looks(context, status or [], is_database=database)
     with suppress(KeyboardInterrupt):
         if once or as_json:
-            asyncio.run(_print(urls, interval, once=once, as_json=as_json))
+            asyncio.run(_print(looks, interval, once=once, as_json=as_json))
         else:
-            asyncio.run(_show(urls, interval))
+            asyncio.run(_show(looks, interval))
 
 
-async def _print(
-    urls: "Callable[[], Mapping[str, str]]", interval_s: float, *, once: bool, as_json: bool
-) -> None:
+async def _print(looks: "Looks", interval_s: float, *, once: bool, as_json: bool) -> None:
     from cli.watch.screen import screen_of
     from cli.watch.watch import readings
 
-    async for snapshot, reading in readings(urls, interval_s=interval_s):
-        if as_json:
-            print_json(_json(snapshot, reading), on_one_line=True)
-        else:
-            console().print(screen_of(snapshot, reading))
-        if once:
-            return
+    async with looks as look:
+        async for snapshot, reading in readings(look, interval_s=interval_s):
+            if as_json:
+                print_json(_json(snapshot, reading), on_one_line=True)
+            else:
+                console().print(screen_of(snapshot, reading))
+            if once:
+                return
 
 
-async def _show(urls: "Callable[[], Mapping[str, str]]", interval_s: float) -> None:
+async def _show(looks: "Looks", interval_s: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
     from cli.watch.screen import screen_of
+    from cli.watch.sparkline import History
     from cli.watch.watch import readings
 
-    with Live(Text("looking …"), console=console(), auto_refresh=False) as live:
-        async for snapshot, reading in readings(urls, interval_s=interval_s):
-            live.update(screen_of(snapshot, reading), refresh=True)
+    history = History()
+    async with looks as look:
+        with Live(Text("looking …"), console=console(), auto_refresh=False) as live:
+            async for snapshot, reading in readings(look, interval_s=interval_s):
+                history.add(reading)
+                live.update(screen_of(snapshot, reading, history), refresh=True)
 
 
 def _json(snapshot: "Snapshot", reading: "Reading") -> dict[str, Any]:
@@ -92,6 +108,18 @@ def _json(snapshot: "Snapshot", reading: "Reading") -> dict[str, Any]:
             for name, look in snapshot.processes.items()
         },
     }
+
+
+def _looks(context: typer.Context, options: list[str], *, is_database: bool) -> "Looks":
+    from cli.watch.database import database_looks
+    from cli.watch.watch import status_looks
+    from runtime.service.settings import DatabaseSettings
+
+    if not is_database:
+        return status_looks(_urls(context, options))
+    if options:
+        raise UsageError("--database and --status exclude each other")
+    return database_looks(settings_of(context, DatabaseSettings))
 
 
 def _urls(context: typer.Context, options: list[str]) -> "Callable[[], Mapping[str, str]]":
@@ -110,7 +138,12 @@ def _urls(context: typer.Context, options: list[str]) -> "Callable[[], Mapping[s
 
 
 def _named(option: str) -> tuple[str, str]:
+    """Return name and URL; a URL alone is named by its host and port."""
     name, equals, url = option.partition("=")
-    if not equals or not name or not url.startswith(("http://", "https://")):
-        raise UsageError(f"--status {option}: expected NAME=URL, as ingress=http://127.0.0.1:9101")
+    if option.startswith(_SCHEMES):
+        name, url = option.partition("://")[2].rstrip("/"), option
+    elif not equals or not name or not url.startswith(_SCHEMES):
+        raise UsageError(
+            f"--status {option}: expected a URL, as http://127.0.0.1:9101, or NAME=URL"
+        )
     return name, url.rstrip("/")

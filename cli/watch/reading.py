@@ -1,16 +1,20 @@
 """From two snapshots to what happens a second. Pure."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cli.watch.snapshot import Labels, Snapshot
+from cli.watch.snapshot import Labels, Metrics, Snapshot
 
 _SUBMISSIONS = "ackledger_ingress_submissions_total"
 _POSTED = "ackledger_processor_transactions_total"
 _REQUEST_SECONDS = "ackledger_ingress_request_seconds"
 _BATCH_SECONDS = "ackledger_processor_batch_seconds"
+_END_TO_END_SECONDS = "ackledger_transaction_end_to_end_seconds"
+_IS_LEADER = "ackledger_reconciler_is_leader"
+OPEN_DEAD_LETTERS = "ackledger_open_dead_letters"
+"""No process serves it: the database says it, where that is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,24 @@ class Reading:
     request_p99_ms: float | None
     batch_p50_ms: float | None
     batch_p99_ms: float | None
+    end_to_end_p50_ms: float | None
+    end_to_end_p99_ms: float | None
+    pending: int
+    oldest_pending_s: float
+    open_holds: int
+    owed_commits: int
+    waiting_webhooks: int
+    open_dead_letters: int | None
+    """None where only processes are asked: the table alone knows."""
+    queues: Mapping[str, int]
+    """Messages that wait, by queue, as the leader saw them last."""
+    leaders: Sequence[str] | None
+    """The reconciler that leads; None where no reconciler answers."""
+    open_circuits: Sequence[str] | None
+    """The processors that consume nothing, because the database cannot be reached.
+
+    None where no processor answers.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers by name, rounded."""
@@ -64,7 +86,53 @@ def reading_of(before: Snapshot, now: Snapshot) -> Reading:
         request_p99_ms=change.quantile_ms(_REQUEST_SECONDS, 0.99, only=_is_submission),
         batch_p50_ms=change.quantile_ms(_BATCH_SECONDS, 0.5),
         batch_p99_ms=change.quantile_ms(_BATCH_SECONDS, 0.99),
+        end_to_end_p50_ms=change.quantile_ms(_END_TO_END_SECONDS, 0.5),
+        end_to_end_p99_ms=change.quantile_ms(_END_TO_END_SECONDS, 0.99),
+        pending=int(_of_the_book(now, "ackledger_pending_transactions")),
+        oldest_pending_s=_of_the_book(now, "ackledger_oldest_pending_seconds"),
+        open_holds=int(_of_the_book(now, "ackledger_open_holds")),
+        owed_commits=int(_of_the_book(now, "ackledger_outbox_rows")),
+        waiting_webhooks=int(now.largest("ackledger_notifier_waiting_webhooks")),
+        open_dead_letters=_open_dead_letters(now),
+        queues=_queues(now),
+        leaders=_where(now, _IS_LEADER),
+        open_circuits=_where(now, "ackledger_processor_circuit_open"),
     )
+
+
+def _where(now: Snapshot, name: str) -> list[str] | None:
+    """Return the processes whose gauge is not 0; None where nobody has it."""
+    found = {one: look.metrics for one, look in now.processes.items()}
+    if not any(name in metrics.samples for metrics in found.values()):
+        return None
+    return [one for one, metrics in found.items() if metrics.total(name)]
+
+
+def _book_keepers(now: Snapshot) -> list[Metrics]:
+    """Return who knows the whole book: what a reconciler saw that leads no more is old."""
+    return [
+        look.metrics
+        for look in now.processes.values()
+        if look.metrics.total(_IS_LEADER) or look.metrics.samples.get(OPEN_DEAD_LETTERS)
+    ]
+
+
+def _of_the_book(now: Snapshot, name: str) -> float:
+    return max((metrics.total(name) for metrics in _book_keepers(now)), default=0.0)
+
+
+def _open_dead_letters(now: Snapshot) -> int | None:
+    known = any(look.metrics.samples.get(OPEN_DEAD_LETTERS) for look in now.processes.values())
+    return int(_of_the_book(now, OPEN_DEAD_LETTERS)) if known else None
+
+
+def _queues(now: Snapshot) -> dict[str, int]:
+    name = "ackledger_reconciler_queue_messages"
+    return {
+        dict(labels).get("queue", ""): int(waiting)
+        for metrics in _book_keepers(now)
+        for labels, waiting in metrics.samples.get(name, {}).items()
+    }
 
 
 def _is_submission(labels: Labels) -> bool:

@@ -1,5 +1,8 @@
 """The watch on a terminal."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -7,43 +10,117 @@ from rich.text import Text
 from cli.escaping import printable
 from cli.watch.reading import Reading
 from cli.watch.snapshot import ProcessLook, Snapshot
+from cli.watch.sparkline import History
 
 _STYLES = {"ready": "green", "up": "green", "degraded": "yellow", "not_ready": "red"}
+_GOOD: Final = "green"
+_BAD: Final = "red"
 
 
-def screen_of(snapshot: Snapshot, reading: Reading) -> RenderableType:
-    """Return the numbers over the processes."""
-    return Group(_numbers(reading), Text(), _processes(snapshot))
+def _rate(value: float) -> str:
+    return f"{value:,.0f}/s"
 
 
-def _numbers(reading: Reading) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
-    for _ in range(6):
-        table.add_column(justify="right", no_wrap=True)
-    rows = [
-        ("accepted", _rate(reading.accepted_per_s)),
-        ("backlog", _count(reading.backlog)),
-        ("request p50", _milliseconds(reading.request_p50_ms)),
-        ("completed", _rate(reading.completed_per_s)),
-        ("unannounced", _count(reading.unannounced)),
-        ("request p99", _milliseconds(reading.request_p99_ms)),
-        ("failed", _rate(reading.failed_per_s)),
-        ("deliveries waiting", _count(reading.waiting_deliveries)),
-        ("batch p50", _milliseconds(reading.batch_p50_ms)),
-        ("replayed", _rate(reading.replayed_per_s)),
-        ("stale", _count(reading.stale)),
-        ("batch p99", _milliseconds(reading.batch_p99_ms)),
-        ("conflicts", _rate(reading.conflicts_per_s)),
-        ("dead letters", _rate(reading.dead_letters_per_s)),
-        ("batch size", _size(reading.batch_transactions)),
-        ("events", _rate(reading.events_per_s)),
-    ]
-    for start in range(0, len(rows), 3):
-        cells: list[RenderableType] = []
-        for name, value in rows[start : start + 3]:
-            cells.extend((Text(name, style="dim"), Text(value, style="bold")))
-        table.add_row(*cells)
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f} ms"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.1f} s"
+
+
+class _Figure(NamedTuple):
+    """A line of the screen: some fields of a reading, of which the last is drawn."""
+
+    label: str
+    fields: tuple[str, ...]
+    shown: Callable[[Any], str]
+
+
+_FIGURES: Final = (
+    _Figure("accepted", ("accepted_per_s",), _rate),
+    _Figure("completed", ("completed_per_s",), _rate),
+    _Figure("failed", ("failed_per_s",), _rate),
+    _Figure("events", ("events_per_s",), _rate),
+    _Figure("request p50, p99", ("request_p50_ms", "request_p99_ms"), _milliseconds),
+    _Figure("batch p50, p99", ("batch_p50_ms", "batch_p99_ms"), _milliseconds),
+    _Figure("to the end p50, p99", ("end_to_end_p50_ms", "end_to_end_p99_ms"), _milliseconds),
+    _Figure("PENDING", ("pending",), _count),
+    _Figure("oldest PENDING", ("oldest_pending_s",), _seconds),
+    _Figure("open holds", ("open_holds",), _count),
+    _Figure("commits owing events", ("owed_commits",), _count),
+    _Figure("webhooks waiting", ("waiting_webhooks",), _count),
+    _Figure("new dead letters", ("dead_letters_per_s",), _rate),
+    _Figure("open dead letters", ("open_dead_letters",), _count),
+)
+_SMALL: Final = (
+    _Figure("replayed", ("replayed_per_s",), _rate),
+    _Figure("conflicts", ("conflicts_per_s",), _rate),
+    _Figure("batch size", ("batch_transactions",), _count),
+    _Figure("backlog", ("backlog",), _count),
+    _Figure("unannounced", ("unannounced",), _count),
+    _Figure("deliveries waiting", ("waiting_deliveries",), _count),
+    _Figure("stale", ("stale",), _count),
+)
+"""What is seldom looked at stands in one line, undrawn."""
+
+
+def screen_of(
+    snapshot: Snapshot, reading: Reading, history: History | None = None
+) -> RenderableType:
+    """Return the figures, each with how it went, over the queues and the processes."""
+    parts: list[RenderableType] = [_figures(reading, history or History()), _small(reading)]
+    if reading.queues:
+        parts += [Text(), _queues(reading)]
+    return Group(*parts, Text(), _states(reading), Text(), _processes(snapshot))
+
+
+def _figures(reading: Reading, history: History) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(justify="right", no_wrap=True, style="bold", min_width=12)
+    table.add_column(no_wrap=True, style="cyan")
+    for figure in _FIGURES:
+        table.add_row(figure.label, _shown(figure, reading), history.line(figure.fields[-1]))
     return table
+
+
+def _shown(figure: _Figure, reading: Reading) -> str:
+    return ", ".join(figure.shown(getattr(reading, field)) for field in figure.fields)
+
+
+def _small(reading: Reading) -> Text:
+    line = Text()
+    for figure in _SMALL:
+        line.append(f"{figure.label} ", style="dim")
+        line.append(f"{_shown(figure, reading)}  ")
+    return line
+
+
+def _queues(reading: Reading) -> Table:
+    table = Table("queue", "messages", box=None, padding=(0, 3, 0, 0))
+    for name, waiting in reading.queues.items():
+        table.add_row(printable(name), _count(waiting))
+    return table
+
+
+def _states(reading: Reading) -> Text:
+    line = Text()
+    line.append("leader ", style="dim")
+    line.append_text(_names(reading.leaders, none="none", style=_GOOD, none_style=_BAD))
+    line.append("   circuit open in ", style="dim")
+    line.append_text(_names(reading.open_circuits, none="none", style=_BAD, none_style=_GOOD))
+    return line
+
+
+def _names(names: Sequence[str] | None, *, none: str, style: str, none_style: str) -> Text:
+    if names is None:
+        return Text("not known", style="yellow")
+    return Text(printable(", ".join(names)), style) if names else Text(none, none_style)
 
 
 def _processes(snapshot: Snapshot) -> Table:
@@ -65,19 +142,3 @@ def _state(look: ProcessLook) -> Text:
         line.append(f"{printable(name)} ", style="dim")
         line.append(f"{printable(state)}  ", style=_STYLES.get(state, "red"))
     return line
-
-
-def _rate(value: float) -> str:
-    return f"{value:,.0f}/s"
-
-
-def _count(value: int) -> str:
-    return f"{value:,}"
-
-
-def _size(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
-
-
-def _milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.1f} ms"

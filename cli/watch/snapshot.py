@@ -54,6 +54,10 @@ class Snapshot:
         """Return the sum over all processes."""
         return sum(look.metrics.total(name, **labels) for look in self.processes.values())
 
+    def largest(self, name: str) -> float:
+        """Return the largest of the processes' sums: of what several of them see alike."""
+        return max((look.metrics.total(name) for look in self.processes.values()), default=0.0)
+
 
 def parse_metrics(text: str) -> Metrics:
     """Return the samples of a Prometheus text; raises ValueError when it is none. Pure."""

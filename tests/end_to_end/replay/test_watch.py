@@ -11,10 +11,10 @@ from tests.support import deposit
 _BOUND_S = 60
 
 
-async def watch(*options: str) -> tuple[int, str, str]:
+async def watch(*options: str, **environment: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli", "watch", *options),
-        env=dict(os.environ),
+        env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -46,6 +46,36 @@ async def test_one_sample_tells_what_was_posted_meanwhile(doors: Doors) -> None:
     assert reading["request_p50_ms"] > 0
     assert {one["status"] for one in reading["processes"].values()} == {"ready"}
     assert set(reading["processes"]) == {"ingress", "processor", "reconciler"}
+    assert (reading["leaders"], reading["open_circuits"]) == (["reconciler"], [])
+    assert reading["end_to_end_p99_ms"] > 0
+    assert set(reading["queues"]) == {"ackledger.transactions.0"}
+
+
+async def test_the_database_alone_tells_what_flows_and_what_waits(doors: Doors) -> None:
+    wallet = await doors.api.create_wallet()
+    url = doors.database_url
+    sample = asyncio.create_task(
+        watch("--database", "--once", "--json", "--interval", "3", DATABASE_URL=url)
+    )
+    while not sample.done():
+        await doors.api.submit(deposit(wallet, "1.00"))
+
+    code, output, errors = await sample
+    reading = json.loads(output)
+
+    assert code == 0, errors
+    assert reading["accepted_per_s"] > 0
+    assert reading["completed_per_s"] > 0
+    assert reading["open_dead_letters"] == 0
+    assert (reading["leaders"], reading["request_p50_ms"]) == (None, None)
+
+
+async def test_a_url_alone_is_enough(doors: Doors) -> None:
+    url = doors.system.status_urls["processor"]
+    code, output, errors = await watch("--status", url, "--once", "--interval", "0.1")
+
+    assert code == 0, errors
+    assert url.removeprefix("http://") in output
 
 
 async def test_a_dead_process_is_shown_beside_the_living(doors: Doors) -> None:

@@ -1,11 +1,15 @@
 """From metrics to what happens a second."""
 
+import io
 import math
 
 import pytest
+from rich.console import Console
 
 from cli.watch.reading import quantile_of, reading_of
+from cli.watch.screen import screen_of
 from cli.watch.snapshot import Metrics, ProcessLook, Snapshot, parse_metrics
+from cli.watch.sparkline import READINGS_KEPT, History, sparkline
 
 PROCESSOR = """
 # TYPE ackledger_processor_transactions_total counter
@@ -90,3 +94,82 @@ def test_labels_narrow_a_total_and_a_missing_metric_is_zero() -> None:
     assert metrics.total("ackledger_processor_transactions_total") == 7
     assert metrics.total("ackledger_processor_transactions_total", outcome="failed") == 4
     assert Metrics().total("anything") == 0
+
+
+RECONCILER = """
+# TYPE ackledger_reconciler_is_leader gauge
+ackledger_reconciler_is_leader {leads}
+# TYPE ackledger_pending_transactions gauge
+ackledger_pending_transactions {pending}
+# TYPE ackledger_oldest_pending_seconds gauge
+ackledger_oldest_pending_seconds 2.5
+# TYPE ackledger_open_holds gauge
+ackledger_open_holds 4
+# TYPE ackledger_reconciler_queue_messages gauge
+ackledger_reconciler_queue_messages{{queue="ackledger.transactions.0"}} {pending}
+"""
+
+
+def reconciler(*, leads: int, pending: int) -> ProcessLook:
+    text = RECONCILER.format(leads=leads, pending=pending)
+    return ProcessLook("ready", metrics=parse_metrics(text))
+
+
+def test_of_the_whole_book_the_leader_alone_is_believed() -> None:
+    looks = {
+        "old": reconciler(leads=0, pending=900),
+        "new": reconciler(leads=1, pending=7),
+        "processor": ProcessLook(
+            "ready",
+            metrics=parse_metrics(
+                "# TYPE ackledger_processor_circuit_open gauge\n"
+                "ackledger_processor_circuit_open 1\n"
+            ),
+        ),
+    }
+    reading = reading_of(Snapshot(0.0, looks), Snapshot(1.0, looks))
+
+    assert (reading.pending, reading.oldest_pending_s, reading.open_holds) == (7, 2.5, 4)
+    assert reading.queues == {"ackledger.transactions.0": 7}
+    assert (reading.leaders, reading.open_circuits) == (["new"], ["processor"])
+    assert reading.open_dead_letters is None
+
+
+def test_what_nobody_says_is_not_known() -> None:
+    reading = reading_of(Snapshot(0.0, {}), Snapshot(1.0, {"processor": look()}))
+
+    assert (reading.leaders, reading.open_circuits) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [
+        ([], ""),
+        ([0.0, 0.0], "▁▁"),
+        ([None, None], "  "),
+        ([0.0, 1.0, None, 4.0, 8.0], "▁▂ ▅█"),
+        ([3], "█"),
+    ],
+)
+def test_a_sparkline_goes_from_nothing_to_the_largest(
+    values: list[float | None], bars: str
+) -> None:
+    assert sparkline(values) == bars
+
+
+def test_a_screen_shows_how_figures_went_within_80_columns() -> None:
+    history = History()
+    snapshot = Snapshot(1.0, {"new": reconciler(leads=1, pending=7)})
+    for completed in range(READINGS_KEPT + 10):
+        before = Snapshot(0.0, {"processor": look()})
+        now = Snapshot(1.0, {"processor": look(completed=completed)})
+        history.add(reading_of(before, now))
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(screen_of(snapshot, reading_of(snapshot, snapshot), history))
+    shown = console.export_text()
+
+    assert max(map(len, shown.splitlines())) <= 80
+    assert history.line("completed_per_s") in shown
+    assert len(history.line("completed_per_s")) == READINGS_KEPT
+    assert history.line("completed_per_s")[-1] == "█"
+    assert "leader new" in shown
