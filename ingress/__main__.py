@@ -177,8 +177,8 @@ async def serve(settings: IngressSettings) -> None:
     """Run the ingress until a signal."""
     pools = await _open_pools(settings)
     redis = connect_redis(settings.redis_url)
-    assets = AssetWatch(pools.submissions)
     service = Service("ingress", shutdown_timeout_s=settings.shutdown_timeout_s)
+    assets = _assets(service, pools)
     publisher = _publisher(service, settings)
     readiness = _readiness(assets.checked(check_database(pools.submissions)), publisher, redis)
     limits = _limits(service, settings, redis)
@@ -216,16 +216,24 @@ async def serve(settings: IngressSettings) -> None:
         cors_origins=settings.cors_origins,
     )
     server = HttpServer(app, services, settings, traces=traces)
-    service.add_loop("assets", assets)
     service.add_loop("http", assets.before(server))
-    service.add_loop(
-        "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
-    )
+    _serve_status(service, settings, readiness)
     for drain in (services.completion.drain, server.drain, dispatcher.drain):
         service.add_drain(drain)
     for close in (tracer.close, pools.submissions.close, pools.lists.close, redis.aclose):
         service.add_close(close)
     await service.run()
+
+
+def _assets(service: Service, pools: _Pools) -> AssetWatch:
+    assets = AssetWatch(pools.submissions)
+    service.add_loop("assets", assets)
+    return assets
+
+
+def _serve_status(service: Service, settings: IngressSettings, readiness: Readiness) -> None:
+    status = StatusServer(readiness, host=settings.status_host, port=settings.status_port)
+    service.add_loop("status", status)
 
 
 def _publisher(service: Service, settings: IngressSettings) -> Publisher:

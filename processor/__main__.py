@@ -77,14 +77,8 @@ async def serve(settings: ProcessorSettings) -> None:
     service.add_loop("partition-layout", PartitionLayoutCheck(pool, settings.partitions))
     service.add_loop("circuit", circuit)
     service.add_loop("publisher", publisher)
-    relay = OutboxRelay(
-        pool=pool,
-        publisher=publisher,
-        posted=posted,
-        event_buffer=event_buffer,
-        fault_points=fault_points,
-        traces=EventTraces(tracer, broker=server_of(settings.amqp_url)),
-    )
+    relayed = EventTraces(tracer, broker=server_of(settings.amqp_url))
+    relay = _relay(pool, publisher, posted, event_buffer, fault_points, traces=relayed)
     service.add_loop("relay", relay)
     readiness = _readiness(assets.checked(check_database(pool)), circuit, publisher, consumers)
     service.add_loop(
@@ -130,6 +124,25 @@ def _poster(
             database=server_of(settings.database_url),
             broker=server_of(settings.amqp_url),
         ),
+    )
+
+
+def _relay(
+    pool: Pool,
+    publisher: Publisher,
+    posted: asyncio.Event,
+    event_buffer: EventBuffer,
+    fault_points: FaultPoints,
+    *,
+    traces: EventTraces,
+) -> OutboxRelay:
+    return OutboxRelay(
+        pool=pool,
+        publisher=publisher,
+        posted=posted,
+        event_buffer=event_buffer,
+        fault_points=fault_points,
+        traces=traces,
     )
 
 

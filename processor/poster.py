@@ -320,40 +320,32 @@ class Poster:
         query = self._sql["lock_pending" if is_locked else "read_pending"]
         rows = await connection.fetch(query, unread, self._partition) if unread else []
         by_id.update((row[0], row) for row in rows)
+        views: Sequence[RecordedView] = [by_id[one] for one in order if one in by_id]
+        # What was recorded just now, without terms, is not among what was read.
+        read: Sequence[RecordedView] = rows
+        earlier: Sequence[UUID] = ()
+        is_partial = False
         if is_any_unannounced or (rows and rows[0][-1]):
-            found = [by_id[one] for one in order if one in by_id]
             put = await self._unannounced.put_in_order(
                 connection,
-                found,
+                views,
                 in_hand=() if behind is None else behind.rows.keys(),
                 is_locked=is_locked,
             )
-            pending = [_movement(row) for row in put.rows]
+            views = read = put.rows
+            earlier, is_partial = put.earlier, put.is_partial
             by_id.update((row["id"], row) for row in put.rows)
-            terms = await self._book.read_terms(connection, put.rows)
-            return Loaded(
-                outcomes,
-                by_id,
-                pending,
-                wallets={},
-                earlier=put.earlier,
-                is_partial=put.is_partial,
-                terms=terms,
-                began_ns=began_ns,
-                is_refused=await self._is_refused(connection, put.rows, terms),
-            )
-        pending = [_movement(by_id[one]) for one in order if one in by_id]
-        terms = await self._book.read_terms(connection, rows)
-        views = [by_id[one.id] for one in pending]
-        is_refused = await self._is_refused(connection, views, terms)
+        terms = await self._book.read_terms(connection, read)
         return Loaded(
             outcomes,
             by_id,
-            pending,
+            [_movement(row) for row in views],
             wallets={},
+            earlier=earlier,
+            is_partial=is_partial,
             terms=terms,
             began_ns=began_ns,
-            is_refused=is_refused,
+            is_refused=await self._is_refused(connection, views, terms),
         )
 
     async def _is_refused(

@@ -2,10 +2,12 @@
 
 from typing import Final
 
+import asyncpg
+
 from contracts.identifiers import external_wallet_id
 from contracts.money import known_assets
 from reconciler import metrics
-from runtime.postgres.pool import Pool
+from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 
 LOOK_S: Final = 15.0
@@ -14,6 +16,14 @@ COUNTED_MAX: Final = 100_000
 """What is counted is counted up to this."""
 CURRENCIES_MAX: Final = 300
 """Whose money is shown: the label stays bounded, however many assets there are."""
+
+
+async def observe_book(database: "Pool | Connection") -> asyncpg.Record:
+    """Return one row: what is PENDING, held and owed, each counted up to COUNTED_MAX."""
+    row = await database.fetchrow(load_queries("reconciler")["observe_book"], COUNTED_MAX)
+    if row is None:
+        raise AssertionError("it selects from one row")
+    return row
 
 
 class BookObserver:
@@ -25,8 +35,7 @@ class BookObserver:
 
     async def run_step(self) -> float:
         """Look once, and return the seconds to rest after it."""
-        row = await self._pool.fetchrow(self._sql["observe_book"], COUNTED_MAX)
-        assert row is not None, "it selects from one row"  # noqa: S101
+        row = await observe_book(self._pool)
         metrics.PENDING.set(row["pending"])
         metrics.OLDEST_PENDING_SECONDS.set(row["oldest_pending_s"])
         metrics.OPEN_HOLDS.set(row["open_holds"])

@@ -1,19 +1,21 @@
 """One look at the database, as if it were a process that serves metrics."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from cli.dependencies import Connection, database_connection
+from cli.failures import UnreachableError
 from cli.watch.reading import OPEN_DEAD_LETTERS
 from cli.watch.snapshot import Metrics, ProcessLook, Snapshot
+from reconciler.observation import COUNTED_MAX, observe_book
 from runtime.postgres.queries import load_queries
 from runtime.service.settings import DatabaseSettings
 
-COUNTED_MAX: Final = 100_000
-"""What is counted is counted up to this, as the reconciler does."""
-STATEMENT_TIMEOUT_S: Final = 10.0
+LOOK_TIMEOUT_S: Final = 10.0
+"""Both statements are bounded; a server that takes longer is in trouble that no watch shows."""
 
 Look = Callable[[], Awaitable[Snapshot]]
 
@@ -26,13 +28,13 @@ async def database_looks(settings: DatabaseSettings) -> AsyncIterator[Look]:
 
 
 async def _look(connection: Connection) -> Snapshot:
-    book = await connection.fetchrow(
-        load_queries("reconciler")["observe_book"], COUNTED_MAX, timeout=STATEMENT_TIMEOUT_S
-    )
-    flow = await connection.fetchrow(
-        load_queries("cli")["watch_flow"], COUNTED_MAX, timeout=STATEMENT_TIMEOUT_S
-    )
-    if book is None or flow is None:
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            book = await observe_book(connection)
+            flow = await connection.fetchrow(load_queries("cli")["watch_flow"], COUNTED_MAX)
+    except TimeoutError:
+        raise UnreachableError(f"PostgreSQL took longer than {LOOK_TIMEOUT_S:g} s") from None
+    if flow is None:
         raise AssertionError("an aggregate has a row")
     outcomes = {"completed": flow["ended"] - flow["exceptional"], "failed": flow["exceptional"]}
     samples = {
