@@ -55,7 +55,8 @@ async def database(doors: CheckedDoors) -> AsyncIterator[Connection]:
 def _told(answer: Answer, *ids: str) -> tuple[int, dict[str, Any]]:
     """What an answer says, without what is another's in every answer."""
     body = dict(answer.json)
-    body.pop("request_id")
+    for name in ("request_id", "trace_id"):
+        body.pop(name)
     text = str(body)
     for number, one in enumerate(ids):
         text = text.replace(one, f"<{number}>")
