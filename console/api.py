@@ -10,11 +10,15 @@ from uuid import uuid4
 
 import aiohttp
 import orjson
+from aiohttp import web
 
 TIMEOUT_S: Final = 20.0
 """Longer than a page waits for a transaction's end."""
 ANSWER_OCTETS_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 100
+HOPS_MAX: Final = 20
+"""Of X-Forwarded-For: the API reads no more."""
+AGENT_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,11 @@ class Answer:
     def is_well(self) -> bool:
         """Whether it did what was asked."""
         return self.status < 400  # noqa: PLR2004, as HTTP has it
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether it may have been done although no answer says so."""
+        return self.status >= 500  # noqa: PLR2004, as HTTP has it
 
     @property
     def code(self) -> str:
@@ -54,6 +63,25 @@ class ApiError(Exception):
         self.answer = answer
 
 
+def passed_on(request: web.BaseRequest) -> dict[str, str]:
+    """Return the headers that tell the API whose browser asks: its address, and its program.
+
+    As at every proxy the chain grows by our peer; the API believes what its trusted proxies wrote.
+    """
+    transport = request.transport
+    peer = None if transport is None else transport.get_extra_info("peername")
+    said = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    hops = [hop.strip() for hop in said.split(",") if hop.strip()]
+    if isinstance(peer, tuple):
+        hops.append(str(peer[0]))
+    headers = {
+        "X-Forwarded-For": ", ".join(hops[-HOPS_MAX:]),
+        "User-Agent": request.headers.get("User-Agent", "")[:AGENT_MAX],
+    }
+    # Browsers may send octets that no header of ours can have.
+    return {name: text.encode("ascii", "replace").decode() for name, text in headers.items()}
+
+
 class Api:
     """Calls the API; connections are kept for the next."""
 
@@ -71,7 +99,7 @@ class Api:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Return the answer; UNREACHABLE where there is none."""
+        """Return the answer; UNREACHABLE where there is none, or one beyond ANSWER_OCTETS_MAX."""
         sent = dict(headers or {})
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
@@ -84,7 +112,7 @@ class Api:
             async with self._opened().request(
                 method, self._url + path, data=body, params=query, headers=sent
             ) as response:
-                content = await response.content.read(ANSWER_OCTETS_MAX)
+                content = await _whole(response)
                 return Answer(response.status, _decoded(content), dict(response.headers))
         except (aiohttp.ClientError, TimeoutError, OSError):
             return UNREACHABLE
@@ -106,6 +134,16 @@ class Api:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Return a body; raises ClientPayloadError where it is too large."""
+    content = bytearray()
+    async for part in response.content.iter_any():
+        content += part
+        if len(content) > ANSWER_OCTETS_MAX:
+            raise aiohttp.ClientPayloadError("the answer is too large")
+    return bytes(content)
 
 
 def _decoded(content: bytes) -> Any:

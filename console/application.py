@@ -9,12 +9,14 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from console.api import Api, ApiError
+from console.api import Api, ApiError, passed_on
 from console.pages import accounts, operations, wallets
 from console.pages.view import Pages, View
 from console.session import Sessions
 
 _HERE: Final = Path(__file__).parent
+_STATIC: Final = "/static/"
+_NOT_LOGGED_IN: Final = 401
 FORM_OCTETS_MAX: Final = 64 * 1024
 PROTECTION: Final = {
     "Content-Security-Policy": (
@@ -65,7 +67,7 @@ async def _protected(request: web.Request, handler: Handler) -> web.StreamRespon
     """Let every answer say what browsers may do with it, and keep none that is a person's."""
     response = await handler(request)
     response.headers.update(PROTECTION)
-    if not request.path.startswith("/static/"):
+    if not request.path.startswith(_STATIC):
         response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -76,11 +78,17 @@ def _guarded(pages: Pages, sessions: Sessions) -> Middleware:
         """Refuse what another site sends, and let in who is logged in."""
         if request.method == "POST" and not _is_our_own(request):
             return pages.refusal(403, "This was not sent by a page of ours.")
+        if request.path.startswith(_STATIC):
+            return await _answered(request, handler, pages)
         session = sessions.cookies.read(request)
-        fresh = None if session is None else await sessions.fresh(session)
+        try:
+            fresh = session and await sessions.fresh(session, headers=passed_on(request))
+        except ApiError as error:
+            # The cookie stays: the session may outlast what is wrong now.
+            return pages.refusal(error.answer.status, error.answer.trouble)
         request[View.SESSION] = fresh
-        if fresh is None and request.path not in _OPEN and not _is_static(request):
-            response: web.StreamResponse = web.Response(status=303, headers={"Location": "/login"})
+        if fresh is None and request.path not in _OPEN:
+            response: web.StreamResponse = _to_login()
         else:
             response = await _answered(request, handler, pages)
         if View.LEFT not in request and session is not None and fresh is not session:
@@ -94,6 +102,9 @@ async def _answered(request: web.Request, handler: Handler, pages: Pages) -> web
     try:
         return await handler(request)
     except ApiError as error:
+        if error.answer.status == _NOT_LOGGED_IN:
+            # The session was ended elsewhere.
+            return View(request, pages).leave(_to_login())
         return pages.refusal(error.answer.status, error.answer.trouble, request)
     except web.HTTPException as error:
         return pages.refusal(error.status, error.reason, request)
@@ -111,5 +122,5 @@ def _is_our_own(request: web.Request) -> bool:
     return origin.partition("://")[2] == request.host
 
 
-def _is_static(request: web.Request) -> bool:
-    return request.path.startswith("/static/")
+def _to_login() -> web.Response:
+    return web.Response(status=303, headers={"Location": "/login"})

@@ -1,7 +1,6 @@
 """Who looks at a page: a person's tokens, sealed in a cookie for no script and no other site.
 
-Nothing is kept here but what is younger than a minute. The key is made anew with each process: a
-restart logs everybody out.
+Nothing is kept here but what is younger than a minute.
 """
 
 import asyncio
@@ -9,7 +8,8 @@ import hashlib
 import os
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -17,7 +17,7 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from console.api import Answer, Api
+from console.api import Answer, Api, ApiError
 
 COOKIE: Final = "ackledger_console"
 EARLY_S: Final = 30.0
@@ -26,6 +26,8 @@ RENEWED_KEPT_S: Final = 60.0
 """Requests that were under way with the cookie before still find what came of its exchange: a
 refresh token that is used twice ends the session."""
 _NONCE_OCTETS: Final = 12
+_OVER: Final = frozenset({400, 401, 403, 404, 422})
+"""Answers to a refresh token that will never be taken; every other may be another the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,45 +88,89 @@ class Sessions:
         self.cookies = cookies
         self._renewing: dict[bytes, asyncio.Task[Session | None]] = {}
 
-    async def log_in(self, email: str, password: str) -> Session | Answer:
-        """Return the session, or what the API says against it."""
+    async def log_in(
+        self, email: str, password: str, *, headers: Mapping[str, str]
+    ) -> Session | Answer:
+        """Return the session, or what the API says against it; `headers` say whose browser asks."""
         answer = await self._api.call(
-            "POST", "/v1/auth/login", json={"email": email, "password": password}
+            "POST",
+            "/v1/auth/login",
+            json={"email": email, "password": password},
+            headers=headers,
         )
         if not answer.is_well:
             return answer
-        return await self._of_tokens(answer.json) or answer
+        tokens = answer.json
+        me = await self._api.call(
+            "GET", "/v1/users/me", token=tokens["access_token"], headers=headers
+        )
+        if not me.is_well:
+            return me
+        return _of_tokens(tokens, email=me.json["email"], role=me.json["role"])
 
-    async def log_out(self, session: Session) -> None:
+    async def log_out(self, session: Session, *, headers: Mapping[str, str]) -> None:
         """End a session; what cannot be told to the API ends by itself."""
-        await self._api.call("POST", "/v1/auth/logout", token=session.access_token)
+        await self._api.call("POST", "/v1/auth/logout", token=session.access_token, headers=headers)
 
-    async def fresh(self, session: Session) -> Session | None:
-        """Return a session whose access token is good for a while; None where it is over."""
-        if session.expires_at - EARLY_S > time.time():
+    async def fresh(self, session: Session, *, headers: Mapping[str, str]) -> Session | None:
+        """Return a session whose access token is good; None where it is over.
+
+        Raises ApiError where the API cannot say so now: the session may outlast that.
+        """
+        now = time.time()
+        if session.expires_at - EARLY_S > now:
             return session
+        try:
+            return await self._exchanged(session, headers)
+        except ApiError:
+            if session.expires_at > now:
+                return session
+            raise
+
+    async def _exchanged(self, session: Session, headers: Mapping[str, str]) -> Session | None:
+        """Exchange the tokens once, however many requests come with the same."""
         name = hashlib.sha256(session.refresh_token.encode()).digest()
         renewing = self._renewing.get(name)
         if renewing is None:
-            renewing = asyncio.create_task(self._renew(session))
+            renewing = asyncio.create_task(self._renew(session, headers))
             self._renewing[name] = renewing
-            asyncio.get_running_loop().call_later(RENEWED_KEPT_S, self._renewing.pop, name, None)
+            renewing.add_done_callback(lambda done: self._keep(name, done))
         return await asyncio.shield(renewing)
 
-    async def _renew(self, session: Session) -> Session | None:
-        answer = await self._api.call(
-            "POST", "/v1/auth/refresh", json={"refresh_token": session.refresh_token}
-        )
-        return await self._of_tokens(answer.json) if answer.is_well else None
+    def _keep(self, name: bytes, done: asyncio.Task[Session | None]) -> None:
+        """Keep what came of an exchange for a while; where nothing did, the next may try again."""
+        if done.cancelled() or done.exception() is not None:
+            self._renewing.pop(name, None)
+            return
+        asyncio.get_running_loop().call_later(RENEWED_KEPT_S, self._renewing.pop, name, None)
 
-    async def _of_tokens(self, tokens: Any) -> Session | None:
-        me = await self._api.call("GET", "/v1/users/me", token=tokens["access_token"])
-        if not me.is_well:
-            return None
-        return Session(
-            email=me.json["email"],
-            role=me.json["role"],
-            access_token=tokens["access_token"],
-            refresh_token=tokens["refresh_token"],
-            expires_at=time.time() + tokens["expires_in"],
+    async def _renew(self, session: Session, headers: Mapping[str, str]) -> Session | None:
+        """Return the session with new tokens; None where it is over. Raises ApiError."""
+        answer = await self._api.call(
+            "POST",
+            "/v1/auth/refresh",
+            json={"refresh_token": session.refresh_token},
+            headers=headers,
         )
+        if answer.status in _OVER:
+            return None
+        if not answer.is_well:
+            raise ApiError(answer)
+        renewed = _of_tokens(answer.json, email=session.email, role=session.role)
+        me = await self._api.call(
+            "GET", "/v1/users/me", token=renewed.access_token, headers=headers
+        )
+        if not me.is_well:
+            # The old refresh token is spent: without the new one the session would be lost.
+            return renewed
+        return replace(renewed, email=me.json["email"], role=me.json["role"])
+
+
+def _of_tokens(tokens: Any, *, email: str, role: str) -> Session:
+    return Session(
+        email=email,
+        role=role,
+        access_token=tokens["access_token"],
+        refresh_token=tokens["refresh_token"],
+        expires_at=time.time() + tokens["expires_in"],
+    )

@@ -1,10 +1,11 @@
 """Logging in and out, accounts, sessions and what a person is told."""
 
 from typing import Final
+from urllib.parse import quote
 
 from aiohttp import web
 
-from console.api import Answer
+from console.api import Answer, passed_on
 from console.pages.view import Route, View
 
 
@@ -17,7 +18,9 @@ async def log_in(view: View) -> web.StreamResponse:
     """POST /login."""
     form = await view.form()
     email = form.get("email", "")
-    found = await view.sessions.log_in(email, form.get("password", ""))
+    found = await view.sessions.log_in(
+        email, form.get("password", ""), headers=passed_on(view.request)
+    )
     if isinstance(found, Answer):
         return view.show("login.html", status=found.status, email=email, trouble=found.trouble)
     return view.enter(view.go("/"), found)
@@ -26,7 +29,7 @@ async def log_in(view: View) -> web.StreamResponse:
 async def log_out(view: View) -> web.StreamResponse:
     """POST /logout."""
     if view.session is not None:
-        await view.sessions.log_out(view.session)
+        await view.sessions.log_out(view.session, headers=passed_on(view.request))
     return view.leave(view.go("/login"))
 
 
@@ -110,7 +113,8 @@ async def change_password(view: View) -> web.StreamResponse:
 
 async def end_session(view: View) -> web.StreamResponse:
     """POST /account/sessions/{session_id}."""
-    answer = await view.try_to("DELETE", f"/v1/auth/sessions/{view.path('session_id')}")
+    session_id = quote(view.path("session_id"), safe="")
+    answer = await view.try_to("DELETE", f"/v1/auth/sessions/{session_id}")
     if not answer.is_well:
         return await _account(view, status=answer.status, trouble=answer.trouble)
     return view.go("/account")

@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 from jinja2 import Environment
 
-from console.api import Answer, Api, ApiError
+from console.api import Answer, Api, ApiError, passed_on
 from console.session import Session, Sessions
 
 Page = Callable[["View"], Awaitable[web.StreamResponse]]
@@ -44,10 +44,13 @@ class View:
         fields = await self.request.post()
         return {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
 
-    async def try_to(self, method: str, path: str, **more: Any) -> Answer:
+    async def try_to(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> Answer:
         """Call the API for this person; the page looks at what came of it."""
         token = None if self.session is None else self.session.access_token
-        return await self._pages.api.call(method, path, token=token, **more)
+        sent = {**passed_on(self.request), **(headers or {})}
+        return await self._pages.api.call(method, path, token=token, headers=sent, **more)
 
     async def get(self, path: str, **query: str) -> Any:
         """Return what the API has; raises ApiError, which becomes a page."""
@@ -59,6 +62,16 @@ class View:
     def show(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """Return a page."""
         return self._pages.response(template, self.session, status=status, **values)
+
+    def ask_again(self, answer: Answer, form: Mapping[str, str]) -> web.Response:
+        """Return a page that sends a form again as it was, key and all: it counts once."""
+        return self.show(
+            "unsure.html",
+            status=answer.status,
+            trouble=answer.trouble,
+            path=self.request.rel_url.raw_path,
+            fields=form,
+        )
 
     def go(self, path: str) -> web.Response:
         """Send the browser on, by GET."""

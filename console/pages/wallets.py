@@ -1,5 +1,6 @@
 """Wallets, and moving money between them."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -38,6 +39,8 @@ async def create_wallet(view: View) -> web.StreamResponse:
         json={"currency": form.get("currency", "").upper()},
         headers={"Idempotency-Key": form.get("key", "") or uuid4().hex},
     )
+    if answer.is_unsure:
+        return view.ask_again(answer, form)
     if not answer.is_well:
         return await _wallets(view, status=answer.status, trouble=answer.trouble)
     return view.go(f"/wallets/{answer.json['id']}")
@@ -54,14 +57,15 @@ async def move_money(view: View) -> web.StreamResponse:
     if move not in MOVES:
         raise web.HTTPNotFound
     form = await view.form()
-    wallet = await view.get(f"/v1/wallets/{quote(wallet_id, safe='')}")
     answer = await view.try_to(
         "POST",
         "/v1/transactions",
-        json=_transaction(move, wallet, form),
+        json=_transaction(move, wallet_id, form),
         # Sent twice, the form is one transaction.
         headers={"Idempotency-Key": form.get("key", ""), "Prefer": f"wait={WAIT_S}"},
     )
+    if answer.is_unsure:
+        return view.ask_again(answer, form)
     if not answer.is_well:
         return await _wallet(view, wallet_id, answer=answer, form=form)
     return view.go(f"/transactions/{answer.json['id']}")
@@ -79,18 +83,18 @@ async def show_transaction(view: View) -> web.StreamResponse:
     )
 
 
-def _transaction(move: str, wallet: Any, form: Any) -> dict[str, Any]:
+def _transaction(move: str, wallet_id: str, form: Mapping[str, str]) -> dict[str, Any]:
     body: dict[str, Any] = {
         "type": move,
         "amount": form.get("amount", ""),
-        "currency": wallet["currency"],
+        "currency": form.get("currency", ""),
     }
     if form.get("description"):
         body["description"] = form["description"]
     if move != "deposit":
-        body["source_wallet_id"] = wallet["id"]
+        body["source_wallet_id"] = wallet_id
     if move == "deposit":
-        body["destination_wallet_id"] = wallet["id"]
+        body["destination_wallet_id"] = wallet_id
     if move == "transfer":
         body["destination_wallet_id"] = form.get("destination", "")
     return body

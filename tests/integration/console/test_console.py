@@ -1,5 +1,6 @@
 """The console without JavaScript: what people see and do, and what nobody gets past."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from markupsafe import escape
 
 from cli.users import create_user
 from console.session import COOKIE
@@ -39,6 +41,9 @@ async def doors(
         settings={
             "ACKLEDGER_TOKEN_KEYS": str(keys),
             "ACKLEDGER_CUSTOMER_DEPOSITS": "true",
+            # So short that every request exchanges its tokens first.
+            "ACKLEDGER_ACCESS_TOKEN_S": "10",
+            "ACKLEDGER_TRUSTED_PROXIES": "127.0.0.1",
             "ACKLEDGER_RATE_LIMITS": "login=none anonymous=none authenticated=none",
             # Redis is shared with other modules, whose people mistyped from this same address.
             "ACKLEDGER_LOGIN_FREE_ATTEMPTS_PER_ADDRESS": "1000000",
@@ -58,6 +63,8 @@ class Browser:
         self.path = ""
         self.status = 0
         self.headers: dict[str, str] = {}
+        self.said: dict[str, str] = {}
+        """Headers of every request."""
 
     async def open(self, path: str) -> str:
         """Follow a link."""
@@ -76,7 +83,9 @@ class Browser:
     async def _take(
         self, method: str, path: str, *, data: dict[str, str] | None = None, origin: str = ""
     ) -> str:
-        headers = {"Origin": origin} if origin else {}
+        headers = dict(self.said)
+        if origin:
+            headers["Origin"] = origin
         async with self._session.request(
             method, self.url + path, data=data, headers=headers
         ) as response:
@@ -126,13 +135,14 @@ async def test_a_customer_makes_a_wallet_pays_in_and_transfers(doors: CheckedDoo
         key = browser.hidden("key", ending="-d")
         for _ in range(2):
             # Sent twice, it is one deposit.
-            await browser.send(f"/wallets/{first}/deposit", key=key, amount="25.00")
+            await browser.send(f"/wallets/{first}/deposit", key=key, currency="EUR", amount="25.00")
             assert "COMPLETED" in browser.text
         await browser.open(f"/wallets/{first}")
         await browser.send(
             f"/wallets/{first}/transfer",
             key=browser.hidden("key", ending="-t"),
             destination=second,
+            currency="EUR",
             amount="10.00",
             description=HOSTILE,
         )
@@ -141,10 +151,15 @@ async def test_a_customer_makes_a_wallet_pays_in_and_transfers(doors: CheckedDoo
         await browser.open(f"/wallets/{first}")
         assert "15.00 <abbr>EUR</abbr>" in browser.text
         await browser.send(
-            f"/wallets/{first}/withdrawal", key=browser.hidden("key", ending="-w"), amount="99.00"
+            f"/wallets/{first}/withdrawal",
+            key=browser.hidden("key", ending="-w"),
+            currency="EUR",
+            amount="99.00",
         )
         assert "insufficient_funds" in browser.text
-        await browser.send(f"/wallets/{first}/deposit", key=uuid4().hex, amount="1.234")
+        await browser.send(
+            f"/wallets/{first}/deposit", key=uuid4().hex, currency="EUR", amount="1.234"
+        )
         assert browser.status == 422
         assert 'role="alert"' in browser.text
 
@@ -240,3 +255,62 @@ async def test_after_a_log_out_the_session_is_over(doors: CheckedDoors) -> None:
         assert browser.path == "/login"
         await browser.open("/account")
         assert browser.path == "/login"
+
+
+async def test_requests_at_once_exchange_tokens_once_and_stay_logged_in(
+    doors: CheckedDoors,
+) -> None:
+    async with browsing(doors) as browser:
+        await _logged_in(browser, doors, PersonRole.CUSTOMER)
+        await asyncio.gather(*(browser.open("/wallets") for _ in range(8)))
+        await browser.open("/account")
+        assert browser.path == "/account"
+
+
+async def test_the_api_sees_where_a_person_is_and_with_which_program(doors: CheckedDoors) -> None:
+    async with browsing(doors) as browser:
+        browser.said = {"X-Forwarded-For": "203.0.113.9", "User-Agent": f"Firefox {HOSTILE}"}
+        await _logged_in(browser, doors, PersonRole.CUSTOMER)
+        await browser.open("/account")
+        assert "succeeded from 203.0.113.9" in browser.text
+        assert f"<td>Firefox {escape(HOSTILE)}</td>" in browser.text
+
+
+async def test_a_session_that_was_ended_elsewhere_leads_to_the_login(doors: CheckedDoors) -> None:
+    async with browsing(doors) as one, browsing(doors) as other:
+        email = await _logged_in(one, doors, PersonRole.CUSTOMER)
+        await other.send("/login", email=email, password=PASSWORD)
+        await one.open("/account")
+        link = re.search(r'action="(/account/sessions/[0-9a-f-]{36})"', one.text)
+        assert link is not None
+        await one.send(link[1])
+        await other.open("/wallets")
+        assert other.path == "/login"
+        assert "Log out" not in other.text
+
+
+async def test_a_form_that_nobody_answered_is_sent_again_and_counts_once(
+    doors: CheckedDoors,
+) -> None:
+    async with browsing(doors) as browser:
+        await _logged_in(browser, doors, PersonRole.CUSTOMER)
+        await browser.send("/wallets", key=uuid4().hex, currency="EUR")
+        path, key = browser.path, browser.hidden("key", ending="-d")
+        fields = {"key": key, "currency": "EUR", "amount": "7.00"}
+        await browser.send(f"{path}/deposit", **fields)
+        assert "COMPLETED" in browser.text
+        await asyncio.to_thread(doors.system.kill, "ingress")
+        try:
+            await browser.send(f"{path}/deposit", **fields)
+            assert browser.status == 503
+            assert "not known whether" in browser.text
+            assert browser.hidden("key") == key
+            await browser.open("/wallets")
+            assert browser.status == 503
+        finally:
+            await asyncio.to_thread(doors.system.restart, "ingress")
+        # The outage logged nobody out.
+        await browser.send(f"{path}/deposit", **fields)
+        assert "COMPLETED" in browser.text
+        await browser.open(path)
+        assert "7.00 <abbr>EUR</abbr>" in browser.text
