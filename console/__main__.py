@@ -1,8 +1,10 @@
 """The console's composition root: reads the environment, builds the pages, serves them."""
 
 import asyncio
+import hashlib
 import os
 import sys
+from typing import Final
 
 from aiohttp import web
 
@@ -10,8 +12,10 @@ from console.api import Api
 from console.application import build_application
 from console.session import Cookies, Sessions
 from runtime.service.lifecycle import Service, run_process
-from runtime.service.settings import ConsoleSettings
+from runtime.service.settings import ConfigurationError, ConsoleSettings
 from runtime.service.status_server import DependencyState, Readiness, StatusServer, listen
+
+KEY_OCTETS_MIN: Final = 32
 
 
 class HttpServer:
@@ -39,7 +43,8 @@ async def serve(settings: ConsoleSettings) -> None:
     """Show pages until a signal."""
     service = Service("console", shutdown_timeout_s=settings.shutdown_timeout_s)
     api = Api(settings.console_api_url)
-    sessions = Sessions(api, Cookies(is_secure=settings.console_is_https))
+    cookies = Cookies(is_secure=settings.console_is_https, key=_cookie_key(settings))
+    sessions = Sessions(api, cookies)
     service.add_loop("http", HttpServer(build_application(api, sessions), settings))
 
     async def check_api() -> DependencyState:
@@ -51,6 +56,22 @@ async def serve(settings: ConsoleSettings) -> None:
     )
     service.add_close(api.close)
     await service.run()
+
+
+def _cookie_key(settings: ConsoleSettings) -> bytes | None:
+    """Return the cookies' key; raises ConfigurationError where its file is none."""
+    if settings.console_key_file is None:
+        return None
+    try:
+        content = settings.console_key_file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"ACKLEDGER_CONSOLE_KEY_FILE: {error.strerror}") from None
+    if len(content) < KEY_OCTETS_MIN:
+        raise ConfigurationError(
+            f"ACKLEDGER_CONSOLE_KEY_FILE: has less than {KEY_OCTETS_MIN} octets; "
+            "make it by: openssl rand -out FILE 32"
+        )
+    return hashlib.sha256(content).digest()
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """The web application: routes, what every page goes through, and how pages are written."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,13 +20,14 @@ _NOT_LOGGED_IN: Final = 401
 FORM_OCTETS_MAX: Final = 64 * 1024
 PROTECTION: Final = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; "
+        "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+HTTPS_ALONE: Final = {"Strict-Transport-Security": "max-age=31536000"}
 _OPEN: Final = frozenset({"/login", "/register", "/confirm", "/forgot", "/reset", "/healthz"})
 
 log = structlog.get_logger()
@@ -47,8 +48,10 @@ def build_application(api: Api, sessions: Sessions) -> web.Application:
             lstrip_blocks=True,
         ),
     )
+    protection = {**PROTECTION, **(HTTPS_ALONE if sessions.cookies.is_secure else {})}
     app = web.Application(
-        client_max_size=FORM_OCTETS_MAX, middlewares=[_protected, _guarded(pages, sessions)]
+        client_max_size=FORM_OCTETS_MAX,
+        middlewares=[_protected(protection), _guarded(pages, sessions)],
     )
     for routes in (accounts.ROUTES, wallets.ROUTES, operations.ROUTES):
         for method, path, page in routes:
@@ -62,14 +65,17 @@ async def _read_liveness(_: web.Request) -> web.Response:
     return web.json_response({"status": "live"})
 
 
-@web.middleware
-async def _protected(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let every answer say what browsers may do with it, and keep none that is a person's."""
-    response = await handler(request)
-    response.headers.update(PROTECTION)
-    if not request.path.startswith(_STATIC):
-        response.headers["Cache-Control"] = "no-store"
-    return response
+def _protected(protection: Mapping[str, str]) -> Middleware:
+    @web.middleware
+    async def protected(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let every answer say what browsers may do with it, and keep none that is a person's."""
+        response = await handler(request)
+        response.headers.update(protection)
+        is_static = request.path.startswith(_STATIC)
+        response.headers["Cache-Control"] = "max-age=3600" if is_static else "no-store"
+        return response
+
+    return protected
 
 
 def _guarded(pages: Pages, sessions: Sessions) -> Middleware:
@@ -77,7 +83,7 @@ def _guarded(pages: Pages, sessions: Sessions) -> Middleware:
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse what another site sends, and let in who is logged in."""
         if request.method == "POST" and not _is_our_own(request):
-            return pages.refusal(403, "This was not sent by a page of ours.")
+            return pages.refusal(403, "This was not sent by a page of ours.", request)
         if request.path.startswith(_STATIC):
             return await _answered(request, handler, pages)
         session = sessions.cookies.read(request)
@@ -85,7 +91,7 @@ def _guarded(pages: Pages, sessions: Sessions) -> Middleware:
             fresh = session and await sessions.fresh(session, headers=passed_on(request))
         except ApiError as error:
             # The cookie stays: the session may outlast what is wrong now.
-            return pages.refusal(error.answer.status, error.answer.trouble)
+            return pages.refusal(error.answer.status, error.answer.trouble, request)
         request[View.SESSION] = fresh
         if fresh is None and request.path not in _OPEN:
             response: web.StreamResponse = _to_login()

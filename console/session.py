@@ -50,14 +50,19 @@ class Cookies:
     """Seals sessions, and opens what it sealed."""
 
     def __init__(self, *, is_secure: bool, key: bytes | None = None) -> None:
-        """`is_secure`: pages are reached by https, so the cookie goes nowhere else."""
+        """`is_secure`: pages are reached by https, so the cookie goes nowhere else.
+
+        `key`: 32 octets; without, it is made anew, and a restart logs everybody out.
+        """
         self._cipher = AESGCM(key or AESGCM.generate_key(bit_length=256))
-        self._is_secure = is_secure
+        self.is_secure = is_secure
+        # Browsers take a cookie of the second name from this host alone, and over TLS.
+        self._name = f"__Host-{COOKIE}" if is_secure else COOKIE
 
     def read(self, request: web.Request) -> Session | None:
         """Return whose cookie a request has; None without one, or where it is not of ours."""
         try:
-            sealed = urlsafe_b64decode(request.cookies.get(COOKIE, ""))
+            sealed = urlsafe_b64decode(request.cookies.get(self._name, ""))
             nonce, text = sealed[:_NONCE_OCTETS], sealed[_NONCE_OCTETS:]
             return Session(**orjson.loads(self._cipher.decrypt(nonce, text, COOKIE.encode())))
         except (ValueError, TypeError, InvalidTag):
@@ -66,17 +71,17 @@ class Cookies:
     def write(self, response: web.StreamResponse, session: Session | None) -> None:
         """Give a cookie, or take it away."""
         if session is None:
-            response.del_cookie(COOKIE, path="/")
+            response.del_cookie(self._name, path="/", secure=self.is_secure)
             return
         nonce = os.urandom(_NONCE_OCTETS)
         sealed = self._cipher.encrypt(nonce, orjson.dumps(asdict(session)), COOKIE.encode())
         response.set_cookie(
-            COOKIE,
+            self._name,
             urlsafe_b64encode(nonce + sealed).decode(),
             path="/",
             httponly=True,
             samesite="Strict",
-            secure=self._is_secure,
+            secure=self.is_secure,
         )
 
 

@@ -83,6 +83,8 @@ def everything(
         system = System(
             environment={
                 "ACKLEDGER_ENV": "development",
+                # The console says whose browser asks.
+                "ACKLEDGER_TRUSTED_PROXIES": "127.0.0.1",
                 **make_signing_keys(stack),
                 **environment,
                 **port,

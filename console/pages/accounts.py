@@ -6,7 +6,9 @@ from urllib.parse import quote
 from aiohttp import web
 
 from console.api import Answer, passed_on
-from console.pages.view import Route, View
+from console.pages.view import APPEARANCE, APPEARANCES, Route, View
+
+APPEARANCE_KEPT_S: Final = 365 * 86400
 
 
 async def show_login(view: View) -> web.StreamResponse:
@@ -111,6 +113,19 @@ async def change_password(view: View) -> web.StreamResponse:
     return await _account(view, done="Your password is changed.")
 
 
+async def choose_appearance(view: View) -> web.StreamResponse:
+    """POST /account/appearance: light, dark, or as the system has it."""
+    chosen = (await view.form()).get("appearance", "")
+    response = view.go("/account")
+    if chosen in APPEARANCES:
+        response.set_cookie(
+            APPEARANCE, chosen, max_age=APPEARANCE_KEPT_S, httponly=True, samesite="Strict"
+        )
+    else:
+        response.del_cookie(APPEARANCE)
+    return response
+
+
 async def end_session(view: View) -> web.StreamResponse:
     """POST /account/sessions/{session_id}."""
     session_id = quote(view.path("session_id"), safe="")
@@ -149,5 +164,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     ("POST", "/reset", reset),
     ("GET", "/account", show_account),
     ("POST", "/account/password", change_password),
+    ("POST", "/account/appearance", choose_appearance),
     ("POST", "/account/sessions/{session_id}", end_session),
 )

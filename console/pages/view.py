@@ -1,6 +1,8 @@
 """What a page works with: the request's person, the API, and a template."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiohttp import web
@@ -12,6 +14,10 @@ from console.session import Session, Sessions
 Page = Callable[["View"], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Page]
 _REDIRECT: Final = 303
+WAITING_MAX: Final = 50
+"""Pages that wait for a transaction's end at a time: half of the connections to the API."""
+APPEARANCE: Final = "ackledger_appearance"
+APPEARANCES: Final = ("light", "dark")
 
 
 class View:
@@ -59,9 +65,19 @@ class View:
             raise ApiError(answer)
         return answer.json
 
+    @asynccontextmanager
+    async def patience(self, wait_s: int) -> AsyncIterator[int]:
+        """Give how long a page may wait for the API: not at all where too many do."""
+        waiting = self._pages.waiting
+        if not wait_s or waiting.locked():
+            yield 0
+            return
+        async with waiting:
+            yield wait_s
+
     def show(self, template: str, *, status: int = 200, **values: Any) -> web.Response:
         """Return a page."""
-        return self._pages.response(template, self.session, status=status, **values)
+        return self._pages.response(template, self.request, status=status, **values)
 
     def ask_again(self, answer: Answer, form: Mapping[str, str]) -> web.Response:
         """Return a page that sends a form again as it was, key and all: it counts once."""
@@ -96,6 +112,7 @@ class Pages:
     def __init__(self, api: Api, sessions: Sessions, templates: Environment) -> None:
         self.api = api
         self.sessions = sessions
+        self.waiting = asyncio.Semaphore(WAITING_MAX)
         self._templates = templates
 
     def handler(self, page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -107,18 +124,22 @@ class Pages:
         return respond
 
     def response(
-        self, template: str, session: Session | None, *, status: int = 200, **values: Any
+        self, template: str, request: web.Request, *, status: int = 200, **values: Any
     ) -> web.Response:
-        """Return a template filled in."""
+        """Return a template filled in, as the person of a request sees it."""
+        appearance = request.cookies.get(APPEARANCE)
         text = self._templates.get_template(template).render(
-            {"session": session, "trouble": None, "done": None, "refresh_s": None, **values}
+            {
+                "session": request.get(View.SESSION),
+                "appearance": appearance if appearance in APPEARANCES else None,
+                "trouble": None,
+                "done": None,
+                "is_live": False,
+                **values,
+            }
         )
         return web.Response(text=text, status=status, content_type="text/html")
 
-    def refusal(
-        self, status: int, sentence: str, request: web.Request | None = None
-    ) -> web.Response:
+    def refusal(self, status: int, sentence: str, request: web.Request) -> web.Response:
         """Return a page that says why there is no other."""
-        found = None if request is None else request.get(View.SESSION)
-        session = found if isinstance(found, Session) else None
-        return self.response("refusal.html", session, status=status, trouble=sentence)
+        return self.response("refusal.html", request, status=status, trouble=sentence)

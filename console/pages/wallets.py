@@ -7,13 +7,15 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from console.api import Answer
+from console.api import Answer, ApiError
 from console.pages.view import Route, View
 
 WAIT_S: Final = 3
 """How long a page waits for a transaction's end before it shows it as PENDING."""
-REFRESH_S: Final = 2
-"""How often a page of a transaction that is PENDING looks again."""
+LOOK_S: Final = 10
+"""How long one more look at a transaction waits for its end: well below the calls' bound."""
+LOOKS_MAX: Final = 30
+"""Looks that a page takes by itself; then it waits for somebody to ask."""
 MOVES: Final = ("transfer", "deposit", "withdrawal")
 _FIELDS: Final = ("destination", "amount", "description")
 
@@ -74,13 +76,27 @@ async def move_money(view: View) -> web.StreamResponse:
 async def show_transaction(view: View) -> web.StreamResponse:
     """GET /transactions/{transaction_id}: a receipt, or how far it is."""
     transaction_id = quote(view.path("transaction_id"), safe="")
-    transaction = await view.get(f"/v1/transactions/{transaction_id}")
-    is_open = transaction["status"] == "PENDING"
+    look = _number(view.asked("look"))
+    async with view.patience(LOOK_S if look else 0) as wait_s:
+        answer = await view.try_to(
+            "GET", f"/v1/transactions/{transaction_id}", headers={"Prefer": f"wait={wait_s}"}
+        )
+    if not answer.is_well:
+        raise ApiError(answer)
+    is_open = answer.json["status"] == "PENDING"
     return view.show(
         "transaction.html",
-        transaction=transaction,
-        refresh_s=REFRESH_S if is_open else None,
+        transaction=answer.json,
+        look=look + 1,
+        is_live=is_open and look < LOOKS_MAX,
+        done=f"It is {answer.json['status']}." if look and not is_open else None,
     )
+
+
+def _number(text: str) -> int:
+    """Return which look it is; 0 for what is no number of one."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(LOOKS_MAX))
+    return int(text) if is_number else 0
 
 
 def _transaction(move: str, wallet_id: str, form: Mapping[str, str]) -> dict[str, Any]:

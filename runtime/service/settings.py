@@ -225,6 +225,7 @@ class ConsoleSettings(ProcessSettings):
     console_port: Port = 8090
     console_api_url: HttpUrl = "http://127.0.0.1:8080"
     console_is_https: bool = False
+    console_key_file: Path | None = None
 
 
 class TokenIssuer(BaseModel):

@@ -3,6 +3,7 @@
 In light and dark, narrow and wide. With ACKLEDGER_PICTURES=<folder> it takes their pictures.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -129,4 +130,45 @@ async def test_a_customer_s_first_wallet_without_scripts(
     await page.locator("#d-amount").fill("12.00")
     await page.get_by_role("button", name="Pay in").click()
     assert await page.get_by_text("COMPLETED").first.is_visible()
+    await context.close()
+
+
+async def test_what_is_pending_is_shown_so_and_its_end_comes_by_itself(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    complaints: list[str] = []
+    context = await browser.new_context()
+    page = await context.new_page()
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
+    await _log_in(page, doors, PersonRole.ADMIN)
+    wallet = await doors.api.create_wallet("EUR")
+    await asyncio.to_thread(doors.system.kill, "processor")
+    try:
+        paid = await doors.api.submit(deposit(wallet, "5.00", "EUR"))
+        path = f"{doors.system.console_url}/transactions/{paid.json['id']}"
+        await _look_at(page, path, "pending")
+        await page.get_by_text("Accepted, and not posted yet").wait_for()
+    finally:
+        await asyncio.to_thread(doors.system.restart, "processor")
+    await page.get_by_role("status").get_by_text("It is COMPLETED.").wait_for()
+    assert await page.locator("h1").inner_text() == "Deposit COMPLETED"
+    assert page.url == path
+    await context.close()
+    assert complaints == []
+
+
+async def test_dark_can_be_chosen_where_the_system_is_light(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context(color_scheme="light")
+    page = await context.new_page()
+    await _log_in(page, doors, PersonRole.CUSTOMER)
+    await page.goto(f"{doors.system.console_url}/account")
+    await page.get_by_role("button", name="Dark", exact=True).click()
+    await page.get_by_role("button", name="Dark", exact=True, pressed=True).wait_for()
+    ground: str = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == "rgb(18, 23, 21)"
     await context.close()

@@ -148,6 +148,9 @@ async def test_a_customer_makes_a_wallet_pays_in_and_transfers(doors: CheckedDoo
         )
         assert "COMPLETED" in browser.text
         assert HOSTILE not in browser.text
+        for look in ("1", "31", "-1", "x"):
+            await browser.open(f"{browser.path}?look={look}")
+            assert ("It is COMPLETED." in browser.text) == (look in {"1", "31"})
         await browser.open(f"/wallets/{first}")
         assert "15.00 <abbr>EUR</abbr>" in browser.text
         await browser.send(
@@ -314,3 +317,18 @@ async def test_a_form_that_nobody_answered_is_sent_again_and_counts_once(
         assert "COMPLETED" in browser.text
         await browser.open(path)
         assert "7.00 <abbr>EUR</abbr>" in browser.text
+
+
+async def test_a_person_chooses_light_or_dark(doors: CheckedDoors) -> None:
+    async with browsing(doors) as browser:
+        await _logged_in(browser, doors, PersonRole.CUSTOMER)
+        for chosen, marked in (
+            ("dark", True),
+            (HOSTILE, False),
+            ("light", True),
+            ("system", False),
+        ):
+            await browser.send("/account/appearance", appearance=chosen)
+            assert browser.path == "/account"
+            assert (f'<html lang="en" data-appearance="{chosen}">' in browser.text) == marked
+            assert ("data-appearance" in browser.text) == marked
