@@ -24,6 +24,7 @@ from cli.private_files import make_private_folder
 from contracts.topology import EVENTS_LOG
 from runtime.amqp.stream import open_stream
 from runtime.event_log.event import LoggedEvent
+from runtime.event_log.reading import next_events
 from runtime.postgres import pool as database
 from runtime.postgres.queries import load_queries
 from runtime.service.settings import BackupSettings, BrokerSettings
@@ -270,16 +271,13 @@ async def lost_transactions(
         settings.amqp_url, EVENTS_LOG, name="restore", start=since - SKEW, prefetch=500
     ) as stream:
         while len(lost) < LOST_MAX:
-            try:
-                async with asyncio.timeout(SILENCE_S):
-                    messages = await stream.take()
-            except TimeoutError:
+            events = await next_events(stream, within_s=SILENCE_S)
+            if not events:
                 break
-            events = [LoggedEvent.read(one.offset, one.body) for one in messages]
             later = {
                 event.transaction_id: _lost(event, orjson.loads(event.body))
                 for event in events
-                if event is not None and event.occurred_at > since - SKEW
+                if event.occurred_at > since - SKEW
             }
             rows = await connection.fetch(
                 load_queries("cli")["find_missing_transactions"], list(later)

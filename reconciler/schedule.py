@@ -7,7 +7,6 @@ leads: whoever's session holds one advisory lock.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -28,7 +27,7 @@ from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
 from runtime.service.key_directory import SigningKeyError
-from runtime.service.periodic import Step, repeat
+from runtime.service.periodic import Step, is_set_within, repeat
 
 # Any number, the same for every process of Ackledger: 'ackr' in ASCII.
 LOCK_KEY: Final = 0x61636B72
@@ -144,9 +143,7 @@ class Leadership:
             spoke_at = time.monotonic()
             await connection.fetchval(self._sql["beat"], timeout=SILENCE_MAX_S)
             self._spoke_at = spoke_at
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL_S):
-                    await ended.wait()
+            await is_set_within(ended, POLL_INTERVAL_S)
 
 
 @dataclass(frozen=True, slots=True)

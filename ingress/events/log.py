@@ -28,8 +28,10 @@ from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.stream import Start, Stream, open_stream
 from runtime.amqp.topology import TopologyError
 from runtime.event_log.event import Key, LoggedEvent, LogPosition, Wanted, keys_of, wallets_of
+from runtime.event_log.reading import next_events
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
+from runtime.service.periodic import is_set_within
 
 PREFETCH: Final = 500
 """Messages that one consumer has in hand."""
@@ -189,11 +191,8 @@ class EventLog:
         self._left_at = time.monotonic()
 
     async def _await_ready(self) -> None:
-        try:
-            async with asyncio.timeout(READY_S):
-                await self._ready.wait()
-        except TimeoutError:
-            raise unavailable("the broker cannot be reached") from None
+        if not await is_set_within(self._ready, READY_S):
+            raise unavailable("the broker cannot be reached")
 
     async def _read(self, backoff: Backoff) -> None:
         """Read from the last event on, or from the end; return when nobody follows any more."""
@@ -207,10 +206,10 @@ class EventLog:
                 await self._resume(stream, known)
             elif stream.count:
                 # The last chunk tells where the end is; it was there before anybody followed.
-                self._keep(await _arrived(stream))
+                self._keep(await next_events(stream, within_s=ARRIVAL_S))
             self._ready.set()
             while not self._is_idle():
-                await self._tell(await _arrived(stream, bound_s=IDLE_S))
+                await self._tell(await next_events(stream, within_s=IDLE_S))
         self._ready.clear()
         self._wanted.clear()
         self.ring.clear()
@@ -220,7 +219,7 @@ class EventLog:
 
     async def _resume(self, stream: Stream, known: LoggedEvent) -> None:
         """Go on behind the last event; raises ConnectionResetError where the log is another one."""
-        events = await _arrived(stream)
+        events = await next_events(stream, within_s=ARRIVAL_S)
         if not events or events[0].position != known.position:
             self.ring.clear()
             self.generation += 1
@@ -377,8 +376,8 @@ class Follower:
         """Return what comes next in the stream; nothing once the ring goes on from there."""
         if self._stream is None:
             raise AssertionError("a stream is read")
-        while not self._unread:
-            self._unread = await _arrived(self._stream, bound_s=None)
+        if not self._unread:
+            self._unread = await next_events(self._stream, within_s=None)
         first = self._log.ring.first
         count = LOOKED_AT_MAX
         if first is not None:
@@ -407,7 +406,7 @@ class Follower:
         try:
             await self._exits.enter_async_context(self._log.catching_up)
             self._stream = await self._exits.enter_async_context(opening)
-            self._unread = await _arrived(self._stream)
+            self._unread = await next_events(self._stream, within_s=ARRIVAL_S)
         except BaseException:
             # Cancelled by a heartbeat, for one: the next try takes its place anew.
             await self.close()
@@ -451,14 +450,3 @@ async def _following(event_log: EventLog, wanted: Wanted) -> AsyncIterator[Follo
 def unavailable(detail: str) -> ContractError:
     """Return why events cannot be followed now."""
     return ContractError(ProblemCode.EVENTS_UNAVAILABLE, detail)
-
-
-async def _arrived(stream: Stream, *, bound_s: float | None = ARRIVAL_S) -> list[LoggedEvent]:
-    """Return the events that arrive next; none if nothing does in time, or nothing of ours."""
-    try:
-        async with asyncio.timeout(bound_s):
-            messages = await stream.take()
-    except TimeoutError:
-        return []
-    events = [LoggedEvent.read(message.offset, message.body) for message in messages]
-    return [event for event in events if event is not None]

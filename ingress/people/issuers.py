@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from contracts.scopes import ROLE_REACH, ROLE_SCOPES, Scope
 from ingress.authentication import Client
+from runtime.service.periodic import is_set_within
 from runtime.service.settings import TokenIssuer
 
 FETCH_TIMEOUT_S: Final = 5.0
@@ -105,11 +106,7 @@ class KeySource:
                 await self._fetch(session)
             finally:
                 self._answered.set()
-            try:
-                async with asyncio.timeout(FRESH_S):
-                    await self._wanted.wait()
-            except TimeoutError:
-                continue
+            await is_set_within(self._wanted, FRESH_S)
 
     async def key_of(self, key_id: str) -> jwt.PyJWK | None:
         """Return a key; one that is not known is asked for, if that was not done just now."""

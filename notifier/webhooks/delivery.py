@@ -23,7 +23,7 @@ from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
 from runtime.service.backoff import Backoff
-from runtime.service.periodic import one_of, repeat
+from runtime.service.periodic import is_set_within, one_of, repeat
 
 AT_ONCE_MAX: Final = 100
 """Deliveries that one notifier has in hand."""
@@ -122,18 +122,11 @@ class WebhookDelivery:
                 self._in_hand[task] = row
                 task.add_done_callback(self._done)
             if not rows:
-                await self._sleep()
+                await is_set_within(self._awake, IDLE_S)
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._in_hand.pop(task, None)
         self._awake.set()
-
-    async def _sleep(self) -> None:
-        try:
-            async with asyncio.timeout(IDLE_S):
-                await self._awake.wait()
-        except TimeoutError:
-            return
 
     async def _claim(self) -> list[asyncpg.Record]:
         free = AT_ONCE_MAX - len(self._in_hand)

@@ -6,7 +6,6 @@ once.
 """
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -35,6 +34,7 @@ from runtime.event_log.event import (
     keys_of,
     wallets_of,
 )
+from runtime.event_log.reading import next_events
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
@@ -175,12 +175,12 @@ class WebhookFeed:
         """Return the first events behind a position; None where it is not kept any more."""
         if position is None:
             return ()
-        events = await _arrived(stream, PROOF_S)
+        events = await next_events(stream, within_s=PROOF_S)
         return events[1:] if events and events[0].position == position else None
 
     async def _read_on(self, stream: Stream, events: Sequence[LoggedEvent]) -> None:
         while await self._write(events):
-            events = await _arrived(stream, RENEW_S)
+            events = await next_events(stream, within_s=RENEW_S)
 
     async def _write(self, events: Sequence[LoggedEvent]) -> bool:
         """Commit the deliveries of events, and how far that is; return whether to read on."""
@@ -221,19 +221,3 @@ class WebhookFeed:
             metrics.WEBHOOK_EVENTS.inc(len(deliveries))
             self._written()
         return True
-
-
-async def _arrived(stream: Stream, bound_s: float) -> list[LoggedEvent]:
-    """Return the events that arrive next; none if nothing does in time."""
-    until = time.monotonic() + bound_s
-    while (left_s := until - time.monotonic()) > 0:
-        try:
-            async with asyncio.timeout(left_s):
-                messages = await stream.take()
-        except TimeoutError:
-            return []
-        events = [LoggedEvent.read(message.offset, message.body) for message in messages]
-        found = [event for event in events if event is not None]
-        if found:
-            return found
-    return []

@@ -16,6 +16,7 @@ import structlog
 from contracts.record import RecordedView
 from contracts.representations.transaction import PostedRow, Row
 from ledger.state import Posted
+from runtime.service.periodic import is_set_within
 
 RECENT_MAX: Final = 8_192
 """Transactions; beyond them posting waits for the relay."""
@@ -107,10 +108,7 @@ class EventBuffer:
         """
         while self._size >= RECENT_MAX:
             self._told.clear()
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._told.wait()
-            except TimeoutError:
+            if not await is_set_within(self._told, PATIENCE_S):
                 log.info("events_left_behind", count=self._size)
                 self._batches.clear()
                 self._size = 0

@@ -60,7 +60,7 @@ from runtime.postgres.assets import read_assets
 from runtime.postgres.pool import UNREACHABLE, Pool
 from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.service.periodic import one_of, repeat
+from runtime.service.periodic import is_set_within, one_of, repeat
 from runtime.tracing.spans import now_ns
 
 OWED_MAX: Final = 16
@@ -319,10 +319,7 @@ class OutboxRelay:
 
     async def _has_posted(self) -> bool:
         """Whether this process has posted something; no later than IDLE_S."""
-        try:
-            async with asyncio.timeout(IDLE_S):
-                await self._posted.wait()
-        except TimeoutError:
+        if not await is_set_within(self._posted, IDLE_S):
             return False
         await asyncio.sleep(GATHER_S)
         return True

@@ -1,4 +1,4 @@
-"""The periodic loop: a step again and again, whatever passing trouble it meets."""
+"""The periodic loop, a step again and again whatever passing trouble it meets; bounded waits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -47,6 +47,15 @@ async def repeat(
 def one_of(*kinds: type[BaseException]) -> Callable[[Exception], bool]:
     """Return whether an error is of one of these kinds, as a function."""
     return lambda error: isinstance(error, kinds)
+
+
+async def is_set_within(event: asyncio.Event, bound_s: float) -> bool:
+    """Wait for an event, `bound_s` seconds at the most; return whether it is set."""
+    try:
+        async with asyncio.timeout(bound_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def _is_cancelled() -> bool:
