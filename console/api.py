@@ -12,13 +12,14 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from contracts.representations.people import AGENT_MAX
+
 TIMEOUT_S: Final = 20.0
 """Longer than a page waits for a transaction's end."""
 ANSWER_OCTETS_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 100
 HOPS_MAX: Final = 20
 """Of X-Forwarded-For: the API reads no more."""
-AGENT_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)

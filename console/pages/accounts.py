@@ -1,7 +1,6 @@
 """Logging in and out, accounts, sessions and what a person is told."""
 
 from typing import Final
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -128,7 +127,7 @@ async def choose_appearance(view: View) -> web.StreamResponse:
 
 async def end_session(view: View) -> web.StreamResponse:
     """POST /account/sessions/{session_id}."""
-    session_id = quote(view.path("session_id"), safe="")
+    session_id = view.segment("session_id")
     answer = await view.try_to("DELETE", f"/v1/auth/sessions/{session_id}")
     if not answer.is_well:
         return await _account(view, status=answer.status, trouble=answer.trouble)

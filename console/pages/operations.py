@@ -84,7 +84,7 @@ async def show_dead_letter(view: View) -> web.StreamResponse:
 
 async def end_dead_letter(view: View) -> web.StreamResponse:
     """POST /dead-letters/{dead_letter_id}/{act}."""
-    act, letter_id = view.path("act"), quote(view.path("dead_letter_id"), safe="")
+    act, letter_id = view.path("act"), view.segment("dead_letter_id")
     if act not in {"replay", "discard"}:
         raise web.HTTPNotFound
     answer = await view.try_to("POST", f"/v1/dead-letters/{letter_id}/{act}")
@@ -98,7 +98,7 @@ async def list_reviews(view: View) -> web.StreamResponse:
 
 async def decide_review(view: View) -> web.StreamResponse:
     """POST /reviews/{review_id}/{act}."""
-    act, review_id = view.path("act"), quote(view.path("review_id"), safe="")
+    act, review_id = view.path("act"), view.segment("review_id")
     if act not in {"approve", "refuse"}:
         raise web.HTTPNotFound
     form = await view.form()
@@ -116,7 +116,7 @@ async def list_webhooks(view: View) -> web.StreamResponse:
 
 async def show_webhook(view: View) -> web.StreamResponse:
     """GET /webhooks/{webhook_id}."""
-    path = f"/v1/webhooks/{quote(view.path('webhook_id'), safe='')}"
+    path = f"/v1/webhooks/{view.segment('webhook_id')}"
     page = await view.get(f"{path}/deliveries", cursor=view.asked("cursor"), limit="50")
     return view.show(
         "webhook.html",
@@ -137,7 +137,7 @@ async def list_audit(view: View) -> web.StreamResponse:
 
 async def change_wallet(view: View) -> web.StreamResponse:
     """POST /operations/wallets/{wallet_id}: freeze it, let it go, or close it."""
-    wallet_id = quote(view.path("wallet_id"), safe="")
+    wallet_id = view.segment("wallet_id")
     form = await view.form()
     answer = await view.try_to(
         "PATCH", f"/v1/wallets/{wallet_id}", json={"status": form.get("status", "")}
@@ -148,7 +148,7 @@ async def change_wallet(view: View) -> web.StreamResponse:
 
 
 async def _dead_letter(view: View, answer: Answer | None = None) -> web.StreamResponse:
-    letter = await view.get(f"/v1/dead-letters/{quote(view.path('dead_letter_id'), safe='')}")
+    letter = await view.get(f"/v1/dead-letters/{view.segment('dead_letter_id')}")
     return view.show("dead_letter.html", letter=letter, **_came_of(answer))
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import quote
 
 from aiohttp import web
 from jinja2 import Environment
@@ -40,6 +41,10 @@ class View:
     def path(self, name: str) -> str:
         """Return a variable of the path."""
         return self.request.match_info[name]
+
+    def segment(self, name: str) -> str:
+        """Return a variable of the path as it is written in a path of the API."""
+        return quote(self.path(name), safe="")
 
     def asked(self, name: str) -> str:
         """Return a query parameter, empty without one."""

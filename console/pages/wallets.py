@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
 from uuid import uuid4
 
 from aiohttp import web
@@ -50,7 +49,7 @@ async def create_wallet(view: View) -> web.StreamResponse:
 
 async def show_wallet(view: View) -> web.StreamResponse:
     """GET /wallets/{wallet_id}."""
-    return await _wallet(view, view.path("wallet_id"))
+    return await _wallet(view)
 
 
 async def move_money(view: View) -> web.StreamResponse:
@@ -69,13 +68,13 @@ async def move_money(view: View) -> web.StreamResponse:
     if answer.is_unsure:
         return view.ask_again(answer, form)
     if not answer.is_well:
-        return await _wallet(view, wallet_id, answer=answer, form=form)
+        return await _wallet(view, answer=answer, form=form)
     return view.go(f"/transactions/{answer.json['id']}")
 
 
 async def show_transaction(view: View) -> web.StreamResponse:
     """GET /transactions/{transaction_id}: a receipt, or how far it is."""
-    transaction_id = quote(view.path("transaction_id"), safe="")
+    transaction_id = view.segment("transaction_id")
     look = _number(view.asked("look"))
     async with view.patience(LOOK_S if look else 0) as wait_s:
         answer = await view.try_to(
@@ -107,10 +106,7 @@ def _transaction(move: str, wallet_id: str, form: Mapping[str, str]) -> dict[str
     }
     if form.get("description"):
         body["description"] = form["description"]
-    if move != "deposit":
-        body["source_wallet_id"] = wallet_id
-    if move == "deposit":
-        body["destination_wallet_id"] = wallet_id
+    body["destination_wallet_id" if move == "deposit" else "source_wallet_id"] = wallet_id
     if move == "transfer":
         body["destination_wallet_id"] = form.get("destination", "")
     return body
@@ -133,9 +129,9 @@ async def _wallets(
 
 
 async def _wallet(
-    view: View, wallet_id: str, *, answer: Answer | None = None, form: Any = None
+    view: View, *, answer: Answer | None = None, form: Any = None
 ) -> web.StreamResponse:
-    path = f"/v1/wallets/{quote(wallet_id, safe='')}"
+    path = f"/v1/wallets/{view.segment('wallet_id')}"
     entries = await view.get(f"{path}/entries", cursor=view.asked("cursor"), limit="20")
     holds = await view.get(f"{path}/holds", status="OPEN", limit="20")
     others = (await view.get("/v1/wallets", limit="50"))["items"]

@@ -21,6 +21,11 @@ INTERVAL_S: Final = 1.0
 log = structlog.get_logger()
 
 
+def is_passing(error: Exception) -> bool:
+    """Whether a token could not be looked up now, which says nothing about it."""
+    return is_transient(error) or isinstance(error, BatcherFullError)
+
+
 class AccessWatch:
     """Ends what was begun under a token that does not allow it any more."""
 
@@ -62,6 +67,6 @@ class AccessWatch:
                 end()
         except Exception as error:
             # Nobody gets an event meanwhile: before each one the same is asked.
-            if not (is_transient(error) or isinstance(error, BatcherFullError)):
+            if not is_passing(error):
                 raise
             log.debug("events_access_unknown", error=repr(error))

@@ -20,15 +20,13 @@ from contracts.webhooks import EVENT_TYPES
 from ingress.access import holder_of
 from ingress.authentication import token_of
 from ingress.calls import Services, not_found
-from ingress.events.access import AccessWatch
+from ingress.events.access import AccessWatch, is_passing
 from ingress.events.log import EventLog, Follower, FollowingEndedError, unavailable
 from ingress.http.middleware import NAMES, Call
 from ingress.http.wallets import wallet_not_found
 from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.topology import TopologyError
 from runtime.event_log.event import LoggedEvent, LogPosition, Wanted
-from runtime.resilience.error_classification import is_transient
-from runtime.service.batcher import BatcherFullError
 
 RETRY_MS: Final = 1_000
 """After which a browser connects again."""
@@ -184,10 +182,11 @@ class _Stream:
             pass  # the end of the answer says it: whoever connects again is told why
         except Exception as error:
             # The head is sent, so this cannot become a problem any more.
-            if not _is_passing(error):
-                log.exception("events_failed", request_id=self._request[NAMES][1])
-            else:
+            # Most of it a client can only meet by connecting again.
+            if isinstance(error, ContractError) or is_passing(error):
                 log.debug("events_ended", error=repr(error))
+            else:
+                log.exception("events_failed", request_id=self._request[NAMES][1])
         return self._response
 
     async def _write_next(self) -> None:
@@ -217,11 +216,6 @@ class _Stream:
         """Raise ContractError where the caller may not have events any more."""
         await self._access.require(self._token)
         self._looked_up_at = time.monotonic()
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether a stream ends for what a client can only meet by connecting again."""
-    return isinstance(error, ContractError | BatcherFullError) or is_transient(error)
 
 
 _HEADERS: Final = {
