@@ -12,9 +12,7 @@ no answer a 5xx or an undocumented one. Exit 0 if all is well.
 import argparse
 import asyncio
 import json
-import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,13 +26,11 @@ import aiohttp
 import orjson
 
 from cli.launching import with_our_code
-from cli.output import print_table, say
 from contracts.messages import REQUESTED_TYPE
 from contracts.topology import DEAD_LETTERS, TRANSACTIONS_EXCHANGE, partition_queue
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
-from tools.signing_keys import make_signing_keys
-from tools.stack import StackMode, StackOptions, start_stack
+from tools.proving import Verdict, private_servers
 from tools.system import CLIENT, MOVING_MONEY, System
 
 DIRECTORY: Final = Path(".local/hostile")
@@ -119,13 +115,7 @@ class Attack:
         self._system = system
         self._environment = environment
         self._upstream_url = upstream_url
-        self.rows: list[tuple[str, str, str]] = []
-        self.is_well = True
-
-    def note(self, what: str, measured: str, *, is_well: bool) -> None:
-        """Add a line to the table."""
-        self.rows.append((what, measured, "well" if is_well else "NOT WELL"))
-        self.is_well &= is_well
+        self.verdict = Verdict()
 
     async def send(self, count: int) -> None:
         """Send messages, and hold what became of them against what was sent."""
@@ -176,7 +166,7 @@ class Attack:
         )
         (DIRECTORY / "schemathesis.log").write_text(done.stdout)
         told = [line.strip() for line in done.stdout.splitlines() if "generated" in line.lower()]
-        self.note(
+        self.verdict.note(
             "schemathesis: no 5xx, nothing undocumented",
             told[-1] if told else "see schemathesis.log",
             is_well=done.returncode == 0,
@@ -193,7 +183,7 @@ class Attack:
         )
         report = json.loads(done.stdout)
         found = ", ".join(sorted({one["check"] for one in report["findings"]}))
-        self.note("verify", found or "clean", is_well=bool(report["clean"]))
+        self.verdict.note("verify", found or "clean", is_well=bool(report["clean"]))
 
     async def _judge(self, count: int, good: int) -> None:
         connection = await connect(self._environment["DATABASE_URL"], name="hostile")
@@ -205,9 +195,9 @@ class Attack:
         told = f"{row['transactions']:,} transactions, {row['letters']:,} dead letters"
         ended = row["transactions"] + row["letters"]
         # A batch is one message and many transactions: more is well, fewer is not.
-        self.note(f"{count:,} messages became", told, is_well=ended >= count)
+        self.verdict.note(f"{count:,} messages became", told, is_well=ended >= count)
         posted = f"{row['good']:,} of {good:,}"
-        self.note("good ones among them, posted", posted, is_well=row["good"] >= good)
+        self.verdict.note("good ones among them, posted", posted, is_well=row["good"] >= good)
 
     async def _wallet(self) -> str:
         headers = {"Authorization": f"Bearer {self._system.api_key}"}
@@ -242,13 +232,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=60)
     options = parser.parse_args()
     directory = DIRECTORY.absolute()
-    shutil.rmtree(directory, ignore_errors=True)
-    own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    stack_options = StackOptions(
-        directory=directory, mode=StackMode.LOCAL, upstream_users=(CLIENT,), environment=own
-    )
-    with start_stack(stack_options) as stack:
-        environment = {**own, **stack.urls, **make_signing_keys(stack)}
+    with private_servers(directory, upstream_users=(CLIENT,)) as (stack, environment):
         system = System(environment=environment, directory=directory, instances=MOVING_MONEY)
         system.start()
         upstream_url = stack.rabbitmq.upstream_url(CLIENT)
@@ -262,12 +246,10 @@ def main() -> None:
             attack.verify()
             after = {name: system.pid(name) for name in system.status_urls}
             told = "all" if before == after else str({k for k in before if before[k] != after[k]})
-            attack.note("processes that never ended", told, is_well=before == after)
+            attack.verdict.note("processes that never ended", told, is_well=before == after)
         finally:
             system.stop()
-    print_table(("what", "measured", ""), attack.rows)
-    say("all is well" if attack.is_well else f"NOT WELL; logs are in {DIRECTORY}")
-    sys.exit(0 if attack.is_well else 1)
+    attack.verdict.end(("what", "measured", ""), otherwise=f"NOT WELL; logs are in {DIRECTORY}")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,8 @@ three faults, and for each the alert must be pending, firing and resolved. Exit 
 
 import argparse
 import asyncio
-import os
 import re
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,11 +22,9 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from cli.output import print_table, say
 from tools.chaos.background import running
 from tools.dashboards.tables import DASHBOARDS
-from tools.signing_keys import make_signing_keys
-from tools.stack import StackMode, StackOptions, start_stack
+from tools.proving import Verdict, private_servers
 from tools.stack.ports import PortClaims
 from tools.system import ONE_OF_EACH, System
 
@@ -189,8 +184,7 @@ class Proof:
 
     def __init__(self, found: Prometheus) -> None:
         self._prometheus = found
-        self.rows: list[tuple[str, str, str]] = []
-        self.is_well = True
+        self.verdict = Verdict()
 
     async def pictures(self) -> None:
         """Every line of every panel gives series."""
@@ -207,7 +201,7 @@ class Proof:
                 and not await self._prometheus.query(expression)
             ]
             told = f"{len(lines)} lines" if not empty else f"without series: {empty}"
-            self._note(dashboard.title, told, is_well=not empty)
+            self.verdict.note(dashboard.title, told, is_well=not empty)
 
     async def rules(self) -> None:
         """Every recording rule gives series, and every metric that an alert names exists."""
@@ -215,11 +209,15 @@ class Proof:
         recorded = re.findall(r"- record: (\S+)", text)
         # Hours have not passed: what looks at the last six gives the same as the last minute's.
         empty = [name for name in recorded if not await self._prometheus.query(name)]
-        self._note(f"{len(recorded)} recording rules", str(empty or "all"), is_well=not empty)
+        self.verdict.note(
+            f"{len(recorded)} recording rules", str(empty or "all"), is_well=not empty
+        )
         named = set(re.findall(r"\b(?:ackledger|pg|node|rabbitmq)_[a-z_]+\b(?=[{\[) ])", text))
         ours = {one for one in named if not one.startswith(FOREIGN)}
         missing = [one for one in sorted(ours) if not await self._prometheus.query(one)]
-        self._note(f"{len(ours)} metrics of rules", str(missing or "all"), is_well=not missing)
+        self.verdict.note(
+            f"{len(ours)} metrics of rules", str(missing or "all"), is_well=not missing
+        )
 
     async def alert(self, fault: Fault, system: System) -> None:
         """An alert is pending and firing while a fault lasts, and resolved after it."""
@@ -230,7 +228,7 @@ class Proof:
         finally:
             await asyncio.to_thread(fault.mend, system)
         seen.append(await self._reached(fault.alert, "inactive"))
-        self._note(fault.alert, ", ".join(seen), is_well="never" not in seen)
+        self.verdict.note(fault.alert, ", ".join(seen), is_well="never" not in seen)
 
     async def _reached(self, alert: str, wanted: str) -> str:
         until = time.monotonic() + ALERT_S
@@ -241,10 +239,6 @@ class Proof:
                 return "resolved" if wanted == "inactive" else wanted
             await asyncio.sleep(0.5)
         return "never"
-
-    def _note(self, what: str, told: str, *, is_well: bool) -> None:
-        self.rows.append((what, told, "well" if is_well else "NOT WELL"))
-        self.is_well &= is_well
 
 
 async def _prove(folder: Path, system: System) -> Proof:
@@ -264,20 +258,14 @@ def main() -> None:
     parser.add_argument("prometheus", type=Path, help="what deploy/make-prometheus made")
     folder = parser.parse_args().prometheus.resolve()
     directory = DIRECTORY.absolute()
-    shutil.rmtree(directory, ignore_errors=True)
-    own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    options = StackOptions(directory=directory, mode=StackMode.LOCAL, environment=own)
-    with start_stack(options) as stack:
-        environment = {**own, **stack.urls, **make_signing_keys(stack)}
+    with private_servers(directory) as (_, environment):
         system = System(environment=environment, directory=directory, instances=ONE_OF_EACH)
         system.start()
         try:
             proof = asyncio.run(_prove(folder, system))
         finally:
             system.stop()
-    print_table(("what", "seen", ""), proof.rows)
-    say("all is well" if proof.is_well else "NOT WELL")
-    sys.exit(0 if proof.is_well else 1)
+    proof.verdict.end(("what", "seen", ""))
 
 
 if __name__ == "__main__":

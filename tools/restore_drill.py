@@ -12,7 +12,6 @@ both times. Prints what was lost, and how long it took. Exit 0 if all is well.
 import argparse
 import asyncio
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -28,11 +27,10 @@ import aiohttp
 import orjson
 
 from cli.launching import with_our_code
-from cli.output import print_table, say
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
-from tools.signing_keys import make_signing_keys
-from tools.stack import Stack, StackMode, StackOptions, start_stack
+from tools.proving import Verdict, private_servers
+from tools.stack import Stack
 from tools.stack.backups import backups_of
 from tools.stack.postgres import PrivatePostgres
 from tools.system import MOVING_MONEY, System
@@ -115,14 +113,8 @@ class Drill:
         if not isinstance(stack.postgres, PrivatePostgres):
             raise SystemExit("the drill destroys its own PostgreSQL, and no other")
         self.postgres = stack.postgres
-        self.environment = {**environment, **stack.urls, **backups_of(stack)}
-        self.rows: list[tuple[str, str, str]] = []
-        self.is_well = True
-
-    def note(self, what: str, measured: str, asked: str = "", *, is_well: bool = True) -> None:
-        """Add a line to the table."""
-        self.rows.append((what, measured, asked and f"{asked} {'well' if is_well else 'NOT WELL'}"))
-        self.is_well &= is_well
+        self.environment = {**environment, **backups_of(stack)}
+        self.verdict = Verdict()
 
     def command(self, *arguments: str, is_checked: bool = True) -> str:
         """Run `ackledger`, and return what it printed."""
@@ -149,7 +141,7 @@ class Drill:
         """Restore as an operator does, and return when the server takes writes."""
         self.command("restore", "--to", to, "--into", str(self.postgres.data))
         self.postgres.start()
-        asyncio.run(self._recovered())
+        asyncio.run(self._no_longer("is_recovering", RECOVERED_S))
 
     async def keys(self) -> set[str]:
         """Return the idempotency keys that are in the books."""
@@ -162,15 +154,7 @@ class Drill:
 
     async def drained(self) -> None:
         """Return when nothing waits for posting."""
-        connection = await connect(self.environment["DATABASE_URL"], name="drill")
-        try:
-            async with asyncio.timeout(DRAINED_S):
-                while True:
-                    if not await connection.fetchval(load_queries("tools")["has_pending"]):
-                        return
-                    await asyncio.sleep(_POLL_S)
-        finally:
-            await connection.close()
+        await self._no_longer("has_pending", DRAINED_S)
 
     def verify(self, what: str, *, is_cut: bool = False) -> None:
         """Prove the books; `is_cut`: the seals have to say that later ones are missing."""
@@ -178,15 +162,15 @@ class Drill:
         checks = {one["check"] for one in report["findings"]}
         is_well = checks <= {CUT} if is_cut else not checks
         told = ", ".join(sorted(checks)) or "clean"
-        self.note(f"{what}: verify finds", told, "no more:", is_well=is_well)
+        self.verdict.note(f"{what}: verify finds", told, "no more:", is_well=is_well)
 
-    async def _recovered(self) -> None:
+    async def _no_longer(self, query: str, bound_s: float) -> None:
+        """Return when a query says no; raises TimeoutError."""
         connection = await connect(self.environment["DATABASE_URL"], name="drill")
         try:
-            async with asyncio.timeout(RECOVERED_S):
-                while True:
-                    if not await connection.fetchval(load_queries("tools")["is_recovering"]):
-                        return
+            async with asyncio.timeout(bound_s):
+                # Another program's state: there is nothing to wait for but time.
+                while await connection.fetchval(load_queries("tools")[query]):  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_S)
         finally:
             await connection.close()
@@ -230,15 +214,15 @@ def _judge_latest(
     there = asyncio.run(drill.keys())
     lost = {key: at for key, at in accepted.moments.items() if key not in there}
     lost_s = disaster - min(lost.values()) if lost else 0.0
-    drill.note("accepted before the disaster", f"{len(accepted.moments):,}")
-    drill.note(
+    drill.verdict.note("accepted before the disaster", f"{len(accepted.moments):,}")
+    drill.verdict.note(
         "latest: lost, and since when before it",
         f"{len(lost):,}, {lost_s:.1f} s",
         f"≤ {RPO_MAX_S:g} s:",
         is_well=lost_s <= RPO_MAX_S,
     )
     bound_s = next((one for count, one in RTO_MAX_S.items() if transactions <= count), RECOVERED_S)
-    drill.note(
+    drill.verdict.note(
         "latest: from the disaster to 202 again",
         f"{took_s:.1f} s",
         f"≤ {bound_s:g} s:",
@@ -250,14 +234,14 @@ def _judge_latest(
 def _judge_middle(drill: Drill, accepted: Accepted, middle: float) -> None:
     there = asyncio.run(drill.keys())
     expected = accepted.before(middle)
-    drill.note(
+    drill.verdict.note(
         "a moment: what was accepted before it, is there",
         f"{len(expected & there):,} of {len(expected):,}",
         "all:",
         is_well=expected <= there,
     )
     after = set(accepted.moments) - expected
-    drill.note(
+    drill.verdict.note(
         "a moment: what came after it, is there",
         f"{len(after & there):,} of {len(after):,}",
         "none:",
@@ -268,7 +252,7 @@ def _judge_middle(drill: Drill, accepted: Accepted, middle: float) -> None:
     arguments = ("restore", "--to", moment, "--lost", "--json")
     listed = json.loads(drill.command(*arguments, is_checked=False))["items"]
     named = {one["idempotency_key"] for one in listed}
-    drill.note(
+    drill.verdict.note(
         "a moment: listed to be sent again",
         f"{len(named & after):,} of {len(after):,}",
         "all:",
@@ -295,12 +279,8 @@ def main() -> None:
     parser.add_argument("--transactions", type=int, default=100_000)
     transactions: int = parser.parse_args().transactions
     directory = DIRECTORY.absolute()
-    shutil.rmtree(directory, ignore_errors=True)
-    own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    options = StackOptions(directory=directory, mode=StackMode.LOCAL, environment=own)
-    with start_stack(options) as stack:
-        keys = make_signing_keys(stack)
-        drill = Drill(stack, {**own, **keys})
+    with private_servers(directory) as (stack, environment):
+        drill = Drill(stack, environment)
         system = System(
             environment=drill.environment,
             directory=directory,
@@ -312,9 +292,7 @@ def main() -> None:
             _rehearse(drill, system, transactions)
         finally:
             system.stop()
-    print_table(("what", "measured", "asked for"), drill.rows)
-    say("all is well" if drill.is_well else "NOT WELL")
-    sys.exit(0 if drill.is_well else 1)
+    drill.verdict.end(("what", "measured", "asked for"))
 
 
 if __name__ == "__main__":

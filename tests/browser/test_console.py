@@ -42,6 +42,17 @@ async def browser() -> AsyncIterator[Browser]:
         await opened.close()
 
 
+def _complaints_of(page: Page) -> list[str]:
+    """Return a list to which the browser's errors about a page are added as they come."""
+    complaints: list[str] = []
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
+
+
 async def _log_in(page: Page, doors: CheckedDoors, role: PersonRole) -> None:
     await page.goto(f"{doors.system.console_url}/login")
     # By keyboard alone: the first stop is the way past the navigation.
@@ -80,14 +91,9 @@ async def test_every_page_is_accessible_and_keeps_its_policy(
     browser: Browser, doors: CheckedDoors
 ) -> None:
     url = doors.system.console_url
-    complaints: list[str] = []
     context = await browser.new_context()
     page = await context.new_page()
-    page.on(
-        "console",
-        lambda message: complaints.append(message.text) if message.type == "error" else None,
-    )
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    complaints = _complaints_of(page)
     wallets = [await doors.api.create_wallet("EUR") for _ in range(2)]
     await doors.api.submit({**deposit(wallets[0], "1250.00", "EUR"), "description": "salary"})
     paid = await doors.api.submit(
@@ -136,13 +142,9 @@ async def test_a_customer_s_first_wallet_without_scripts(
 async def test_what_is_pending_is_shown_so_and_its_end_comes_by_itself(
     browser: Browser, doors: CheckedDoors
 ) -> None:
-    complaints: list[str] = []
     context = await browser.new_context()
     page = await context.new_page()
-    page.on(
-        "console",
-        lambda message: complaints.append(message.text) if message.type == "error" else None,
-    )
+    complaints = _complaints_of(page)
     await _log_in(page, doors, PersonRole.ADMIN)
     wallet = await doors.api.create_wallet("EUR")
     await asyncio.to_thread(doors.system.kill, "processor")

@@ -11,7 +11,6 @@ are stopped. It is well (exit 0) if every submission was accepted in the end, ea
 
 import argparse
 import asyncio
-import os
 import shutil
 import sys
 import time
@@ -30,6 +29,7 @@ from tools.bench.cases.growth import lay_history
 from tools.bench.draining import waiting
 from tools.bench.ground import Ground, fresh_ground
 from tools.bench.laying import make_wallets
+from tools.proving import where_programs_are
 from tools.stack import StackMode, StackOptions, start_stack
 from tools.stack.ports import PortClaims
 from tools.system import CLIENT
@@ -141,7 +141,7 @@ async def prove(base: Path, ground: Ground, transactions: int) -> bool:
         "AMQP_URL": ground.amqp_url,
         "ACKLEDGER_SEAL_KEYS": str(DIRECTORY.absolute() / "keys"),
         # Programs of either release that are found by the PATH.
-        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        **where_programs_are(),
     }
     old, new = Tree("old", base, environment), Tree("new", HERE, environment)
     say((await asyncio.to_thread(old.command, "migrate")).strip())

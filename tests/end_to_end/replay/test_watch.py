@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from typing import Any
 
 from tests.conftest import Doors
 from tests.support import deposit
@@ -31,18 +32,23 @@ def addresses(doors: Doors) -> list[str]:
     ]
 
 
-async def test_one_sample_tells_what_was_posted_meanwhile(doors: Doors) -> None:
+async def _sampled(doors: Doors, *arguments: str, **environment: str) -> dict[str, Any]:
+    """Return one sample, taken while deposits are submitted; it tells of these."""
     wallet = await doors.api.create_wallet()
-    sample = asyncio.create_task(watch(*addresses(doors), "--once", "--json", "--interval", "4"))
+    sample = asyncio.create_task(watch(*arguments, "--once", "--json", **environment))
     while not sample.done():
         await doors.api.submit(deposit(wallet, "1.00"))
-
     code, output, errors = await sample
-    reading = json.loads(output)
-
     assert code == 0, errors
+    reading: dict[str, Any] = json.loads(output)
     assert reading["accepted_per_s"] > 0
     assert reading["completed_per_s"] > 0
+    return reading
+
+
+async def test_one_sample_tells_what_was_posted_meanwhile(doors: Doors) -> None:
+    reading = await _sampled(doors, *addresses(doors), "--interval", "4")
+
     assert reading["request_p50_ms"] > 0
     assert {one["status"] for one in reading["processes"].values()} == {"ready"}
     assert set(reading["processes"]) == {"ingress", "processor", "reconciler"}
@@ -52,20 +58,9 @@ async def test_one_sample_tells_what_was_posted_meanwhile(doors: Doors) -> None:
 
 
 async def test_the_database_alone_tells_what_flows_and_what_waits(doors: Doors) -> None:
-    wallet = await doors.api.create_wallet()
     url = doors.database_url
-    sample = asyncio.create_task(
-        watch("--database", "--once", "--json", "--interval", "3", DATABASE_URL=url)
-    )
-    while not sample.done():
-        await doors.api.submit(deposit(wallet, "1.00"))
+    reading = await _sampled(doors, "--database", "--interval", "3", DATABASE_URL=url)
 
-    code, output, errors = await sample
-    reading = json.loads(output)
-
-    assert code == 0, errors
-    assert reading["accepted_per_s"] > 0
-    assert reading["completed_per_s"] > 0
     assert reading["open_dead_letters"] == 0
     assert (reading["leaders"], reading["request_p50_ms"]) == (None, None)
 
