@@ -16,6 +16,7 @@ from tests.house.source_tree import (
 # File -> why it may read the environment although it is no program.
 READERS: Final = {
     "runtime/service/settings.py": "turns the environment into checked settings",
+    "tools/proving.py": "hands the path of programs to what the long proofs start",
 }
 _NAMES: Final = frozenset({"environ", "environb", "getenv", "putenv"})
 
