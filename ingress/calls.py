@@ -321,7 +321,7 @@ class SubmitCall(TransactionCall):
     def _judge(self, command: TransactionCommand, other: asyncpg.Record | None) -> None:
         """Record a command, if need be once its wallets are known to be the client's."""
         if self._client.reach is Reach.ALL:
-            self._record(resolved(command, other))
+            self._record(command if command.terms is None else resolved(command, other))
             return
         parties = parties_of_command(command, other)
         ids = parties.needed if other is None else parties.needed | wallets_of_row(other)

@@ -12,6 +12,7 @@ again on locked rows.
 
 import asyncio
 import logging
+import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -57,7 +58,6 @@ from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
 from runtime.screening.watch import CurrentRules
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.tracing.spans import now_ns
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
@@ -257,7 +257,7 @@ class Poster:
         decided = None if loaded is None else loaded.decided or self._decide(loaded)
         if loaded is None or decided is None:
             return None
-        loaded.writing_ns = now_ns()
+        loaded.writing_ns = time.time_ns()
         async with self._connection() as connection:
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
             written = await self._write(connection, decided)
@@ -269,7 +269,7 @@ class Poster:
         async with self._database_transaction() as connection:
             if loaded is None:
                 loaded = await self._load(connection, items, is_locked=is_locked)
-            loaded.writing_ns = now_ns()
+            loaded.writing_ns = time.time_ns()
             if is_locked:
                 await self._screener.read_rules(connection)
             decided = screened = None
@@ -309,7 +309,7 @@ class Poster:
         is_locked: bool = False,
     ) -> Loaded:
         """Return what is PENDING, in the items' order and each once, and what goes before it."""
-        began_ns = now_ns()
+        began_ns = time.time_ns()
         outcomes, by_id, is_any_unannounced = await self._recorder.record(connection, items)
         order = dict.fromkeys(
             one.transaction_id

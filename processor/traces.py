@@ -1,5 +1,6 @@
 """The spans of posting and of events, each beneath the span that a transaction's row names."""
 
+import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -19,7 +20,6 @@ from runtime.tracing.spans import (
     Tracer,
     child_of,
     new_context,
-    now_ns,
     sampled_context,
 )
 
@@ -82,7 +82,7 @@ class PostingTraces:
         links = [one for one in parents if one is not None]
         if not links:
             return
-        times = PostingTimes(began_ns, writing_ns, now_ns())
+        times = PostingTimes(began_ns, writing_ns, time.time_ns())
         batch = new_context()
         self._record_batch(batch, links, times, transactions=len(rows))
         outcomes = _outcomes(posting)
@@ -171,7 +171,7 @@ class EventTraces:
 
     def sent(self, flight: BuiltFlight, landing: Landing, *, began_ns: int) -> None:
         """Record the events of a flight that landed now; those that were refused are errors."""
-        ended_ns, refused = now_ns(), set(landing.refused)
+        ended_ns, refused = time.time_ns(), set(landing.refused)
         for number, (message, place) in enumerate(
             zip(flight.messages, flight.places(), strict=True)
         ):

@@ -13,7 +13,6 @@ from runtime.tracing.spans import (
     SpanKind,
     Tracer,
     began_before,
-    now_ns,
     own_traceparent,
     sampled_context,
 )
@@ -70,7 +69,7 @@ class RequestTraces:
         }
         if status >= _OURS:
             attributes["error.type"] = str(status)
-        now, moment = now_ns(), time.perf_counter()
+        now, moment = time.time_ns(), time.perf_counter()
         self._tracer.record(
             Span(
                 f"{method} {route}",

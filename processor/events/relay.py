@@ -15,6 +15,7 @@ order, faster with each success.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,6 @@ from runtime.postgres.pool import UNREACHABLE, Pool
 from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.service.periodic import is_set_within, one_of, repeat
-from runtime.tracing.spans import now_ns
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""
@@ -268,7 +268,7 @@ class OutboxRelay:
         if self._too_large:
             _leave_out(flight, self._too_large)
         flight.ask(asks)
-        began_ns = now_ns()
+        began_ns = time.time_ns()
         try:
             landing = await self._published(flight.messages)
         except NotConfirmedError as error:

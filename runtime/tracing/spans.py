@@ -6,7 +6,6 @@ A span is recorded once, when all of it is known. There is no current span: what
 is the traceparent that its request, its message or its row carries (W3C Trace Context).
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from random import Random
@@ -110,11 +109,6 @@ def own_traceparent(received: str) -> str:
 def began_before(ended_ns: int, seconds: float) -> int:
     """Return when something began that took so long."""
     return ended_ns - int(seconds * 1_000_000_000)
-
-
-def now_ns() -> int:
-    """Return the wall clock's time, in nanoseconds since 1970."""
-    return time.time_ns()
 
 
 def server_of(url: str) -> Attributes:

@@ -25,6 +25,7 @@ from ingress.calls import (
     Services,
     SubmitCall,
     TransactionCall,
+    names_of,
     wait_s_of,
 )
 from ingress.http.problems import problem_answer
@@ -468,6 +469,7 @@ class FastCalls:
         """
         self._services = services
         self._traces = traces or RequestTraces()
+        self._names_of = self._traces.names_of if self._traces.is_on else names_of
         self._is_open = is_open
         self._is_cross_origin = is_cross_origin
         self._submissions = Measure("submit_transaction")
@@ -486,7 +488,7 @@ class FastCalls:
         """Begin a known call; the caller gets one answer, whatever happens."""
         started = time.perf_counter()
         method, path, headers, body = request
-        names = self._traces.names_of(headers.get("traceparent"), headers.get("x-request-id"))
+        names = self._names_of(headers.get("traceparent"), headers.get("x-request-id"))
         wait_s = wait_s_of(headers.get("prefer"))
         finish = partial(self._finish, request, caller, names, started)
         services = self._services
