@@ -40,6 +40,8 @@ SILENCE_S: Final = 3.0
 """After which the log of events is read to its end."""
 SKEW: Final = timedelta(seconds=5)
 """How far before a moment the log is read from: whoever named it may have had another clock."""
+PREFETCH: Final = 50
+"""Messages of the log in hand, of up to 64 events each."""
 LOST_MAX: Final = 1_000_000
 """Transactions that are listed."""
 _SEGMENT: Final = re.compile(r"[0-9A-F]{24}(\.partial)?|[0-9A-F]{8}\.history")
@@ -268,7 +270,7 @@ async def lost_transactions(
     """
     lost: dict[str, Lost] = {}
     async with open_stream(
-        settings.amqp_url, EVENTS_LOG, name="restore", start=since - SKEW, prefetch=500
+        settings.amqp_url, EVENTS_LOG, name="restore", start=since - SKEW, prefetch=PREFETCH
     ) as stream:
         while len(lost) < LOST_MAX:
             events = await next_events(stream, within_s=SILENCE_S)

@@ -35,7 +35,7 @@ SERVICE_USERS: Final[Mapping[str, Permissions]] = {
     ),
     PROCESSOR_USER: Permissions(
         r"^ackledger\.transactions\.[0-9]+$",
-        r"^(ackledger\.events|ackledger\.dead-letters|amq\.default)$",
+        r"^(ackledger\.events(\.bundles)?|ackledger\.dead-letters|amq\.default)$",
         r"^ackledger\.transactions\.[0-9]+$",
     ),
     "ackledger-reconciler": Permissions(

@@ -35,7 +35,9 @@ from contracts.requests.transaction import (
 REQUESTED_TYPE: Final = "transaction.requested.v1"
 RECORDED_TYPE: Final = "transaction.recorded.v1"
 RESULT_TYPE: Final = "transaction.result.v1"
+EVENT_BUNDLE_TYPE: Final = "transaction.events.v1"
 CONTENT_TYPE: Final = "application/json"
+JSON_LINES: Final = "application/x-ndjson"
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """The largest message body, the same bound as an HTTP body."""
 _VERSION: Final = 1

@@ -12,6 +12,9 @@ from contracts.identifiers import external_wallet_id
 
 TRANSACTIONS_EXCHANGE: Final = "ackledger.transactions"
 EVENTS_EXCHANGE: Final = "ackledger.events"
+EVENT_BUNDLES: Final = "ackledger.events.bundles"
+"""The same events, many in one message, for the log alone: a message each would cost the broker
+more than all else that it does for a transaction."""
 DEAD_LETTERS: Final = "ackledger.dead-letters"
 """The name of the dead-letter exchange and of its queue."""
 NOTIFICATIONS: Final = "ackledger.notifications"
@@ -54,11 +57,14 @@ class Queue:
     binding_key: str
     arguments: dict[str, Argument] = field(default_factory=dict)
     is_bound: bool = True
+    former_exchange: str | None = None
+    """To which it was bound by "#" before, and is not any more."""
 
 
 EXCHANGES: Final = (
     Exchange(TRANSACTIONS_EXCHANGE, "x-consistent-hash"),
     Exchange(EVENTS_EXCHANGE, "topic"),
+    Exchange(EVENT_BUNDLES, "fanout"),
     Exchange(DEAD_LETTERS, "fanout"),
 )
 
@@ -127,8 +133,8 @@ def _notifications(*, is_bound: bool) -> Queue:
 def _events_log(*, is_bound: bool, days: int) -> Queue:
     return Queue(
         name=EVENTS_LOG,
-        exchange=EVENTS_EXCHANGE,
-        binding_key="#",
+        exchange=EVENT_BUNDLES,
+        binding_key="",
         arguments={
             "x-queue-type": "stream",
             "x-max-age": f"{days}D",
@@ -136,6 +142,7 @@ def _events_log(*, is_bound: bool, days: int) -> Queue:
             "x-stream-max-segment-size-bytes": EVENTS_LOG_SEGMENT_OCTETS,
         },
         is_bound=is_bound,
+        former_exchange=EVENTS_EXCHANGE,
     )
 
 

@@ -117,7 +117,7 @@ UPDATE webhook_progress AS p
 SET reader = $1, read_until = clock_timestamp() + make_interval(secs => $2)
 FROM oldest AS o
 WHERE o.since IS NOT NULL AND (p.read_until < clock_timestamp() OR p.reader = $1)
-RETURNING p.log_offset, p.body_check, o.since;
+RETURNING p.log_offset, coalesce(p.log_number, 0) AS log_number, p.body_check, o.since;
 
 -- name: list_subscriptions
 -- Every webhook that is not deleted.
@@ -129,14 +129,15 @@ ORDER BY w.id
 LIMIT $1;
 
 -- name: note_reading
--- How far the log was read, and for how long the turn is kept. Where there is no webhook any more ($5)
+-- How far the log was read, and for how long the turn is kept. Where there is no webhook any more ($6)
 -- both are given up: the next one begins at its own time. Nothing where somebody else has the turn.
 UPDATE webhook_progress AS p
 SET
-    log_offset = CASE WHEN $5 THEN coalesce($3::bigint, p.log_offset) END,
-    body_check = CASE WHEN $5 THEN coalesce($4::bigint, p.body_check) END,
+    log_offset = CASE WHEN $6 THEN coalesce($3::bigint, p.log_offset) END,
+    log_number = CASE WHEN $6 THEN coalesce($4::integer, p.log_number) END,
+    body_check = CASE WHEN $6 THEN coalesce($5::bigint, p.body_check) END,
     read_until = CASE
-        WHEN $5 THEN clock_timestamp() + make_interval(secs => $2) ELSE '-infinity'
+        WHEN $6 THEN clock_timestamp() + make_interval(secs => $2) ELSE '-infinity'
     END
 WHERE p.reader = $1
 RETURNING true;

@@ -6,9 +6,11 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from contracts.record import RecordedView
+from contracts.topology import EVENT_BUNDLES
 from ledger.state import BookPosting, Posting
 from ledger.words import TransactionStatus
-from processor.events.messages import BuiltFlight, Landing
+from processor.events.messages import BuiltFlight, Landing, Place
+from runtime.amqp.publisher import Outgoing
 from runtime.tracing.spans import (
     NO_TRACER,
     UNNAMED,
@@ -171,32 +173,52 @@ class EventTraces:
 
     def sent(self, flight: BuiltFlight, landing: Landing, *, began_ns: int) -> None:
         """Record the events of a flight that landed now; those that were refused are errors."""
-        ended_ns, refused = time.time_ns(), set(landing.refused)
+        refused = set(landing.refused)
         for number, (message, place) in enumerate(
             zip(flight.messages, flight.places(), strict=True)
         ):
-            parent = sampled_context(message.traceparent)
-            if parent is None:
-                continue
-            attributes: dict[str, AttributeValue] = {
-                **self._send,
+            destination: dict[str, AttributeValue] = {
                 "messaging.destination.name": f"{message.exchange}:{message.routing_key}",
                 "messaging.rabbitmq.destination.routing_key": message.routing_key,
                 "messaging.message.body.size": len(message.body),
-                "ackledger.transaction.id": str(place.transaction_id),
             }
-            self._tracer.record(
-                Span(
-                    f"publish {message.exchange}",
-                    SpanKind.PRODUCER,
-                    child_of(parent),
-                    began_ns,
-                    ended_ns,
-                    attributes,
-                    parent=parent,
-                    is_error=number in refused,
-                )
+            self._record(message, place, destination, began_ns=began_ns, is_error=number in refused)
+
+    def logged(self, flight: BuiltFlight, *, began_ns: int) -> None:
+        """Record the events of a flight that the log has now, in one message."""
+        destination: dict[str, AttributeValue] = {
+            "messaging.destination.name": EVENT_BUNDLES,
+            "messaging.batch.message_count": len(flight.messages),
+        }
+        for message, place in zip(flight.messages, flight.places(), strict=True):
+            logged = message._replace(exchange=EVENT_BUNDLES)
+            self._record(logged, place, destination, began_ns=began_ns, is_error=False)
+
+    def _record(
+        self,
+        message: Outgoing,
+        place: Place,
+        destination: Attributes,
+        *,
+        began_ns: int,
+        is_error: bool,
+    ) -> None:
+        parent = sampled_context(message.traceparent)
+        if parent is None:
+            return
+        transaction = {"ackledger.transaction.id": str(place.transaction_id)}
+        self._tracer.record(
+            Span(
+                f"publish {message.exchange}",
+                SpanKind.PRODUCER,
+                child_of(parent),
+                began_ns,
+                time.time_ns(),
+                {**self._send, **destination, **transaction},
+                parent=parent,
+                is_error=is_error,
             )
+        )
 
 
 def _outcomes(posting: Posting | BookPosting) -> dict[UUID, tuple[str, str | None]]:

@@ -28,13 +28,13 @@ from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.stream import Start, Stream, open_stream
 from runtime.amqp.topology import TopologyError
 from runtime.event_log.event import Key, LoggedEvent, LogPosition, Wanted, keys_of, wallets_of
-from runtime.event_log.reading import next_events
+from runtime.event_log.reading import behind, next_events
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
 from runtime.service.periodic import is_set_within
 
-PREFETCH: Final = 500
-"""Messages that one consumer has in hand."""
+PREFETCH: Final = 50
+"""Messages that one consumer has in hand, of up to 64 events each."""
 LOOKED_AT_MAX: Final = 200
 """Events that a follower looks at before others have their turn."""
 CATCHING_UP_MAX: Final = 8
@@ -59,6 +59,8 @@ class Taken(NamedTuple):
     """Those that are wanted, and what is shown of each."""
     last: LogPosition | None
     """The last event that was looked at."""
+    looked_at: int = 0
+    """How many were looked at."""
     is_reset: bool = False
     """Whether some may have been missed: what was to come next is not kept."""
 
@@ -135,7 +137,9 @@ class EventLog:
         holders = await self._holders.of(wallets_of(events)) if is_own else {}
         seen = [(event, wanted.shown(event, holders)) for event in events]
         return Taken(
-            [(event, body) for event, body in seen if body is not None], events[-1].position
+            [(event, body) for event, body in seen if body is not None],
+            events[-1].position,
+            len(events),
         )
 
     async def number_after(self, position: LogPosition) -> int | None:
@@ -147,7 +151,7 @@ class EventLog:
             async with asyncio.timeout(ARRIVAL_S):
                 while True:
                     last = self.ring.last
-                    if last is not None and last.position.offset >= position.offset:
+                    if last is not None and last.position.place >= position.place:
                         break
                     await self._news.wait()
         except TimeoutError:
@@ -219,13 +223,13 @@ class EventLog:
 
     async def _resume(self, stream: Stream, known: LoggedEvent) -> None:
         """Go on behind the last event; raises ConnectionResetError where the log is another one."""
-        events = await next_events(stream, within_s=ARRIVAL_S)
-        if not events or events[0].position != known.position:
+        events = behind(await next_events(stream, within_s=ARRIVAL_S), known.position)
+        if events is None:
             self.ring.clear()
             self.generation += 1
             self._wake_all()
             raise ConnectionResetError("the log was made anew, or is not kept so long")
-        await self._tell(events[1:])
+        await self._tell(events)
 
     async def _tell(self, events: Sequence[LoggedEvent]) -> None:
         """Keep events, and wake whom they may concern."""
@@ -302,7 +306,7 @@ class Follower:
         if position is None:
             return False
         first = ring.first
-        if first is not None and position.offset < first.position.offset:
+        if first is not None and position.place < first.position.place:
             return await self._open_behind(position)
         number = await self._log.number_after(position)
         if number is None:
@@ -381,8 +385,8 @@ class Follower:
         first = self._log.ring.first
         count = LOOKED_AT_MAX
         if first is not None:
-            start = first.position.offset
-            count = bisect_left(self._unread, start, key=lambda one: one.position.offset)
+            start = first.position.place
+            count = bisect_left(self._unread, start, key=lambda one: one.position.place)
         if count:
             return self._unread[: min(count, LOOKED_AT_MAX)]
         self._cursor = self._log.ring.first_number
@@ -392,8 +396,9 @@ class Follower:
     async def _open_behind(self, position: LogPosition) -> bool:
         """Read the stream behind an event; return whether it is there."""
         await self._open(position.offset)
-        if self._unread and self._unread[0].position == position:
-            self._unread, self._last = self._unread[1:], position
+        rest = behind(self._unread, position)
+        if rest is not None:
+            self._unread, self._last = rest, position
             return True
         await self.close()
         self._to_end()

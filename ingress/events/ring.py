@@ -64,7 +64,7 @@ class Ring:
 
     def number_after(self, position: LogPosition) -> int | None:
         """Return the number of the event after one that is here; None where that one is not."""
-        at = bisect_left(self._events, position.offset, key=lambda one: one.position.offset)
+        at = bisect_left(self._events, position.place, key=lambda one: one.position.place)
         if at < len(self._events) and self._events[at].position == position:
             return self.first_number + at + 1
         return None

@@ -32,8 +32,8 @@ RETRY_MS: Final = 1_000
 """After which a browser connects again."""
 ACCESS_FRESH_S: Final = 1.0
 """No event is sent to whom nobody has looked up for so long: a revocation is felt within it."""
-SILENT_OFFSETS_MAX: Final = 1_000
-"""Of events that were looked at and not wanted, after which the client is told how far it is."""
+SILENT_MAX: Final = 1_000
+"""Events that were looked at and not wanted, after which the client is told how far it is."""
 PIECE_OCTETS: Final = 32 * 1024
 """Written at once; a client that does not read has this and a full socket, and gets no more."""
 LOOKED_AT_MAX: Final = 5_000
@@ -130,15 +130,18 @@ async def _collected(follower: Follower, limit: int) -> dict[str, object]:
     """Return so many events, and how far it has come."""
     items: list[tuple[LoggedEvent, bytes]] = []
     last = follower.position
-    first_offset = None if last is None else last.offset
+    looked_at = 0
     until = time.monotonic() + PAGE_S
-    while len(items) < limit and not follower.is_at_end and time.monotonic() < until:
+    while (
+        len(items) < limit
+        and looked_at < LOOKED_AT_MAX
+        and not follower.is_at_end
+        and time.monotonic() < until
+    ):
         taken = await follower.take()
         items += taken.events
         last = taken.last or last
-        first_offset = first_offset or (last and last.offset)
-        if last and first_offset is not None and last.offset - first_offset > LOOKED_AT_MAX:
-            break
+        looked_at += taken.looked_at
     is_cut = len(items) > limit
     if is_cut:
         items = items[:limit]
@@ -168,7 +171,7 @@ class _Stream:
         self._token = token
         self._heartbeat_s = heartbeat_s
         self._looked_up_at = time.monotonic()
-        self._told: LogPosition | None = None
+        self._silent = SILENT_MAX
         self._response = web.StreamResponse(headers={**call.count.headers, **_HEADERS})
 
     async def write(self, *, is_reset: bool) -> web.StreamResponse:
@@ -198,19 +201,16 @@ class _Stream:
             return
         if taken.is_reset:
             await self._response.write(_RESET)
+        self._silent += taken.looked_at
         if taken.events:
-            self._told = taken.events[-1][0].position
+            self._silent = 0
             for piece in _pieces(taken.events):
                 if time.monotonic() - self._looked_up_at > ACCESS_FRESH_S:
                     await self._check()
                 await self._response.write(piece)
-        elif taken.last is not None and self._is_far(taken.last):
-            self._told = taken.last
+        elif taken.last is not None and self._silent > SILENT_MAX:
+            self._silent = 0
             await self._response.write(f"id: {taken.last.id}\n\n".encode())
-
-    def _is_far(self, last: LogPosition) -> bool:
-        """Whether much lies between what the client was told and what was looked at."""
-        return self._told is None or last.offset - self._told.offset > SILENT_OFFSETS_MAX
 
     async def _check(self) -> None:
         """Raise ContractError where the caller may not have events any more."""

@@ -34,14 +34,14 @@ from runtime.event_log.event import (
     keys_of,
     wallets_of,
 )
-from runtime.event_log.reading import next_events
+from runtime.event_log.reading import behind, next_events
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
 
-PREFETCH: Final = 500
-"""Events in hand, and so the most in one commit."""
+PREFETCH: Final = 50
+"""Messages in hand, of up to 64 events each, and so the most in one commit."""
 LEASE_S: Final = 15.0
 """How long whoever reads has not to say so again; then another notifier does."""
 RENEW_S: Final = 5.0
@@ -153,7 +153,7 @@ class WebhookFeed:
         position = None
         start: Start = turn["since"]
         if turn["log_offset"] is not None:
-            position = LogPosition(turn["log_offset"], turn["body_check"])
+            position = LogPosition(turn["log_offset"], turn["log_number"], turn["body_check"])
             start = position.offset
         async with self._opened(start) as stream:
             events = await self._behind(stream, position)
@@ -175,8 +175,7 @@ class WebhookFeed:
         """Return the first events behind a position; None where it is not kept any more."""
         if position is None:
             return ()
-        events = await next_events(stream, within_s=PROOF_S)
-        return events[1:] if events and events[0].position == position else None
+        return behind(await next_events(stream, within_s=PROOF_S), position)
 
     async def _read_on(self, stream: Stream, events: Sequence[LoggedEvent]) -> None:
         while await self._write(events):
@@ -193,6 +192,7 @@ class WebhookFeed:
                 self._reader_id,
                 LEASE_S,
                 last and last.offset,
+                last and last.number,
                 last and last.check,
                 bool(rows),
             )

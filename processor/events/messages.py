@@ -176,6 +176,13 @@ class BuiltFlight:
     messages: list[Outgoing]
     broken: dict[Place, Exception] = field(default_factory=dict)
 
+    def only(self, stretches: Sequence[Stretch]) -> "BuiltFlight":
+        """Return what was built of some of its events."""
+        found = dict(zip(self.places(), self.messages, strict=True))
+        part = BuiltFlight([stretch.owed for stretch in stretches], [], dict(self.broken))
+        part.messages = [found[place] for place in part.places()]
+        return part
+
     def ask(self, routing_key: str | None) -> None:
         """Have the last event come back if no queue takes it, provided that it has this key.
 
@@ -453,63 +460,97 @@ ALL_LANDED: Final = Landing()
 
 
 class Settlement:
-    """What became of the events of a round, flight by flight, and which rows are done with."""
+    """What became of the events of a round, flight by flight, and which rows are done with.
+
+    An event goes to the log, if there is one, and to whoever receives it singly; a row is done with
+    when both is known of its every event, and each event counts once.
+    """
 
     def __init__(self, owed: Sequence[Owed]) -> None:
         self._rows = {one.outbox_id: one for one in owed}
         self._open = {one.outbox_id: len(one.transaction_ids) for one in owed}
+        self._unlogged: dict[UUID, int] = {}
+        self._set_aside: dict[Place, SetAsideEvent] = {}
         self.refused: list[RefusedEvent] = []
-        self.set_aside: list[SetAsideEvent] = []
         self.confirmed: Counter[str] = Counter()
         self.unheard: Counter[str] = Counter()
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether the events go to the log, too."""
+        return bool(self._unlogged)
+
+    def begin_log(self) -> None:
+        """From the first flight on they do."""
+        self._unlogged = {one: len(owed.transaction_ids) for one, owed in self._rows.items()}
+
+    def log(self, flight: BuiltFlight) -> None:
+        """Take a flight that the log has."""
+        for part in flight.parts:
+            self._unlogged[part.outbox_id] -= len(part.transaction_ids)
+            self.confirmed[part.event_type] += len(part.transaction_ids)
+        self._note_broken(flight)
+
     def pass_over(self, parts: Sequence[Owed]) -> None:
-        """Take events that nobody receives: done with, unsent."""
+        """Take events that nobody receives singly: done with, unsent."""
         for part in parts:
             self._open[part.outbox_id] -= len(part.transaction_ids)
-            self.unheard[part.event_type] += len(part.transaction_ids)
+            if not self.is_logged:
+                self.unheard[part.event_type] += len(part.transaction_ids)
 
     def land(self, flight: BuiltFlight, landing: Landing = ALL_LANDED) -> None:
-        """Take a flight of which all is known."""
+        """Take a flight of single events of which all is known."""
         for part in flight.parts:
             self._open[part.outbox_id] -= len(part.transaction_ids)
-            self.confirmed[part.event_type] += len(part.transaction_ids)
-        if not landing.is_heard:
+            if not self.is_logged:
+                self.confirmed[part.event_type] += len(part.transaction_ids)
+        if not landing.is_heard and not self.is_logged:
             self.confirmed[flight.parts[-1].event_type] -= 1
             self.unheard[flight.parts[-1].event_type] += 1
-        if not landing.refused and not flight.broken:
-            return
-        places = flight.places()
-        for number in landing.refused:
-            place = places[number]
-            self.refused.append(RefusedEvent(place, flight.messages[number].routing_key))
-            self.confirmed[self._rows[place.outbox_id].event_type] -= 1
+        if landing.refused:
+            places = flight.places()
+            for number in landing.refused:
+                place = places[number]
+                self.refused.append(RefusedEvent(place, flight.messages[number].routing_key))
+                self.confirmed[self._rows[place.outbox_id].event_type] -= 1
+        self._note_broken(flight)
+
+    def _note_broken(self, flight: BuiltFlight) -> None:
         for place, error in flight.broken.items():
-            owed = self._rows[place.outbox_id]
-            self.set_aside.append(not_sent(owed, place.transaction_id, error))
-            self.confirmed[owed.event_type] -= 1
+            if place not in self._set_aside:
+                owed = self._rows[place.outbox_id]
+                self._set_aside[place] = not_sent(owed, place.transaction_id, error)
+                self.confirmed[owed.event_type] -= 1
+
+    @property
+    def set_aside(self) -> Sequence[SetAsideEvent]:
+        """What could not be built or sent."""
+        return list(self._set_aside.values())
 
     @property
     def ended(self) -> list[UUID]:
         """The rows whose every event is known."""
-        return [one for one, left in self._open.items() if left == 0]
+        return [one for one in self._open if self._is_ended(one)]
 
     @property
     def unfinished(self) -> list[UUID]:
         """The rows that another round has to take."""
-        return [one for one, left in self._open.items() if left]
+        return [one for one in self._open if not self._is_ended(one)]
+
+    def _is_ended(self, outbox_id: UUID) -> bool:
+        return not self._open[outbox_id] and not self._unlogged.get(outbox_id)
 
     def only_ended(self) -> tuple[list[RefusedEvent], list[SetAsideEvent]]:
         """Return what was refused and set aside of the rows that are done with.
 
         In the order in which they were posted, whichever flight landed first.
         """
-        if not self.refused and not self.set_aside:
+        if not self.refused and not self._set_aside:
             return [], []
         order = {
             Place(outbox_id, one): (row, number)
             for row, outbox_id in enumerate(self._rows)
-            if self._open[outbox_id] == 0
+            if self._is_ended(outbox_id)
             for number, one in enumerate(self._rows[outbox_id].transaction_ids)
         }
         return (

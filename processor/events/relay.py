@@ -4,7 +4,7 @@ Promised: every event at least once to every queue that is bound to take it; wit
 oldest first, in the order in which their transactions were posted; and that no event keeps the
 others waiting: one that cannot be built or written is set aside, one that a subscriber's full queue
 refuses is tried again apart from the rest. What no queue takes is neither built nor sent
-(processor/events/audience.py).
+(processor/events/audience.py). The log of events, if one is kept, gets a flight in one message.
 Not promised: that order after a failure, when a round is sent again, or between two processes that
 relay at once.
 
@@ -31,6 +31,7 @@ from contracts.money import UnknownCurrencyError
 from processor import metrics
 from processor.events.audience import Audience
 from processor.events.buffer import EventBuffer
+from processor.events.bundles import bundles_of
 from processor.events.messages import (
     ALL_LANDED,
     BuiltFlight,
@@ -205,29 +206,41 @@ class OutboxRelay:
     async def _publish(self, owed: Sequence[Owed], settlement: Settlement) -> None:
         """Return when all is known of every event; the next flight is built while others travel."""
         is_careful = self._is_careful
-        audience = Audience()
         under_way = _UnderWay(1 if is_careful else FLIGHTS_MAX)
+        this = _Round(settlement, Audience(), under_way, is_careful=is_careful)
         try:
-            for parts in flights(owed, 1 if is_careful else FLIGHT_MAX):
-                left: Sequence[Stretch] = await self._stretches(parts)
-                while left:
-                    heard, unheard, asks, left = audience.step(left)
-                    settlement.pass_over(unheard)
-                    if not heard:
-                        continue
-                    flight = await self._built(heard)
+            for number, parts in enumerate(flights(owed, 1 if is_careful else FLIGHT_MAX)):
+                stretches = await self._stretches(parts)
+                built = None
+                if number == 0 or settlement.is_logged:
+                    built = await self._built(stretches)
                     await under_way.room()
-                    flying = under_way.start(
-                        self._fly(flight, settlement, asks=asks, is_careful=is_careful)
-                    )
-                    if asks is not None:
-                        audience.note(asks, is_heard=await asyncio.shield(flying))
+                    logging = under_way.start(self._log(built, this))
+                    if number == 0:
+                        await asyncio.shield(logging)
+                await self._send_singly(stretches, built, this)
                 self._forget(parts)
                 # Posting goes first: it waits for no more than one flight to be built.
                 await asyncio.sleep(0)
             await under_way.finish()
         finally:
             await under_way.cancel()
+
+    async def _send_singly(
+        self, stretches: Sequence[Stretch], built: BuiltFlight | None, this: "_Round"
+    ) -> None:
+        """Let those events go that somebody receives, each in a message of its own."""
+        left = stretches
+        while left:
+            heard, unheard, asks, left = this.audience.step(left)
+            this.settlement.pass_over(unheard)
+            if not heard:
+                continue
+            flight = await self._built(heard) if built is None else built.only(heard)
+            await this.under_way.room()
+            flying = this.under_way.start(self._fly(flight, this, asks=asks))
+            if asks is not None:
+                this.audience.note(asks, is_heard=await asyncio.shield(flying))
 
     async def _stretches(self, parts: Sequence[Owed]) -> list[Stretch]:
         """Return a flight with its transactions: from memory, or read."""
@@ -258,34 +271,61 @@ class OutboxRelay:
             if part.is_last:
                 self._event_buffer.forget(part.outbox_id)
 
-    async def _fly(
-        self, flight: BuiltFlight, settlement: Settlement, *, asks: str | None, is_careful: bool
-    ) -> bool:
+    async def _log(self, flight: BuiltFlight, this: "_Round") -> bool:
+        """Put a flight into the log; the first of a round finds out whether there is one."""
+        settlement = this.settlement
+        _leave_out(flight, self._too_large)
+        bundles = bundles_of(flight.messages)
+        began_ns = time.time_ns()
+        try:
+            await self._publisher.publish_all(bundles, timeout_s=CONFIRM_TIMEOUT_S)
+        except UnroutableError:
+            # Nobody keeps one; or not any more, which may lawfully be seen at any event.
+            if not settlement.is_logged:
+                return False
+        except NotConfirmedError as error:
+            self._note_size(flight, error, is_careful=this.is_careful)
+            raise
+        if not settlement.is_logged:
+            settlement.begin_log()
+        settlement.log(flight)
+        if self._traces.is_on:
+            self._traces.logged(flight, began_ns=began_ns)
+        return True
+
+    async def _fly(self, flight: BuiltFlight, this: "_Round", *, asks: str | None) -> bool:
         """Publish a flight, and note what is known of each of its events.
 
         Return whether a queue takes what has the routing key `asks`: its last event's.
         """
-        if self._too_large:
-            _leave_out(flight, self._too_large)
+        _leave_out(flight, self._too_large)
         flight.ask(asks)
         began_ns = time.time_ns()
         try:
             landing = await self._published(flight.messages)
         except NotConfirmedError as error:
-            if _is_too_large(error):
-                # The broker closed the channel over one of those in flight, and nobody knows which:
-                # the next round sends them one by one, and the one after leaves out what it found.
-                self._is_careful = True
-                if is_careful:
-                    self._too_large.update(dict.fromkeys(flight.places(), error))
+            self._note_size(flight, error, is_careful=this.is_careful)
             raise
         except Exception:  # noqa: BLE001  # one of them cannot be written, whatever it is
             landing = await self._fly_singly(flight)
         metrics.EVENTS_REFUSED.inc(len(landing.refused))
-        settlement.land(flight, landing)
+        this.settlement.land(flight, landing)
         if self._traces.is_on:
             self._traces.sent(flight, landing, began_ns=began_ns)
         return landing.is_heard
+
+    def _note_size(
+        self, flight: BuiltFlight, error: NotConfirmedError, *, is_careful: bool
+    ) -> None:
+        """Remember that the broker closed the channel over one of those in flight, if it did.
+
+        Nobody knows which: the next round sends them one by one, and the one after leaves out what
+        it found.
+        """
+        if _is_too_large(error):
+            self._is_careful = True
+            if is_careful:
+                self._too_large.update(dict.fromkeys(flight.places(), error))
 
     async def _published(self, messages: Sequence[Outgoing]) -> Landing:
         """Publish messages of which no more than the last one is mandatory."""
@@ -323,6 +363,17 @@ class OutboxRelay:
             return False
         await asyncio.sleep(GATHER_S)
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What the flights of one round share."""
+
+    settlement: Settlement
+    audience: Audience
+    under_way: "_UnderWay"
+    is_careful: bool
+    """Whether each event flies alone: the broker closed the channel over one of them."""
 
 
 class _UnderWay:
@@ -374,6 +425,8 @@ def _is_too_large(error: NotConfirmedError) -> bool:
 
 def _leave_out(flight: BuiltFlight, broken: Mapping[Place, Exception]) -> None:
     """Take events out of a flight whose error is known already."""
+    if not broken:
+        return
     kept = [
         message
         for message, place in zip(flight.messages, flight.places(), strict=True)

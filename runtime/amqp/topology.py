@@ -101,4 +101,6 @@ async def _declare(
         else:
             # To unbind what is not bound changes nothing.
             await channel.queue_unbind(queue.name, queue.exchange, queue.binding_key)
+        if queue.former_exchange is not None:
+            await channel.queue_unbind(queue.name, queue.former_exchange, "#")
     return [exchange.name for exchange in exchanges] + [queue.name for queue in wanted]

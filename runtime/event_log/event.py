@@ -1,5 +1,6 @@
 """An event as the log keeps it: its id there, whom it concerns, what each caller sees; pure."""
 
+import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,29 +21,35 @@ ID_MAX: Final = 40
 class LogPosition(NamedTuple):
     """Where an event stands in the log, and a check of its body.
 
-    An offset alone would say nothing: a log that was deleted and made anew counts from 0 again.
+    The place alone would say nothing: a log that was deleted and made anew counts from 0 again.
     """
 
     offset: int
+    """Of the message that holds it."""
+    number: int
+    """Among the events of that message."""
     check: int
 
     @classmethod
     def of_id(cls, text: str) -> "LogPosition | None":
         """Return what an id says; None for what no event of ours was called."""
-        offset, _, check = text[:ID_MAX].partition("-")
-        is_ours = offset.isascii() and offset.isdigit() and len(check) == _CHECK_DIGITS
-        try:
-            return cls(int(offset), int(check, 16)) if is_ours else None
-        except ValueError:
+        found = _ID.fullmatch(text[:ID_MAX])
+        if found is None:
             return None
+        return cls(int(found["offset"]), int(found["number"]), int(found["check"], 16))
 
     @property
     def id(self) -> str:
         """The id that clients resume by."""
-        return f"{self.offset}-{self.check:08x}"
+        return f"{self.offset}.{self.number}-{self.check:08x}"
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """What it is sorted by: the greater is the later one."""
+        return self.offset, self.number
 
 
-_CHECK_DIGITS: Final = 8
+_ID: Final = re.compile(r"(?P<offset>[0-9]+)\.(?P<number>[0-9]+)-(?P<check>[0-9a-f]{8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +69,19 @@ class LoggedEvent:
     """Every wallet that it names, external ones included."""
 
     @classmethod
-    def read(cls, offset: int, body: bytes) -> "LoggedEvent | None":
-        """Return the event that a message is; None for what is none of ours."""
+    def read_all(cls, offset: int, body: bytes) -> "list[LoggedEvent]":
+        """Return the events of a message of the log, a line each, without what is none of ours."""
+        lines = enumerate(body.split(b"\n"))
+        read = [cls.read(offset, line, number=number) for number, line in lines]
+        return [event for event in read if event is not None]
+
+    @classmethod
+    def read(cls, offset: int, body: bytes, *, number: int = 0) -> "LoggedEvent | None":
+        """Return the event of one body; None for what is none of ours."""
         try:
             view = orjson.loads(body)
             return cls(
-                LogPosition(offset, zlib.crc32(body)),
+                LogPosition(offset, number, zlib.crc32(body)),
                 body,
                 UUID(view["event_id"]),
                 datetime.fromisoformat(view["occurred_at"]),

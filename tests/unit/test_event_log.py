@@ -11,9 +11,12 @@ from contracts.representations import examples
 from ingress.authentication import Client
 from ingress.events.log import EventLog
 from ingress.events.ring import Ring
+from processor.events.bundles import OCTETS_MAX, bundles_of
 from runtime.access.holders import Holders, WalletHolders
 from runtime.access.wallets import Holder
+from runtime.amqp.publisher import Outgoing
 from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, keys_of
+from runtime.event_log.reading import behind
 
 BODY = orjson.dumps(examples.TRANSACTION_EVENT)
 
@@ -31,7 +34,9 @@ def test_an_id_says_where_and_which_event_it_is() -> None:
     assert event.position.id != other.position.id
 
 
-@pytest.mark.parametrize("text", ["", "1", "1-", "-00000000", "1-0000000g", "²-00000000", "1-0"])
+@pytest.mark.parametrize(
+    "text", ["", "1", "1.0", "1.0-", "1-00000000", ".0-00000000", "1.0-0000000g", "².0-00000000"]
+)
 def test_what_is_no_id_of_an_event_stands_nowhere(text: str) -> None:
     assert LogPosition.of_id(text) is None
 
@@ -39,6 +44,33 @@ def test_what_is_no_id_of_an_event_stands_nowhere(text: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"1", b"null", b'{"event_type":"x"}'])
 def test_what_is_no_event_of_ours_is_left_out(body: bytes) -> None:
     assert LoggedEvent.read(1, body) is None
+
+
+def test_a_bundle_is_read_back_line_by_line_and_gone_on_in_from_its_middle() -> None:
+    bodies = [BODY, BODY + b" ", b"no event", BODY + b"  "]
+    [bundle] = bundles_of([Outgoing("x", "k", body, "any.v1") for body in bodies])
+
+    events = LoggedEvent.read_all(7, bundle.body)
+
+    assert [event.body for event in events] == [bodies[0], bodies[1], bodies[3]]
+    assert [event.position.place for event in events] == [(7, 0), (7, 1), (7, 3)]
+    assert behind(events, events[0].position) == events[1:]
+    assert behind(events, events[-1].position) == []
+    assert behind(events, events[0].position._replace(check=0)) is None
+    assert LoggedEvent.read_all(7, BODY) == [_event(7)]
+
+
+def test_a_bundle_is_cut_where_it_becomes_large() -> None:
+    large = orjson.dumps({**examples.TRANSACTION_EVENT, "metadata": {"k": "x" * (OCTETS_MAX // 3)}})
+    bodies = [large, BODY, large, BODY, large, b'{\n"a":1}']
+
+    bundles = bundles_of([Outgoing("x", "k", body, "any.v1") for body in bodies])
+
+    assert len(bundles) == 2
+    assert all(len(bundle.body) <= OCTETS_MAX + len(bodies) for bundle in bundles)
+    lines = [line for bundle in bundles for line in bundle.body.split(b"\n")]
+    assert lines == [*bodies[:-1], b'{ "a":1}']
+    assert bundles_of([]) == []
 
 
 def test_a_ring_keeps_the_last_events_and_gives_no_number_twice() -> None:
@@ -53,7 +85,7 @@ def test_a_ring_keeps_the_last_events_and_gives_no_number_twice() -> None:
     assert ring.since(ring.first_number, 100)[-1] is events[-1]
     assert ring.number_after(events[-2].position) == len(events) - 1
     assert ring.number_after(events[0].position) is None
-    assert ring.number_after(LogPosition(events[-1].position.offset, 0)) is None
+    assert ring.number_after(LogPosition(events[-1].position.offset, 0, 0)) is None
     with pytest.raises(LookupError):
         ring.since(0, 1)
     ring.clear()

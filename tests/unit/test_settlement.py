@@ -50,6 +50,37 @@ def test_each_event_is_confirmed_refused_or_set_aside_once(
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(1, 7), st.data())
+def test_with_a_log_a_row_ends_when_it_has_each_event_and_each_counts_once(
+    sizes: list[int], size: int, data: st.DataObject
+) -> None:
+    owed = _owed(sizes)
+    settlement = Settlement(owed)
+    settlement.begin_log()
+    under_way = list(flights(owed, size))
+    logged = data.draw(st.sets(st.sampled_from(range(len(under_way)))))
+    for number, parts in enumerate(under_way):
+        places = [Place(part.outbox_id, one) for part in parts for one in part.transaction_ids]
+        flight = BuiltFlight(parts, [_MESSAGE] * (len(places) - 1), {places[0]: ValueError("no")})
+        if number in logged:
+            settlement.log(flight)
+        if data.draw(st.booleans()):
+            settlement.land(flight)
+        else:
+            settlement.pass_over(parts)
+
+    outside = {
+        part.outbox_id
+        for number, parts in enumerate(under_way)
+        if number not in logged
+        for part in parts
+    }
+    assert settlement.unfinished == [one.outbox_id for one in owed if one.outbox_id in outside]
+    counted = sum(len(part.transaction_ids) for number in logged for part in under_way[number])
+    assert settlement.confirmed["completed"] == counted - len(settlement.set_aside)
+    assert not settlement.unheard
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(1, 7), st.data())
 def test_a_row_ends_only_when_all_of_its_flights_have_landed(
     sizes: list[int], size: int, data: st.DataObject
 ) -> None:

@@ -30,6 +30,7 @@ from runtime.postgres.migrate import load_migrations, migrate
 from runtime.postgres.pool import KEYED_SESSION, connect, create_pool
 from runtime.postgres.queries import load_queries
 from runtime.screening.watch import CurrentRules
+from runtime.service.lifecycle import GARBAGE_THRESHOLDS
 from tools.bench.laying import Transfer, Wallets, in_groups, make_wallets, record
 from tools.bench.usage import CpuMeter
 from tools.stack import Stack, StackMode, StackOptions, start_stack
@@ -87,9 +88,10 @@ async def _sample(stack: Stack, wallets: Wallets, *, is_ruled: bool, seed: int) 
     )
     async with pool:
         poster = Poster(pool, wallet_cache=WalletCache(), rules=rules)
-        # What this program itself keeps is no garbage, and a processor has none of it to look at.
+        # As in a processor: what this program itself keeps is no garbage of it.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         meter = CpuMeter({"postgres": stack.postgres.pid})
         # Of this process alone: the other servers are its children.
         began_s = time.process_time()

@@ -16,6 +16,7 @@ VERSIONS = [migration.version for migration in load_migrations()]
 TOPOLOGY = [
     "exchange ackledger.transactions",
     "exchange ackledger.events",
+    "exchange ackledger.events.bundles",
     "exchange ackledger.dead-letters",
     "queue ackledger.dead-letters",
     "queue ackledger.notifications",

@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from contracts.topology import EVENTS_EXCHANGE
+from contracts.topology import EVENT_BUNDLES, EVENTS_EXCHANGE, EVENTS_LOG, EventQueues
 from processor.events.relay import FLIGHT_MAX, FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX
 from runtime.amqp.connection import Channel, close, connect, open_channel
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
+from runtime.amqp.stream import open_stream
 from runtime.amqp.topology import declare_topology
+from runtime.event_log.event import LoggedEvent
+from runtime.event_log.reading import next_events
 from runtime.postgres.pool import Connection, Pool
 from runtime.service.fault_points import Fault, FaultPoint, OrderedFaultPoints
 from tests.integration.reconciler.serving import running
@@ -108,8 +112,9 @@ async def test_a_channel_that_closes_in_the_middle_costs_no_event(
 ) -> None:
     await bind_queue(channel, _QUEUE)
     ids = await post(pool, database, batches=OWED_MAX)
-    # The first event goes alone: it asks whether anybody is there.
-    publisher = _InterruptedPublisher(broker_url, flights=OWED_MAX // 2 + 1)
+    # Before the others go the first flight's bundle and its first event: these ask whether a log
+    # is kept, and whether anybody is there.
+    publisher = _InterruptedPublisher(broker_url, flights=OWED_MAX // 2 + 2)
     async with running(publisher):
         await publisher.wait_until_up()
         relay = relay_of(pool, publisher)
@@ -198,7 +203,7 @@ class _CountingPublisher(Publisher):
         await super().publish_all(messages, timeout_s=timeout_s)
 
 
-async def test_of_events_that_no_queue_takes_one_is_sent_and_all_are_done_with(
+async def test_of_events_that_no_queue_takes_one_is_sent_in_each_way_and_all_are_done_with(
     pool: Pool, database: Connection, broker_url: str, channel: Channel
 ) -> None:
     ids = await post(pool, database, batches=3)
@@ -212,11 +217,43 @@ async def test_of_events_that_no_queue_takes_one_is_sent_and_all_are_done_with(
         later = await post(pool, database, batches=2)
         await relay.run_once()
 
-    assert (unheard.events, len(sent)) == (len(ids), 1)
-    assert sent[0].is_mandatory
+    assert unheard.events == len(ids)
+    assert [one.exchange for one in sent] == [EVENT_BUNDLES, EVENTS_EXCHANGE]
+    assert all(one.is_mandatory for one in sent)
     # Whoever binds before a commit misses nothing of it.
     assert ids_of(await emptied(channel, _QUEUE)) == later
-    assert len(publisher.sent) == len(later)
+    assert [one.exchange for one in publisher.sent].count(EVENTS_EXCHANGE) == len(later)
+    assert await owed_rows(database) == 0
+
+
+async def test_the_log_has_all_events_in_a_few_messages_whoever_else_receives_them(
+    pool: Pool, database: Connection, broker_url: str, channel: Channel
+) -> None:
+    await declare_topology(broker_url, partitions=1, events=EventQueues(is_log_kept=True))
+    publisher = _CountingPublisher(broker_url)
+    async with running(publisher):
+        await publisher.wait_until_up()
+        relay = relay_of(pool, publisher)
+        ids = await post(pool, database, batches=3)
+        await relay.run_once()
+        bundles, publisher.sent = publisher.sent, []
+        await bind_queue(channel, _QUEUE)
+        later = await post(pool, database, batches=2)
+        await relay.run_once()
+
+    events: list[LoggedEvent] = []
+    async with open_stream(
+        broker_url, EVENTS_LOG, name="test", start="first", prefetch=50
+    ) as stream:
+        while len(events) < len(ids) + len(later):
+            events += await next_events(stream, within_s=10)
+    assert [UUID(one.transaction_id) for one in events] == [*ids, *later]
+    # One single event asks whether anybody else receives them.
+    assert [one.exchange for one in bundles].count(EVENTS_EXCHANGE) == 1
+    assert len(bundles) == 1 + len(ids) // FLIGHT_MAX
+    singles = await emptied(channel, _QUEUE)
+    assert ids_of(singles) == later
+    assert [one.body for one in singles] == [one.body for one in events[len(ids) :]]
     assert await owed_rows(database) == 0
 
 
