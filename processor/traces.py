@@ -172,10 +172,14 @@ class EventTraces:
         }
 
     def sent(self, flight: BuiltFlight, landing: Landing, *, began_ns: int) -> None:
-        """Record the events of a flight that landed now; those that were refused are errors."""
+        """Record the events of a flight that landed now; those that were refused are errors.
+
+        One that only asked whether any queue takes it, and came back, was not sent.
+        """
         refused = set(landing.refused)
+        count = len(flight.messages) - (not landing.is_heard)
         for number, (message, place) in enumerate(
-            zip(flight.messages, flight.places(), strict=True)
+            zip(flight.messages[:count], flight.places()[:count], strict=True)
         ):
             destination: dict[str, AttributeValue] = {
                 "messaging.destination.name": f"{message.exchange}:{message.routing_key}",

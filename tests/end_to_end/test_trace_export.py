@@ -15,7 +15,7 @@ _STEPS = [
     ("INSERT transactions", Span.SPAN_KIND_CLIENT, "ackledger-ingress"),
     ("publish ackledger.transactions.0", Span.SPAN_KIND_PRODUCER, "ackledger-ingress"),
     ("post transaction", Span.SPAN_KIND_CONSUMER, "ackledger-processor"),
-    ("publish ackledger.events", Span.SPAN_KIND_PRODUCER, "ackledger-processor"),
+    ("publish ackledger.events.bundles", Span.SPAN_KIND_PRODUCER, "ackledger-processor"),
 ]
 
 
