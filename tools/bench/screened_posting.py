@@ -40,6 +40,7 @@ WALLETS: Final = 10_000
 DESTINATIONS: Final = 3
 TRANSFERS: Final = 20_000
 BATCH: Final = 500
+WARMING: Final = 2
 _MANY: Final = 10**9
 _AMOUNT: Final = ("USD=1000000.00",)
 
@@ -71,34 +72,33 @@ def _transfers(wallets: Wallets, *, seed: int) -> list[Transfer]:
     return made
 
 
-async def _sample(stack: Stack, wallets: Wallets, *, is_ruled: bool, seed: int) -> dict[str, float]:
-    """Post TRANSFERS; CPU in microseconds a transfer, whoever else uses the servers."""
+async def _switch(stack: Stack, rules: CurrentRules, *, is_ruled: bool) -> None:
     connection = await connect(stack.postgres.url, name="bench")
     for rule in RULES:
         await switch_rule(connection, rule.name, is_enabled=is_ruled, actor="bench")
+    await rules.read(connection)
+    await connection.close()
+
+
+async def _sample(stack: Stack, poster: Poster, wallets: Wallets, *, seed: int) -> dict[str, float]:
+    """Post TRANSFERS; CPU in microseconds a transfer, whoever else uses the servers."""
+    connection = await connect(stack.postgres.url, name="bench")
     ids = []
     for group in in_groups(_transfers(wallets, seed=seed), BATCH):
         ids += await record(connection, group, submitter="shop")
     await connection.execute(load_queries("tools.bench")["settle_tables"])
-    rules = CurrentRules()
-    await rules.read(connection)
     await connection.close()
-    pool = create_pool(
-        stack.postgres.url, name="bench", size=3, statement_timeout_s=60, session=KEYED_SESSION
-    )
-    async with pool:
-        poster = Poster(pool, wallet_cache=WalletCache(), rules=rules)
-        # As in a processor: what this program itself keeps is no garbage of it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GARBAGE_THRESHOLDS)
-        meter = CpuMeter({"postgres": stack.postgres.pid})
-        # Of this process alone: the other servers are its children.
-        began_s = time.process_time()
-        for batch in in_groups(ids, BATCH):
-            await _post(poster, batch)
-        own_us = (time.process_time() - began_s) / len(ids) * 1e6
-        return {"processor_us": own_us, **meter.figures(len(ids))}
+    # As in a processor: what this program itself keeps is no garbage of it.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    meter = CpuMeter({"postgres": stack.postgres.pid})
+    # Of this process alone: the other servers are its children.
+    began_s = time.process_time()
+    for batch in in_groups(ids, BATCH):
+        await _post(poster, batch)
+    own_us = (time.process_time() - began_s) / len(ids) * 1e6
+    return {"processor_us": own_us, **meter.figures(len(ids))}
 
 
 async def _post(poster: Poster, batch: Sequence[object]) -> None:
@@ -116,16 +116,24 @@ async def _measure(stack: Stack, rounds: int, *, is_plain: bool) -> None:
         await add_rule(connection, rule, actor="bench")
     await connection.close()
     found: dict[bool, list[dict[str, float]]] = defaultdict(list)
-    # The first turn of each warms caches and makes counters; it does not count.
-    for seed in range(rounds + 1):
-        for is_ruled in (False,) if is_plain else (False, True):
-            found[is_ruled].append(await _sample(stack, wallets, is_ruled=is_ruled, seed=seed))
+    pool = create_pool(
+        stack.postgres.url, name="bench", size=3, statement_timeout_s=60, session=KEYED_SESSION
+    )
+    async with pool:
+        # A processor runs for days: what it remembers it has learnt in the turns that do not count.
+        rules = CurrentRules()
+        poster = Poster(pool, wallet_cache=WalletCache(), rules=rules)
+        for seed in range(rounds + WARMING):
+            for is_ruled in (False,) if is_plain else (False, True):
+                await _switch(stack, rules, is_ruled=is_ruled)
+                sample = await _sample(stack, poster, wallets, seed=seed)
+                found[is_ruled].append(sample)
     for is_ruled, samples in found.items():
         figures = " ".join(
-            f"{name}={statistics.median(one[name] for one in samples[1:]):.1f}"
+            f"{name}={statistics.median(one[name] for one in samples[WARMING:]):.1f}"
             for name in samples[0]
         )
-        totals = [sum(one.values()) for one in samples[1:]]
+        totals = [sum(one.values()) for one in samples[WARMING:]]
         sys.stdout.write(
             f"{'five rules' if is_ruled else 'no rule'}: {figures} "
             f"total={statistics.median(totals):.1f} ({min(totals):.1f}-{max(totals):.1f})\n"
