@@ -17,10 +17,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
-from contracts.scopes import Reach
 from contracts.topology import EVENTS_LOG
 from contracts.webhooks import ALL_EVENTS, DeliveryStatus, WebhookStatus
 from notifier import metrics
+from notifier.webhooks.readers import readers_of
 from runtime.access.holders import Holders, WalletHolders
 from runtime.access.wallets import Holder
 from runtime.amqp.connection import UNREACHABLE
@@ -65,11 +65,8 @@ class Subscription:
     wanted: Wanted
 
     @classmethod
-    def of_row(cls, row: asyncpg.Record) -> "Subscription":
-        """Return the subscription that a row of `webhooks` is."""
-        holder = None
-        if row["reach"] != Reach.ALL:
-            holder = Holder(row["submitter"], row["owner_id"])
+    def of_row(cls, row: asyncpg.Record, holder: Holder | None) -> "Subscription":
+        """Return the subscription that a row of `webhooks` is, with whose events its owner sees."""
         wallet_ids = row["wallet_ids"]
         return cls(
             row["id"],
@@ -84,7 +81,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """All webhooks that are not deleted, as of one moment; pure."""
+    """Webhooks whose owners may have events, as of one moment; pure."""
 
     def __init__(self, subscriptions: Sequence[Subscription]) -> None:
         self._by_key: dict[Key, list[Subscription]] = defaultdict(list)
@@ -200,7 +197,15 @@ class WebhookFeed:
                 return False
             if not events:
                 return True
-            subscriptions = Subscriptions([Subscription.of_row(row) for row in rows])
+            rights = await connection.fetch(self._sql["list_webhook_rights"], None)
+            readers = readers_of(rights)
+            subscriptions = Subscriptions(
+                [
+                    Subscription.of_row(row, readers[row["id"]])
+                    for row in rows
+                    if row["id"] in readers
+                ]
+            )
             holders: Mapping[UUID, Holders] = {}
             if subscriptions.need_holders:
                 holders = await self._holders.of(wallets_of(events))
