@@ -28,6 +28,7 @@ from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
 from runtime.service.backoff import Backoff
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.service.periodic import is_set_within, one_of, repeat
 
 AT_ONCE_MAX: Final = 100
@@ -75,11 +76,17 @@ class WebhookDelivery:
     """Sends what is due."""
 
     def __init__(
-        self, pool: Pool, egress: Egress, *, disabled_after_s: float = DISABLED_AFTER_S
+        self,
+        pool: Pool,
+        egress: Egress,
+        *,
+        disabled_after_s: float = DISABLED_AFTER_S,
+        fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         self._pool = pool
         self._egress = egress
         self._disabled_after_s = disabled_after_s
+        self._fault_points = fault_points
         self._sql = load_queries("notifier")
         self._holders = WalletHolders(pool)
         self._in_hand: dict[asyncio.Task[None], asyncpg.Record] = {}
@@ -157,6 +164,7 @@ class WebhookDelivery:
         """Return deliveries with what their owners may see of them now; give the others up."""
         if not rows:
             return ()
+        await self._fault_points.reach(FaultPoint.NOTIFIER_CLAIMED)
         ids = list({row["webhook_id"] for row in rows})
         readers = readers_of(await self._pool.fetch(self._sql["list_webhook_rights"], ids))
         events = [
@@ -195,6 +203,7 @@ class WebhookDelivery:
                 str(row["event_id"]), body, row["secrets"], datetime.now(tz=UTC)
             )
             outcome = await self._egress.post(row["url"], body, headers)
+            await self._fault_points.reach(FaultPoint.NOTIFIER_SENT)
             await self._write(row, outcome)
         except Exception as error:  # noqa: BLE001  # its lease ends, and it is due again
             _failed(error)

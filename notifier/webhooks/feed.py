@@ -39,6 +39,7 @@ from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 PREFETCH: Final = 500
 """Events in hand, and so the most in one commit."""
@@ -112,11 +113,19 @@ class Subscriptions:
 class WebhookFeed:
     """Reads the log of events while there are webhooks, and writes their deliveries."""
 
-    def __init__(self, url: str, pool: Pool, *, written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        pool: Pool,
+        *,
+        written: Callable[[], None],
+        fault_points: FaultPoints = NO_FAULTS,
+    ) -> None:
         """`written` is called when there are deliveries to be made."""
         self._url = url
         self._pool = pool
         self._written = written
+        self._fault_points = fault_points
         self._reader_id = uuid4()
         self._holders = WalletHolders(pool)
         self._sql = load_queries("notifier")
@@ -222,6 +231,7 @@ class WebhookFeed:
                         for one, _, _ in deliveries
                     ],
                 )
+                await self._fault_points.reach(FaultPoint.NOTIFIER_READ)
         if deliveries:
             metrics.WEBHOOK_EVENTS.inc(len(deliveries))
             self._written()
