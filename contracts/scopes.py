@@ -5,7 +5,7 @@ Pure: who somebody is, and what belongs to whom, is found out elsewhere.
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 
 class Scope(StrEnum):
@@ -98,3 +98,29 @@ def with_implied(scopes: Iterable[str]) -> frozenset[str]:
 
 
 _WORDS: Final = frozenset(Scope)
+
+EVENTS_SCOPE: Final = Scope.TRANSACTIONS_READ
+"""What whoever is told of events needs, by `GET /v1/events` as by a webhook."""
+
+
+class Rights(NamedTuple):
+    """What one key or one account may do, and with whose."""
+
+    scopes: frozenset[str]
+    reach: Reach
+
+
+def rights_of_key(scopes: Iterable[str], reach: str) -> Rights:
+    """Return what a key with these scopes may do."""
+    return Rights(with_implied(scopes), Reach(reach))
+
+
+def rights_of_role(role: str) -> Rights:
+    """Return what a person with this role may do."""
+    return Rights(with_implied(ROLE_SCOPES[Role(role)]), ROLE_REACH[Role(role)])
+
+
+def widest_reach(rights: Iterable[Rights], scope: Scope) -> Reach | None:
+    """Return how far whoever has all of these rights may use a scope; None: not at all."""
+    found = {one.reach for one in rights if scope in one.scopes}
+    return Reach.ALL if Reach.ALL in found else Reach.OWN if found else None

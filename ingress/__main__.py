@@ -8,7 +8,7 @@ from typing import NamedTuple, TypedDict
 from aiohttp import web
 from redis.asyncio import Redis
 
-from contracts.scopes import Scope
+from contracts.scopes import EVENTS_SCOPE
 from dead_letters.operations import DeadLetters
 from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator
@@ -260,7 +260,7 @@ def _event_calls(
     service.add_loop("events", event_log)
     # Before the server's: it waits for answers to end, and these end by themselves never.
     service.add_drain(event_log.drain)
-    access = AccessWatch(services.callers, scope=Scope.TRANSACTIONS_READ)
+    access = AccessWatch(services.callers, scope=EVENTS_SCOPE)
     service.add_loop("events-access", access)
     return EventCalls(event_log, services, access=access, heartbeat_s=settings.events_heartbeat_s)
 

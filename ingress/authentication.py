@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from contracts.problems import ContractError, ProblemCode
-from contracts.scopes import Reach, Role, Scope, with_implied
+from contracts.scopes import Reach, Role, Scope, rights_of_key
 from ingress.key_use import KeyUse
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
@@ -170,7 +170,7 @@ class ApiKeys(Lookups):
         hashes = [hashlib.sha256(token.encode()).digest() for token in tokens]
         rows: Sequence[asyncpg.Record] = await self._pool.fetch(self._sql["read_api_keys"], hashes)
         found = {
-            row["key_hash"]: Client(row["client"], with_implied(row["scopes"]), Reach(row["reach"]))
+            row["key_hash"]: Client(row["client"], *rights_of_key(row["scopes"], row["reach"]))
             for row in rows
         }
         for key_hash in found:

@@ -739,13 +739,14 @@ FOR NO KEY UPDATE;
 
 -- name: change_webhook
 -- What is null stays, but for the wallets, of which $4 says whether they are changed. Enabled anew, it
--- fails no longer.
+-- fails no longer. Whoever reaches less than its maker did ($7) narrows it to that.
 UPDATE webhooks AS w
 SET
     url = coalesce($2, w.url),
     event_types = coalesce($3::text[], w.event_types),
     wallet_ids = CASE WHEN $4 THEN $5::uuid[] ELSE w.wallet_ids END,
     status = coalesce($6, w.status),
+    reach = least(w.reach, $7::reach),
     failing_since = CASE WHEN $6 = 'ACTIVE' THEN NULL ELSE w.failing_since END,
     updated_at = clock_timestamp()
 WHERE w.id = $1

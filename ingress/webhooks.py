@@ -41,6 +41,12 @@ class WebhookStore:
         self, wanted: WebhookRequest, client: Client, trail: Trail
     ) -> tuple[asyncpg.Record, str]:
         """Make a webhook; return its row and its secret. Raises ContractError."""
+        if client.user_id is not None and client.session_id is None:
+            # Nobody here is told when another issuer takes somebody's rights away.
+            raise ContractError(
+                ProblemCode.INSUFFICIENT_SCOPE,
+                "webhooks are for API keys and for people who have an account here",
+            )
         secret = secret_text(secrets.token_bytes(SECRET_BYTES))
         holder = holder_of(client)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -98,6 +104,7 @@ class WebhookStore:
                 "wallet_ids" in named,
                 None if change.wallet_ids is None else list(change.wallet_ids),
                 change.status,
+                client.reach,
             )
             if row is None:
                 raise AssertionError("a locked row is changed")

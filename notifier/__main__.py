@@ -13,6 +13,7 @@ from notifier.webhooks.feed import WebhookFeed
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.migrate import check_database
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
+from runtime.service.fault_points import fault_points_in
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.logs import escape
 from runtime.service.settings import ConfigurationError, Deployment, NotifierSettings
@@ -56,12 +57,15 @@ async def serve(settings: NotifierSettings) -> None:
 
 def _add_webhooks(service: Service, settings: NotifierSettings, pool: Pool) -> None:
     """Add what reads events for webhooks, where they are kept, and what sends them."""
+    fault_points = fault_points_in(settings.fault_orders)
     egress = Egress(settings.webhook_targets, user_agent="Ackledger-Webhooks/1")
-    delivery = WebhookDelivery(pool, egress)
+    delivery = WebhookDelivery(pool, egress, fault_points=fault_points)
     service.add_loop("webhooks", delivery)
     service.add_drain(delivery.drain)
     if settings.events_log:
-        feed = WebhookFeed(settings.amqp_url, pool, written=delivery.wake)
+        feed = WebhookFeed(
+            settings.amqp_url, pool, written=delivery.wake, fault_points=fault_points
+        )
         service.add_loop("webhook-feed", feed)
 
 

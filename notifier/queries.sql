@@ -122,11 +122,17 @@ RETURNING p.log_offset, coalesce(p.log_number, 0) AS log_number, p.body_check, o
 -- name: list_subscriptions
 -- Every webhook that is not deleted.
 SELECT
-    w.id, w.submitter, w.owner_id, w.reach, w.event_types, w.wallet_ids, w.status, w.created_at
+    w.id, w.event_types, w.wallet_ids, w.status, w.created_at
 FROM webhooks AS w
 WHERE w.deleted_at IS NULL
 ORDER BY w.id
 LIMIT $1;
+
+-- name: list_webhook_rights
+-- What the owners of some webhooks, or of all, may do now: a row for each right.
+SELECT r.webhook_id, r.submitter, r.owner_id, r.made_with, r.role, r.scopes, r.reach
+FROM webhook_rights AS r
+WHERE $1::uuid[] IS NULL OR r.webhook_id = ANY ($1);
 
 -- name: note_reading
 -- How far the log was read, and for how long the turn is kept. Where there is no webhook any more ($6)
@@ -227,6 +233,24 @@ judged AS (
 SELECT NOT $7 AND w.failing_since < clock_timestamp() - make_interval(secs => $9)
 FROM webhooks AS w
 WHERE w.id = $2;
+
+-- name: give_up_deliveries
+-- Deliveries in hand that must not be made, each with the number of its attempt: that one is written
+-- down with the reason ($3). It says nothing of the receiver.
+WITH refused AS (
+    SELECT r.id, r.number FROM unnest($1::uuid[], $2::integer[]) AS r (id, number)
+),
+
+noted AS (
+    INSERT INTO webhook_attempts (delivery_id, number, at, response_status, error, seconds)
+    SELECT r.id, r.number, clock_timestamp(), NULL, $3, 0 FROM refused AS r
+    ON CONFLICT (delivery_id, number) DO NOTHING
+)
+
+UPDATE webhook_deliveries AS d
+SET status = 'FAILED', next_attempt_at = clock_timestamp()
+FROM refused AS r
+WHERE d.id = r.id AND d.attempts = r.number;
 
 -- name: disable_webhook
 -- Nothing is sent any more. A person is told by mail. True where it was active.

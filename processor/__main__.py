@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from contracts.topology import partition_queue
+from contracts.topology import EVENTS_LOG, partition_queue
 from processor.circuit import Circuit
 from processor.decoding import PartitionConsumer, partition_consumer
 from processor.events.buffer import EventBuffer
@@ -78,7 +78,8 @@ async def serve(settings: ProcessorSettings) -> None:
     service.add_loop("circuit", circuit)
     service.add_loop("publisher", publisher)
     relayed = EventTraces(tracer, broker=server_of(settings.amqp_url))
-    relay = _relay(pool, publisher, posted, event_buffer, fault_points, traces=relayed)
+    events = _events_publisher(service, settings)
+    relay = _relay(pool, events, posted, event_buffer, fault_points, traces=relayed)
     service.add_loop("relay", relay)
     readiness = _readiness(assets.checked(check_database(pool)), circuit, publisher, consumers)
     service.add_loop(
@@ -125,6 +126,13 @@ def _poster(
             broker=server_of(settings.amqp_url),
         ),
     )
+
+
+def _events_publisher(service: Service, settings: ProcessorSettings) -> Publisher:
+    """A connection of its own waits for the log of events, to which nothing else goes."""
+    publisher = Publisher(settings.amqp_url, name="processor-events", awaited_queue=EVENTS_LOG)
+    service.add_loop("events-publisher", publisher)
+    return publisher
 
 
 def _relay(

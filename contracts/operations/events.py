@@ -14,7 +14,7 @@ from contracts.operations.shapes import (
 from contracts.problems import ProblemCode
 from contracts.representations import examples
 from contracts.representations.pages import EventPage
-from contracts.scopes import Scope
+from contracts.scopes import EVENTS_SCOPE
 from contracts.webhooks import EVENT_TYPES
 
 EVENT_ID_MAX: Final = 40
@@ -59,7 +59,7 @@ _FOLLOW: Final = Operation(
         "Callers that reach only what is theirs get the events of transactions that they "
         "submitted or that touch their wallets; of others' wallets they see no balance."
     ),
-    scope=Scope.TRANSACTIONS_READ,
+    scope=EVENTS_SCOPE,
     parameters=(
         parameters.query("wallet_id", "Only what names this wallet.", parameters.UUID_SCHEMA),
         parameters.query("transaction_id", "Only what became of this one.", parameters.UUID_SCHEMA),

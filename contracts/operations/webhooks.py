@@ -24,7 +24,7 @@ from contracts.representations.webhook import (
     WebhookWithSecret,
 )
 from contracts.requests.webhook import WebhookChange, WebhookRecovery, WebhookRequest
-from contracts.scopes import Scope
+from contracts.scopes import EVENTS_SCOPE, Scope
 from contracts.webhooks import DeliveryStatus
 
 _ID: Final = parameters.path_id("webhook_id")
@@ -43,9 +43,12 @@ _CREATE: Final = Operation(
         "body is the event, signed with the secret that this answer shows, once. What is not "
         "answered by 2xx within 15 s is sent again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and "
         "10 h, under the same `webhook-id`; answer 410 to end it. A webhook that has taken nothing "
-        "for five days is disabled. Callers that reach only what is theirs get their own events."
+        "for five days is disabled. Callers that reach only what is theirs get their own events. "
+        "What is sent follows what its owner may see at that moment, as `GET /v1/events` does: "
+        "once no key of the client is in force, or the account is not active, nothing is."
     ),
     scope=Scope.WEBHOOKS_WRITE,
+    also_scope=EVENTS_SCOPE,
     request=WebhookRequest,
     request_examples=_REQUEST_EXAMPLES,
     responses=(
@@ -97,6 +100,7 @@ _CHANGE: Final = Operation(
         "disabled; what came meanwhile is FAILED, and sent by `recover`."
     ),
     scope=Scope.WEBHOOKS_WRITE,
+    also_scope=EVENTS_SCOPE,
     parameters=(_ID,),
     request=WebhookChange,
     request_examples={"enable": {"summary": "Enable it", "value": {"status": "ACTIVE"}}},

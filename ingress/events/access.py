@@ -1,4 +1,7 @@
-"""Whether those who follow events may still have them: asked every second, once for each token."""
+"""Whether those who follow events may still have them: asked every second, once for each token.
+
+Whoever reaches less than when it began may not go on: it is served by what it could see then.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -9,8 +12,8 @@ from typing import Final
 
 import structlog
 
-from contracts.problems import ContractError
-from contracts.scopes import Scope
+from contracts.problems import ContractError, ProblemCode
+from contracts.scopes import Reach, Scope
 from ingress.authentication import LOOKUP_MAX, Authenticator
 from runtime.resilience.error_classification import is_transient
 from runtime.service.batcher import BatcherFullError
@@ -33,37 +36,42 @@ class AccessWatch:
         """`scope`: what a caller needs."""
         self._callers = callers
         self._scope = scope
-        self._open: dict[str, set[Callable[[], None]]] = defaultdict(set)
+        self._open: dict[tuple[str, Reach], set[Callable[[], None]]] = defaultdict(set)
 
     @contextmanager
-    def watching(self, token: str, end: Callable[[], None]) -> Iterator[None]:
+    def watching(self, token: str, reach: Reach, end: Callable[[], None]) -> Iterator[None]:
         """Call `end`, at least once, when the token does not allow this block any more."""
-        self._open[token].add(end)
+        begun = (token, reach)
+        self._open[begun].add(end)
         try:
             yield
         finally:
-            self._open[token].discard(end)
-            if not self._open[token]:
-                del self._open[token]
+            self._open[begun].discard(end)
+            if not self._open[begun]:
+                del self._open[begun]
 
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
             await asyncio.sleep(INTERVAL_S)
-            tokens = iter(list(self._open))
-            while group := list(islice(tokens, LOOKUP_MAX)):
-                await asyncio.gather(*map(self._check, group))
+            begun = iter(list(self._open))
+            while group := list(islice(begun, LOOKUP_MAX)):
+                await asyncio.gather(*(self._check(*one) for one in group))
 
-    async def require(self, token: str) -> None:
-        """Raise ContractError where a token does not allow it."""
+    async def require(self, token: str, reach: Reach) -> None:
+        """Raise ContractError where a token does not allow what was begun with this reach."""
         client = await self._callers.client_of(token)
         client.require(self._scope)
+        if reach is Reach.ALL and client.reach is not Reach.ALL:
+            raise ContractError(
+                ProblemCode.INSUFFICIENT_SCOPE, "you do not reach everybody's events any more"
+            )
 
-    async def _check(self, token: str) -> None:
+    async def _check(self, token: str, reach: Reach) -> None:
         try:
-            await self.require(token)
+            await self.require(token, reach)
         except ContractError:
-            for end in list(self._open.get(token, ())):
+            for end in list(self._open.get((token, reach), ())):
                 end()
         except Exception as error:
             # Nobody gets an event meanwhile: before each one the same is asked.

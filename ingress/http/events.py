@@ -74,7 +74,7 @@ class EventCalls:
         async with self._log.follow(call.client, wanted) as follower:
             is_there = position is None or await _begin_after(follower, position)
             token = token_of(call.request.headers.get("Authorization", "")) or ""
-            with self._access.watching(token, follower.end):
+            with self._access.watching(token, call.client.reach, follower.end):
                 stream = _Stream(call, follower, self._access, token, self._heartbeat_s)
                 return await stream.write(is_reset=not is_there)
 
@@ -169,6 +169,7 @@ class _Stream:
         self._follower = follower
         self._access = access
         self._token = token
+        self._reach = call.client.reach
         self._heartbeat_s = heartbeat_s
         self._looked_up_at = time.monotonic()
         self._silent = SILENT_MAX
@@ -214,7 +215,7 @@ class _Stream:
 
     async def _check(self) -> None:
         """Raise ContractError where the caller may not have events any more."""
-        await self._access.require(self._token)
+        await self._access.require(self._token, self._reach)
         self._looked_up_at = time.monotonic()
 
 

@@ -1,6 +1,7 @@
 """The way out: deliveries that are due, sent at least once, by however many notifiers run.
 
-A delivery is taken by a commit that makes it due again after a while, then sent, then written down.
+A delivery is taken by a commit that makes it due again after a while, then held against what its
+owner may see by now, then sent, then written down.
 Whoever is killed in between leaves it to be sent again, under the same `webhook-id`. Each webhook
 has a few at once, so that one that is slow keeps nobody waiting but itself.
 """
@@ -9,6 +10,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,10 +21,14 @@ from standardwebhooks import Webhook
 from contracts.webhooks import DISABLED_AFTER_S, KEPT_S, RETRY_DELAYS_S
 from notifier import metrics
 from notifier.webhooks.egress import Egress, Outcome
+from notifier.webhooks.readers import readers_of, shown_now
+from runtime.access.holders import WalletHolders
+from runtime.event_log.event import LoggedEvent, wallets_of
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
 from runtime.service.backoff import Backoff
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 from runtime.service.periodic import is_set_within, one_of, repeat
 
 AT_ONCE_MAX: Final = 100
@@ -32,6 +38,8 @@ LEASE_S: Final = 60.0
 """Longer than an attempt may take with what comes before and after it."""
 IDLE_S: Final = 1.0
 """How often it is looked for what is due by the clock."""
+NOT_PERMITTED: Final = "its owner may not see this event any more"
+"""Of a delivery that is given up, in the log of attempts."""
 JITTER: Final = 0.2
 """Of a pause, either way."""
 PURGED_MAX: Final = 1_000
@@ -68,12 +76,19 @@ class WebhookDelivery:
     """Sends what is due."""
 
     def __init__(
-        self, pool: Pool, egress: Egress, *, disabled_after_s: float = DISABLED_AFTER_S
+        self,
+        pool: Pool,
+        egress: Egress,
+        *,
+        disabled_after_s: float = DISABLED_AFTER_S,
+        fault_points: FaultPoints = NO_FAULTS,
     ) -> None:
         self._pool = pool
         self._egress = egress
         self._disabled_after_s = disabled_after_s
+        self._fault_points = fault_points
         self._sql = load_queries("notifier")
+        self._holders = WalletHolders(pool)
         self._in_hand: dict[asyncio.Task[None], asyncpg.Record] = {}
         self._awake = asyncio.Event()
         self._is_stopping = False
@@ -112,13 +127,14 @@ class WebhookDelivery:
             self._awake.clear()
             try:
                 rows = await self._claim()
+                shown = await self._shown(rows)
             except Exception as error:  # noqa: BLE001  # what is due stays due
                 _failed(error)
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
             backoff.reset()
-            for row in rows:
-                task = group.create_task(self._send(row))
+            for row, body in shown:
+                task = group.create_task(self._send(row, body))
                 self._in_hand[task] = row
                 task.add_done_callback(self._done)
             if not rows:
@@ -142,15 +158,52 @@ class WebhookDelivery:
             LEASE_S,
         )
 
-    async def _send(self, row: asyncpg.Record) -> None:
+    async def _shown(
+        self, rows: Sequence[asyncpg.Record]
+    ) -> Sequence[tuple[asyncpg.Record, bytes]]:
+        """Return deliveries with what their owners may see of them now; give the others up."""
+        if not rows:
+            return ()
+        await self._fault_points.reach(FaultPoint.NOTIFIER_CLAIMED)
+        ids = list({row["webhook_id"] for row in rows})
+        readers = readers_of(await self._pool.fetch(self._sql["list_webhook_rights"], ids))
+        events = [
+            event
+            for row in rows
+            if readers.get(row["webhook_id"]) is not None
+            and (event := LoggedEvent.read(0, row["body"].encode())) is not None
+        ]
+        holders = await self._holders.of(wallets_of(events)) if events else {}
+        bodies = [
+            (row, shown_now(row["body"].encode(), row["webhook_id"], readers, holders))
+            for row in rows
+        ]
+        await self._give_up([row for row, body in bodies if body is None])
+        return [(row, body) for row, body in bodies if body is not None]
+
+    async def _give_up(self, rows: Sequence[asyncpg.Record]) -> None:
+        """Write down that deliveries are not made, since their owners may not see them."""
+        if not rows:
+            return
+        await self._pool.execute(
+            self._sql["give_up_deliveries"],
+            [row["id"] for row in rows],
+            [row["attempts"] for row in rows],
+            NOT_PERMITTED,
+        )
+        metrics.WEBHOOK_DELIVERIES.labels("given_up").inc(len(rows))
+        webhook_ids = sorted({str(row["webhook_id"]) for row in rows})
+        log.info("webhook_not_permitted", webhook_ids=webhook_ids, deliveries=len(rows))
+
+    async def _send(self, row: asyncpg.Record, body: bytes) -> None:
         """Send a delivery, and write down what came of it; a failure of ours leaves it due."""
         began = time.monotonic()
         try:
-            body = row["body"].encode()
             headers = signed_headers(
                 str(row["event_id"]), body, row["secrets"], datetime.now(tz=UTC)
             )
             outcome = await self._egress.post(row["url"], body, headers)
+            await self._fault_points.reach(FaultPoint.NOTIFIER_SENT)
             await self._write(row, outcome)
         except Exception as error:  # noqa: BLE001  # its lease ends, and it is due again
             _failed(error)

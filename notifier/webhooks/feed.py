@@ -17,10 +17,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
-from contracts.scopes import Reach
 from contracts.topology import EVENTS_LOG
 from contracts.webhooks import ALL_EVENTS, DeliveryStatus, WebhookStatus
 from notifier import metrics
+from notifier.webhooks.readers import readers_of
 from runtime.access.holders import Holders, WalletHolders
 from runtime.access.wallets import Holder
 from runtime.amqp.connection import UNREACHABLE
@@ -39,6 +39,7 @@ from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
 from runtime.service.backoff import Backoff
+from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 PREFETCH: Final = 50
 """Messages in hand, of up to 64 events each, and so the most in one commit."""
@@ -65,11 +66,8 @@ class Subscription:
     wanted: Wanted
 
     @classmethod
-    def of_row(cls, row: asyncpg.Record) -> "Subscription":
-        """Return the subscription that a row of `webhooks` is."""
-        holder = None
-        if row["reach"] != Reach.ALL:
-            holder = Holder(row["submitter"], row["owner_id"])
+    def of_row(cls, row: asyncpg.Record, holder: Holder | None) -> "Subscription":
+        """Return the subscription that a row of `webhooks` is, with whose events its owner sees."""
         wallet_ids = row["wallet_ids"]
         return cls(
             row["id"],
@@ -84,7 +82,7 @@ class Subscription:
 
 
 class Subscriptions:
-    """All webhooks that are not deleted, as of one moment; pure."""
+    """Webhooks whose owners may have events, as of one moment; pure."""
 
     def __init__(self, subscriptions: Sequence[Subscription]) -> None:
         self._by_key: dict[Key, list[Subscription]] = defaultdict(list)
@@ -115,11 +113,19 @@ class Subscriptions:
 class WebhookFeed:
     """Reads the log of events while there are webhooks, and writes their deliveries."""
 
-    def __init__(self, url: str, pool: Pool, *, written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        pool: Pool,
+        *,
+        written: Callable[[], None],
+        fault_points: FaultPoints = NO_FAULTS,
+    ) -> None:
         """`written` is called when there are deliveries to be made."""
         self._url = url
         self._pool = pool
         self._written = written
+        self._fault_points = fault_points
         self._reader_id = uuid4()
         self._holders = WalletHolders(pool)
         self._sql = load_queries("notifier")
@@ -200,7 +206,15 @@ class WebhookFeed:
                 return False
             if not events:
                 return True
-            subscriptions = Subscriptions([Subscription.of_row(row) for row in rows])
+            rights = await connection.fetch(self._sql["list_webhook_rights"], None)
+            readers = readers_of(rights)
+            subscriptions = Subscriptions(
+                [
+                    Subscription.of_row(row, readers[row["id"]])
+                    for row in rows
+                    if row["id"] in readers
+                ]
+            )
             holders: Mapping[UUID, Holders] = {}
             if subscriptions.need_holders:
                 holders = await self._holders.of(wallets_of(events))
@@ -217,6 +231,7 @@ class WebhookFeed:
                         for one, _, _ in deliveries
                     ],
                 )
+                await self._fault_points.reach(FaultPoint.NOTIFIER_READ)
         if deliveries:
             metrics.WEBHOOK_EVENTS.inc(len(deliveries))
             self._written()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final, Never
 
+import structlog
 from aiormq.abc import AbstractConnection as Transport
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel as ClientChannel
@@ -22,18 +23,26 @@ from runtime.amqp.connection import (
     UNREACHABLE,
     BrokerLink,
     Channel,
+    close,
+    connect,
     loss_as_error,
+    open_channel,
     user_of,
 )
+from runtime.amqp.topology import QueueDownError, TopologyError, check_queue
 from runtime.amqp.wire.deliveries import Properties
 from runtime.amqp.wire.frame_encoder import Outgoing, Route, publish_frames
 from runtime.amqp.wire.frame_filter import ACK, NACK, RETURN, FilteredConnection
 
 UNCONFIRMED_MAX: Final = 20_000
 """Messages without a confirm on one channel; a broker that owes more is not given another."""
+LOOK_S: Final = 0.05
+"""Between two looks at a queue that is not up."""
 _TAG_DIGITS: Final = 12
 _CONFIRM: Final = Struct(">QB").unpack_from
 _MULTIPLE: Final = 1
+
+log = structlog.get_logger()
 
 
 class NotConfirmedError(Exception):
@@ -203,6 +212,17 @@ async def open_confirm_channel(
     return channel
 
 
+async def _is_settled(connection: FilteredConnection, queue: str) -> bool:
+    """Whether a queue is up, or does not exist. Each look has a channel, which a 'no' closes."""
+    try:
+        await check_queue(await open_channel(connection), queue)
+    except QueueDownError:
+        return False
+    except TopologyError:
+        log.warning("queue_not_awaited", queue=queue)
+    return True
+
+
 __all__ = ["NotConfirmedError", "Outgoing", "Publisher", "RefusedError", "UnroutableError"]
 
 
@@ -212,7 +232,15 @@ class Publisher:
     A memory alarm blocks connections that publish, so consumers have another.
     """
 
-    def __init__(self, url: str, *, name: str) -> None:
+    def __init__(self, url: str, *, name: str, awaited_queue: str | None = None) -> None:
+        """`awaited_queue`: nothing is published on a new connection before this queue is up.
+
+        A stream comes up a moment after its broker serves. Until then the broker routes past it,
+        and confirms what the other queues have. One that does not exist is not waited for.
+        """
+        self._url = url
+        self._name = name
+        self._awaited_queue = awaited_queue
         self._user = user_of(url)
         self._channel: ConfirmChannel | None = None
         self._ready = asyncio.Event()
@@ -263,8 +291,21 @@ class Publisher:
         channel = await open_confirm_channel(
             connection, user=self._user, timeout_s=CONNECT_TIMEOUT_S
         )
+        if self._awaited_queue is not None:
+            # Once this connection stands: a broker that dies later takes it along.
+            await self._await_queue(self._awaited_queue)
         self._channel = channel
         return channel
+
+    async def _await_queue(self, queue: str) -> None:
+        """Return when a queue is up, or does not exist; the link bounds the wait."""
+        connection = await connect(self._url, name=f"{self._name}-look")
+        try:
+            # The broker tells nobody when a queue is up.
+            while not await _is_settled(connection, queue):  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_S)
+        finally:
+            await close(connection)
 
     async def _take(self, _: Channel) -> None:
         self._ready.set()

@@ -40,6 +40,12 @@ class FaultPoint(StrEnum):
     """A seal is written, and what it rests on is not moved on yet; its commit comes next."""
     RECONCILER_SEALED = "reconciler.sealed"
     """A seal is committed, and not written down beside the keys."""
+    NOTIFIER_READ = "notifier.read"
+    """Events are written down for webhooks, with how far the log was read; their commit is next."""
+    NOTIFIER_CLAIMED = "notifier.claimed"
+    """Deliveries are claimed, and not sent yet."""
+    NOTIFIER_SENT = "notifier.sent"
+    """A receiver has answered; what it answered is not written down."""
     DEAD_LETTERS_STORED = "dead_letters.stored"
     """Dead letters are in the table, and not acked."""
 

@@ -104,7 +104,8 @@ def ending_of(report: Mapping[str, Any]) -> Ending:
     if report["is_well"]:
         return Ending.WELL
     is_broken = report["breaches"] or report["unresolved"] or report["drained_s"] is None
-    if is_broken or not report["is_every_event_read"]:
+    is_heard = report["followed_s"] is not None and report["delivered_s"] is not None
+    if is_broken or not report["is_every_event_read"] or not is_heard:
         return Ending.BREACH
     if any(fault["trouble"] for fault in report["faults"]):
         return Ending.NO_VERDICT

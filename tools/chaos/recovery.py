@@ -46,6 +46,11 @@ class RecoveryMeter:
         async with ApiClient(self._doors.http_urls[0], self._doors.api_key) as client:
             [self._wallet] = await create_wallets(client, 1, key_prefix=self._key_prefix)
 
+    @property
+    def wallets(self) -> tuple[UUID, ...]:
+        """The wallet that it deposits to, once it is made."""
+        return () if self._wallet is None else (self._wallet,)
+
     async def run(self) -> None:
         """Probe until `stop`, then await what is under way."""
         number = 0

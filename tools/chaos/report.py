@@ -50,6 +50,8 @@ def _summary(result: ChaosResult) -> Iterable[str]:
     yield "promises      " + ", ".join(f"{count} {name}" for name, count in result.promises.items())
     yield "books         " + ", ".join(f"{count} {name}" for name, count in result.counts.items())
     yield f"drained in    {_seconds(result.drained_s)}"
+    yield f"followed in   {_seconds(result.followed_s)}, webhooks in {_seconds(result.delivered_s)}"
+    yield "heard         " + ", ".join(f"{count} {name}" for name, count in result.heard.items())
     yield "spent         " + ", ".join(f"{s:.1f} s {step}" for step, s in result.spent_s.items())
     yield f"late          {result.late} (announced in a queue that was deleted; the reconciler's)"
     yield f"crossed       {result.crossed} (HTTP before what AMQP had confirmed; not promised)"

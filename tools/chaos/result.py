@@ -72,6 +72,11 @@ class ChaosResult:
     revivals: Mapping[str, int] = field(default_factory=dict)
     drained_s: float | None = None
     is_every_event_read: bool = False
+    followed_s: float | None = None
+    """From the last event in a queue to the last at whoever follows; None: not within the bound."""
+    delivered_s: float | None = None
+    """From then on to the last at its webhook."""
+    heard: Mapping[str, int] = field(default_factory=dict)
     servers: Mapping[str, str] = field(default_factory=dict)
     spent_s: dict[str, float] = field(default_factory=dict)
 
@@ -85,6 +90,8 @@ class ChaosResult:
             and self.unresolved == 0
             and self.drained_s is not None
             and self.is_every_event_read
+            and self.followed_s is not None
+            and self.delivered_s is not None
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -111,6 +118,9 @@ class ChaosResult:
             "revivals": dict(self.revivals),
             "drained_s": _rounded(self.drained_s),
             "is_every_event_read": self.is_every_event_read,
+            "followed_s": _rounded(self.followed_s),
+            "delivered_s": _rounded(self.delivered_s),
+            "heard": dict(self.heard),
             "servers": dict(self.servers),
             "spent_s": {step: _rounded(spent_s) for step, spent_s in self.spent_s.items()},
         }

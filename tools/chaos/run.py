@@ -29,6 +29,7 @@ from tools.chaos.invariants import (
     resolve_unknown,
 )
 from tools.chaos.journal import Journal
+from tools.chaos.listening import Listeners, listening
 from tools.chaos.load import Load, WalletPlan
 from tools.chaos.options import ChaosOptions
 from tools.chaos.recovery import RecoveryMeter
@@ -50,6 +51,8 @@ EVENTS_BOUND_S: Final = 30.0
 _LATE_S: Final = 30.0
 """How long a recovery that missed its bound is waited for, so that its time is known."""
 _HOT_WALLETS: Final = 8
+_HEARD_WALLETS: Final = 1
+"""Hot wallets of which a webhook gets every event, beside the meter's: some 20 a second."""
 
 
 def plan_of(options: ChaosOptions) -> tuple[list[PlannedFault], dict[str, str]]:
@@ -194,24 +197,33 @@ class _Run:
             self._spent("starting", since=began)
             with Journal(directory) as journal:
                 events = EventRecorder(scene.doors.events_amqp_url, directory=directory)
-                async with events:
-                    await self._attack(journal)
-                    await self._compare(journal, events)
+                heard = listening(scene.doors, directory=directory, seed=self._options.seed)
+                async with events, heard as listeners:
+                    await self._attack(journal, listeners)
+                    await self._compare(journal, events, listeners)
             await scene.leave_at_once()
 
-    async def _compare(self, journal: Journal, events: EventRecorder) -> None:
+    async def _compare(self, journal: Journal, events: EventRecorder, listeners: Listeners) -> None:
         """Let all come to its end, and hold what was promised against the books."""
         result, doors, began = self._result, self._scene.doors, time.monotonic()
         self._progress("healed; waiting for the drain")
         result.unresolved = await resolve_unknown(doors, journal, bound_s=RESOLVE_BOUND_S)
         result.drained_s = await await_drained(doors, journal, bound_s=DRAIN_BOUND_S)
         result.is_every_event_read = await events.drain(EVENTS_BOUND_S)
+        heard = await listeners.drain(events, bound_s=EVENTS_BOUND_S)
+        result.followed_s, result.delivered_s = heard.followed_s, heard.delivered_s
         self._spent("draining", since=began)
         began = time.monotonic()
         self._progress("comparing what was promised with the books")
         verdict = await check(
-            doors, journal, events, terms=self._terms(), batch_size=result.shape.batch_size
+            doors,
+            journal,
+            events,
+            terms=self._terms(),
+            batch_size=result.shape.batch_size,
+            listeners=listeners,
         )
+        result.heard = listeners.counts()
         result.breaches = [*self._broken, *verdict.breaches]
         result.late, result.crossed = verdict.late, verdict.crossed
         result.counts, result.kinds = verdict.counts, verdict.kinds
@@ -232,7 +244,7 @@ class _Run:
     def _spent(self, step: str, *, since: float) -> None:
         self._result.spent_s[step] = time.monotonic() - since
 
-    async def _attack(self, journal: Journal) -> None:
+    async def _attack(self, journal: Journal, listeners: Listeners) -> None:
         """Strike by the plan while the load runs, and heal at the end."""
         options, doors = self._options, self._scene.doors
         load = Load(
@@ -247,8 +259,9 @@ class _Run:
         meter = RecoveryMeter(doors, journal)
         self._progress(f"making {options.wallets} wallets")
         began = time.monotonic()
-        await load.prepare()
+        wallets = await load.prepare()
         await meter.prepare()
+        await listeners.subscribe([*wallets.hot[:_HEARD_WALLETS], *meter.wallets])
         self._spent("preparing", since=began)
         async with asyncio.TaskGroup() as group:
             group.create_task(load.run())

@@ -42,10 +42,12 @@ Arguments = TypeVarTuple("Arguments")
 INGRESSES: Final = ("ingress", "ingress-2")
 PROCESSORS: Final = ("processor", "processor-2")
 RECONCILERS: Final = ("reconciler", "reconciler-2")
-PROCESSES: Final = (*INGRESSES, *PROCESSORS, *RECONCILERS)
+NOTIFIERS: Final = ("notifier", "notifier-2")
+PROCESSES: Final = (*INGRESSES, *PROCESSORS, *RECONCILERS, *NOTIFIERS)
 
 STALE_AFTER_S: Final = 5.0
 LOCK_TIMEOUT_S: Final = 1.0
+HEARTBEAT_S: Final = 2.0
 _SETTINGS: Final = {
     "ACKLEDGER_HTTP_PORT": "0",
     "ACKLEDGER_STATUS_PORT": "0",
@@ -57,6 +59,10 @@ _SETTINGS: Final = {
     "ACKLEDGER_LOCK_TIMEOUT_S": str(LOCK_TIMEOUT_S),
     "ACKLEDGER_DATABASE_STATEMENT_TIMEOUT_S": "5",
     "ACKLEDGER_SHUTDOWN_TIMEOUT_S": "10",
+    # Whoever follows events finds out by a silence of twice that that an ingress stands still.
+    "ACKLEDGER_EVENTS_HEARTBEAT_S": str(HEARTBEAT_S),
+    # The webhooks of a run lead to a server in its own process.
+    "ACKLEDGER_WEBHOOK_TARGETS": "any",
 }
 ORDER_BOUND_S: Final = 30.0
 """How long a process may take to come to a point; under load it comes there many times a second."""

@@ -32,6 +32,10 @@ class Way(StrEnum):
     RECONCILER_RABBITMQ = "reconciler-rabbitmq"
     RECONCILER_2_POSTGRES = "reconciler-2-postgres"
     RECONCILER_2_RABBITMQ = "reconciler-2-rabbitmq"
+    NOTIFIER_POSTGRES = "notifier-postgres"
+    NOTIFIER_RABBITMQ = "notifier-rabbitmq"
+    NOTIFIER_2_POSTGRES = "notifier-2-postgres"
+    NOTIFIER_2_RABBITMQ = "notifier-2-rabbitmq"
     UPSTREAM_RABBITMQ = "upstream-rabbitmq"
 
     @property

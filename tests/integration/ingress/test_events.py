@@ -169,6 +169,24 @@ async def test_a_revoked_key_ends_what_follows_under_it_whatever_happens_meanwhi
         await connection.close()
 
 
+async def test_whoever_reaches_less_does_not_go_on_with_everybody_s_events(
+    make_client: MakeClient, doors: CheckedDoors
+) -> None:
+    name = f"c-{uuid4().hex}"
+    client = await make_client(name)
+    connection = await connect(doors.database_url, name="test")
+    try:
+        async with following(client) as stream:
+            await connection.execute("UPDATE api_keys SET reach = 'own' WHERE client = $1", name)
+            assert await stream.ended(within_s=5)
+        # Its own it may still follow.
+        async with following(client) as stream:
+            paid = await client.deposit(await client.create_wallet(), "1.00")
+            assert (await stream.next_event()).data["id"] == paid.json["id"]
+    finally:
+        await connection.close()
+
+
 async def test_events_go_on_after_restarts_of_ours_and_a_log_made_anew_is_told(
     own_doors: CheckedDoors,
 ) -> None:

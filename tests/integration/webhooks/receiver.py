@@ -1,6 +1,7 @@
 """A receiver of webhooks: a real HTTP server that answers as it is told."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Receiver:
     url: str = ""
     statuses: dict[str, list[int]] = field(default_factory=dict)
     hanging: set[str] = field(default_factory=set)
+    _counts: Counter[str] = field(default_factory=Counter)
     _released: asyncio.Event = field(default_factory=asyncio.Event)
     _received: "asyncio.Queue[Received]" = field(default_factory=asyncio.Queue)
 
@@ -55,6 +57,10 @@ class Receiver:
                 if received.path == path:
                     return received
 
+    def count(self, path: str) -> int:
+        """How many requests came to a path."""
+        return self._counts[path]
+
     def release(self) -> None:
         """Answer what hangs, and hang no more."""
         self.hanging.clear()
@@ -64,6 +70,7 @@ class Receiver:
         """Take a request."""
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
+        self._counts[request.path] += 1
         self._received.put_nowait(Received(request.path, headers, body))
         if request.path in self.hanging:
             await self._released.wait()

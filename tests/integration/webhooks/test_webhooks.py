@@ -1,6 +1,5 @@
 """Webhooks of a whole system: what is posted reaches who asked for it, signed, at least once."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -9,63 +8,11 @@ import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from contracts.scopes import Reach
-from runtime.postgres.pool import connect
 from tests.conftest import Connection
-from tests.integration.ingress.document import CheckedApi
-from tests.integration.ingress.serving import CheckedDoors, MakeClient, client_maker, open_doors
+from tests.integration.ingress.serving import CheckedDoors, MakeClient
+from tests.integration.webhooks.calls import deliveries_of, make_webhook
 from tests.integration.webhooks.receiver import Receiver
 from tests.support import eventually, transfer
-from tools.stack import Stack
-from tools.system import MOVING_MONEY, Instance, Role
-
-
-@pytest.fixture(scope="module")
-async def doors(
-    stack: Stack, template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[CheckedDoors]:
-    """A whole system that may send to this machine."""
-    async with open_doors(
-        stack,
-        template,
-        tmp_path_factory.mktemp("system"),
-        instances=(*MOVING_MONEY, Instance(role=Role.NOTIFIER)),
-        settings={"ACKLEDGER_WEBHOOK_TARGETS": "any"},
-    ) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-async def make_client(doors: CheckedDoors) -> AsyncIterator[MakeClient]:
-    """Other clients, each a submitter of its own."""
-    async with client_maker(doors) as make:
-        yield make
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """A receiver of this test's own."""
-    async with Receiver.open() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def database(doors: CheckedDoors) -> AsyncIterator[Connection]:
-    """A connection to the system's database."""
-    connection = await connect(doors.database_url, name="test")
-    yield connection
-    await connection.close()
-
-
-async def _webhook(api: CheckedApi, url: str, **fields: Any) -> dict[str, Any]:
-    body = {"url": url, "event_types": ["*"], **fields}
-    answer = await api.call("POST", "/v1/webhooks", json=body)
-    assert answer.status == 201, answer.body
-    assert answer.headers["Location"] == f"/v1/webhooks/{answer.json['id']}"
-    return dict(answer.json)
-
-
-async def _deliveries(api: CheckedApi, webhook_id: str, **query: str) -> list[Any]:
-    return list((await api.get(f"/v1/webhooks/{webhook_id}/deliveries", **query)).json["items"])
 
 
 async def test_an_event_arrives_signed_and_is_written_down(
@@ -73,7 +20,7 @@ async def test_an_event_arrives_signed_and_is_written_down(
 ) -> None:
     api = await make_client(reach=Reach.OWN)
     wallet = await api.create_wallet()
-    made = await _webhook(api, f"{receiver.url}/in", event_types=["transaction.completed"])
+    made = await make_webhook(api, f"{receiver.url}/in", event_types=["transaction.completed"])
     refused = await api.submit(transfer(wallet, await api.create_wallet(), "5.00"))
     paid = await api.deposit(wallet, "10.00")
 
@@ -89,7 +36,7 @@ async def test_an_event_arrives_signed_and_is_written_down(
     assert received.headers["content-type"] == "application/json"
 
     async def delivered() -> list[Any]:
-        return await _deliveries(api, made["id"], status="DELIVERED")
+        return await deliveries_of(api, made["id"], status="DELIVERED")
 
     [delivery] = await eventually(delivered, what="it is written down")
     assert delivery["event_id"] == received.event["event_id"]
@@ -106,8 +53,8 @@ async def test_what_fails_is_sent_again_under_the_same_id_and_a_slow_one_delays_
     wallet = await api.create_wallet()
     receiver.statuses["/again"] = [500]
     receiver.hanging.add("/slow")
-    slow = await _webhook(api, f"{receiver.url}/slow")
-    again = await _webhook(api, f"{receiver.url}/again")
+    slow = await make_webhook(api, f"{receiver.url}/slow")
+    again = await make_webhook(api, f"{receiver.url}/again")
     await api.deposit(wallet, "1.00")
 
     first = await receiver.next("/again")
@@ -116,7 +63,7 @@ async def test_what_fails_is_sent_again_under_the_same_id_and_a_slow_one_delays_
     assert second.webhook_id == first.webhook_id
     assert second.body == first.body
     second.verify(again["secret"])
-    [waiting] = await _deliveries(api, slow["id"])
+    [waiting] = await deliveries_of(api, slow["id"])
     assert (waiting["status"], waiting["attempts"]) == ("PENDING", [])
 
 
@@ -125,7 +72,7 @@ async def test_after_a_rotation_both_secrets_verify(
 ) -> None:
     api = await make_client(reach=Reach.OWN)
     wallet = await api.create_wallet()
-    made = await _webhook(api, f"{receiver.url}/in")
+    made = await make_webhook(api, f"{receiver.url}/in")
     path = f"/v1/webhooks/{made['id']}/secret/rotate"
     rotated = (await api.call("POST", path)).json
     await api.deposit(wallet, "1.00")
@@ -143,7 +90,7 @@ async def test_own_webhooks_get_own_events_and_are_seen_by_nobody_else(
 ) -> None:
     us, them = await make_client(reach=Reach.OWN), await make_client(reach=Reach.OWN)
     ours, theirs = await us.create_wallet(), await them.create_wallet()
-    made = await _webhook(us, f"{receiver.url}/ours")
+    made = await make_webhook(us, f"{receiver.url}/ours")
     await them.deposit(theirs, "50.00")
     paid = await them.submit(transfer(theirs, ours, "20.00"))
 
@@ -173,7 +120,7 @@ async def test_one_that_takes_nothing_for_days_is_disabled_and_recovers(
 ) -> None:
     api = await make_client(reach=Reach.OWN)
     wallet = await api.create_wallet()
-    made = await _webhook(api, f"{receiver.url}/days", wallet_ids=[wallet])
+    made = await make_webhook(api, f"{receiver.url}/days", wallet_ids=[wallet])
     receiver.statuses["/days"] = [503]
     await database.execute(
         "UPDATE webhooks SET failing_since = clock_timestamp() - interval '6 days' WHERE id = $1",
@@ -191,7 +138,7 @@ async def test_one_that_takes_nothing_for_days_is_disabled_and_recovers(
     await api.deposit(wallet, "2.00")
 
     async def missed() -> list[Any]:
-        return await _deliveries(api, made["id"], status="FAILED")
+        return await deliveries_of(api, made["id"], status="FAILED")
 
     [failed] = await eventually(missed, what="the event is kept")
     assert failed["attempts"] == []
@@ -215,7 +162,7 @@ async def test_one_that_answers_410_is_disabled_at_once_and_a_deleted_one_is_gon
 ) -> None:
     api = await make_client(reach=Reach.OWN)
     wallet = await api.create_wallet()
-    made = await _webhook(api, f"{receiver.url}/gone")
+    made = await make_webhook(api, f"{receiver.url}/gone")
     receiver.statuses["/gone"] = [410]
     await api.deposit(wallet, "1.00")
     path = f"/v1/webhooks/{made['id']}"
@@ -234,7 +181,7 @@ async def test_what_a_killed_notifier_had_in_hand_is_sent_again(
     api = await make_client(reach=Reach.OWN)
     wallet = await api.create_wallet()
     receiver.hanging.add("/killed")
-    made = await _webhook(api, f"{receiver.url}/killed")
+    made = await make_webhook(api, f"{receiver.url}/killed")
     await api.deposit(wallet, "1.00")
     first = await receiver.next("/killed")
     doors.system.kill("notifier")

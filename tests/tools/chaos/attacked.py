@@ -14,6 +14,7 @@ from tools.chaos.doors import Doors
 from tools.chaos.events import EventRecorder
 from tools.chaos.invariants import OrderTerms, Verdict, await_drained, check, resolve_unknown
 from tools.chaos.journal import Act, Journal, Outcome
+from tools.chaos.listening import Heard, Listeners, listening
 from tools.chaos.load import Load, WalletPlan
 from tools.chaos.load.pressure import NO_PRESSURE
 from tools.chaos.pressure import Pressure
@@ -36,6 +37,16 @@ _ANY_PORT = {
 }
 INSTANCES = tuple(Instance(role=one.role, environment=_ANY_PORT) for one in MOVING_MONEY)
 """One of each, on ports that no other run wants at the same moment."""
+HEARD = {
+    **_ANY_PORT,
+    "ACKLEDGER_WEBHOOK_TARGETS": "any",
+    "ACKLEDGER_EVENTS_HEARTBEAT_S": "2",
+}
+LISTENED_TO = tuple(
+    Instance(role=role, environment=HEARD)
+    for role in (*(one.role for one in MOVING_MONEY), Role.NOTIFIER)
+)
+"""Those, and a notifier that may send to this machine."""
 SECOND_INGRESS = Instance(role=Role.INGRESS, name="ingress-2", environment=_ANY_PORT)
 
 
@@ -48,6 +59,8 @@ class Run:
     events: EventRecorder
     load: Load
     meter: RecoveryMeter
+    listeners: Listeners | None = None
+    heard: Heard = field(default_factory=Heard)
     drained_s: float | None = None
     is_every_event_read: bool = False
     lost: list[tuple[float, float]] = field(default_factory=list)
@@ -57,7 +70,12 @@ class Run:
         """Compare; for a run that is over."""
         terms = OrderTerms(losses=self.lost)
         return await check(
-            self.doors, self.journal, self.events, terms=terms, batch_size=BATCH_SIZE
+            self.doors,
+            self.journal,
+            self.events,
+            terms=terms,
+            batch_size=BATCH_SIZE,
+            listeners=self.listeners,
         )
 
 
@@ -88,8 +106,12 @@ async def run_load(
     attack: Callable[[Run], Awaitable[None]],
     bound_s: float = BOUND_S,
     pressure: Pressure = NO_PRESSURE,
+    is_heard: bool = False,
 ) -> Run:
-    """Send until the attack is over, then resolve, drain and read every event."""
+    """Send until the attack is over, then resolve, drain and read every event.
+
+    `is_heard`: over HTTP too, by a client that follows and by webhooks.
+    """
     async with AsyncExitStack() as exits:
         journal = exits.enter_context(Journal(directory))
         events = await exits.enter_async_context(
@@ -105,12 +127,19 @@ async def run_load(
             pressure=pressure,
         )
         run = Run(doors, journal, events, load, RecoveryMeter(doors, journal))
-        await load.prepare()
+        if is_heard:
+            heard = listening(doors, directory=directory, seed=seed)
+            run = replace(run, listeners=await exits.enter_async_context(heard))
+        wallets = await load.prepare()
         await run.meter.prepare()
+        if run.listeners is not None:
+            await run.listeners.subscribe([*wallets.hot[:2], *run.meter.wallets])
         await _send(run, attack)
         await resolve_unknown(doors, journal, bound_s=bound_s, lost=run.lost)
         drained_s = await await_drained(doors, journal, bound_s=bound_s)
         is_every_event_read = await events.drain(BOUND_S)
+        if run.listeners is not None:
+            run = replace(run, heard=await run.listeners.drain(events, bound_s=bound_s))
     return replace(run, drained_s=drained_s, is_every_event_read=is_every_event_read)
 
 

@@ -12,8 +12,8 @@ from tests.conftest import Connection, create_database, drop_database
 from tests.integration.ingress.serving import open_doors
 from tests.tools.chaos.attacked import (
     BATCH_SIZE,
-    INSTANCES,
-    SECOND_INGRESS,
+    HEARD,
+    LISTENED_TO,
     Run,
     answered,
     chaos_doors,
@@ -21,6 +21,7 @@ from tests.tools.chaos.attacked import (
 )
 from tools.chaos.pressure import Pressure
 from tools.stack import Stack
+from tools.system import Instance, Role
 
 ANSWERS = 1200
 """Five seconds of load and more."""
@@ -32,15 +33,15 @@ async def finished(
 ) -> AsyncIterator[Run]:
     """A run on a healthy system, which is stopped: its books can be copied."""
     directory = tmp_path_factory.mktemp("finished")
-    async with open_doors(
-        stack, template, directory, instances=(*INSTANCES, SECOND_INGRESS)
-    ) as doors:
+    second = Instance(role=Role.INGRESS, name="ingress-2", environment=HEARD)
+    async with open_doors(stack, template, directory, instances=(*LISTENED_TO, second)) as doors:
         run = await run_load(
             chaos_doors(doors),
             directory,
             seed=-7,
             attack=lambda run: answered(run.journal, ANSWERS),
             pressure=Pressure(burst=5 * BATCH_SIZE, burst_interval_s=1.0, sequences=2),
+            is_heard=True,
         )
         await asyncio.to_thread(doors.system.stop)
         yield run

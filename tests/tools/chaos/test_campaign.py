@@ -36,6 +36,8 @@ _WELL: Mapping[str, Any] = {
     "unresolved": 0,
     "drained_s": 0.5,
     "is_every_event_read": True,
+    "followed_s": 0.2,
+    "delivered_s": 1.5,
     "counts": {"attempts": 1000},
     "kinds": {"hold": {"asked": 1200, "posted": 1100, "failed": 100}},
     "revivals": {"ingress": 1},
@@ -73,6 +75,8 @@ def _campaign(directory: Path, *seeds: int, arguments: tuple[str, ...] = ()) -> 
         (_report(is_well=False, unresolved=1), Ending.BREACH),
         (_report(is_well=False, drained_s=None), Ending.BREACH),
         (_report(is_well=False, is_every_event_read=False), Ending.BREACH),
+        (_report(is_well=False, followed_s=None), Ending.BREACH),
+        (_report(is_well=False, delivered_s=None), Ending.BREACH),
         (_report(is_well=False, faults=[{**_FAULT, "trouble": "it"}]), Ending.NO_VERDICT),
         (_report(is_well=False, faults=[{**_FAULT, "is_well": False}]), Ending.SLOW),
         (

@@ -28,6 +28,8 @@ def _result(*faults: StruckFault, **changes: Any) -> ChaosResult:
         "faults": list(faults or [_fault()]),
         "drained_s": 1.0,
         "is_every_event_read": True,
+        "followed_s": 0.2,
+        "delivered_s": 1.5,
     }
     return ChaosResult(**{**fields, **changes})
 
@@ -55,6 +57,8 @@ def test_a_fault_that_did_not_strike_or_lasts_on_is_not_well(changes: dict[str, 
         {"unresolved": 1},
         {"drained_s": None},
         {"is_every_event_read": False},
+        {"followed_s": None},
+        {"delivered_s": None},
         {"plan": [_PLANNED, _PLANNED]},
     ],
 )

@@ -93,6 +93,21 @@ FAULTS: Final = (
         strike=_killed_at(FaultPoint.DEAD_LETTERS_STORED, Role.RECONCILER),
     ),
     SceneFault(
+        name="notifier-killed-before-commit",
+        claim="nothing is written down of events that it read; another one reads them again",
+        strike=_killed_at(FaultPoint.NOTIFIER_READ, Role.NOTIFIER),
+    ),
+    SceneFault(
+        name="notifier-killed-before-sending",
+        claim="what was claimed is due again when its lease ends, and is sent",
+        strike=_killed_at(FaultPoint.NOTIFIER_CLAIMED, Role.NOTIFIER),
+    ),
+    SceneFault(
+        name="notifier-killed-before-writing",
+        claim="what was taken is sent again under the same webhook-id",
+        strike=_killed_at(FaultPoint.NOTIFIER_SENT, Role.NOTIFIER),
+    ),
+    SceneFault(
         name="commit-cancelled",
         claim="a cancelled COMMIT is of unknown outcome: done again, posted once",
         strike=_commit_cancelled,

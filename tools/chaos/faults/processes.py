@@ -9,6 +9,7 @@ from runtime.service.fault_points import Fault, FaultPoint
 from tools.chaos.faults.fault import STARTED_S, SceneFault, Strike
 from tools.chaos.scene import (
     INGRESSES,
+    NOTIFIERS,
     PROCESSES,
     RECONCILERS,
     STALE_AFTER_S,
@@ -76,6 +77,18 @@ async def _stopped_after_commit(scene: Scene) -> AsyncIterator[None]:
         scene.resume_all()
 
 
+def _killed(*labels: str) -> Strike:
+    """Kill processes, wherever they are; they come back afterwards."""
+
+    @asynccontextmanager
+    async def strike(scene: Scene) -> AsyncIterator[None]:
+        async with scene.held(*labels):
+            await scene.kill(*labels)
+            yield
+
+    return strike
+
+
 @asynccontextmanager
 async def _all_killed(scene: Scene) -> AsyncIterator[None]:
     async with scene.held(*PROCESSES):
@@ -131,10 +144,18 @@ FAULTS: Final = (
         recovery_bound_s=STARTED_S,
     ),
     SceneFault(
+        name="notifier-killed",
+        claim="another one reads on behind what is written down, and sends what was in hand again",
+        targets={
+            **{label: _killed(label) for label in NOTIFIERS},
+            "both": _killed(*NOTIFIERS),
+        },
+    ),
+    SceneFault(
         name="rolling-restart",
         claim="every process is replaced under load, and clients see no more than a retry",
         strike=_rolling_restart,
-        striking_s=16.0,
+        striking_s=21.0,
         lasting_s=0.0,
     ),
     SceneFault(

@@ -14,14 +14,21 @@ from runtime.postgres.queries import load_queries
 from tools.chaos.doors import Doors
 from tools.chaos.events import EventRecorder
 from tools.chaos.invariants.endings import endings
-from tools.chaos.invariants.verdict import Breach, Verdict
+from tools.chaos.invariants.hearing import (
+    QUEUE,
+    STREAM,
+    heard_breaches,
+    hooks_of,
+    told_in_queue,
+    told_over_http,
+)
+from tools.chaos.invariants.verdict import LISTED_MAX, Breach, Verdict, others
 from tools.chaos.journal import Journal, Promise
+from tools.chaos.listening import Listeners
 from verification.verify import verify
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-LISTED_MAX: Final = 20
-"""Breaches of one kind that are told one by one; the others are counted."""
 KEY_PREFIXES: Final = ("chaos-", "probe-")
 """What the clients' keys begin with. Others are none of ours."""
 _PENDING_MAX_S: Final = 24 * 3600.0
@@ -58,16 +65,25 @@ class OrderTerms:
 
 
 async def check(
-    doors: Doors, journal: Journal, events: EventRecorder, *, terms: OrderTerms, batch_size: int
+    doors: Doors,
+    journal: Journal,
+    events: EventRecorder,
+    *,
+    terms: OrderTerms,
+    batch_size: int,
+    listeners: Listeners | None = None,
 ) -> Verdict:
     """Return what is broken; for a system that is healed and drained.
 
-    `batch_size` is what a full batch holds, to count them.
+    `batch_size` is what a full batch holds, to count them. L and D are about `listeners`.
     """
-    async with copied(doors, journal, events) as connection:
+    async with copied(doors, journal, events, listeners) as connection:
         comparison = _Comparison(connection, doors, events)
         await comparison.run(terms)
         comparison.add(_open_breaches(journal))
+        if listeners is not None:
+            await comparison.hear()
+            comparison.add(heard_breaches(listeners))
         counts = await connection.fetchrow(comparison.sql["count_all"], batch_size)
         kinds = await connection.fetch(comparison.sql["count_kinds"])
     return Verdict(
@@ -81,7 +97,7 @@ async def check(
 
 @asynccontextmanager
 async def copied(
-    doors: Doors, journal: Journal, events: EventRecorder
+    doors: Doors, journal: Journal, events: EventRecorder, listeners: Listeners | None = None
 ) -> AsyncIterator[Connection]:
     """Give a connection on which the journal and the events stand beside the books."""
     sql = load_queries(__package__)
@@ -93,10 +109,10 @@ async def copied(
         )
         await connection.copy_records_to_table("promised_legs", records=_legs(journal))
         await connection.copy_records_to_table("endings", records=endings())
-        await connection.copy_records_to_table(
-            "told",
-            records=((e.event_id, e.event_type, e.transaction_id) for e in events.read()),
-        )
+        await connection.copy_records_to_table("told", records=told_in_queue(events))
+        if listeners is not None:
+            await connection.copy_records_to_table("told", records=told_over_http(listeners))
+            await connection.copy_records_to_table("hooks", records=hooks_of(listeners))
         await connection.execute(sql["analyze_promises"])
         await connection.execute(sql["join_promises"], doors.submitter)
         await connection.execute(sql["join_posted"])
@@ -142,12 +158,22 @@ class _Comparison:
         await self._list("A", "torn_batches")
         await self._list("W", "broken_terms")
         await self._list("W", "wrong_cancellations")
-        await self._list("E", "untold_transactions", self._began_at)
-        await self._list("E", "renamed_events")
-        await self._list("E", "shared_event_ids")
-        await self._list("E", "untrue_events")
+        await self._events("E", QUEUE)
         await self._list("Q", "forgotten_letters")
         await self._order(terms)
+
+    async def hear(self) -> None:
+        """Compare what was heard over HTTP."""
+        await self._events("L", STREAM)
+        await self._list("L", "unfollowed_events")
+        await self._list("D", "undelivered_events")
+        await self._list("D", "unasked_deliveries")
+
+    async def _events(self, invariant: str, listener: str) -> None:
+        await self._list(invariant, "untold_transactions", self._began_at, listener)
+        await self._list(invariant, "renamed_events", listener)
+        await self._list(invariant, "shared_event_ids", listener)
+        await self._list(invariant, "untrue_events", listener)
 
     def add(self, breaches: Iterable[Breach]) -> None:
         """Take breaches that were found elsewhere."""
@@ -160,7 +186,7 @@ class _Comparison:
             for finding in islice(report.findings, LISTED_MAX)
         ]
         self.add(found)
-        self.add(_others("C", "verify", report.findings_total - len(found)))
+        self.add(others("C", "verify", report.findings_total - len(found)))
         await self._list("C", "wrong_balances")
 
     async def _list(self, invariant: str, query: str, *parameters: object) -> None:
@@ -186,17 +212,12 @@ class _Comparison:
     def _take(self, invariant: str, query: str, rows: list[asyncpg.Record]) -> None:
         self.add(Breach(invariant, row["subject"], row["detail"]) for row in rows)
         total = rows[0]["total"] if rows else 0
-        self.add(_others(invariant, query, total - len(rows)))
+        self.add(others(invariant, query, total - len(rows)))
 
 
 def _kind(row: asyncpg.Record) -> tuple[str, Mapping[str, int]]:
     fields = dict(row)
     return fields.pop("name"), fields
-
-
-def _others(invariant: str, query: str, count: int) -> Iterator[Breach]:
-    if count > 0:
-        yield Breach(invariant, query.replace("_", " "), f"{count} more")
 
 
 def _open_breaches(journal: Journal) -> Iterator[Breach]:
@@ -205,7 +226,7 @@ def _open_breaches(journal: Journal) -> Iterator[Breach]:
         yield Breach(
             "T", f"key {promise.idempotency_key}", f"the outcome stayed open: {promise.code}"
         )
-    yield from _others("T", "open outcomes", len(journal.open) - LISTED_MAX)
+    yield from others("T", "open outcomes", len(journal.open) - LISTED_MAX)
 
 
 def _record(promise: Promise) -> tuple[Any, ...]:

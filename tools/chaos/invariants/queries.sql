@@ -48,10 +48,22 @@ CREATE TEMPORARY TABLE losses (
     ended_s double precision NOT NULL
 );
 
+-- By whom each event was heard: 'queue', 'stream', or the name of a webhook. What the queue had is kept
+-- without when it occurred and what wallets it names.
 CREATE TEMPORARY TABLE told (
+    listener text NOT NULL,
     event_id uuid NOT NULL,
     event_type text NOT NULL,
-    transaction_id uuid NOT NULL
+    transaction_id uuid NOT NULL,
+    occurred_at timestamptz,
+    wallet_ids uuid []
+);
+
+CREATE TEMPORARY TABLE hooks (
+    name text NOT NULL,
+    since timestamptz NOT NULL,
+    event_types text [],
+    wallet_ids uuid []
 );
 
 -- name: analyze_promises
@@ -147,7 +159,9 @@ SELECT
     (SELECT count(*) FROM asked WHERE status = 'COMPLETED') AS completed,
     (SELECT count(*) FROM asked WHERE status = 'FAILED') AS failed,
     (SELECT count(*) FROM entries) AS entries,
-    (SELECT count(*) FROM told) AS events,
+    (SELECT count(*) FROM told WHERE listener = 'queue') AS events,
+    (SELECT count(*) FROM told WHERE listener = 'stream') AS followed_events,
+    (SELECT count(*) FROM told WHERE listener NOT IN ('queue', 'stream')) AS webhook_deliveries,
     (SELECT count(*) FROM letters) AS dead_letters,
     (
         SELECT count(*) FROM asked
@@ -668,11 +682,11 @@ WHERE
 LIMIT $1;
 
 -- name: untold_transactions
--- E: final transactions and expired holds, recorded since the events were listened to, without their
--- event.
+-- E, L: final transactions and expired holds, recorded since the events were listened to, whose event
+-- a listener ($3) did not hear.
 SELECT
     format('transaction %s', ended.id) AS subject,
-    format('it is %s, and no event transaction.%s told it', ended.what, ended.event) AS detail,
+    format('it is %s, and the %s had no event transaction.%s', ended.what, $3::text, ended.event) AS detail,
     count(*) OVER () AS total
 FROM (
     SELECT t.id, t.created_at, t.status::text AS what, lower(t.status::text) AS event
@@ -692,35 +706,38 @@ WHERE
     ended.created_at >= $2
     AND NOT EXISTS (
         SELECT FROM told AS e
-        WHERE e.transaction_id = ended.id AND e.event_type = 'transaction.' || ended.event
+        WHERE
+            e.listener = $3 AND e.transaction_id = ended.id
+            AND e.event_type = 'transaction.' || ended.event
     )
 LIMIT $1;
 
 -- name: renamed_events
--- E: events told under more than one id. A transaction may be quarantined more than once.
+-- E, L: events told under more than one id. A transaction may be quarantined more than once.
 SELECT
     format('transaction %s', e.transaction_id) AS subject,
     format('%s was told under %s ids', e.event_type, count(DISTINCT e.event_id)) AS detail,
     count(*) OVER () AS total
 FROM told AS e
-WHERE e.event_type <> 'transaction.quarantined'
+WHERE e.listener = $2 AND e.event_type <> 'transaction.quarantined'
 GROUP BY e.transaction_id, e.event_type
 HAVING count(DISTINCT e.event_id) > 1
 LIMIT $1;
 
 -- name: shared_event_ids
--- E: one event id for different events.
+-- E, L: one event id for different events.
 SELECT
     format('event %s', e.event_id) AS subject,
     format('it told %s different things', count(DISTINCT (e.transaction_id, e.event_type))) AS detail,
     count(*) OVER () AS total
 FROM told AS e
+WHERE e.listener = $2
 GROUP BY e.event_id
 HAVING count(DISTINCT (e.transaction_id, e.event_type)) > 1
 LIMIT $1;
 
 -- name: untrue_events
--- E: events of what is not so.
+-- E, L: events of what is not so.
 SELECT DISTINCT
     format('transaction %s', e.transaction_id) AS subject,
     format('%s was told, it is %s', e.event_type, coalesce(t.status::text, 'nowhere')) AS detail,
@@ -728,7 +745,8 @@ SELECT DISTINCT
 FROM told AS e
 LEFT JOIN transactions AS t ON t.id = e.transaction_id
 WHERE
-    NOT CASE e.event_type
+    e.listener = $2
+    AND NOT CASE e.event_type
         WHEN 'transaction.completed' THEN coalesce(t.status IN ('COMPLETED', 'REVERSED'), false)
         WHEN 'transaction.failed' THEN coalesce(t.status = 'FAILED', false)
         WHEN 'transaction.reversed' THEN coalesce(t.status = 'REVERSED', false)
@@ -741,6 +759,52 @@ WHERE
         )
         ELSE false
     END
+LIMIT $1;
+
+-- name: unfollowed_events
+-- L: events that the queue had, and whoever followed did not.
+SELECT
+    format('event %s', e.event_id) AS subject,
+    format('%s of transaction %s', e.event_type, e.transaction_id) AS detail,
+    count(*) OVER () AS total
+FROM told AS e
+WHERE
+    e.listener = 'queue'
+    AND NOT EXISTS (SELECT FROM told AS f WHERE f.listener = 'stream' AND f.event_id = e.event_id)
+LIMIT $1;
+
+-- name: undelivered_events
+-- D: events that a webhook asked for, and that were never taken from it.
+SELECT
+    format('webhook %s', h.name) AS subject,
+    format('event %s of transaction %s did not arrive', e.event_id, e.transaction_id) AS detail,
+    count(*) OVER () AS total
+FROM hooks AS h
+INNER JOIN told AS e
+    ON
+        e.listener = 'stream' AND e.occurred_at >= h.since
+        AND (h.event_types IS NULL OR e.event_type = ANY (h.event_types))
+        AND (h.wallet_ids IS NULL OR e.wallet_ids && h.wallet_ids)
+WHERE NOT EXISTS (
+    SELECT FROM told AS a WHERE a.listener = h.name AND a.event_id = e.event_id
+)
+LIMIT $1;
+
+-- name: unasked_deliveries
+-- D: events that arrived by a webhook and do not exist, or that it did not ask for.
+SELECT
+    format('webhook %s', h.name) AS subject,
+    format('event %s of transaction %s was not asked for', a.event_id, a.transaction_id) AS detail,
+    count(*) OVER () AS total
+FROM hooks AS h
+INNER JOIN told AS a ON a.listener = h.name
+WHERE NOT EXISTS (
+    SELECT FROM told AS e
+    WHERE
+        e.listener = 'stream' AND e.event_id = a.event_id AND e.occurred_at >= h.since
+        AND (h.event_types IS NULL OR e.event_type = ANY (h.event_types))
+        AND (h.wallet_ids IS NULL OR e.wallet_ids && h.wallet_ids)
+)
 LIMIT $1;
 
 -- name: forgotten_letters

@@ -1,7 +1,11 @@
 """What a comparison says."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
+
+LISTED_MAX: Final = 20
+"""Breaches of one kind that are told one by one; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +15,12 @@ class Breach:
     invariant: str
     subject: str
     detail: str
+
+
+def others(invariant: str, kind: str, count: int) -> Iterator[Breach]:
+    """Yield the breach that says how many more of a kind there are, if there are."""
+    if count > 0:
+        yield Breach(invariant, kind.replace("_", " "), f"{count} more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
