@@ -34,7 +34,7 @@ SERVICE_USERS: Final[Mapping[str, Permissions]] = {
         r"^ackledger\.events\.log$", r"^amq\.default$", r"^ackledger\.events\.log$"
     ),
     PROCESSOR_USER: Permissions(
-        r"^ackledger\.transactions\.[0-9]+$",
+        r"^ackledger\.(transactions\.[0-9]+|events\.log)$",
         r"^(ackledger\.events(\.bundles)?|ackledger\.dead-letters|amq\.default)$",
         r"^ackledger\.transactions\.[0-9]+$",
     ),
