@@ -155,9 +155,14 @@ PROMTOOL ?= $(PROMETHEUS)/usr/bin/promtool
 $(PROMETHEUS)/usr/bin/promtool:
 	@deploy/make-prometheus $(PROMETHEUS)
 
+OBSERVERS := .local/observers
+$(OBSERVERS)/.ready: deploy/make-prometheus
+	@deploy/make-prometheus $(OBSERVERS) prometheus-alertmanager prometheus-node-exporter prometheus-postgres-exporter
+
+# PICTURES=docs/images draws the dashboards there; else they are drawn under .local/observability.
 .PHONY: test-observability
-test-observability: setup $(PROMETHEUS)/usr/bin/promtool ## Ask a real Prometheus whether every panel and alert is alive
-	@$(BIN)/python -m tools.observability $(PROMETHEUS)
+test-observability: setup $(OBSERVERS)/.ready ## Ask a real Prometheus whether every panel and alert is alive
+	@$(BIN)/python -m tools.observability $(OBSERVERS) $(if $(PICTURES),--pictures $(PICTURES))
 
 .PHONY: check-alerts
 check-alerts: $(PROMTOOL) ## Check Prometheus's rules, and that each alert fires when it should
