@@ -19,11 +19,13 @@ from standardwebhooks import Webhook
 from contracts.webhooks import DISABLED_AFTER_S, KEPT_S, RETRY_DELAYS_S
 from notifier import metrics
 from notifier.webhooks.egress import Egress, Outcome
+from notifier.webhooks.traces import WebhookTraces
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
 from runtime.service.backoff import Backoff
 from runtime.service.periodic import is_set_within, one_of, repeat
+from runtime.tracing.spans import now_ns
 
 AT_ONCE_MAX: Final = 100
 """Deliveries that one notifier has in hand."""
@@ -68,10 +70,16 @@ class WebhookDelivery:
     """Sends what is due."""
 
     def __init__(
-        self, pool: Pool, egress: Egress, *, disabled_after_s: float = DISABLED_AFTER_S
+        self,
+        pool: Pool,
+        egress: Egress,
+        *,
+        disabled_after_s: float = DISABLED_AFTER_S,
+        traces: WebhookTraces | None = None,
     ) -> None:
         self._pool = pool
         self._egress = egress
+        self._traces = traces or WebhookTraces()
         self._disabled_after_s = disabled_after_s
         self._sql = load_queries("notifier")
         self._in_hand: dict[asyncio.Task[None], asyncpg.Record] = {}
@@ -140,17 +148,20 @@ class WebhookDelivery:
             AT_ONCE_PER_WEBHOOK,
             free,
             LEASE_S,
+            self._traces.is_on,
         )
 
     async def _send(self, row: asyncpg.Record) -> None:
         """Send a delivery, and write down what came of it; a failure of ours leaves it due."""
-        began = time.monotonic()
+        began, began_ns = time.monotonic(), now_ns()
         try:
             body = row["body"].encode()
             headers = signed_headers(
                 str(row["event_id"]), body, row["secrets"], datetime.now(tz=UTC)
             )
             outcome = await self._egress.post(row["url"], body, headers)
+            if self._traces.is_on:
+                self._traces.attempted(row, outcome, began_ns=began_ns)
             await self._write(row, outcome)
         except Exception as error:  # noqa: BLE001  # its lease ends, and it is due again
             _failed(error)
