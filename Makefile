@@ -132,6 +132,11 @@ bench-events: setup ## Measure what the log of events and those who follow it co
 bench-tracing: setup ## Measure what tracing costs
 	@exec $(BIN)/python -m tools.bench.tracing $(or $(ROUNDS),3) $(or $(TRANSACTIONS),10000)
 
+# TRANSACTIONS=10000 over HTTP, ROUNDS=5, with metrics and without.
+.PHONY: bench-metrics
+bench-metrics: setup ## Measure what metrics cost
+	@exec $(BIN)/python -m tools.bench.metering $(or $(ROUNDS),5) $(or $(TRANSACTIONS),10000)
+
 # BASE=<commit> is the release that runs before; the default is the last one whose transactions were
 # plain moves alone.
 .PHONY: migrate-proof
