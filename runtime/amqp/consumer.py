@@ -170,6 +170,7 @@ class Consumer(Generic[Decoded]):
         self._unsettled = Unsettled()
         self._acking = asyncio.Lock()
         self._is_held = False
+        self._is_routine = False
         self._arrivals = 0
         self._endings = 0
         self._is_paused = False
@@ -344,7 +345,9 @@ class Consumer(Generic[Decoded]):
         )
         self._check_not_ended(endings)
         self._tag = consuming.consumer_tag
-        log.info("consuming", queue=self._queue, waiting=waiting)
+        tell = log.debug if self._is_routine else log.info
+        self._is_routine = False
+        tell("consuming", queue=self._queue, waiting=waiting)
 
     def _check_not_ended(self, endings: int) -> None:
         """Raise if everything was given back while this channel was being opened."""
@@ -359,7 +362,7 @@ class Consumer(Generic[Decoded]):
         """Ack nothing of this channel any more, and have it cut."""
         self._endings += 1
         self._forget()
-        self._link.cut()
+        self._link.cut(is_routine=self._is_routine)
 
     def _forget(self) -> None:
         """Forget what a lost channel delivered: the broker delivers it again."""
@@ -402,7 +405,10 @@ class Consumer(Generic[Decoded]):
         self._rebuild(Loss.CANCELLED)
 
     def _rebuild(self, loss: Loss) -> None:
-        log.warning("consumer_lost", queue=self._queue, reason=loss.value)
+        # Who had nothing to do for a minute begins anew: that is no news, and so at debug.
+        self._is_routine = loss is Loss.QUIET
+        tell = log.debug if self._is_routine else log.warning
+        tell("consumer_lost", queue=self._queue, reason=loss.value)
         self._on_rebuilt(loss)
         self._end_channel()
 
