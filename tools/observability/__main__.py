@@ -21,6 +21,7 @@ from tools.observability.proof import FAULTS, Proof
 from tools.observability.receiver import Receiver
 from tools.observability.servers import Watched, observers
 from tools.proving import Verdict, private_servers
+from tools.stack.ports import HOST, PortClaims
 from tools.system import CLIENT, ONE_OF_EACH, System
 
 DIRECTORY: Final = Path(".local/observability")
@@ -30,9 +31,9 @@ AFTER_S: Final = 30.0
 """Of load after the last fault, for the pictures."""
 
 
-async def _prove(watched: Watched, upstream_url: str) -> tuple[Verdict, dict[str, str]]:
+async def _prove(watched: Watched, upstream_url: str, port: int) -> tuple[Verdict, dict[str, str]]:
     """Return the verdict, and a picture of each dashboard."""
-    async with Receiver.opened() as receiver:
+    async with Receiver.opened(port) as receiver:
         load = Load(watched.system, upstream_url=upstream_url, webhook_url=receiver.url)
         async with (
             observers(watched, webhook_url=f"{receiver.url}/alerts") as prometheus,
@@ -47,6 +48,7 @@ async def _prove(watched: Watched, upstream_url: str) -> tuple[Verdict, dict[str
             for fault in FAULTS:
                 await proof.alerts(fault)
             await proof.webhooks()
+            await proof.exemplars(since=since, until=time.time())
             await asyncio.sleep(AFTER_S)
             drawn = {
                 one.uid: await proof.picture(one, since=since, until=time.time())
@@ -63,8 +65,14 @@ def main() -> None:
     options = parser.parse_args()
     directory = DIRECTORY.absolute()
     with private_servers(directory, upstream_users=(CLIENT,)) as (stack, environment):
-        # Its own webhook's receiver is on this machine.
-        own = {**environment, "ACKLEDGER_WEBHOOK_TARGETS": "any"}
+        claims = PortClaims()
+        port = claims.claim_any()
+        # The receiver of its webhooks and of its spans is on this machine.
+        own = {
+            **environment,
+            "ACKLEDGER_WEBHOOK_TARGETS": "any",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{HOST}:{port}",
+        }
         system = System(environment=own, directory=directory, instances=ONE_OF_EACH)
         system.start()
         try:
@@ -72,9 +80,10 @@ def main() -> None:
             upstream_url = stack.upstream_url(CLIENT)
             if upstream_url is None:
                 raise SystemExit("the private broker has no upstream user")
-            verdict, pictures = asyncio.run(_prove(watched, upstream_url))
+            verdict, pictures = asyncio.run(_prove(watched, upstream_url, port))
         finally:
             system.stop()
+            claims.release()
     options.pictures.mkdir(parents=True, exist_ok=True)
     for uid, text in pictures.items():
         (options.pictures / f"{uid}.svg").write_text(text, encoding="utf-8")

@@ -19,6 +19,7 @@ ALERT_S: Final = 120.0
 """For an alert to go off, to be told of, or to be resolved: the longest `for` is a minute."""
 NEWER: Final = frozenset({"pg_replication_lag_seconds"})
 """Metrics that Debian's exporter is too old to have."""
+EXEMPLIFIED: Final = "ackledger_transaction_end_to_end_seconds_bucket"
 POINTS: Final = 120
 """Of each line of a picture."""
 _POLL_S: Final = 0.5
@@ -145,6 +146,14 @@ class Proof:
         """Our own webhooks went where they should: their panel is no picture of nothing."""
         came = self._receiver.events
         self.verdict.note("events at our own webhook", f"{came:,}", is_well=came > 0)
+
+    async def exemplars(self, *, since: float, until: float) -> None:
+        """Buckets of the time to the end name traces, and Prometheus has kept which."""
+        found = await self._prometheus.exemplars(EXEMPLIFIED, since=since, until=until)
+        named = {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
+        self.verdict.note(
+            "exemplars of the time to the end", f"{len(named)} traces", is_well=bool(named)
+        )
 
     async def picture(self, dashboard: Dashboard, *, since: float, until: float) -> str:
         """Return a picture of what a dashboard shows of a time."""
