@@ -19,7 +19,7 @@ _TOP: Final = 36
 _BOTTOM: Final = 58
 _TICKS: Final = 4
 _LEGEND_MAX: Final = 8
-_LEGEND_ROW: Final = 56
+_LEGEND_ROW: Final = 50
 """Characters of a line of the legend."""
 _LIGHT: Final = (
     "--paper:#f4f5f7;--card:#fff;--ink:#1f2933;--faint:#616e7c;--grid:#e4e7eb;--c0:#1f6fd6;"
@@ -156,7 +156,7 @@ def _legend(legends: Sequence[str]) -> str:
             f'<rect x="{x}" y="{y - 8}" width="10" height="3" fill="var(--c{number % 8})"/>'
             f'<text class="faint" x="{x + 14}" y="{y - 2}">{escape(label)}</text>'
         )
-        x += 24 + 6 * len(label)
+        x += 24 + 7 * len(label)
         used += len(label) + 3
     return text
 
