@@ -68,7 +68,8 @@ LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/e
 	tests/integration/command_line/test_upstream_clients.py tests/integration/people/test_erasure.py \
 	tests/end_to_end/replay/test_watch.py tests/end_to_end/test_rolling_restart.py \
 	tests/integration/command_line/test_exit_codes.py tests/integration/command_line/test_secrets.py \
-	tests/integration/processor/failures/test_lost_consumers.py tests/integration/runtime/test_own_users.py
+	tests/integration/processor/failures/test_lost_consumers.py tests/integration/runtime/test_own_users.py \
+	tests/integration/runtime/test_silence.py
 .PHONY: test
 test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3)
 	$(SPREAD) --ignore tests/tools --ignore tests/browser $(addprefix --ignore ,$(LONG)) tests
@@ -132,6 +133,11 @@ bench-events: setup ## Measure what the log of events and those who follow it co
 bench-tracing: setup ## Measure what tracing costs
 	@exec $(BIN)/python -m tools.bench.tracing $(or $(ROUNDS),3) $(or $(TRANSACTIONS),10000)
 
+# TRANSACTIONS=10000 over HTTP, ROUNDS=5, with metrics and without.
+.PHONY: bench-metrics
+bench-metrics: setup ## Measure what metrics cost
+	@exec $(BIN)/python -m tools.bench.metering $(or $(ROUNDS),5) $(or $(TRANSACTIONS),10000)
+
 # BASE=<commit> is the release that runs before; the default is the last one whose transactions were
 # plain moves alone.
 .PHONY: migrate-proof
@@ -155,9 +161,14 @@ PROMTOOL ?= $(PROMETHEUS)/usr/bin/promtool
 $(PROMETHEUS)/usr/bin/promtool:
 	@deploy/make-prometheus $(PROMETHEUS)
 
+OBSERVERS := .local/observers
+$(OBSERVERS)/.ready: deploy/make-prometheus
+	@deploy/make-prometheus $(OBSERVERS) prometheus-alertmanager prometheus-node-exporter prometheus-postgres-exporter
+
+# PICTURES=docs/images draws the dashboards there; else they are drawn under .local/observability.
 .PHONY: test-observability
-test-observability: setup $(PROMETHEUS)/usr/bin/promtool ## Ask a real Prometheus whether every panel and alert is alive
-	@$(BIN)/python -m tools.observability $(PROMETHEUS)
+test-observability: setup $(OBSERVERS)/.ready ## Ask a real Prometheus whether every panel and alert is alive
+	@$(BIN)/python -m tools.observability $(OBSERVERS) $(if $(PICTURES),--pictures $(PICTURES))
 
 .PHONY: check-alerts
 check-alerts: $(PROMTOOL) ## Check Prometheus's rules, and that each alert fires when it should

@@ -10,6 +10,7 @@ from notifier.smtp import PrintedMails, Sender, SmtpSender, SmtpServer
 from notifier.webhooks.delivery import WebhookDelivery
 from notifier.webhooks.egress import Egress
 from notifier.webhooks.feed import WebhookFeed
+from notifier.webhooks.traces import WebhookTraces
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.migrate import check_database
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
@@ -18,6 +19,8 @@ from runtime.service.lifecycle import Service, run_process
 from runtime.service.logs import escape
 from runtime.service.settings import ConfigurationError, Deployment, NotifierSettings
 from runtime.service.status_server import Readiness, StatusServer, check_broker
+from runtime.tracing.spans import Tracer
+from runtime.tracing.tracer import tracer_of
 
 _DATABASE_CONNECTIONS: Final = 8
 
@@ -41,7 +44,8 @@ async def serve(settings: NotifierSettings) -> None:
     service.add_loop("money", money)
     service.add_loop("mails", mails)
     service.add_drain(mails.drain)
-    _add_webhooks(service, settings, pool)
+    tracer = tracer_of(settings, service="notifier")
+    _add_webhooks(service, settings, pool, tracer)
     readiness = Readiness(
         {
             "database": check_database(pool),
@@ -51,15 +55,18 @@ async def serve(settings: NotifierSettings) -> None:
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
+    service.add_close(tracer.close)
     service.add_close(pool.close)
     await service.run()
 
 
-def _add_webhooks(service: Service, settings: NotifierSettings, pool: Pool) -> None:
+def _add_webhooks(service: Service, settings: NotifierSettings, pool: Pool, tracer: Tracer) -> None:
     """Add what reads events for webhooks, where they are kept, and what sends them."""
     fault_points = fault_points_in(settings.fault_orders)
     egress = Egress(settings.webhook_targets, user_agent="Ackledger-Webhooks/1")
-    delivery = WebhookDelivery(pool, egress, fault_points=fault_points)
+    delivery = WebhookDelivery(
+        pool, egress, traces=WebhookTraces(tracer), fault_points=fault_points
+    )
     service.add_loop("webhooks", delivery)
     service.add_drain(delivery.drain)
     if settings.events_log:

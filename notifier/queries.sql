@@ -162,7 +162,8 @@ ON CONFLICT (webhook_id, event_id) DO NOTHING;
 
 -- name: claim_deliveries
 -- Deliveries that are due, a few of each webhook ($3) beside those in hand ($1, $2), taken for a
--- while: whoever is killed with them leaves them to be due again.
+-- while: whoever is killed with them leaves them to be due again. With each the span that its
+-- transaction names, where anybody wants it ($6): an event's body has the transaction's id.
 WITH free AS (
     SELECT w.id, w.url, $3::integer - coalesce(b.count, 0) AS places
     FROM webhooks AS w
@@ -201,7 +202,11 @@ RETURNING
         WHERE s.webhook_id = d.webhook_id AND s.valid_until > clock_timestamp()
         ORDER BY s.created_at DESC
         LIMIT 2
-    ) AS secrets;
+    ) AS secrets,
+    CASE
+        WHEN $6::boolean
+            THEN (SELECT t.traceparent FROM transactions AS t WHERE t.id = (d.body::json ->> 'id')::uuid)
+    END AS traceparent;
 
 -- name: end_attempt
 -- What came of an attempt: taken ($7), due again after $8 seconds, or given up. Whether the webhook is

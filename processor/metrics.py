@@ -9,11 +9,13 @@ from uuid import UUID
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from contracts.identifiers import trace_id_of
 from contracts.messages import DeadLetterReason
 from contracts.record import RecordedView
 from ledger.state import BookPosting, Posting
 from ledger.words import FailureCode, TransactionStatus, TransactionType
 from runtime.service.measures import ManyHistogram, from_zero
+from runtime.tracing.spans import sampled_context
 
 TRANSACTIONS: Final = Counter(
     "ackledger_processor_transactions",
@@ -126,9 +128,16 @@ CLAIMS_LOST: Final = Counter(
 
 
 def note_endings(
-    rows: Mapping[UUID, RecordedView], posting: Posting | BookPosting, moment: datetime
+    rows: Mapping[UUID, RecordedView],
+    posting: Posting | BookPosting,
+    moment: datetime,
+    *,
+    is_traced: bool = False,
 ) -> None:
-    """Count what a commit ended, by the rows as they were accepted."""
+    """Count what a commit ended, by the rows as they were accepted.
+
+    Where spans are wanted each bucket of the time to the end names a trace that is kept.
+    """
     if not posting.posted and not posting.refused:
         return
     waits: dict[str, list[float]] = defaultdict(list)
@@ -145,3 +154,16 @@ def note_endings(
         ENDED.labels(*labels).inc(count)
     for channel, seconds in waits.items():
         END_TO_END_SECONDS.observe_many(channel, seconds)
+    if is_traced:
+        _name_traces(rows, posting, moment)
+
+
+def _name_traces(
+    rows: Mapping[UUID, RecordedView], posting: Posting | BookPosting, moment: datetime
+) -> None:
+    for one in (*posting.posted, *posting.refused):
+        row = rows[one.transaction_id]
+        if sampled_context(row["traceparent"]) is not None:
+            seconds = (moment - row["created_at"]).total_seconds()
+            trace_id = trace_id_of(row["traceparent"])
+            END_TO_END_SECONDS.exemplify(row["channel"], seconds, trace_id=trace_id)

@@ -418,7 +418,7 @@ class Poster:
             self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
         self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
         self._changed_at = max(self._changed_at, posting.moment)
-        note_endings(on_book.rows, posting, posting.moment)
+        note_endings(on_book.rows, posting, posting.moment, is_traced=self._traces.is_on)
         return await self._told(loaded, posting)
 
     async def _committed(
@@ -426,7 +426,9 @@ class Poster:
     ) -> BatchResult:
         if written is not None:
             self._remember(loaded, decided, written)
-            note_endings(loaded.rows, decided.posting, written["moment"])
+            note_endings(
+                loaded.rows, decided.posting, written["moment"], is_traced=self._traces.is_on
+            )
         return await self._told(loaded, decided.posting)
 
     async def _told(self, loaded: Loaded, posting: Posting | BookPosting) -> BatchResult:

@@ -432,6 +432,8 @@ class BatchReplies:
         finally:
             for burial in under_way:
                 burial.cancel()
+            # Each of them that failed says the same; asyncio logs what nobody has looked at.
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     def is_needed(self, deliveries: Sequence[Delivery], settled: Sequence[ItemResult]) -> bool:
         """Whether anybody is to be told anything of a batch; nearly always nobody is."""
@@ -548,10 +550,12 @@ def _has_room(under_way: "Mapping[asyncio.Task[None], int]", octets: int) -> boo
 async def _first_of(under_way: "dict[asyncio.Task[None], int]") -> None:
     """Wait for the first of these burials, and raise what it raised."""
     done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+    errors = [burial.exception() for burial in done]
     for burial in done:
         del under_way[burial]
-    for burial in done:
-        burial.result()
+    for error in errors:
+        if error is not None:
+            raise error
 
 
 def _reply_of(delivery: Delivery, settled: Sequence[ItemResult]) -> Reply | None:

@@ -29,6 +29,9 @@ from runtime.service.key_directory import SigningKeyError
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ConfigurationError, ReconcilerSettings
 from runtime.service.status_server import Readiness, StatusServer, check_broker
+from runtime.tracing.announcements import AnnouncementTraces
+from runtime.tracing.spans import Tracer, server_of
+from runtime.tracing.tracer import tracer_of
 from verification.seal_keys import SealKeys
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -43,6 +46,7 @@ class _Parts:
     fault_points: FaultPoints
     depth: QueueDepth
     reconciler: Reconciler
+    tracer: Tracer
 
 
 async def serve(settings: ReconcilerSettings) -> None:
@@ -70,6 +74,7 @@ async def serve(settings: ReconcilerSettings) -> None:
     service.add_loop(
         "status", StatusServer(readiness, host=settings.status_host, port=settings.status_port)
     )
+    service.add_close(parts.tracer.close)
     service.add_close(parts.pool.close)
     await service.run()
 
@@ -89,6 +94,7 @@ async def reconcile_once(
         async with _connected(parts):
             return await parts.reconciler.run_once()
     finally:
+        await parts.tracer.close()
         await parts.pool.close()
 
 
@@ -122,6 +128,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
     publisher = Publisher(settings.amqp_url, name="reconciler-publish")
     depth = QueueDepth(settings.amqp_url, partitions=settings.partitions)
     fault_points = fault_points_in(settings.fault_orders)
+    tracer = tracer_of(settings, service="reconciler")
     retry_queue = RetryQueue(
         pool=pool,
         publisher=publisher,
@@ -130,6 +137,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         in_flight_max=settings.reconcile_in_flight_max,
         expiry=Expiry(pool, after_s=settings.expire_after_s),
         fault_points=fault_points,
+        traces=AnnouncementTraces(tracer, broker=server_of(settings.amqp_url)),
     )
     reconciler = Reconciler(
         sweep=Sweep(pool),
@@ -152,6 +160,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         fault_points=fault_points,
         depth=depth,
         reconciler=reconciler,
+        tracer=tracer,
     )
 
 

@@ -183,7 +183,7 @@ ORDER BY l.transaction_id;
 -- What is to be announced of these: those that are PENDING still, with their atomic batches.
 SELECT
     p.id, p.source_wallet_id, p.destination_wallet_id, p.currency, p.batch_id,
-    t.type = 'reversal' AS is_reversal
+    t.type = 'reversal' AS is_reversal, t.traceparent
 FROM pending_to_announce($1) AS p
 INNER JOIN transactions AS t ON t.id = p.id;
 

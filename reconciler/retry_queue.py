@@ -6,6 +6,7 @@ flood. What nobody posts, although it was announced again and again, ends as FAI
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,8 @@ from runtime.amqp.topology import TopologyError, look_at_queue
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.tracing.announcements import AnnouncementTraces
+from runtime.tracing.spans import TraceContext, sampled_context
 
 ROWS_PER_STEP_MAX: Final = 20_000
 """Rows that one commit walks over: some tens of milliseconds."""
@@ -276,6 +279,7 @@ class RetryQueue:
         in_flight_max: int,
         expiry: Expiry,
         fault_points: FaultPoints = NO_FAULTS,
+        traces: AnnouncementTraces | None = None,
     ) -> None:
         self._pool = pool
         self._publisher = publisher
@@ -284,6 +288,7 @@ class RetryQueue:
         self._in_flight_max = in_flight_max
         self._expiry = expiry
         self._fault_points = fault_points
+        self._traces = traces or AnnouncementTraces()
         self._sql = load_queries("reconciler")
 
     async def run_once(self) -> RetryQueueCounts:
@@ -352,16 +357,28 @@ class RetryQueue:
         rows = await self._pool.fetch(self._sql["read_pending"], transaction_ids)
         pending = [recorded_transaction(row) for row in rows]
         unconfirmed = {transaction.id for transaction in pending}
+        traced = self._traced(rows)
         try:
             for message in recorded_messages(pending, self._partitions):
+                began_ns = time.time_ns()
                 await self._publisher.publish(message.outgoing, timeout_s=CONFIRM_TIMEOUT_S)
                 unconfirmed.difference_update(message.transaction_ids)
+                if traced:
+                    named = {one: traced[one] for one in message.transaction_ids if one in traced}
+                    self._traces.announced(message.outgoing.routing_key, named, began_ns=began_ns)
         except NotConfirmedError:
             await self._give_back(unconfirmed)
             raise
         if pending:
             metrics.REPUBLISHED.inc(len(pending))
             log.info("transactions_republished", transactions=len(pending))
+
+    def _traced(self, rows: Sequence[asyncpg.Record]) -> dict[UUID, TraceContext]:
+        """Return the spans that rows name, of those whose traces are kept."""
+        if not self._traces.is_on:
+            return {}
+        contexts = ((row["id"], sampled_context(row["traceparent"])) for row in rows)
+        return {name: context for name, context in contexts if context is not None}
 
     async def _give_back(self, transaction_ids: set[UUID]) -> None:
         await self._pool.execute(self._sql["give_back"], list(transaction_ids))

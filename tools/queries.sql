@@ -17,5 +17,5 @@ SELECT
     (SELECT count(*) FROM dead_letters) AS letters,
     (
         SELECT count(*) FROM transactions AS t
-        WHERE t.idempotency_key LIKE 'hostile-%' AND t.status = 'COMPLETED'
+        WHERE t.idempotency_key LIKE 'good-%' AND t.status = 'COMPLETED'
     ) AS good;

@@ -156,6 +156,7 @@ OPEN_BODY_PROBLEMS: Final = tuple(
 """What every call with a body can meet that asks for no key."""
 
 IDEMPOTENCY_PROBLEMS: Final = (
+    ProblemCode.IDEMPOTENCY_KEY_MISSING,
     ProblemCode.IDEMPOTENCY_KEY_INVALID,
     ProblemCode.IDEMPOTENCY_KEY_REUSED,
 )

@@ -115,7 +115,6 @@ _SUBMIT: Final = Operation(
     responses=_SUBMITTED,
     problems=(
         ProblemCode.WALLET_NOT_FOUND,
-        ProblemCode.IDEMPOTENCY_KEY_MISSING,
         *IDEMPOTENCY_PROBLEMS,
         *BODY_PROBLEMS,
     ),
@@ -189,7 +188,6 @@ _REVERSE: Final = Operation(
     problems=(
         ProblemCode.WALLET_NOT_FOUND,
         ProblemCode.TRANSACTION_NOT_FOUND,
-        ProblemCode.IDEMPOTENCY_KEY_MISSING,
         *IDEMPOTENCY_PROBLEMS,
         *BODY_PROBLEMS,
     ),
@@ -221,7 +219,6 @@ _CANCEL: Final = Operation(
         ProblemCode.WALLET_NOT_FOUND,
         ProblemCode.TRANSACTION_NOT_FOUND,
         ProblemCode.NOT_CANCELLABLE,
-        ProblemCode.IDEMPOTENCY_KEY_MISSING,
         *IDEMPOTENCY_PROBLEMS,
         *READ_PROBLEMS,
     ),

@@ -9,6 +9,7 @@ from uuid import UUID
 from contracts.record import RecordedRow, Submission
 from contracts.topology import partition_queue
 from ingress.submit.dispatcher import Confirmed
+from runtime.tracing.announcements import AnnouncementTraces
 from runtime.tracing.spans import (
     NO_TRACER,
     UNNAMED,
@@ -47,12 +48,7 @@ class SubmissionTraces:
             "db.collection.name": "transactions",
             **database,
         }
-        self._send: Attributes = {
-            "messaging.system": "rabbitmq",
-            "messaging.operation.name": "publish",
-            "messaging.operation.type": "send",
-            **broker,
-        }
+        self._announcements = AnnouncementTraces(tracer, broker=broker)
 
     def recorded(
         self,
@@ -101,24 +97,6 @@ class SubmissionTraces:
     ) -> None:
         if confirmed.cancelled():
             return
-        queue = partition_queue(partition)
-        ended_ns = time.time_ns()
-        for transaction_id, parent in traced.items():
-            self._tracer.record(
-                Span(
-                    f"publish {queue}",
-                    SpanKind.PRODUCER,
-                    child_of(parent),
-                    began_ns,
-                    ended_ns,
-                    {
-                        **self._send,
-                        # The default exchange: the routing key is the queue, and the destination.
-                        "messaging.destination.name": queue,
-                        "messaging.rabbitmq.destination.routing_key": queue,
-                        "ackledger.transaction.id": str(transaction_id),
-                    },
-                    parent=parent,
-                    is_error=not confirmed.result(),
-                )
-            )
+        self._announcements.announced(
+            partition_queue(partition), traced, began_ns=began_ns, is_confirmed=confirmed.result()
+        )

@@ -22,6 +22,7 @@ from contracts.webhooks import DISABLED_AFTER_S, KEPT_S, RETRY_DELAYS_S
 from notifier import metrics
 from notifier.webhooks.egress import Egress, Outcome
 from notifier.webhooks.readers import readers_of, shown_now
+from notifier.webhooks.traces import WebhookTraces
 from runtime.access.holders import WalletHolders
 from runtime.event_log.event import LoggedEvent, wallets_of
 from runtime.postgres.audit import Trail, note_act
@@ -82,9 +83,11 @@ class WebhookDelivery:
         *,
         disabled_after_s: float = DISABLED_AFTER_S,
         fault_points: FaultPoints = NO_FAULTS,
+        traces: WebhookTraces | None = None,
     ) -> None:
         self._pool = pool
         self._egress = egress
+        self._traces = traces or WebhookTraces()
         self._disabled_after_s = disabled_after_s
         self._fault_points = fault_points
         self._sql = load_queries("notifier")
@@ -156,6 +159,7 @@ class WebhookDelivery:
             AT_ONCE_PER_WEBHOOK,
             free,
             LEASE_S,
+            self._traces.is_on,
         )
 
     async def _shown(
@@ -197,13 +201,15 @@ class WebhookDelivery:
 
     async def _send(self, row: asyncpg.Record, body: bytes) -> None:
         """Send a delivery, and write down what came of it; a failure of ours leaves it due."""
-        began = time.monotonic()
+        began, began_ns = time.monotonic(), time.time_ns()
         try:
             headers = signed_headers(
                 str(row["event_id"]), body, row["secrets"], datetime.now(tz=UTC)
             )
             outcome = await self._egress.post(row["url"], body, headers)
             await self._fault_points.reach(FaultPoint.NOTIFIER_SENT)
+            if self._traces.is_on:
+                self._traces.attempted(row, outcome, began_ns=began_ns)
             await self._write(row, outcome)
         except Exception as error:  # noqa: BLE001  # its lease ends, and it is due again
             _failed(error)

@@ -129,10 +129,10 @@ class OutboxRelay:
         self._posted = posted
         self._event_buffer = event_buffer or EventBuffer()
         self._fault_points = fault_points
-        self._retries = EventRetries(
-            outbox=self._outbox, publisher=publisher, kept_s=refused_kept_s
-        )
         self._traces = traces or EventTraces()
+        self._retries = EventRetries(
+            outbox=self._outbox, publisher=publisher, kept_s=refused_kept_s, traces=self._traces
+        )
         self._is_careful = False
         self._least_age_s = LEFT_BEHIND_S
         self._too_large: dict[Place, NotConfirmedError] = {}
@@ -459,10 +459,11 @@ class EventRetries:
     """Publishes refused events again; those that are refused for too long become dead letters."""
 
     def __init__(
-        self, *, outbox: Outbox, publisher: Publisher, kept_s: float = REFUSED_KEPT_S
+        self, *, outbox: Outbox, publisher: Publisher, kept_s: float, traces: EventTraces
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
+        self._traces = traces
         self._kept_s = kept_s
         self._lines: dict[str, _Line] = {}
 
@@ -531,12 +532,15 @@ class EventRetries:
 
     async def _publish(self, flight: BuiltFlight) -> Sequence[int]:
         """Return which of a flight's messages were refused."""
+        began_ns, landing = time.time_ns(), ALL_LANDED
         try:
             await self._publisher.publish_all(flight.messages, timeout_s=CONFIRM_TIMEOUT_S)
         except RefusedError as error:
-            metrics.EVENTS_REFUSED.inc(len(error.refused))
-            return error.refused
-        return ()
+            landing = Landing(error.refused)
+        metrics.EVENTS_REFUSED.inc(len(landing.refused))
+        if self._traces.is_on:
+            self._traces.sent(flight, landing, began_ns=began_ns)
+        return landing.refused
 
     async def _give_up(self, key: str, until: float) -> None:
         """Set aside what has waited too long in a line that does not go forward."""

@@ -81,6 +81,7 @@ class BrokerLink:
         self._opening = opening or open_channel
         self._lost = lost
         self._cut = asyncio.Event()
+        self._is_routine = False
         self.is_up = False
 
     async def run(self) -> None:
@@ -94,8 +95,12 @@ class BrokerLink:
                 log.warning("broker_lost", connection=self._name, error=repr(error))
             await asyncio.sleep(backoff.next_delay_s())
 
-    def cut(self) -> None:
-        """Give up this connection; `run` makes a new one."""
+    def cut(self, *, is_routine: bool = False) -> None:
+        """Give up this connection; `run` makes a new one.
+
+        `is_routine`: nothing is wrong, and nobody has to read of the next one at level info.
+        """
+        self._is_routine = is_routine
         self._cut.set()
 
     async def _serve_once(self, backoff: Backoff) -> None:
@@ -108,7 +113,9 @@ class BrokerLink:
             _heed_cancellation()
             self.is_up = True
             backoff.reset()
-            log.info("broker_connected", connection=self._name)
+            tell = log.debug if self._is_routine else log.info
+            self._is_routine = False
+            tell("broker_connected", connection=self._name)
             await self._ended(channel)
         finally:
             self.is_up = False

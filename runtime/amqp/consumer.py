@@ -36,6 +36,8 @@ SIPPED_MAX: Final = 2
 on which nothing moves, so a little is read every few seconds, up to this."""
 MESSAGE_OCTETS: Final = 512
 """What a message in hand takes beside its body."""
+ACK_TIMEOUT_S: Final = 30.0
+"""For an ack to be written. On a connection that just ended the library may wait for ever."""
 DECODING_SLICE_S: Final = 0.005
 """Decoding without a break: heartbeats, acks and other partitions have their turn between."""
 
@@ -166,7 +168,9 @@ class Consumer(Generic[Decoded]):
         self._channel: DeliveringChannel | None = None
         self._tag: str | None = None
         self._unsettled = Unsettled()
+        self._acking = asyncio.Lock()
         self._is_held = False
+        self._is_routine = False
         self._arrivals = 0
         self._endings = 0
         self._is_paused = False
@@ -246,21 +250,41 @@ class Consumer(Generic[Decoded]):
         No other delivery is acked with them, whatever else is in hand.
         """
         channel = self._channel
-        if channel is None or not all(map(self.is_current, deliveries)):
-            log.info("stale_ack_dropped", queue=self._queue, deliveries=len(deliveries))
-            return
-        acks = self._unsettled.settle([delivery.tag for delivery in deliveries])
         try:
-            with loss_as_error():
-                for ack in acks[:-1]:
-                    await channel.basic_ack(ack.tag, multiple=ack.is_multiple, wait=False)
-                for ack in acks[-1:]:
-                    await channel.basic_ack(ack.tag, multiple=ack.is_multiple)
+            async with asyncio.timeout(ACK_TIMEOUT_S), self._acking:
+                is_sent = await self._send_acks(deliveries)
         except UNREACHABLE as error:
             log.warning("ack_failed", queue=self._queue, error=repr(error))
+            if isinstance(error, TimeoutError) and channel is self._channel:
+                # What was settled and not sent comes again, if the channel ends.
+                self._end_channel()
             return
-        if channel is self._channel and self._unsettled.octets <= self._octets_max:
+        if not is_sent:
+            log.info("stale_ack_dropped", queue=self._queue, deliveries=len(deliveries))
+            return
+        if (
+            channel is not None
+            and channel is self._channel
+            and self._unsettled.octets <= self._octets_max
+        ):
             self._read(channel)
+
+    async def _send_acks(self, deliveries: Sequence[Decoded]) -> bool:
+        """Settle and send, one call after the other; nothing, and False, if the channel is gone.
+
+        The library's queue lets a later frame pass an earlier one when it is full: an ack of many
+        would come before an ack of one of them, for which the broker closes the channel.
+        """
+        channel = self._channel
+        if channel is None or not all(map(self.is_current, deliveries)):
+            return False
+        acks = self._unsettled.settle([delivery.tag for delivery in deliveries])
+        with loss_as_error():
+            for ack in acks[:-1]:
+                await channel.basic_ack(ack.tag, multiple=ack.is_multiple, wait=False)
+            for ack in acks[-1:]:
+                await channel.basic_ack(ack.tag, multiple=ack.is_multiple)
+        return True
 
     def give_back(self) -> None:
         """Give back all deliveries, those that were taken too, and consume nothing until `resume`.
@@ -321,7 +345,9 @@ class Consumer(Generic[Decoded]):
         )
         self._check_not_ended(endings)
         self._tag = consuming.consumer_tag
-        log.info("consuming", queue=self._queue, waiting=waiting)
+        tell = log.debug if self._is_routine else log.info
+        self._is_routine = False
+        tell("consuming", queue=self._queue, waiting=waiting)
 
     def _check_not_ended(self, endings: int) -> None:
         """Raise if everything was given back while this channel was being opened."""
@@ -336,7 +362,7 @@ class Consumer(Generic[Decoded]):
         """Ack nothing of this channel any more, and have it cut."""
         self._endings += 1
         self._forget()
-        self._link.cut()
+        self._link.cut(is_routine=self._is_routine)
 
     def _forget(self) -> None:
         """Forget what a lost channel delivered: the broker delivers it again."""
@@ -346,6 +372,8 @@ class Consumer(Generic[Decoded]):
         self._channel = None
         self._tag = None
         self._unsettled = Unsettled()
+        # An ack that hangs on the lost channel holds up none on the next.
+        self._acking = asyncio.Lock()
         self._drop_waiting()
 
     def _drop_waiting(self) -> None:
@@ -377,7 +405,10 @@ class Consumer(Generic[Decoded]):
         self._rebuild(Loss.CANCELLED)
 
     def _rebuild(self, loss: Loss) -> None:
-        log.warning("consumer_lost", queue=self._queue, reason=loss.value)
+        # Who had nothing to do for a minute begins anew: that is no news, and so at debug.
+        self._is_routine = loss is Loss.QUIET
+        tell = log.debug if self._is_routine else log.warning
+        tell("consumer_lost", queue=self._queue, reason=loss.value)
         self._on_rebuilt(loss)
         self._end_channel()
 

@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 LOOK_S: Final = 0.5
@@ -97,6 +98,7 @@ class ManyHistogram(Collector):
         self._bounds = tuple(buckets)
         self._counts = {one: [0] * (len(self._bounds) + 1) for one in values}
         self._sums = dict.fromkeys(self._counts, 0.0)
+        self._exemplars: dict[str, dict[int, Exemplar]] = {one: {} for one in self._counts}
         registry.register(self)
 
     def observe_many(self, value: str, observed: Iterable[float]) -> None:
@@ -108,6 +110,11 @@ class ManyHistogram(Collector):
             total += one
         self._sums[value] += total
 
+    def exemplify(self, value: str, observed: float, *, trace_id: str) -> None:
+        """Name the trace of an observed value: each bucket shows the last one that was named."""
+        at = bisect_left(self._bounds, observed)
+        self._exemplars[value][at] = Exemplar({"trace_id": trace_id}, observed, time.time())
+
     def describe(self) -> Iterable[HistogramMetricFamily]:
         """Return it without values."""
         return [HistogramMetricFamily(self._name, self._documentation, labels=self.labels_named)]
@@ -117,6 +124,10 @@ class ManyHistogram(Collector):
         [family] = self.describe()
         limits = [*map(floatToGoString, self._bounds), "+Inf"]
         for value, counts in self._counts.items():
-            buckets = list(zip(limits, accumulate(counts), strict=True))
+            named = self._exemplars[value]
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+                (limit, count, named[at]) if at in named else (limit, count)
+                for at, (limit, count) in enumerate(zip(limits, accumulate(counts), strict=True))
+            ]
             family.add_metric([value], buckets, self._sums[value])
         return [family]

@@ -301,7 +301,7 @@ class ProcessorSettings(ServiceSettings, TracingSettings):
     lock_timeout_s: Seconds = 5.0
 
 
-class ReconcilerSettings(ServiceSettings):
+class ReconcilerSettings(ServiceSettings, TracingSettings):
     """The sweeper of what got stuck, and the keeper of dead letters."""
 
     status_port: Port = 9103
@@ -314,7 +314,7 @@ class ReconcilerSettings(ServiceSettings):
     seal_interval_s: Seconds = 10.0
 
 
-class NotifierSettings(ServiceSettings, WebhookSettings):
+class NotifierSettings(ServiceSettings, TracingSettings, WebhookSettings):
     """The sender of mails and webhooks, and the writer of notifications of money."""
 
     status_port: Port = 9104

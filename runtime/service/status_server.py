@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import orjson
 from aiohttp import web
 from prometheus_client import REGISTRY
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from runtime.service.settings import ConfigurationError
 
@@ -99,10 +99,10 @@ class StatusServer:
         return render_readiness(await self._readiness.read())
 
 
-async def _read_metrics(_: web.Request) -> web.Response:
-    return web.Response(
-        body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST}
-    )
+async def _read_metrics(request: web.Request) -> web.Response:
+    """Answer in the format that is asked for: exemplars are in OpenMetrics alone."""
+    write, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=write(REGISTRY), headers={"Content-Type": content_type})
 
 
 async def _read_liveness(_: web.Request) -> web.Response:

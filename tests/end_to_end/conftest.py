@@ -22,7 +22,7 @@ class Plant:
     api: Api
     upstream_url: str
     traces: TraceReceiver
-    """What `limited` and the processors export."""
+    """What `limited`, the processors and the reconciler export."""
 
     @property
     def database_url(self) -> str:
@@ -39,7 +39,7 @@ class Plant:
         return Upstream(self.upstream_url, user="demo")
 
 
-TRACED = {"limited", "processor", "standby"}
+TRACED = {"limited", "processor", "standby", "reconciler"}
 """What exports spans: the first ingress is as it is without a receiver."""
 
 INSTANCES = (

@@ -1,10 +1,13 @@
 """Spans of a real system, as a receiver of OTLP gets them."""
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
+import aio_pika
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from contracts.topology import partition_queue
 from runtime.postgres.pool import connect
 from tests.end_to_end.conftest import Plant
 from tests.end_to_end.traces import Received
@@ -62,6 +65,27 @@ async def test_a_transaction_is_one_trace_from_the_request_to_its_event(plant: P
     assert row["traceparent"] == f"00-{trace_id}-{server.span_id}-01"
     assert trace_id in batch.linked_traces
     assert (commit.span.name, commit.parent_id) == ("COMMIT batch", batch.span_id)
+
+
+async def test_a_republished_transaction_stays_in_the_trace_of_its_client(plant: Plant) -> None:
+    """Its announcement is lost with all that its queue holds; the reconciler announces it again."""
+    wallet, trace_id, parent_id = await plant.api.create_wallet(), uuid4().hex, uuid4().hex[:16]
+    for name in ("processor", "standby"):
+        await asyncio.to_thread(plant.system.halt, name)
+    try:
+        await _submit(plant, wallet, traceparent=f"00-{trace_id}-{parent_id}-01")
+        async with await aio_pika.connect(plant.stack.rabbitmq.url) as connection:
+            channel = await connection.channel()
+            await (await channel.get_queue(partition_queue(0), ensure=False)).purge()
+    finally:
+        for name in ("processor", "standby"):
+            await asyncio.to_thread(plant.system.restart, name)
+    spans = await plant.traces.of_trace(trace_id, len(_STEPS) + 1)
+    server, *beneath = spans
+
+    again = ("publish ackledger.transactions.0", Span.SPAN_KIND_PRODUCER, "ackledger-reconciler")
+    assert _steps(spans) == [*_STEPS[:3], again, *_STEPS[3:]]
+    assert {one.parent_id for one in beneath} == {server.span_id}
 
 
 async def test_a_message_is_posted_in_the_trace_of_its_sender(plant: Plant) -> None:

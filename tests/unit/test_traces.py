@@ -24,15 +24,19 @@ from ingress.http.traces import RequestTraces
 from ingress.submit.traces import SubmissionTraces
 from ledger.state import Posted, Posting, Refused
 from ledger.words import FailureCode
+from notifier.webhooks.egress import Outcome
+from notifier.webhooks.traces import WebhookTraces
 from processor.events.messages import BuiltFlight, Landing, Owed
 from processor.traces import EventTraces, PostingTraces
 from runtime.amqp.publisher import Outgoing
 from runtime.service.lifecycle import CLOSE_TIMEOUT_S
 from runtime.service.settings import ConfigurationError, TracingSettings, load_settings
 from runtime.tracing import metrics
+from runtime.tracing.announcements import AnnouncementTraces
 from runtime.tracing.exporting import BATCH_MAX, BoundedExporter, ExportingTracer, otlp_tracer
 from runtime.tracing.spans import (
     Span,
+    TraceContext,
     child_of,
     is_within,
     new_context,
@@ -54,6 +58,7 @@ ATTRIBUTES: Final = frozenset(
         "ackledger.transaction.id",
         "ackledger.transaction.status",
         "ackledger.transaction.type",
+        "ackledger.webhook.id",
         "db.collection.name",
         "db.operation.batch.size",
         "db.operation.name",
@@ -61,6 +66,7 @@ ATTRIBUTES: Final = frozenset(
         "db.system.name",
         "error.type",
         "http.request.method",
+        "http.request.resend_count",
         "http.response.status_code",
         "http.route",
         "messaging.destination.name",
@@ -281,6 +287,32 @@ def test_an_event_is_a_span_of_its_transactions_trace() -> None:
     assert refused.status.status_code is StatusCode.ERROR
 
 
+def delivery(traceparent: str | None = CLIENTS, *, attempts: int = 1) -> dict[str, Any]:
+    return {
+        "traceparent": traceparent,
+        "webhook_id": UUID(int=3),
+        "attempts": attempts,
+        "url": "https://anna.example.org/secret",
+    }
+
+
+def test_an_attempt_to_deliver_is_a_span_of_its_transactions_trace() -> None:
+    kept = Kept()
+    traces = WebhookTraces(kept.tracer)
+    traces.attempted(delivery(), Outcome(0.1, status=204), began_ns=1)
+    traces.attempted(delivery(attempts=3), Outcome(0.1, error=EMAIL), began_ns=1)
+    for not_kept in (None, NOT_KEPT):
+        traces.attempted(delivery(not_kept), Outcome(0.1, status=204), began_ns=1)
+    taken, lost = kept.spans
+
+    assert (taken.name, taken.kind) == ("POST webhook", SpanKind.CLIENT)
+    assert [parent_of(span) for span in (taken, lost)] == [(TRACE_ID, SPAN_ID)] * 2
+    assert taken.status.status_code is StatusCode.UNSET
+    assert lost.status.status_code is StatusCode.ERROR
+    assert attributes_of(lost)["http.request.resend_count"] == 2
+    assert attributes_of(lost)["error.type"] == "_OTHER"
+
+
 def test_no_span_says_anything_of_a_person_or_of_money() -> None:
     """Names of clients, keys, descriptions, metadata, amounts, paths and passwords stay here."""
     kept = Kept()
@@ -297,6 +329,12 @@ def test_no_span_says_anything_of_a_person_or_of_money() -> None:
         [pending_row(transaction_id), pending_row(uuid4())], posting, began_ns=1, writing_ns=2
     )
     EventTraces(kept.tracer, broker=broker).sent(flight([transaction_id]), Landing(), began_ns=1)
+    context = TraceContext(TRACE_ID, SPAN_ID)
+    AnnouncementTraces(kept.tracer, broker=broker).announced(
+        "q", {transaction_id: context}, began_ns=1
+    )
+    outcome = Outcome(0.1, status=500, error=f"anna.example.org: {EMAIL}")
+    WebhookTraces(kept.tracer).attempted(delivery(), outcome, began_ns=1)
     said = " ".join(span.to_json() for span in kept.spans)
 
     assert {name for span in kept.spans for name in attributes_of(span)} <= ATTRIBUTES
@@ -317,13 +355,14 @@ def test_without_a_receiver_names_are_as_they_were_and_nothing_is_recorded() -> 
     traces = RequestTraces()
 
     assert traces.names_of(CLIENTS, "r") == names_of(CLIENTS, "r") == (CLIENTS, "r")
-    assert not any(one.is_on for one in (traces, SubmissionTraces(), PostingTraces()))
+    others = (SubmissionTraces(), AnnouncementTraces(), PostingTraces(), EventTraces())
+    assert not any(one.is_on for one in (traces, WebhookTraces(), *others))
 
 
 def test_a_process_that_is_not_traced_never_loads_what_exports_spans() -> None:
     """OpenTelemetry's interfaces alone are loaded: the client of Redis does that by itself."""
     program = (
-        "import sys, ingress.__main__, processor.__main__\n"
+        "import sys, ingress.__main__, processor.__main__, reconciler.__main__, notifier.__main__\n"
         "sys.exit(any(name.startswith('opentelemetry.exporter') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

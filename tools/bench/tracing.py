@@ -19,13 +19,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import uvloop
 
 from cli.clients.amqp import quiet_libraries
-from cli.watch.snapshot import take_snapshot
-from tools.bench.ground import LOG_KEPT, PATIENT, Crew, Field, fresh_field, without_settings
-from tools.bench.laying import Pattern, Transfer, make_wallets, plan_transfers
+from tools.bench.ground import LOG_KEPT, PATIENT, Crew, fresh_field, without_settings
+from tools.bench.laying import Pattern, make_wallets, plan_transfers
+from tools.bench.submitting import submit_all
 from tools.bench.usage import CpuMeter
 from tools.stack import Stack, StackMode, StackOptions, start_stack
 from tools.system import CLIENT
@@ -33,8 +32,6 @@ from tools.system import CLIENT
 DIRECTORY: Final = Path(".local/tracing").absolute()
 WALLETS: Final = 1_000
 WARMING: Final = 1_000
-AT_ONCE: Final = 64
-ENDED_IN_S: Final = 120.0
 RATIOS: Final = {"no receiver": None, "none kept": "0.000001", "1 % kept": "0.01", "all kept": "1"}
 
 
@@ -55,39 +52,6 @@ class Receiver(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-async def _submit(field: Field, transfers: Sequence[Transfer]) -> None:
-    """Submit transfers, so many at once, and return when all are posted."""
-    waiting = iter(transfers)
-    headers = {"Authorization": f"Bearer {field.system.api_key}"}
-    connector = aiohttp.TCPConnector(limit=AT_ONCE)
-    async with aiohttp.ClientSession(
-        field.system.http_url, headers=headers, connector=connector
-    ) as session:
-
-        async def submit() -> None:
-            for one in waiting:
-                async with session.post("/v1/transactions", json=_body(one)) as answer:
-                    answer.raise_for_status()
-
-        before = await _posted(field, session)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(submit())
-        async with asyncio.timeout(ENDED_IN_S):
-            # Another process's counter: there is nothing to wait for but time.
-            while await _posted(field, session) < before + len(transfers):  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
-
-
-async def _posted(field: Field, session: aiohttp.ClientSession) -> float:
-    snapshot = await take_snapshot(session, field.system.status_urls)
-    return snapshot.total("ackledger_processor_transactions_total")
-
-
-def _body(transfer: Transfer) -> Mapping[str, object]:
-    return {name: value for name, value in transfer.to_json().items() if value is not None}
-
-
 async def _measure(
     stack: Stack, ratio: str | None, url: str, count: int, *, seed: int
 ) -> Mapping[str, float]:
@@ -100,10 +64,10 @@ async def _measure(
     ):
         wallets = await make_wallets(connection, rich=WALLETS, poor=0)
         transfers = list(plan_transfers(wallets, Pattern.UNIFORM, count + WARMING, seed=seed))
-        await _submit(field, transfers[:WARMING])
+        await submit_all(field, connection, transfers[:WARMING])
         meter = CpuMeter({name: field.system.pid(name) for name in ("ingress", "processor")})
         began = time.monotonic()
-        await _submit(field, transfers[WARMING:])
+        await submit_all(field, connection, transfers[WARMING:])
         # The last spans leave within a second.
         took = time.monotonic() - began
         await asyncio.sleep(1.5)

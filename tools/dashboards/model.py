@@ -23,6 +23,10 @@ class Panel:
     kind: str = "timeseries"
     thresholds: Sequence[tuple[str, float]] = field(default_factory=tuple)
     """Colours from a value on."""
+    has_exemplars: bool = False
+    """Whether its metric names traces."""
+    console_path: str | None = None
+    """The console's page about the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,8 @@ class Dashboard:
             "editable": False,
             "refresh": "10s",
             "time": {"from": "now-1h", "to": "now"},
-            "links": [_LINK],
-            "templating": {"list": [_SOURCE_VARIABLE]},
+            "links": [_LINK, *(_link_to(title, url) for title, url in _PLACES)],
+            "templating": {"list": [_SOURCE_VARIABLE, *_ADDRESS_VARIABLES]},
             "panels": [
                 _panel(one, number, width=width, per_row=self.per_row)
                 for number, one in enumerate(self.panels)
@@ -76,6 +80,43 @@ _SOURCE_VARIABLE: Final = {
 }
 
 
+def _address_variable(name: str, label: str, usual: str) -> dict[str, Any]:
+    """Return what holds an address that dashboards link to; anybody may type another."""
+    current = {"text": usual, "value": usual}
+    return {
+        "name": name,
+        "label": label,
+        "type": "textbox",
+        "query": usual,
+        "current": current,
+        "options": [{**current, "selected": True}],
+    }
+
+
+_ADDRESS_VARIABLES: Final = (
+    _address_variable("traces", "Traces", "http://127.0.0.1:16686"),
+    _address_variable("console", "Console", "http://127.0.0.1:8090"),
+)
+_PLACES: Final = (
+    ("Traces", "${traces}/search?service=ackledger-processor"),
+    ("Console", "${console}/"),
+)
+
+
+def _link_to(title: str, url: str) -> dict[str, Any]:
+    return {
+        "title": title,
+        "type": "link",
+        "url": url,
+        "icon": "external link",
+        "targetBlank": True,
+        "keepTime": False,
+        "includeVars": False,
+        "asDropdown": False,
+        "tags": [],
+    }
+
+
 def _panel(panel: Panel, number: int, *, width: int, per_row: int) -> dict[str, Any]:
     row, column = divmod(number, per_row)
     steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
@@ -92,6 +133,7 @@ def _panel(panel: Panel, number: int, *, width: int, per_row: int) -> dict[str, 
                 "unit": panel.unit,
                 "min": 0,
                 "thresholds": {"mode": "absolute", "steps": steps},
+                **({"links": [_link_in(panel.console_path)]} if panel.console_path else {}),
             },
             "overrides": [],
         },
@@ -99,7 +141,16 @@ def _panel(panel: Panel, number: int, *, width: int, per_row: int) -> dict[str, 
         if panel.kind == "timeseries"
         else {"reduceOptions": {"calcs": ["lastNotNull"]}},
         "targets": [
-            {"refId": chr(ord("A") + at), "expr": expression, "legendFormat": legend}
+            {
+                "refId": chr(ord("A") + at),
+                "expr": expression,
+                "legendFormat": legend,
+                "exemplar": panel.has_exemplars,
+            }
             for at, (legend, expression) in enumerate(panel.lines.items())
         ],
     }
+
+
+def _link_in(path: str) -> dict[str, Any]:
+    return {"title": "In the console", "url": "${console}" + path, "targetBlank": True}

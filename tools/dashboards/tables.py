@@ -35,6 +35,7 @@ OVERVIEW: Final = Dashboard(
             {"oldest": "ackledger:oldest_pending_seconds"},
             "stat",
             (("orange", 5), ("red", 60)),
+            console_path="/transactions",
         ),
         Panel(
             "Findings",
@@ -55,6 +56,7 @@ OVERVIEW: Final = Dashboard(
             "By the database's clock.",
             "s",
             _quantiles("ackledger_transaction_end_to_end_seconds"),
+            has_exemplars=True,
         ),
         Panel(
             "Submissions over HTTP",
@@ -79,6 +81,7 @@ OVERVIEW: Final = Dashboard(
             "Messages that could not be processed, by reason.",
             "short",
             {"{{reason}}": "sum by (reason) (increase(ackledger_dead_letters_stored_total[10m]))"},
+            console_path="/dead-letters",
         ),
     ),
 )
@@ -313,6 +316,7 @@ SECURITY: Final = Dashboard(
             "By rules, a second.",
             "ops",
             {"held": "sum(rate(ackledger_processor_held_back_total[5m]))"},
+            console_path="/reviews",
         ),
         Panel(
             "Without Redis",
@@ -334,6 +338,7 @@ SECURITY: Final = Dashboard(
             "After five days they are disabled.",
             "short",
             {"failing": "max(ackledger_notifier_failing_webhooks)"},
+            console_path="/webhooks",
         ),
     ),
 )

@@ -28,6 +28,14 @@ async def test_a_submission_without_a_key_is_refused(api: CheckedApi, wallet: st
     }
 
 
+async def test_a_wallet_with_an_empty_key_is_refused_as_it_is_documented(api: CheckedApi) -> None:
+    answer = await api.call(
+        "POST", "/v1/wallets", json={"currency": "USD"}, headers={"Idempotency-Key": ""}
+    )
+
+    assert (answer.status, answer.code) == (400, "idempotency_key_missing")
+
+
 @pytest.mark.parametrize("key", ["k" * 256, "two words", "schlüssel", "k\ty", "k" * 4000])
 @pytest.mark.parametrize("place", ["header", "body"])
 async def test_a_key_is_at_most_255_visible_ascii_characters(

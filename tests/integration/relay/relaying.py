@@ -11,6 +11,7 @@ from aiormq.abc import DeliveredMessage
 
 from processor.events.relay import FLIGHT_MAX, REFUSED_KEPT_S, OutboxRelay
 from processor.poster import Poster
+from processor.traces import EventTraces
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Connection, Pool
 from runtime.service.fault_points import NO_FAULTS, FaultPoints
@@ -25,6 +26,7 @@ def relay_of(
     faults: FaultPoints = NO_FAULTS,
     *,
     refused_kept_s: float = REFUSED_KEPT_S,
+    traces: EventTraces | None = None,
 ) -> OutboxRelay:
     """Return a relay that nothing is posted beside."""
     return OutboxRelay(
@@ -33,6 +35,7 @@ def relay_of(
         posted=asyncio.Event(),
         fault_points=faults,
         refused_kept_s=refused_kept_s,
+        traces=traces,
     )
 
 

@@ -1,18 +1,24 @@
 """A subscriber whose queue is full waits for its own events; the others get theirs at once."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
 
 import orjson
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from dead_letters.model import DeadLetterFilter
 from dead_letters.operations import DeadLetters
 from processor.events.relay import LEFT_BEHIND_S
+from processor.traces import EventTraces
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Connection, Pool
+from runtime.tracing.exporting import ExportingTracer
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import bind_queue, depth, emptied
 from tests.integration.relay.relaying import (
@@ -31,6 +37,7 @@ from tests.support import eventually
 _HEALTHY = "healthy"
 _FULL = "full"
 _ROOM = 5
+_ID = "ackledger.transaction.id"
 
 
 async def _nothing_is_owed(database: Connection, *, within_s: float = 20) -> None:
@@ -99,6 +106,38 @@ async def test_a_queue_that_has_room_again_gets_its_own_in_their_order(
     late = [one for one in _firsts(got) if one not in early]
     assert late == sorted(late, key=ids.index)
     assert_each_has_one_event(await emptied(channel, _HEALTHY), ids)
+
+
+async def test_an_event_that_is_sent_again_stays_in_its_transactions_trace(
+    pool: Pool, database: Connection, publisher: Publisher, channel: Channel
+) -> None:
+    exporter = InMemorySpanExporter()
+    tracer = ExportingTracer(SimpleSpanProcessor(exporter), service="test")
+    await bind_queue(channel, _FULL, refuses_beyond=_ROOM)
+    ids = await post(pool, database, batches=1, batch=20)
+    traces = {one: f"{number + 1:032x}" for number, one in enumerate(ids)}
+    for one, trace_id in traces.items():
+        await database.execute(
+            "UPDATE transactions SET traceparent = $2 WHERE id = $1",
+            one,
+            f"00-{trace_id}-{7:016x}-01",
+        )
+    async with running(relay_of(pool, publisher, traces=EventTraces(tracer))):
+        await _nothing_is_owed(database)
+        await channel.queue_delete(_FULL)
+        await bind_queue(channel, _FULL)
+        await _nobody_waits(database)
+    spans = defaultdict(list)
+    for span in exporter.get_finished_spans():
+        assert span.parent is not None
+        assert span.attributes is not None
+        assert f"{span.parent.trace_id:032x}" == traces[UUID(str(span.attributes[_ID]))]
+        spans[span.parent.trace_id].append(span.status.status_code)
+
+    assert len(spans) == len(ids)
+    # Those that were refused at first were taken at last, in the same trace.
+    assert {found[-1] for found in spans.values()} == {StatusCode.UNSET}
+    assert any(found[0] is StatusCode.ERROR for found in spans.values())
 
 
 async def test_the_others_get_few_duplicates_while_a_queue_is_full(

@@ -8,6 +8,7 @@ import pytest
 from ingress.people.token_keys import TokenKeys
 from runtime.postgres.pool import connect
 from tests.conftest import Connection
+from tests.end_to_end.traces import TraceReceiver
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors, MakeClient, client_maker, open_doors
 from tests.integration.people.issuing import OtherIssuer
@@ -25,9 +26,17 @@ async def other_issuer() -> AsyncIterator[OtherIssuer]:
 
 
 @pytest.fixture(scope="package")
+async def traces() -> AsyncIterator[TraceReceiver]:
+    """A receiver of spans."""
+    async with TraceReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="package")
 async def doors(
     stack: Stack,
     template: str,
+    traces: TraceReceiver,
     tmp_path_factory: pytest.TempPathFactory,
     other_issuer: OtherIssuer,
 ) -> AsyncIterator[CheckedDoors]:
@@ -36,6 +45,7 @@ async def doors(
     TokenKeys(keys).rotate(datetime.now(tz=UTC))
     settings = {
         "ACKLEDGER_WEBHOOK_TARGETS": "any",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
         "ACKLEDGER_TOKEN_KEYS": str(keys),
         "ACKLEDGER_TOKEN_ISSUERS": other_issuer.setting,
         "ACKLEDGER_RATE_LIMITS": "anonymous=none login=none authenticated=none",

@@ -9,10 +9,12 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from contracts.scopes import Reach
 from tests.conftest import Connection
+from tests.end_to_end.traces import Received as TracedSpan
+from tests.end_to_end.traces import TraceReceiver
 from tests.integration.ingress.serving import CheckedDoors, MakeClient
 from tests.integration.webhooks.calls import deliveries_of, make_webhook
 from tests.integration.webhooks.receiver import Receiver
-from tests.support import eventually, transfer
+from tests.support import deposit, eventually, transfer
 
 
 async def test_an_event_arrives_signed_and_is_written_down(
@@ -44,6 +46,52 @@ async def test_an_event_arrives_signed_and_is_written_down(
     read = await api.get(f"/v1/webhooks/{made['id']}")
     assert {**read.json, "secret": made["secret"]} == made
     assert [one["id"] for one in (await api.get("/v1/webhooks")).json["items"]] == [made["id"]]
+
+
+async def test_each_attempt_is_a_span_of_the_transactions_trace(
+    make_client: MakeClient, receiver: Receiver, traces: TraceReceiver
+) -> None:
+    api = await make_client(reach=Reach.OWN)
+    wallet = await api.create_wallet()
+    receiver.statuses["/traced"] = [503]
+    made = await make_webhook(api, f"{receiver.url}/traced")
+    trace_id, parent_id = uuid4().hex, uuid4().hex[:16]
+    await api.call(
+        "POST",
+        "/v1/transactions",
+        json=deposit(wallet, "1.00"),
+        headers={
+            "Idempotency-Key": uuid4().hex,
+            "traceparent": f"00-{trace_id}-{parent_id}-01",
+        },
+    )
+    for _ in range(2):
+        await receiver.next("/traced")
+
+    async def both() -> list[TracedSpan]:
+        found = [
+            one for one in traces.spans if one.attributes.get("ackledger.webhook.id") == made["id"]
+        ]
+        return found if len(found) == 2 else []
+
+    refused, taken = await eventually(both, what="both attempts are spans")
+    [server] = [one for one in traces.spans if one.parent_id == parent_id]
+    for one in (refused, taken):
+        assert (one.trace_id, one.parent_id) == (trace_id, server.span_id)
+        assert (one.span.name, one.service) == ("POST webhook", "ackledger-notifier")
+    # Where it goes is a client's text: neither path nor host is said.
+    assert refused.attributes == {
+        "http.request.method": "POST",
+        "ackledger.webhook.id": made["id"],
+        "http.response.status_code": 503,
+        "error.type": "503",
+    }
+    assert taken.attributes == {
+        "http.request.method": "POST",
+        "ackledger.webhook.id": made["id"],
+        "http.response.status_code": 204,
+        "http.request.resend_count": 1,
+    }
 
 
 async def test_what_fails_is_sent_again_under_the_same_id_and_a_slow_one_delays_nobody(
