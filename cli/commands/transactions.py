@@ -8,7 +8,7 @@ from cli.failures import UsageError
 from cli.output import AsJson, console, print_json, print_table, printable, say
 
 if TYPE_CHECKING:
-    from cli.clients.http import Answer
+    from ackledger.client.session import Answer
 
 Url: TypeAlias = Annotated[
     str | None, typer.Option(help="The ingress; by default ACKLEDGER_URL, else the one run here.")
@@ -57,6 +57,7 @@ def _submit(
     import asyncio
     from uuid import uuid4
 
+    from ackledger.client.asynchronous import preference
     from cli.reaching import client_of
 
     wanted = {
@@ -73,7 +74,9 @@ def _submit(
 
     async def submit() -> "Answer":
         async with client:
-            return await client.submit(body, wait_s=wait)
+            return await client.call(
+                "POST", "/v1/transactions", body=body, headers=preference(wait)
+            )
 
     if key is None:
         # Before it is sent: with it, a call that was cut off can be made again.
@@ -93,15 +96,16 @@ def _show(
     """Show a transaction with its entries, by its id or its reference (TXN-…)."""
     import asyncio
 
+    from ackledger.client.asynchronous import preference
     from cli.reaching import client_of
 
     transaction_id = _id_of(transaction)
     client = client_of(context, url=url, api_key=api_key)
 
     async def read() -> "Answer":
-        headers = {"Prefer": f"wait={wait}"} if wait else None
+        path = f"/v1/transactions/{transaction_id}"
         async with client:
-            return await client.call("GET", f"/v1/transactions/{transaction_id}", headers=headers)
+            return await client.call("GET", path, headers=preference(wait))
 
     _finish(asyncio.run(read()), as_json=as_json, is_failed_fine=True)
 
@@ -118,13 +122,9 @@ def _id_of(text: str) -> str:
 
 
 def _finish(answer: "Answer", *, as_json: bool, is_failed_fine: bool = False) -> None:
-    from cli.reaching import failure_of
-
     if as_json and isinstance(answer.body, dict):
         print_json(answer.body)
-    failure = failure_of(answer)
-    if failure is not None:
-        raise failure
+    answer.wanted()
     if not as_json:
         if answer.is_replay:
             say("this key was used before for the same transaction:")
