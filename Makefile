@@ -193,7 +193,7 @@ format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 
 .PHONY: documents
-documents: setup ## Generate the OpenAPI and AsyncAPI documents anew
+documents: setup ## Generate OpenAPI, AsyncAPI, the collection and the pages anew
 	$(BIN)/python -m tools.documents
 
 .PHONY: lock
