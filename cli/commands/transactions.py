@@ -8,6 +8,7 @@ from cli.failures import UsageError
 from cli.output import AsJson, console, print_json, print_table, printable, say
 
 if TYPE_CHECKING:
+    from ackledger.client.asynchronous import AsyncClient
     from ackledger.client.session import Answer
 
 Url: TypeAlias = Annotated[
@@ -54,14 +55,11 @@ def _submit(
 
     With the same --key it is safe to run again: the same transaction is shown.
     """
-    import asyncio
-    from uuid import uuid4
-
-    from ackledger.client.asynchronous import preference
+    from ackledger.client.requests import new_key
     from cli.reaching import client_of
 
     wanted = {
-        "idempotency_key": key or str(uuid4()),
+        "idempotency_key": key or new_key(),
         "type": kind,
         "source_wallet_id": source,
         "destination_wallet_id": destination,
@@ -71,17 +69,11 @@ def _submit(
     }
     body = {name: value for name, value in wanted.items() if value is not None}
     client = client_of(context, url=url, api_key=api_key)
-
-    async def submit() -> "Answer":
-        async with client:
-            return await client.call(
-                "POST", "/v1/transactions", body=body, headers=preference(wait)
-            )
-
     if key is None:
         # Before it is sent: with it, a call that was cut off can be made again.
         say(f"idempotency key {wanted['idempotency_key']}")
-    _finish(asyncio.run(submit()), as_json=as_json)
+    answer = _called(client, "POST", "/v1/transactions", body=body, wait_s=wait)
+    _finish(answer, as_json=as_json)
 
 
 def _show(
@@ -94,20 +86,26 @@ def _show(
     as_json: AsJson = False,
 ) -> None:
     """Show a transaction with its entries, by its id or its reference (TXN-…)."""
+    from cli.reaching import client_of
+
+    path = f"/v1/transactions/{_id_of(transaction)}"
+    client = client_of(context, url=url, api_key=api_key)
+    _finish(_called(client, "GET", path, wait_s=wait), as_json=as_json, is_failed_fine=True)
+
+
+def _called(
+    client: "AsyncClient", method: str, path: str, *, wait_s: int, body: object = None
+) -> "Answer":
+    """Return the answer to one call, as it came: it is printed as it came, too."""
     import asyncio
 
     from ackledger.client.asynchronous import preference
-    from cli.reaching import client_of
 
-    transaction_id = _id_of(transaction)
-    client = client_of(context, url=url, api_key=api_key)
-
-    async def read() -> "Answer":
-        path = f"/v1/transactions/{transaction_id}"
+    async def call() -> "Answer":
         async with client:
-            return await client.call("GET", path, headers=preference(wait))
+            return await client.call(method, path, body=body, headers=preference(wait_s))
 
-    _finish(asyncio.run(read()), as_json=as_json, is_failed_fine=True)
+    return asyncio.run(call())
 
 
 def _id_of(text: str) -> str:
