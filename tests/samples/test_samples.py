@@ -60,9 +60,9 @@ async def test_newman_sends_the_collection_and_every_request_is_understood(
 
 _WITH_ID: Final = (
     "Read a ", "Change a ", "Delete a ", "List a wallet's", "Reverse a ", "Cancel a ", "Rotate a ",
-    "List a webhook's", "Send ", "Replay a ", "Discard a ",
+    "List a webhook's", "Send ", "Replay ", "Discard ",
 )  # fmt: skip
-"""Of these the id in the path is left to whoever sends them."""
+"""Of these the id in the path, or a filter, is left to whoever sends them."""
 
 
 async def test_bruno_imports_the_collection_whole(doors: Doors) -> None:
