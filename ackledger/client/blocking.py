@@ -9,6 +9,7 @@ import functools
 import os
 import ssl
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
@@ -25,7 +26,7 @@ _CLOSE_TIMEOUT_S: Final = 10.0
 _END: Final = object()
 
 
-class _Portal:
+class _LoopThread:
     """An event loop in a thread of its own, begun with the first call."""
 
     def __init__(self) -> None:
@@ -57,10 +58,16 @@ class _Portal:
             self._loop, self._thread, self._is_closed = None, None, True
         if loop is None or thread is None or not is_ours:
             return
-        try:
-            asyncio.run_coroutine_threadsafe(last(), loop).result(_CLOSE_TIMEOUT_S)
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
+
+        async def end() -> None:
+            try:
+                await last()
+            finally:
+                loop.stop()
+
+        asyncio.run_coroutine_threadsafe(end(), loop)
+        # A client that nobody holds any more may be collected in its own thread.
+        if threading.current_thread() is not thread:
             thread.join(_CLOSE_TIMEOUT_S)
 
     def _running(self) -> asyncio.AbstractEventLoop:
@@ -92,7 +99,9 @@ class _Blocking(Generic[Inner]):
 
     def __init__(self, inner: Inner) -> None:
         self._inner = inner
-        self._portal = _Portal()
+        self._thread = _LoopThread()
+        # Also when nobody holds it any more, and at the program's end.
+        self._closing = weakref.finalize(self, self._thread.close, inner.close)
 
     def __repr__(self) -> str:
         """Say whose door it is, never the key."""
@@ -106,7 +115,7 @@ class _Blocking(Generic[Inner]):
 
     def close(self) -> None:
         """Close the connections, and end the thread."""
-        self._portal.close(self._inner.close)
+        self._closing()
 
 
 def _call(
@@ -116,7 +125,7 @@ def _call(
 
     @functools.wraps(method)
     def called(self: _Blocking[Any], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._portal.run(method(self._inner, *args, **kwargs))
+        return self._thread.run(method(self._inner, *args, **kwargs))
 
     return called
 
@@ -131,12 +140,12 @@ def _iterate(
         self: _Blocking[Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> Generator[T, None, None]:
         items = method(self._inner, *args, **kwargs)
-        return _each(self._portal, items)
+        return _each(self._thread, items)
 
     return iterated
 
 
-def _each(portal: _Portal, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+def _each(thread: _LoopThread, items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     async def step() -> Any:
         return await anext(items, _END)
 
@@ -144,12 +153,12 @@ def _each(portal: _Portal, items: AsyncGenerator[T, None]) -> Generator[T, None,
         await items.aclose()
 
     try:
-        while (item := portal.run(step())) is not _END:
+        while (item := thread.run(step())) is not _END:
             yield item
     finally:
         # A client that is closed first has ended it already.
         with suppress(RuntimeError):
-            portal.run(end())
+            thread.run(end())
 
 
 class Client(_Blocking[AsyncClient]):
@@ -208,7 +217,7 @@ class Publisher(_Blocking[AsyncPublisher]):
         super().__init__(AsyncPublisher(url, give_up_after_s=give_up_after_s))
 
     def __enter__(self) -> Self:
-        self._portal.run(self._inner.open())
+        self._thread.run(self._inner.open())
         return self
 
     publish = _call(AsyncPublisher.publish)

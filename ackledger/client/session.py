@@ -154,16 +154,20 @@ class ApiSession:
         backoff = Backoff(first_s=0.1, most_s=5.0)
         started = time.monotonic()
         while True:
-            answer, lost = await self._try(method, path, content, sent, parameters)
-            if answer is not None and answer.status not in PASSING:
+            outcome = await self._try(method, path, content, sent, parameters)
+            if isinstance(outcome, Answer) and outcome.status not in PASSING:
                 self._last_success = time.monotonic()
-                return answer
+                return outcome
             if self._is_over(started):
-                if answer is not None:
-                    return answer
-                raise UnreachableError(f"{self._url}{path}: {reason_of(lost)}") from lost
+                return self._last_of(outcome, path)
             self.retries += 1
-            await asyncio.sleep(max(backoff.next_delay_s(), retry_after_s(answer)))
+            await asyncio.sleep(max(backoff.next_delay_s(), retry_after_s(outcome)))
+
+    def _last_of(self, outcome: Answer | Exception, path: str) -> Answer:
+        """Return the answer to the last try; raises UnreachableError where there was none."""
+        if isinstance(outcome, Answer):
+            return outcome
+        raise UnreachableError(f"{self._url}{path}: {reason_of(outcome)}") from outcome
 
     def _is_over(self, started: float) -> bool:
         """Whether a call that began then is not to be tried any more."""
@@ -185,7 +189,7 @@ class ApiSession:
         content: bytes | None,
         headers: Mapping[str, str],
         parameters: Mapping[str, str] | None,
-    ) -> tuple[Answer | None, BaseException]:
+    ) -> Answer | Exception:
         """Return the answer if there is one, else why there is none."""
         try:
             async with self._opened().request(
@@ -198,9 +202,9 @@ class ApiSession:
                 allow_redirects=False,
             ) as response:
                 raw = await response.read()
-                return Answer(response.status, _decoded(raw), response.headers), _NO_ERROR
+                return Answer(response.status, _decoded(raw), response.headers)
         except LOST as error:
-            return None, error
+            return error
 
     @asynccontextmanager
     async def events_from(
@@ -234,9 +238,6 @@ class ApiSession:
         return self._session
 
 
-_NO_ERROR: Final = Exception()
-
-
 def read_as(model: type[Model], body: Any) -> Model:
     """Return a decoded body as a model; raises UnexpectedAnswerError."""
     try:
@@ -245,9 +246,9 @@ def read_as(model: type[Model], body: Any) -> Model:
         raise UnexpectedAnswerError(f"the answer is no {model.__name__}") from error
 
 
-def retry_after_s(answer: Answer | None) -> float:
+def retry_after_s(outcome: Answer | Exception) -> float:
     """Return how many seconds the service asks to wait: as such, or until a date; bounded."""
-    text = "" if answer is None else answer.headers.get("Retry-After", "")
+    text = outcome.headers.get("Retry-After", "") if isinstance(outcome, Answer) else ""
     if re.fullmatch(r"[0-9]{1,6}", text):
         return min(float(text), _RETRY_AFTER_MOST_S)
     try:
