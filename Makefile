@@ -72,7 +72,7 @@ LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/e
 	tests/integration/runtime/test_silence.py
 .PHONY: test
 test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3)
-	$(SPREAD) --ignore tests/tools --ignore tests/browser $(addprefix --ignore ,$(LONG)) tests
+	$(SPREAD) --ignore tests/tools --ignore tests/browser --ignore tests/samples $(addprefix --ignore ,$(LONG)) tests
 
 .PHONY: test-long
 test-long: setup ## Run the product's tests that take long and guard what seldom changes
@@ -91,6 +91,15 @@ $(AXE):
 test-browser: $(BROWSER_VENV)/.ready $(AXE) ## Look at every page of the console in Chromium
 	@test -x /usr/bin/chromium || { echo "chromium is not installed: apt-get install chromium" >&2; exit 2; }
 	$(BROWSER_VENV)/bin/python -m pytest tests/browser
+
+# Needs node, npm and javac; the libraries are unpacked under .local.
+SAMPLES := .local/samples
+$(SAMPLES)/.ready: deploy/make-samples
+	@deploy/make-samples $(SAMPLES)
+
+.PHONY: test-samples
+test-samples: setup $(SAMPLES)/.ready ## Run the samples in JavaScript and Java, and the collection
+	$(PYTEST) tests/samples
 
 .PHONY: test-tools
 test-tools: setup ## Run the tests of the stack, the demo, chaos and bench
@@ -195,7 +204,7 @@ format: setup ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 
 .PHONY: documents
-documents: setup ## Generate the OpenAPI and AsyncAPI documents anew
+documents: setup ## Generate OpenAPI, AsyncAPI, the collection and the pages anew
 	$(BIN)/python -m tools.documents
 
 .PHONY: lock

@@ -14,6 +14,8 @@ PUBLIC_PATHS: Final = frozenset(
         "/healthz",
         "/readyz",
         "/docs",
+        "/docs/events",
+        "/docs/collection.json",
         "/openapi.json",
         "/asyncapi.json",
         "/.well-known/jwks.json",

@@ -1,1 +1,1 @@
-"""Clients of the two doors: what the commands, the demonstration and the tests send with."""
+"""What clients of the two doors need around them: addresses, failures, the broker's users."""

@@ -1,14 +1,52 @@
-"""How a client of ours can fail for good, after all its tries."""
+"""What a failure of the client means for a command."""
 
-from cli.failures import UnreachableError, UsageError
+from typing import Final
+
+from ackledger.client.errors import (
+    AckledgerError,
+    BrokerRefusedError,
+    ProblemError,
+    RateLimitedError,
+    UnavailableError,
+)
+from cli.escaping import printable
+from cli.failures import CommandError, RefusedError, UnreachableError, UsageError
+
+# Problems that only another call or another key mends; any other is a refusal as things stand.
+_WRONG_USE: Final = frozenset(
+    {
+        "malformed_json",
+        "validation_failed",
+        "invalid_parameter",
+        "idempotency_key_missing",
+        "idempotency_key_invalid",
+        "unauthenticated",
+        "insufficient_scope",
+    }
+)
 
 
-class DoorUnreachableError(UnreachableError):
-    """The service or the broker did not answer within the time that was given for all tries."""
+def command_failure(error: AckledgerError) -> CommandError:
+    """Return the failure that ends a command; it has an exit code and a sentence."""
+    if isinstance(error, ProblemError):
+        return _failure_of(error)
+    kind = UsageError if isinstance(error, BrokerRefusedError) else UnreachableError
+    return kind(str(error))
 
 
-class DoorRefusedError(UsageError):
-    """The door does not let us in, whatever we send: address, key, rights or topology are wrong."""
+def _failure_of(error: ProblemError) -> CommandError:
+    reason = error.detail or error.problem.title
+    lines = [printable(f"{error.code}: {reason}")]
+    if len(error.errors) > 1:
+        lines += [printable(f"  {one.pointer}: {one.detail}") for one in error.errors]
+    return _kind_of(error)("\n".join(lines))
+
+
+def _kind_of(error: ProblemError) -> type[CommandError]:
+    if error.code in _WRONG_USE:
+        return UsageError
+    is_passing = isinstance(error, RateLimitedError | UnavailableError)
+    return UnreachableError if is_passing else RefusedError
 
 
 def first_cause(error: BaseException) -> BaseException:

@@ -211,6 +211,7 @@ def _replay(options: "ReplayOptions", *, allow_refusals: bool, as_json: bool) ->
     """Run it, print what it came to, even when it was cut short, and return the exit code."""
     import uvloop
 
+    from ackledger.client.errors import AckledgerError
     from cli.replay.session import run_replay
     from cli.replay.tally import Tally
 
@@ -221,7 +222,7 @@ def _replay(options: "ReplayOptions", *, allow_refusals: bool, as_json: bool) ->
     except KeyboardInterrupt:
         say("interrupted; run it again to go on: what was sent is not sent twice")
         exit_code = INTERRUPTED
-    except CommandError:
+    except (AckledgerError, CommandError):
         if tally.sent:
             _print(tally, options, as_json=as_json)
         raise

@@ -8,7 +8,8 @@ from cli.failures import UsageError
 from cli.output import AsJson, console, print_json, print_table, printable, say
 
 if TYPE_CHECKING:
-    from cli.clients.http import Answer
+    from ackledger.client.asynchronous import AsyncClient
+    from ackledger.client.session import Answer
 
 Url: TypeAlias = Annotated[
     str | None, typer.Option(help="The ingress; by default ACKLEDGER_URL, else the one run here.")
@@ -54,13 +55,11 @@ def _submit(
 
     With the same --key it is safe to run again: the same transaction is shown.
     """
-    import asyncio
-    from uuid import uuid4
-
+    from ackledger.client.requests import new_key
     from cli.reaching import client_of
 
     wanted = {
-        "idempotency_key": key or str(uuid4()),
+        "idempotency_key": key or new_key(),
         "type": kind,
         "source_wallet_id": source,
         "destination_wallet_id": destination,
@@ -70,15 +69,11 @@ def _submit(
     }
     body = {name: value for name, value in wanted.items() if value is not None}
     client = client_of(context, url=url, api_key=api_key)
-
-    async def submit() -> "Answer":
-        async with client:
-            return await client.submit(body, wait_s=wait)
-
     if key is None:
         # Before it is sent: with it, a call that was cut off can be made again.
         say(f"idempotency key {wanted['idempotency_key']}")
-    _finish(asyncio.run(submit()), as_json=as_json)
+    answer = _called(client, "POST", "/v1/transactions", body=body, wait_s=wait)
+    _finish(answer, as_json=as_json)
 
 
 def _show(
@@ -91,19 +86,26 @@ def _show(
     as_json: AsJson = False,
 ) -> None:
     """Show a transaction with its entries, by its id or its reference (TXN-…)."""
-    import asyncio
-
     from cli.reaching import client_of
 
-    transaction_id = _id_of(transaction)
+    path = f"/v1/transactions/{_id_of(transaction)}"
     client = client_of(context, url=url, api_key=api_key)
+    _finish(_called(client, "GET", path, wait_s=wait), as_json=as_json, is_failed_fine=True)
 
-    async def read() -> "Answer":
-        headers = {"Prefer": f"wait={wait}"} if wait else None
+
+def _called(
+    client: "AsyncClient", method: str, path: str, *, wait_s: int, body: object = None
+) -> "Answer":
+    """Return the answer to one call, as it came: it is printed as it came, too."""
+    import asyncio
+
+    from ackledger.client.asynchronous import preference
+
+    async def call() -> "Answer":
         async with client:
-            return await client.call("GET", f"/v1/transactions/{transaction_id}", headers=headers)
+            return await client.call(method, path, body=body, headers=preference(wait_s))
 
-    _finish(asyncio.run(read()), as_json=as_json, is_failed_fine=True)
+    return asyncio.run(call())
 
 
 def _id_of(text: str) -> str:
@@ -118,13 +120,9 @@ def _id_of(text: str) -> str:
 
 
 def _finish(answer: "Answer", *, as_json: bool, is_failed_fine: bool = False) -> None:
-    from cli.reaching import failure_of
-
     if as_json and isinstance(answer.body, dict):
         print_json(answer.body)
-    failure = failure_of(answer)
-    if failure is not None:
-        raise failure
+    answer.wanted()
     if not as_json:
         if answer.is_replay:
             say("this key was used before for the same transaction:")

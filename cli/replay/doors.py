@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import orjson
 
-from cli.clients.amqp import UpstreamMessage, UpstreamPublisher
-from cli.clients.http import ACCEPTED, OK, PASSING, ApiClient
+from ackledger.client.asynchronous import AsyncClient
+from ackledger.client.publishing import AsyncPublisher, UpstreamMessage
+from ackledger.client.session import PASSING
 from cli.replay.finality import await_final
 from cli.replay.ordering import FileOrder, Item
 from cli.replay.sent import SentRows
@@ -41,7 +43,7 @@ class Door(Protocol):
 class HttpDoor:
     """Requests at once, each with rows that need not wait for those of another."""
 
-    def __init__(self, client: ApiClient, tally: Tally, *, connections: int, batch: int) -> None:
+    def __init__(self, client: AsyncClient, tally: Tally, *, connections: int, batch: int) -> None:
         """`batch` 1 sends single requests; more sends what waits, up to so many, as one."""
         self._client = client
         self._tally = tally
@@ -108,7 +110,10 @@ class HttpDoor:
                 later.append(item)
                 continue
             self._note(item, answer)
-            if answer["status_code"] == OK and answer["transaction"]["status"] == "PENDING":
+            if (
+                answer["status_code"] == HTTPStatus.OK
+                and answer["transaction"]["status"] == "PENDING"
+            ):
                 unposted.append(answer["transaction"]["id"])
         self._tally.retries = self._client.retries
         for transaction_id in unposted:
@@ -120,7 +125,7 @@ class HttpDoor:
             body = b'{"transactions":[%s]}' % b",".join(item.body for item in items)
             answer = await self._client.call("POST", "/v1/transactions/batch", data=body)
             if answer.status not in _ROW_PROBLEMS:
-                answers: list[dict[str, Any]] = answer.expect(ACCEPTED)["items"]
+                answers: list[dict[str, Any]] = answer.wanted()["items"]
                 return answers
         # One by one also when a single row spoils a whole request: that row is to be named.
         return [await self._answer(item) for item in items]
@@ -130,18 +135,18 @@ class HttpDoor:
         if answer.status in _ROW_PROBLEMS:
             problem = answer.body if isinstance(answer.body, dict) else {"detail": answer.body}
             return {"status_code": answer.status, "problem": problem}
-        transaction = answer.expect(OK, ACCEPTED)
-        status = OK if answer.is_replay else ACCEPTED
+        transaction = answer.wanted()
+        status = HTTPStatus.OK if answer.is_replay else HTTPStatus.ACCEPTED
         return {"status_code": status, "transaction": transaction}
 
     def _note(self, item: Item, answer: dict[str, Any]) -> None:
         tally = self._tally
-        if answer["status_code"] not in (OK, ACCEPTED):
+        if answer["status_code"] not in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
             tally.meet_problem(item.line, answer["problem"])
             return
         transaction = answer["transaction"]
         tally.answered += 1
-        is_new = answer["status_code"] == ACCEPTED
+        is_new = answer["status_code"] == HTTPStatus.ACCEPTED
         tally.new = (tally.new or 0) + is_new
         tally.replays = (tally.replays or 0) + (not is_new)
         tally.submitter = transaction["submitter"]
@@ -162,7 +167,7 @@ class AmqpDoor:
 
     def __init__(
         self,
-        publisher: UpstreamPublisher,
+        publisher: AsyncPublisher,
         tally: Tally,
         *,
         batch: int,

@@ -4,17 +4,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from cli.clients.http import ApiClient
+from ackledger.client.asynchronous import SETTLED, AsyncClient, preference
 from cli.failures import UnreachableError
-from ledger.words import FINAL_STATUSES
 
-SETTLED: Final = FINAL_STATUSES | {"QUARANTINED"}
-"""What does not change by itself any more."""
 _WAIT_S: Final = 10
 
 
 async def await_final(
-    client: ApiClient,
+    client: AsyncClient,
     transaction_id: str,
     *,
     timeout_s: float,
@@ -27,7 +24,10 @@ async def await_final(
     """
     started = time.monotonic()
     while True:
-        transaction = await client.read_transaction(transaction_id, wait_s=_WAIT_S)
+        answer = await client.call(
+            "GET", f"/v1/transactions/{transaction_id}", headers=preference(_WAIT_S)
+        )
+        transaction: dict[str, Any] = answer.wanted()
         if transaction["status"] in SETTLED:
             return transaction
         check_patience(since() if since else started, timeout_s, waiting_for=transaction_id)

@@ -4,9 +4,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Final
 
-from cli.clients.http import OK, ApiClient
+from ackledger.client.asynchronous import AsyncClient
 from cli.replay.doors import Door, encoded
 from cli.replay.feed import Rows
 from cli.replay.mapping import Account, ColumnMapping, Draft, RowError, draft_of
@@ -92,7 +93,7 @@ def account_wallets(accounts: AccountWallets, tally: Tally) -> Wallets:
     return items
 
 
-def since_now(wallets: Wallets, client: ApiClient, tally: Tally) -> Wallets:
+def since_now(wallets: Wallets, client: AsyncClient, tally: Tally) -> Wallets:
     """Return the same, noting the service's time before the first item is sent."""
 
     async def items(drafts: Sequence[Draft]) -> list[Item]:
@@ -104,10 +105,10 @@ def since_now(wallets: Wallets, client: ApiClient, tally: Tally) -> Wallets:
     return items
 
 
-async def _service_time(client: ApiClient, wallet_id: str) -> str:
+async def _service_time(client: AsyncClient, wallet_id: str) -> str:
     """The database's clock; without such a wallet, the second that the HTTP answer names."""
     answer = await client.call("GET", f"/v1/wallets/{wallet_id}/balance")
-    if answer.status == OK:
+    if answer.status == HTTPStatus.OK:
         return str(answer.body["at"])
     return format_moment(parsedate_to_datetime(answer.headers["Date"]))
 

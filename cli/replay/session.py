@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from http import HTTPStatus
 from itertools import islice
 
 from rich.progress import Progress
 
-from cli.clients.amqp import UpstreamPublisher, quiet_libraries
+from ackledger.client.asynchronous import AsyncClient
+from ackledger.client.publishing import AsyncPublisher, quiet_libraries
 from cli.clients.errors import first_cause
-from cli.clients.http import OK, ApiClient
 from cli.failures import UsageError
 from cli.output import console
 from cli.replay.doors import AmqpDoor, Door, HttpDoor
@@ -37,7 +38,7 @@ _WINDOW_LEAST = 8
 async def run_replay(options: ReplayOptions, tally: Tally) -> None:
     """Replay a file; `tally` is filled as it goes, so an interrupted one can be told of, too.
 
-    Raises CommandError when the file or a door cannot be used.
+    Raises CommandError or AckledgerError when the file or a door cannot be used.
     """
     quiet_libraries()
     try:
@@ -93,12 +94,12 @@ async def _settle(progress: Progress, settlement: Settlement, tally: Tally) -> N
         await settlement.run()
 
 
-async def _learn_assets(client: ApiClient | None) -> None:
+async def _learn_assets(client: AsyncClient | None) -> None:
     """Let rows name registered assets; a key without the right to list them does without."""
     if client is None:
         return
     answer = await client.call("GET", "/v1/assets")
-    if answer.status == OK:
+    if answer.status == HTTPStatus.OK:
         for one in answer.body["items"]:
             if one["source"] == AssetSource.REGISTERED:
                 register_asset(one["code"], one["exponent"], is_usable=True)
@@ -116,20 +117,20 @@ def _needs_http(options: ReplayOptions) -> bool:
     return options.via == "http" or options.waits or options.mapping.makes_wallets
 
 
-def _client(options: ReplayOptions) -> ApiClient:
+def _client(options: ReplayOptions) -> AsyncClient:
     url, api_key = options.addresses.http()
-    return ApiClient(url, api_key, connections=options.connections)
+    return AsyncClient(url, api_key, connections=options.connections)
 
 
-def _publisher(options: ReplayOptions) -> UpstreamPublisher:
+def _publisher(options: ReplayOptions) -> AsyncPublisher:
     window = max(_WINDOW_LEAST, _WINDOW_TRANSACTIONS // options.batch)
-    return UpstreamPublisher(options.addresses.amqp(), window=window)
+    return AsyncPublisher(options.addresses.amqp(), window=window)
 
 
 def _door(
     options: ReplayOptions,
-    client: ApiClient | None,
-    publisher: UpstreamPublisher | None,
+    client: AsyncClient | None,
+    publisher: AsyncPublisher | None,
     tally: Tally,
     *,
     sent: SentRows | None,
@@ -141,7 +142,7 @@ def _door(
     return HttpDoor(client, tally, connections=options.connections, batch=options.batch)
 
 
-def _wallets(options: ReplayOptions, client: ApiClient | None, tally: Tally) -> Wallets:
+def _wallets(options: ReplayOptions, client: AsyncClient | None, tally: Tally) -> Wallets:
     if client is None or not options.mapping.makes_wallets:
         wallets = named_wallets()
     else:

@@ -9,11 +9,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
-from cli.clients.http import NOT_FOUND, ApiClient
+from ackledger.client.asynchronous import SETTLED, AsyncClient
 from cli.replay.conflicts import Conflicts
-from cli.replay.finality import SETTLED, await_final, check_patience
+from cli.replay.finality import await_final, check_patience
 from cli.replay.sent import SentRow, SentRows
 from cli.replay.tally import Tally, Trail
 from contracts.problems import ProblemCode
@@ -23,7 +24,6 @@ from runtime.service.backoff import Backoff
 SETTLE_TIMEOUT_S: Final = 120.0
 """Without any wallet settling for so long, the processor is taken for stopped."""
 _AT_ONCE: Final = 8
-_FORBIDDEN: Final = 403
 _REUSED: Final = {
     "code": ProblemCode.IDEMPOTENCY_KEY_REUSED.value,
     "detail": "the key was already used with different content",
@@ -36,7 +36,7 @@ class Settlement:
 
     def __init__(
         self,
-        client: ApiClient,
+        client: AsyncClient,
         tally: Tally,
         *,
         submitter: str | None,
@@ -145,13 +145,14 @@ class Settlement:
         if self._names_submitter:
             named = {**parameters, "submitter": self._submitter or ""}
             answer = await self._client.call("GET", "/v1/transactions", parameters=named)
-            if answer.status != _FORBIDDEN:
-                items: list[dict[str, Any]] = answer.expect(200)["items"]
+            if answer.status != HTTPStatus.FORBIDDEN:
+                items: list[dict[str, Any]] = answer.wanted()["items"]
                 return items[0] if items else None
             # Without the scope `operations` the key shows its own client's transactions only: the
             # same ones, when it has the name of the broker's user.
             self._names_submitter = False
-        page = await self._client.list_page("/v1/transactions", parameters)
+        answer = await self._client.call("GET", "/v1/transactions", parameters=parameters)
+        page = answer.wanted()
         return page["items"][0] if page["items"] else None
 
     async def _count(self, wallet: str) -> Counter[str]:
@@ -182,9 +183,9 @@ class Settlement:
             parameters["from"] = since
         while True:
             answer = await self._client.call("GET", "/v1/transactions", parameters=parameters)
-            if answer.status == NOT_FOUND:
+            if answer.status == HTTPStatus.NOT_FOUND:
                 return
-            page = answer.expect(200)
+            page = answer.wanted()
             yield page["items"]
             if page["next_cursor"] is None:
                 return

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import quote
 
-from cli.clients.http import CREATED, OK, ApiClient
+from ackledger.client.asynchronous import AsyncClient
 from cli.failures import RefusedError
 from cli.replay.mapping import Account, Draft
 from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
@@ -22,7 +22,7 @@ class AccountWallets:
     idempotency key that is derived from the account.
     """
 
-    def __init__(self, client: ApiClient, *, key_prefix: str, at_once: int) -> None:
+    def __init__(self, client: AsyncClient, *, key_prefix: str, at_once: int) -> None:
         """`at_once` bounds the wallets that are being made at one time."""
         self._client = client
         self._key_prefix = key_prefix
@@ -49,11 +49,12 @@ class AccountWallets:
     async def _find(self, account: Account) -> None:
         name, currency = account
         async with self._slots:
-            answer = await self._client.create_wallet(
-                {"currency": currency, "owner_id": name},
-                key=wallet_key(name, currency, key_prefix=self._key_prefix),
+            wallet = await self._client.create_wallet(
+                currency=currency,
+                owner_id=name,
+                idempotency_key=wallet_key(name, currency, key_prefix=self._key_prefix),
             )
-        self._wallets[account] = answer.expect(OK, CREATED)["id"]
+        self._wallets[account] = str(wallet.id)
 
 
 def wallet_key(account: str, currency: str, *, key_prefix: str) -> str:

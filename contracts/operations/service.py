@@ -7,6 +7,12 @@ from contracts.operations.shapes import HTML, Operation, Response, ResponseHeade
 from contracts.representations import examples
 from contracts.representations.pages import Liveness, Readiness
 
+DOCS_PATH: Final = "/docs"
+EVENTS_PAGE_PATH: Final = "/docs/events"
+COLLECTION_PATH: Final = "/docs/collection.json"
+OPENAPI_PATH: Final = "/openapi.json"
+ASYNCAPI_PATH: Final = "/asyncapi.json"
+
 _CACHED: Final = (ResponseHeader.ETAG, ResponseHeader.CACHE_CONTROL)
 _UNCHANGED: Final = Response(304, "Your copy is current", headers=_CACHED)
 
@@ -41,7 +47,7 @@ _READ_READINESS: Final = Operation(
 _READ_DOCS_PAGE: Final = Operation(
     operation_id="read_docs_page",
     method="GET",
-    path="/docs",
+    path=DOCS_PATH,
     tag=Tag.DOCUMENTS,
     summary="Open this API as a page",
     description="The page that shows this document and lets you try each call.",
@@ -50,10 +56,37 @@ _READ_DOCS_PAGE: Final = Operation(
     responses=(Response(200, "The page", media_type=HTML, headers=_CACHED), _UNCHANGED),
 )
 
+_READ_EVENTS_PAGE: Final = Operation(
+    operation_id="read_events_page",
+    method="GET",
+    path=EVENTS_PAGE_PATH,
+    tag=Tag.DOCUMENTS,
+    summary="Open the messages and events as a page",
+    description="The page that shows the AsyncAPI document; it needs no script.",
+    scope=None,
+    parameters=(parameters.IF_NONE_MATCH,),
+    responses=(Response(200, "The page", media_type=HTML, headers=_CACHED), _UNCHANGED),
+)
+
+_READ_COLLECTION: Final = Operation(
+    operation_id="read_collection",
+    method="GET",
+    path=COLLECTION_PATH,
+    tag=Tag.DOCUMENTS,
+    summary="Download every call as a collection",
+    description=(
+        "A collection of Postman's format 2.1, which Bruno imports too, with an example of each "
+        "call. Set its variables `base_url` and `api_key`."
+    ),
+    scope=None,
+    parameters=(parameters.IF_NONE_MATCH,),
+    responses=(Response(200, "The collection", headers=_CACHED), _UNCHANGED),
+)
+
 _READ_OPENAPI_DOCUMENT: Final = Operation(
     operation_id="read_openapi_document",
     method="GET",
-    path="/openapi.json",
+    path=OPENAPI_PATH,
     tag=Tag.DOCUMENTS,
     summary="Read the OpenAPI document",
     description="This document: OpenAPI 3.1.",
@@ -65,7 +98,7 @@ _READ_OPENAPI_DOCUMENT: Final = Operation(
 _READ_ASYNCAPI_DOCUMENT: Final = Operation(
     operation_id="read_asyncapi_document",
     method="GET",
-    path="/asyncapi.json",
+    path=ASYNCAPI_PATH,
     tag=Tag.DOCUMENTS,
     summary="Read the AsyncAPI document",
     description="The messages of the broker: AsyncAPI 3.0.",
@@ -78,6 +111,8 @@ SERVICE_OPERATIONS: Final = (
     _READ_LIVENESS,
     _READ_READINESS,
     _READ_DOCS_PAGE,
+    _READ_EVENTS_PAGE,
+    _READ_COLLECTION,
     _READ_OPENAPI_DOCUMENT,
     _READ_ASYNCAPI_DOCUMENT,
 )

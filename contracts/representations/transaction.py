@@ -9,13 +9,15 @@ documents byte by byte.
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from json.encoder import encode_basestring as quoted
 from operator import itemgetter
-from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from contracts.identifiers import external_wallet_id, reference_of
 from contracts.money import format_minor
@@ -41,15 +43,28 @@ class Row(Protocol):
 
 Json = dict[str, Any]
 
-Amount = Annotated[str, Field(description="Major units, a decimal string", examples=["100.50"])]
+Amount = Annotated[
+    Decimal,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": "Major units, a decimal string",
+            "examples": ["100.50"],
+        }
+    ),
+]
 Count = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 Timestamp = Annotated[AwareDatetime, Field(description="RFC 3339, UTC, microseconds")]
+
+Word = TypeVar("Word")
+Open = Annotated[Word | SkipJsonSchema[str], Field(union_mode="left_to_right")]
+"""A word of a list that grows: a client of an older release reads a newer word as plain text."""
 
 
 class Failure(BaseModel):
     """Why a transaction FAILED."""
 
-    code: FailureCode
+    code: Open[FailureCode]
     detail: str | None
 
 
@@ -75,7 +90,7 @@ class TransactionLeg(BaseModel):
 class Hold(BaseModel):
     """What became of a hold: its amount is what is captured, what remains and what was freed."""
 
-    status: HoldStatus
+    status: Open[HoldStatus]
     remaining: Amount
     captured: Amount
     expires_at: Timestamp
@@ -90,15 +105,15 @@ class Transaction(BaseModel):
         description="null for readers who see only what is theirs and did not submit it"
     )
     submitter: str
-    channel: Channel
-    type: TransactionType
+    channel: Open[Channel]
+    type: Open[TransactionType]
     source_wallet_id: UUID | None
     destination_wallet_id: UUID | None
     amount: Amount | None = Field(
         description="null for a journal, and until it is known: of a capture of the rest, say"
     )
     currency: str | None
-    status: TransactionStatus
+    status: Open[TransactionStatus]
     failure: Failure | None
     description: str | None
     metadata: dict[str, Any]
@@ -131,12 +146,14 @@ class TransactionEvent(Transaction):
     """A transaction's change of state, at least once; duplicates share `event_id`."""
 
     event_id: UUID
-    event_type: Literal[
-        "transaction.completed",
-        "transaction.failed",
-        "transaction.reversed",
-        "transaction.quarantined",
-        "transaction.hold_expired",
+    event_type: Open[
+        Literal[
+            "transaction.completed",
+            "transaction.failed",
+            "transaction.reversed",
+            "transaction.quarantined",
+            "transaction.hold_expired",
+        ]
     ]
     occurred_at: Timestamp
     wallets: list[WalletAfter] = Field(

@@ -13,6 +13,7 @@ from contracts.representations.transaction import (
     Amount,
     Count,
     Json,
+    Open,
     Row,
     Timestamp,
     format_moment,
@@ -27,14 +28,14 @@ class Wallet(BaseModel):
     id: UUID
     owner_id: str | None
     currency: str
-    kind: WalletKind = Field(
+    kind: Open[WalletKind] = Field(
         description="Only a `customer`'s wallet is held to its `available`; the other kinds are not"
     )
     balance: Amount
     held: Amount
     available: Amount
     overdraft_limit: Amount
-    status: WalletStatus
+    status: Open[WalletStatus]
     version: Count = Field(description="How many entries the wallet has")
     metadata: dict[str, Any]
     created_at: Timestamp
@@ -52,7 +53,7 @@ class WalletHold(BaseModel):
     remaining: Amount
     captured: Amount
     currency: str
-    status: HoldStatus
+    status: Open[HoldStatus]
     expires_at: Timestamp
     created_at: Timestamp
 
@@ -63,7 +64,7 @@ class WalletEntry(BaseModel):
     wallet_id: UUID
     sequence: Count
     transaction_id: UUID
-    type: TransactionType
+    type: Open[TransactionType]
     amount: Amount = Field(description="Signed: negative where money leaves the wallet")
     balance_before: Amount
     balance_after: Amount

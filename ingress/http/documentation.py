@@ -1,9 +1,8 @@
-"""The API page and the documents: /docs, /openapi.json and /asyncapi.json, offline."""
+"""The pages and the documents: /docs and what it links to, offline."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -25,8 +24,15 @@ _STATIC_FILES: Final = {
     "swagger-ui.css": "swagger-ui",
     "swagger-ui-bundle.js": "swagger-ui",
     "docs.css": "docs",
+    "events.css": "docs",
     "docs.js": "docs",
     "icon.svg": "docs",
+}
+_PAGES: Final = {"read_docs_page": "docs.html", "read_events_page": "events.html"}
+_DOCUMENTS: Final = {
+    "read_openapi_document": "openapi.json",
+    "read_asyncapi_document": "asyncapi.json",
+    "read_collection": "postman_collection.json",
 }
 _HEADERS: Final = {"Cache-Control": _CACHE_CONTROL, "X-Content-Type-Options": "nosniff"}
 _PAGE_HEADERS: Final = {
@@ -59,44 +65,34 @@ class _Document:
 
 
 class Documentation:
-    """The page and both documents, in memory, with their ETags."""
+    """Pages and documents, in memory, with their ETags."""
 
-    def __init__(self, *, page: bytes, openapi: bytes, asyncapi: bytes) -> None:
-        self._page = _document(page, "text/html", _PAGE_HEADERS)
-        self._openapi = _document(openapi, "application/json")
-        self._asyncapi = _document(asyncapi, "application/json")
+    def __init__(self, *, pages: Mapping[str, bytes], documents: Mapping[str, bytes]) -> None:
+        """Both by the operation_id of the table of operations."""
+        self._documents = {
+            name: _document(page, "text/html", _PAGE_HEADERS) for name, page in pages.items()
+        } | {name: _document(body, "application/json") for name, body in documents.items()}
 
     @property
     def handlers(self) -> dict[str, Handler]:
         """Handlers by the operation_id of the table of operations."""
-        return {
-            "read_docs_page": self.read_docs_page,
-            "read_openapi_document": self.read_openapi_document,
-            "read_asyncapi_document": self.read_asyncapi_document,
-        }
-
-    async def read_docs_page(self, request: web.Request) -> web.Response:
-        """Return the API page; its script and styles come from the static routes."""
-        return self._page.answer(request)
-
-    async def read_openapi_document(self, request: web.Request) -> web.Response:
-        """Return the OpenAPI document."""
-        return self._openapi.answer(request)
-
-    async def read_asyncapi_document(self, request: web.Request) -> web.Response:
-        """Return the AsyncAPI document."""
-        return self._asyncapi.answer(request)
+        return {name: _reading(document) for name, document in self._documents.items()}
 
 
 def load_documentation() -> Documentation:
     """Return the documentation, read from the packages' files; raises OSError if one is missing."""
     documents = files("contracts") / "documents"
-    page = (_STATIC / "docs" / "docs.html").read_text(encoding="utf-8")
     return Documentation(
-        page=page.replace("{release}", version("ackledger")).encode(),
-        openapi=(documents / "openapi.json").read_bytes(),
-        asyncapi=(documents / "asyncapi.json").read_bytes(),
+        pages={name: (_STATIC / "docs" / file).read_bytes() for name, file in _PAGES.items()},
+        documents={name: (documents / file).read_bytes() for name, file in _DOCUMENTS.items()},
     )
+
+
+def _reading(document: _Document) -> Handler:
+    async def read(request: web.Request) -> web.StreamResponse:
+        return document.answer(request)
+
+    return read
 
 
 def add_documentation(app: web.Application) -> None:

@@ -24,8 +24,9 @@ from contracts.problems import PROBLEMS, Problem, ProblemCode
 from contracts.representations import examples
 from contracts.representations.transaction import render_event, render_transaction
 from contracts.representations.wallet import render_wallet, render_wallet_entry
-from tools.documents import ASYNCAPI, DIRECTORY, OPENAPI, build_documents, text_of
+from tools.documents import ASYNCAPI, COLLECTION, DIRECTORY, OPENAPI, build_documents, text_of
 from tools.documents.checking import faults_of
+from tools.documents.rendering import render_pages
 
 ROOT = Path(__file__).parents[2]
 SURFACE = {
@@ -91,6 +92,8 @@ SURFACE = {
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/docs"),
+    ("GET", "/docs/events"),
+    ("GET", "/docs/collection.json"),
     ("GET", "/openapi.json"),
     ("GET", "/asyncapi.json"),
 }
@@ -151,14 +154,14 @@ def example_bodies(document: dict[str, Any]) -> Iterator[tuple[str, Any]]:
                         yield pointer, example["value"]
 
 
-@pytest.mark.parametrize("name", [OPENAPI, ASYNCAPI])
+@pytest.mark.parametrize("name", [OPENAPI, ASYNCAPI, COLLECTION])
 def test_the_committed_document_is_current(name: str) -> None:
     text = (DIRECTORY / name).read_text(encoding="utf-8")
     assert text == text_of(build_documents()[name]), "run `make documents`"
     assert text.endswith("}\n")
 
 
-@pytest.mark.parametrize("name", [OPENAPI, ASYNCAPI])
+@pytest.mark.parametrize("name", [OPENAPI, ASYNCAPI, COLLECTION])
 def test_the_committed_document_keeps_its_standard(name: str) -> None:
     assert faults_of(name, stored(name)) == []
 
@@ -170,6 +173,41 @@ def test_a_fault_is_found_in_either_document() -> None:
     asyncapi["operations"]["publish_events"]["action"] = "shout"
     assert any("title" in fault for fault in faults_of(OPENAPI, openapi))
     assert any("shout" in fault for fault in faults_of(ASYNCAPI, asyncapi))
+
+
+def test_a_fault_of_the_collection_is_found() -> None:
+    collection = stored(COLLECTION)
+    request = collection["item"][0]["item"][0]["request"]
+    request["header"].append({"key": "X", "value": "{{no_such_variable}}"})
+    request["url"]["path"].append(":wallet_id")
+    faults = faults_of(COLLECTION, collection)
+    assert any("no_such_variable" in fault for fault in faults)
+    assert any("the path and its variables differ" in fault for fault in faults)
+
+
+def test_the_collection_has_every_call_and_no_secret() -> None:
+    collection = stored(COLLECTION)
+    requests = [item["request"] for folder in collection["item"] for item in folder["item"]]
+    found = {
+        (
+            request["method"],
+            re.sub(r":(\w+)", r"{\1}", "/" + "/".join(request["url"]["path"])),
+        )
+        for request in requests
+    }
+    assert found == SURFACE
+    variables = {one["key"]: one["value"] for one in collection["variable"]}
+    assert variables == {"base_url": "http://localhost:8080", "api_key": ""}
+    for request in requests:
+        keys = [one for one in request["header"] if one["key"] == "Idempotency-Key"]
+        assert all(one["value"] == "{{$guid}}" for one in keys)
+        if "body" in request:
+            json.loads(request["body"]["raw"])
+
+
+def test_the_pages_are_current() -> None:
+    for path, text in render_pages(asyncapi=build_documents()[ASYNCAPI]).items():
+        assert path.read_text(encoding="utf-8") == text, "run `make documents`"
 
 
 def test_the_check_names_the_stale_file_and_the_way_out(tmp_path: Path) -> None:

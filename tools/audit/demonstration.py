@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ackledger.client.asynchronous import AsyncClient
 from cli.actor import login_actor
-from cli.clients.http import ApiClient
 from cli.dependencies import database_connection
 from tools.audit.auditing import AuditReport, audit
 from tools.audit.hard_cases import HardCases
@@ -19,7 +19,7 @@ async def audit_demonstration(
     async with (
         database_connection(site.database, name="audit") as connection,
         database_connection(site.database, name="audit-balances") as beside,
-        ApiClient(site.http_url, site.api_key) as client,
+        AsyncClient(site.http_url, site.api_key) as client,
     ):
         await HardCases(client, connection, actor=login_actor()).run()
         return await audit(connection, beside, programs, directory)

@@ -2,11 +2,23 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
+from uuid import UUID
 
+from ackledger.client import (
+    AsyncClient,
+    Capture,
+    Deposit,
+    Hold,
+    Journal,
+    Leg,
+    Release,
+    Reversal,
+    TransactionRequest,
+    Transfer,
+    Withdrawal,
+)
 from cli.assets import add_asset
-from cli.clients.http import ACCEPTED, CREATED, OK, ApiClient
 from cli.dependencies import Connection
 from runtime.postgres.assets import USABLE_AFTER_S
 
@@ -28,13 +40,13 @@ _WAIT_S: Final = 30
 class HardCases:
     """Submits them one by one, each waited for: every one of them must be posted."""
 
-    def __init__(self, client: ApiClient, connection: Connection, *, actor: str) -> None:
+    def __init__(self, client: AsyncClient, connection: Connection, *, actor: str) -> None:
         self._client = client
         self._connection = connection
         self._actor = actor
 
     async def run(self) -> None:
-        """Register the assets, and post everything; raises DoorRefusedError for what fails."""
+        """Register the assets, and post everything; raises UnpostedError for what is not posted."""
         for code, exponent in ASSETS.items():
             await add_asset(self._connection, code, exponent, actor=self._actor)
         await self._texts()
@@ -52,32 +64,26 @@ class HardCases:
         for text in TEXTS:
             await self._transfer(rich, poor, "0.01", description=text)
         spent = await self._transfer(rich, poor, "20.00")
-        await self._submit({"type": "reversal", "reverses": spent, "amount": "5.00"})
-        await self._submit({"type": "reversal", "reverses": spent})
-        await self._submit(
-            {
-                "type": "withdrawal",
-                "source_wallet_id": rich,
-                "amount": "0.05",
-                "currency": "USD",
-            }
-        )
+        await self._submit(Reversal(reverses=spent, amount="5.00"))
+        await self._submit(Reversal(reverses=spent))
+        await self._submit(Withdrawal(source_wallet_id=rich, amount="0.05", currency="USD"))
         await self._holds(rich, poor)
 
-    async def _holds(self, rich: str, poor: str) -> None:
-        hold = {
-            "type": "hold",
-            "source_wallet_id": rich,
-            "amount": "30.00",
-            "currency": "USD",
-            "destination_wallet_id": poor,
-        }
-        hold_id = await self._submit(hold)
-        await self._submit(
-            {"type": "capture", "hold_id": hold_id, "amount": "7.77", "final": False}
-        )
-        await self._submit({"type": "capture", "hold_id": hold_id, "amount": "1.00"})
-        await self._submit({"type": "release", "hold_id": await self._submit(hold)})
+    async def _holds(self, rich: UUID, poor: UUID) -> None:
+        captured, released = [
+            await self._submit(
+                Hold(
+                    source_wallet_id=rich,
+                    destination_wallet_id=poor,
+                    amount="30.00",
+                    currency="USD",
+                )
+            )
+            for _ in range(2)
+        ]
+        await self._submit(Capture(hold_id=captured, amount="7.77", final=False))
+        await self._submit(Capture(hold_id=captured, amount="1.00"))
+        await self._submit(Release(hold_id=released))
 
     async def _exchange(self) -> None:
         """Dollars for yen through the house's wallets, with a fee; and one more that is undone."""
@@ -88,56 +94,45 @@ class HardCases:
         }
         await self._deposit(dollars, "50.00", "USD")
         legs = [
-            _leg(dollars, "-10.00", "USD"),
-            _leg(house["USD"], "9.90", "USD"),
-            _leg(house["USD"], "0.10", "USD"),
-            _leg(house["JPY"], "-1500", "JPY"),
-            _leg(yen, "1500", "JPY"),
+            Leg(wallet_id=dollars, amount="-10.00", currency="USD"),
+            Leg(wallet_id=house["USD"], amount="9.90", currency="USD"),
+            Leg(wallet_id=house["USD"], amount="0.10", currency="USD"),
+            Leg(wallet_id=house["JPY"], amount="-1500", currency="JPY"),
+            Leg(wallet_id=yen, amount="1500", currency="JPY"),
         ]
-        await self._submit({"type": "journal", "legs": legs})
-        undone = await self._submit({"type": "journal", "legs": legs})
-        await self._submit({"type": "reversal", "reverses": undone})
+        await self._submit(Journal(legs=legs))
+        undone = await self._submit(Journal(legs=legs))
+        await self._submit(Reversal(reverses=undone))
 
-    async def _wallet(self, currency: str, **fields: str) -> str:
-        body = {"currency": currency, **fields}
-        answer = await self._client.create_wallet(body, key=uuid4().hex)
-        wallet_id: str = answer.expect(CREATED, OK)["id"]
-        return wallet_id
+    async def _wallet(
+        self, currency: str, *, kind: str | None = None, owner_id: str | None = None
+    ) -> UUID:
+        wallet = await self._client.create_wallet(currency=currency, kind=kind, owner_id=owner_id)
+        return wallet.id
 
-    async def _deposit(self, wallet: str, amount: str, currency: str) -> None:
-        await self._submit(
-            {
-                "type": "deposit",
-                "destination_wallet_id": wallet,
-                "amount": amount,
-                "currency": currency,
-            }
-        )
+    async def _deposit(self, wallet: UUID, amount: str, currency: str) -> None:
+        await self._submit(Deposit(destination_wallet_id=wallet, amount=amount, currency=currency))
 
-    async def _transfer(self, source: str, destination: str, amount: str, **fields: str) -> str:
+    async def _transfer(
+        self, source: UUID, destination: UUID, amount: str, description: str | None = None
+    ) -> UUID:
         return await self._submit(
-            {
-                "type": "transfer",
-                "source_wallet_id": source,
-                "destination_wallet_id": destination,
-                "amount": amount,
-                "currency": "USD",
-                **fields,
-            }
+            Transfer(
+                source_wallet_id=source,
+                destination_wallet_id=destination,
+                amount=amount,
+                currency="USD",
+                description=description,
+            )
         )
 
-    async def _submit(self, body: Mapping[str, Any]) -> str:
-        answer = await self._client.submit({"idempotency_key": uuid4().hex, **body}, wait_s=_WAIT_S)
-        transaction = answer.expect(OK, ACCEPTED)
-        if transaction["status"] not in {"COMPLETED", "REVERSED"}:
-            raise UnpostedError(f"{body['type']}: {transaction['status']} {transaction['failure']}")
-        transaction_id: str = transaction["id"]
-        return transaction_id
+    async def _submit(self, request: TransactionRequest) -> UUID:
+        transaction = await self._client.submit(request, wait_s=_WAIT_S)
+        if transaction.status not in {"COMPLETED", "REVERSED"}:
+            failure = transaction.failure
+            raise UnpostedError(f"{request.type}: {transaction.status} {failure}")
+        return transaction.id
 
 
 class UnpostedError(Exception):
     """A transaction that had to be posted was not; the message has its state."""
-
-
-def _leg(wallet: str, amount: str, currency: str) -> dict[str, str]:
-    return {"wallet_id": wallet, "amount": amount, "currency": currency}

@@ -23,7 +23,7 @@ from uuid import UUID
 import uvloop
 from yarl import URL
 
-from cli.clients.amqp import quiet_libraries
+from ackledger.client.publishing import quiet_libraries
 from cli.dependencies import Connection
 from tools.bench.draining import await_ended, drain
 from tools.bench.ground import LOG_KEPT, PATIENT, Crew, Field, fresh_field, without_settings

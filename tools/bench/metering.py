@@ -17,7 +17,7 @@ from typing import Final
 import aiohttp
 import uvloop
 
-from cli.clients.amqp import quiet_libraries
+from ackledger.client.publishing import quiet_libraries
 from tools.bench.ground import PATIENT, Crew, Field, fresh_field, without_settings
 from tools.bench.laying import Pattern, make_wallets, plan_transfers
 from tools.bench.submitting import submit_all

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from cli.clients.amqp import quiet_libraries
+from ackledger.client.publishing import quiet_libraries
 from tools.bench.bench import Bench, Watch
 from tools.bench.cases.catalogue import chosen
 from tools.bench.failing import BenchFailedError

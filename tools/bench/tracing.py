@@ -21,7 +21,7 @@ from typing import Final
 
 import uvloop
 
-from cli.clients.amqp import quiet_libraries
+from ackledger.client.publishing import quiet_libraries
 from tools.bench.ground import LOG_KEPT, PATIENT, Crew, fresh_field, without_settings
 from tools.bench.laying import Pattern, make_wallets, plan_transfers
 from tools.bench.submitting import submit_all

@@ -13,7 +13,7 @@ from typing import Final
 
 import uvloop
 
-from cli.clients.amqp import quiet_libraries
+from ackledger.client.publishing import quiet_libraries
 from tools.bench.bench import Bench
 from tools.bench.cases import drain, names, posting
 from tools.bench.ground import without_settings

@@ -22,7 +22,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from cli.clients.http import CREATED, ApiClient
+from ackledger.client.asynchronous import AsyncClient
 from runtime.postgres.pool import CONNECT_TIMEOUT_S, connect
 from runtime.postgres.queries import load_queries
 from tools.chaos.doors import Doors
@@ -131,8 +131,8 @@ class WebhookEndpoint:
             "event_types": ["*"] if event_types is None else list(event_types),
             "wallet_ids": None if wallet_ids is None else [str(one) for one in wallet_ids],
         }
-        async with ApiClient(self._doors.http_urls[0], self._doors.api_key) as client:
-            made = (await client.call("POST", "/v1/webhooks", body=body)).expect(CREATED)
+        async with AsyncClient(self._doors.http_urls[0], self._doors.api_key) as client:
+            made = (await client.call("POST", "/v1/webhooks", body=body)).wanted()
         self._secrets[name] = made["secret"]
         self.hooks.append(
             Hook(

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Final
 from uuid import UUID, uuid4
 
-from cli.clients.http import ApiClient
+from ackledger.client.asynchronous import AsyncClient
 from tools.chaos.background import came_within
 from tools.chaos.command import Command
 from tools.chaos.doors import Doors
@@ -43,7 +43,7 @@ class RecoveryMeter:
 
     async def prepare(self) -> None:
         """Make the wallet; for a healthy system."""
-        async with ApiClient(self._doors.http_urls[0], self._doors.api_key) as client:
+        async with AsyncClient(self._doors.http_urls[0], self._doors.api_key) as client:
             [self._wallet] = await create_wallets(client, 1, key_prefix=self._key_prefix)
 
     @property

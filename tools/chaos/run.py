@@ -12,7 +12,8 @@ from typing import Final
 
 import uvloop
 
-from cli.clients.amqp import quiet_libraries
+from ackledger.client.errors import AckledgerError
+from ackledger.client.publishing import quiet_libraries
 from cli.failures import CommandError, UsageError
 from runtime.service.settings import load_settings
 from tools.chaos import volume
@@ -304,7 +305,7 @@ class _Run:
                 )
         except ClaimBrokenError as error:
             self._broken.append(Breach("claim", fault.name, str(error)))
-        except (NotStruckError, StackError, CommandError) as error:
+        except (AckledgerError, NotStruckError, StackError, CommandError) as error:
             struck.trouble = str(error)
             await self._scene.heal()
         healed_at = time.monotonic()

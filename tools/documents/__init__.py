@@ -1,4 +1,4 @@
-"""The OpenAPI and AsyncAPI documents: made from the contracts, checked, and stored beside them."""
+"""OpenAPI, AsyncAPI and the collection: made from the contracts, checked, stored beside them."""
 
 import json
 from importlib.metadata import version
@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from tools.documents.asyncapi import asyncapi_document
+from tools.documents.collection import collection_document
 from tools.documents.openapi import openapi_document
 
 DIRECTORY: Final = Path(__file__).parents[2] / "contracts" / "documents"
 OPENAPI: Final = "openapi.json"
 ASYNCAPI: Final = "asyncapi.json"
+COLLECTION: Final = "postman_collection.json"
 
 
 def build_documents() -> dict[str, dict[str, Any]]:
     """Return each document by its file's name, the same bytes for the same contracts."""
     release = version("ackledger")
+    openapi = openapi_document(release=release)
     return {
-        OPENAPI: openapi_document(release=release),
+        OPENAPI: openapi,
         ASYNCAPI: asyncapi_document(release=release),
+        COLLECTION: collection_document(openapi),
     }
 
 

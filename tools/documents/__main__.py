@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 from tools.dashboards.tables import DASHBOARDS
-from tools.documents import DIRECTORY, build_documents, text_of
+from tools.documents import ASYNCAPI, DIRECTORY, build_documents, text_of
 from tools.documents.checking import faults_of
 from tools.documents.metrics import PAGE as METRICS_PAGE
 from tools.documents.metrics import page_of_metrics
+from tools.documents.rendering import render_pages
 from tools.documents.security import PAGE, page_with_table
 
 GRAFANA = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards"
@@ -25,7 +26,9 @@ def main() -> int:
         METRICS_PAGE: page_of_metrics(),
         **{GRAFANA / f"{one.uid}.json": one.text for one in DASHBOARDS},
     }
-    for name, document in build_documents().items():
+    documents = build_documents()
+    texts |= render_pages(asyncapi=documents[ASYNCAPI])
+    for name, document in documents.items():
         faults += [f"{name} is not valid: {fault}" for fault in faults_of(name, document)]
         texts[DIRECTORY / name] = text_of(document)
     for path, text in texts.items():

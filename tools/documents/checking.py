@@ -9,6 +9,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
+from tools.documents.collection import SCHEMA, faults_of_collection
+
 _ASYNCAPI_SCHEMA: Final = Path(__file__).parent / "vendor" / "asyncapi-3.0.0.json"
 
 
@@ -18,6 +20,8 @@ def faults_of(name: str, document: dict[str, Any]) -> list[str]:
         errors = OpenAPIV31SpecValidator(document).iter_errors()
     elif "asyncapi" in document:
         errors = _asyncapi_validator().iter_errors(document)
+    elif document.get("info", {}).get("schema") == SCHEMA:
+        return list(faults_of_collection(document))
     else:
         return [f"{name} is of no known kind"]
     return [f"{error.json_path}: {error.message[:300]}" for error in errors]

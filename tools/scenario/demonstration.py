@@ -7,12 +7,12 @@ from uuid import uuid4
 from rich.progress import Progress, TaskID
 from yarl import URL
 
+from ackledger.client.asynchronous import AsyncClient
+from ackledger.client.publishing import AsyncPublisher, quiet_libraries
 from cli.actor import login_actor
 from cli.api_keys import ensure_api_key
 from cli.clients.addresses import Addresses
-from cli.clients.amqp import UpstreamPublisher, quiet_libraries
 from cli.clients.errors import first_cause
-from cli.clients.http import ApiClient
 from cli.dependencies import Connection, database_connection
 from cli.replay.options import ReplayOptions
 from cli.replay.session import run_replay
@@ -81,10 +81,10 @@ async def run_scenario(
     try:
         async with (
             database_connection(site.database, name="demo") as connection,
-            ApiClient(
+            AsyncClient(
                 site.http_url, await _key(site, connection), connections=_CONNECTIONS
             ) as client,
-            UpstreamPublisher(site.upstream_amqp_url) as publisher,
+            AsyncPublisher(site.upstream_amqp_url) as publisher,
         ):
             driver = Driver(
                 plan=plan,

@@ -4,19 +4,21 @@ import asyncio
 import time
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Final
 
-from cli.clients.amqp import UpstreamMessage, UpstreamPublisher
-from cli.clients.http import ACCEPTED, CREATED, OK, ApiClient
+from ackledger.client.asynchronous import AsyncClient
+from ackledger.client.publishing import AsyncPublisher, UpstreamMessage
 from cli.dependencies import Connection
 from cli.failures import RefusedError
 from cli.replay.doors import AmqpDoor, Door, HttpDoor
 from cli.replay.tally import Tally
-from contracts.money import decimal_of, minor_units
+from contracts.money import minor_units
 from runtime.postgres.queries import load_queries
 from tools.scenario.model import Expectation
 from tools.scenario.poison import BadRequest, PoisonMessage, bad_requests, poison_messages
@@ -59,8 +61,8 @@ class Driver:
         *,
         plan: Plan,
         expected: Expectation,
-        client: ApiClient,
-        publisher: UpstreamPublisher,
+        client: AsyncClient,
+        publisher: AsyncPublisher,
         connection: Connection,
         key_prefix: str,
         show: Show,
@@ -111,15 +113,15 @@ class Driver:
 
     async def _make_wallet(self, planned: PlannedWallet) -> str:
         kind = "internal" if planned.is_internal else "customer"
-        answer = await self._client.create_wallet(
-            {"currency": planned.currency, "owner_id": planned.name, "kind": kind},
-            key=f"{self._key_prefix}{planned.name}",
+        wallet = await self._client.create_wallet(
+            currency=planned.currency,
+            owner_id=planned.name,
+            kind=kind,
+            idempotency_key=f"{self._key_prefix}{planned.name}",
         )
-        wallet_id: str = answer.expect(CREATED, OK)["id"]
         if planned.status != "ACTIVE":
-            changed = await self._client.change_wallet(wallet_id, {"status": planned.status})
-            changed.expect(OK)
-        return wallet_id
+            await self._client.change_wallet(wallet.id, status=planned.status)
+        return str(wallet.id)
 
     async def _drive(
         self, moment: Round, poison: Sequence[PoisonMessage], *, is_main: bool
@@ -190,8 +192,9 @@ class Driver:
     async def _send_bad_requests(self, requests: Sequence[BadRequest]) -> None:
         for one in requests:
             answer = await self._client.call("POST", one.path, data=one.data, headers=one.headers)
-            is_expected = (answer.status, answer.problem_code) == (one.status, one.code)
-            name = str(one.code) if is_expected else f"{answer.status} {answer.problem_code}"
+            code = answer.problem and answer.problem.code
+            is_expected = (answer.status, code) == (one.status, one.code)
+            name = str(one.code) if is_expected else f"{answer.status} {code}"
             self._seen.http_problems[name] += 1
 
     async def _batches_through_http(self, batches: Sequence[Batch]) -> None:
@@ -199,9 +202,9 @@ class Driver:
             answer = await self._client.call(
                 "POST", "/v1/transactions/batch", data=self._requests.batch(batch)
             )
-            items = answer.expect(ACCEPTED)["items"]
+            items = answer.wanted()["items"]
             self._seen.submitted["http"] += len(items)
-            self._seen.http_replays += sum(item["status_code"] == OK for item in items)
+            self._seen.http_replays += sum(item["status_code"] == HTTPStatus.OK for item in items)
 
     async def _batches_through_amqp(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
@@ -220,12 +223,7 @@ class Driver:
             if step.terms.is_cancelled:
                 await self._await_count("recording", partial(self._count_recorded, step.key), 1)
                 transaction_id = await self._connection.fetchval(self._sql["find_id"], step.key)
-                answer = await self._client.call(
-                    "POST",
-                    f"/v1/transactions/{transaction_id}/cancel",
-                    headers={"Idempotency-Key": f"{step.key}/cancel"},
-                )
-                answer.expect(OK)
+                await self._client.cancel(transaction_id, idempotency_key=f"{step.key}/cancel")
 
     async def _count_recorded(self, key: str) -> int:
         return int(await self._connection.fetchval(self._sql["find_id"], key) is not None)
@@ -289,8 +287,8 @@ class Driver:
             *(self._client.read_wallet(wallet_id) for wallet_id in self._wallets.values())
         )
         for name, wallet in zip(self._wallets, wallets, strict=True):
-            self._seen.balances[name] = _minor(wallet, "balance")
-            self._seen.held[name] = _minor(wallet, "held")
+            self._seen.balances[name] = _minor(wallet.balance, wallet.currency)
+            self._seen.held[name] = _minor(wallet.held, wallet.currency)
 
     async def _dead_letters(self, began: datetime) -> Counter[str]:
         rows = await self._connection.fetch(self._sql["read_dead_letters"], began)
@@ -306,8 +304,7 @@ def _keys(moment: Round) -> set[str]:
     return {step.key for step in moment.all_steps}
 
 
-def _minor(wallet: Mapping[str, Any], name: str) -> int:
-    text = wallet[name]
+def _minor(amount: Decimal, currency: str) -> int:
     # An amount is never negative, but what a forced reversal has overdrawn is.
-    minor = minor_units(decimal_of(text.removeprefix("-")), wallet["currency"])
-    return -minor if text.startswith("-") else minor
+    minor = minor_units(abs(amount), currency)
+    return -minor if amount < 0 else minor

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import orjson
 
-from cli.clients.amqp import UpstreamMessage
+from ackledger.client.publishing import UpstreamMessage
 from contracts.messages import DeadLetterReason
 from contracts.problems import PROBLEMS, ProblemCode
 from contracts.requests.transaction import BATCH_MAX

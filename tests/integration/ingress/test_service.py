@@ -19,6 +19,8 @@ _TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
         ("/healthz", "application/json", b'"live"'),
         ("/readyz", "application/json", b'"ready"'),
         ("/docs", "text/html", b"<html"),
+        ("/docs/events", "text/html", b"<html"),
+        ("/docs/collection.json", "application/json", b'"item"'),
         ("/openapi.json", "application/json", b'"openapi"'),
         ("/asyncapi.json", "application/json", b'"asyncapi"'),
     ],

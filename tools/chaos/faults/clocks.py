@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from cli.clients.http import ApiClient
+from ackledger.client.asynchronous import AsyncClient
 from tools.chaos.clock import find_faketime
 from tools.chaos.faults.fault import SceneFault, Strike
 from tools.chaos.scene import (
@@ -27,7 +27,7 @@ _SHIFTED: Final = (INGRESSES[0], PROCESSORS[0], RECONCILERS[0])
 async def _see_it_shifted(scene: Scene) -> None:
     """Return when an ingress dates its answers wrongly; raises NotStruckError."""
     url = scene.system.http_urls[_SHIFTED[0]]
-    async with ApiClient(url, scene.system.api_key) as client:
+    async with AsyncClient(url, scene.system.api_key) as client:
         for _ in range(_LOOKS_MAX):
             answer = await client.call("GET", "/healthz")
             told = parsedate_to_datetime(answer.headers["Date"])

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Final
 from uuid import UUID, uuid4
 
 import orjson
 
-from cli.clients.http import CREATED, ApiClient
+from ackledger.client.asynchronous import AsyncClient
 from cli.migrating import MigrateSettings
 from contracts.topology import DEAD_LETTERS, TRANSACTIONS_EXCHANGE
 from runtime.amqp.connection import close, connect, open_channel, user_of
@@ -22,15 +23,12 @@ _AMOUNT: Final = "7.00"
 @asynccontextmanager
 async def _replayed_late(scene: Scene) -> AsyncIterator[None]:
     """Have one message both posted and buried, then let an operator replay the dead letter."""
-    async with ApiClient(scene.system.http_url, scene.system.api_key) as client:
-        answer = await client.call(
-            "POST", "/v1/wallets", body={"currency": "USD"}, headers={"Idempotency-Key": _key()}
-        )
-        wallet = str(answer.expect(CREATED)["id"])
-        await _post_and_bury(scene, wallet)
+    async with AsyncClient(scene.system.http_url, scene.system.api_key) as client:
+        wallet = await client.create_wallet(currency="USD")
+        await _post_and_bury(scene, str(wallet.id))
         yield
-        balance = (await client.call("GET", f"/v1/wallets/{wallet}")).expect(200)["balance"]
-    if balance != _AMOUNT:
+        balance = (await client.read_wallet(wallet.id)).balance
+    if balance != Decimal(_AMOUNT):
         raise ClaimBrokenError(f"{_AMOUNT} was deposited under one key; the balance is {balance}")
 
 

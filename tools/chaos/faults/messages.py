@@ -8,7 +8,7 @@ from uuid import uuid4
 import orjson
 from pamqp.commands import Basic
 
-from cli.clients.amqp import UpstreamPublisher
+from ackledger.client.publishing import AsyncPublisher
 from contracts.messages import REQUESTED_TYPE
 from contracts.topology import partition_queue
 from runtime.amqp.connection import Channel, close, connect, open_channel, user_of
@@ -27,7 +27,7 @@ _MARK_PREFIX: Final = "chaos-0-poison-0-"
 
 async def publish_poison(scene: Scene, count: int) -> None:
     """Have the broker confirm so many messages that nobody can process."""
-    async with UpstreamPublisher(scene.upstream_url) as upstream:
+    async with AsyncPublisher(scene.upstream_url) as upstream:
         for number in range(count):
             await upstream.send(poison(_SMALL + number, f"{_MARK_PREFIX}{number}").message)
         await upstream.flush()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from http import HTTPStatus
 from typing import Any, Final, Protocol, Self, assert_never
 from uuid import UUID
 
@@ -13,9 +14,9 @@ import orjson
 from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
-from cli.clients.amqp import UpstreamMessage, properties_of
-from cli.clients.errors import DoorUnreachableError
-from cli.clients.http import ACCEPTED, OK, ApiClient
+from ackledger.client.asynchronous import AsyncClient
+from ackledger.client.errors import UnreachableError
+from ackledger.client.publishing import UpstreamMessage, properties_of
 from contracts.topology import TRANSACTIONS_EXCHANGE
 from runtime.amqp.connection import UNREACHABLE, BrokerLink, Channel, loss_as_error, user_of
 from tools.chaos.background import running
@@ -28,7 +29,7 @@ _FIRST_CONNECTION_S: Final = 5.0
 _LATER: Final = frozenset({408, 429})
 _SERVER_ERROR: Final = 500
 _NOT_CONNECTED: Final = "not_connected"
-_LOST: Final = (aiohttp.ClientError, DoorUnreachableError, TimeoutError, OSError)
+_LOST: Final = (aiohttp.ClientError, UnreachableError, TimeoutError, OSError)
 
 Body = Mapping[str, Any]
 
@@ -77,7 +78,7 @@ class HttpDoor:
         """`first` picks the ingress to begin with; `connections` bounds those to each of them."""
         self._clients = [
             # Without patience: one try is one attempt, and whoever calls decides on the next.
-            ApiClient(url, doors.api_key, connections=connections, give_up_after_s=0)
+            AsyncClient(url, doors.api_key, connections=connections, give_up_after_s=0)
             for url in doors.http_urls
         ]
         self._turn = first
@@ -98,7 +99,7 @@ class HttpDoor:
         status, answer = await self.next("POST", path, body=form.body_of(bodies))
         if form is Form.SINGLE:
             return [reply_of(status, answer)]
-        if status != ACCEPTED:
+        if status != HTTPStatus.ACCEPTED:
             return [reply_of(status, answer)] * len(bodies)
         return [_item_reply(item) for item in answer["items"]]
 
@@ -200,7 +201,7 @@ class AmqpDoor:
 
 def reply_of(status: int, answer: Any) -> Reply:
     """Return what the HTTP answer to one transaction means."""
-    if status in (OK, ACCEPTED):
+    if status in (HTTPStatus.OK, HTTPStatus.ACCEPTED):
         return Reply(Outcome.ACCEPTED, transaction_id=UUID(answer["id"]))
     code = answer.get("code") if isinstance(answer, dict) else str(answer)
     is_open = status in _LATER or status == 0 or status >= _SERVER_ERROR

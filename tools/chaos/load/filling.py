@@ -5,10 +5,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
-from cli.clients.http import OK
 from tools.chaos.command import Command, Terms
 from tools.chaos.load.contents import Item, Later
 from tools.chaos.load.doors import HttpDoor
@@ -39,7 +39,7 @@ class Filler:
         status, answer = await self._http.next(
             "GET", "/v1/transactions", parameters={"idempotency_key": key}
         )
-        items = answer["items"] if status == OK else []
+        items = answer["items"] if status == HTTPStatus.OK else []
         return UUID(items[0]["id"]) if items else None
 
     async def _filled(self, item: Item) -> Item | None:
@@ -80,7 +80,7 @@ class Filler:
 
     async def _version_of(self, wallet_id: UUID | None) -> int | None:
         status, answer = await self._http.next("GET", f"/v1/wallets/{wallet_id}")
-        return int(answer["version"]) if status == OK else None
+        return int(answer["version"]) if status == HTTPStatus.OK else None
 
 
 def _ahead(span_s: float | None) -> datetime | None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from cli.clients.http import ApiClient
+from ackledger.client.asynchronous import AsyncClient
 from cli.failures import RefusedError
 from tools.chaos.doors import Doors
 from tools.chaos.journal import Act, Door, Journal
@@ -67,7 +67,7 @@ class Load:
 
     async def prepare(self) -> Wallets:
         """Make the wallets and fund them; returns when the money is there. For a healthy system."""
-        async with ApiClient(
+        async with AsyncClient(
             self._doors.http_urls[0], self._doors.api_key, connections=_SETUP_CONNECTIONS
         ) as client:
             wallets = await make_wallets(
@@ -77,10 +77,12 @@ class Load:
                 database_url=self._doors.database_url,
             )
             last_key = await self._fund(wallets)
-            page = await client.list_page("/v1/transactions", {"idempotency_key": last_key})
-            last = await client.read_transaction(page["items"][0]["id"], wait_s=_OPENING_WAIT_S)
-        if last["status"] != "COMPLETED":
-            raise RefusedError(f"the opening deposits do not end: the last one is {last['status']}")
+            last = await client.find_transaction(idempotency_key=last_key)
+            if last is not None:
+                last = await client.read_transaction(last.id, wait_s=_OPENING_WAIT_S)
+        if last is None or last.status != "COMPLETED":
+            status = last and last.status
+            raise RefusedError(f"the opening deposits do not end: the last one is {status}")
         self._wallets = wallets
         return wallets
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
-from cli.clients.amqp import UpstreamMessage
+from ackledger.client.publishing import UpstreamMessage
 from contracts.messages import DeadLetterReason
 from tools.scenario.poison import PoisonMessage, poison_messages
 

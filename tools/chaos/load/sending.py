@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from cli.clients.amqp import UpstreamMessage
+from ackledger.client.publishing import UpstreamMessage
 from runtime.service.backoff import Backoff
 from tools.chaos.background import came_within
 from tools.chaos.command import Command, Terms

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid5
 
-from cli.clients.http import CREATED, OK, ApiClient
+from ackledger.client.asynchronous import AsyncClient
 from contracts.money import format_minor
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
@@ -73,7 +73,7 @@ class Wallets:
 
 
 async def make_wallets(
-    client: ApiClient, plan: WalletPlan, *, key_prefix: str, database_url: str
+    client: AsyncClient, plan: WalletPlan, *, key_prefix: str, database_url: str
 ) -> Wallets:
     """Create the wallets, or find those that this prefix created before.
 
@@ -82,7 +82,7 @@ async def make_wallets(
     created = plan.hot + min(plan.cold, _OVER_HTTP_MOST)
     ids = await create_wallets(client, created + _FROZEN, key_prefix=key_prefix)
     for wallet_id in ids[created:]:
-        (await client.change_wallet(str(wallet_id), {"status": "FROZEN"})).expect(OK)
+        await client.change_wallet(wallet_id, status="FROZEN")
     count = plan.hot + plan.cold - created
     written = await _write_wallets(database_url, count, key_prefix=key_prefix)
     more = await create_wallets(client, _HOLDING + _SPENT, key_prefix=f"{key_prefix}more-")
@@ -106,15 +106,16 @@ async def make_wallets(
 
 
 async def _create_others(
-    client: ApiClient, currencies: Sequence[str], *, kind: str, key_prefix: str
+    client: AsyncClient, currencies: Sequence[str], *, kind: str, key_prefix: str
 ) -> Sequence[UUID]:
     """Create a few wallets of a kind, one after the other."""
     made = []
     for number, currency in enumerate(currencies):
         name = f"{key_prefix}{kind}-{number}"
-        body = {"currency": currency, "owner_id": name, "kind": kind}
-        answer = await client.create_wallet(body, key=name)
-        made.append(UUID(answer.expect(CREATED, OK)["id"]))
+        wallet = await client.create_wallet(
+            currency=currency, owner_id=name, kind=kind, idempotency_key=name
+        )
+        made.append(wallet.id)
     return made
 
 
@@ -134,26 +135,23 @@ async def _write_wallets(database_url: str, count: int, *, key_prefix: str) -> S
     return ids
 
 
-async def create_wallets(client: ApiClient, count: int, *, key_prefix: str) -> Sequence[UUID]:
+async def create_wallets(client: AsyncClient, count: int, *, key_prefix: str) -> Sequence[UUID]:
     """Create so many wallets in the home currency and return their ids, in order."""
     made: list[UUID | None] = [None] * count
     numbers = iter(range(count))
+    limit = format_minor(OVERDRAFT_MINOR, HOME_CURRENCY)
 
     async def work() -> None:
         for number in numbers:
-            answer = await client.create_wallet(
-                _wallet(number, key_prefix), key=f"{key_prefix}wallet-{number}"
+            wallet = await client.create_wallet(
+                currency=HOME_CURRENCY,
+                owner_id=f"{key_prefix}{number}",
+                overdraft_limit=limit if number % _OVERDRAWN_EACH == 0 else None,
+                idempotency_key=f"{key_prefix}wallet-{number}",
             )
-            made[number] = UUID(answer.expect(CREATED, OK)["id"])
+            made[number] = wallet.id
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(_WORKERS, count)):
             group.create_task(work())
     return [wallet for wallet in made if wallet is not None]
-
-
-def _wallet(number: int, key_prefix: str) -> dict[str, Any]:
-    body = {"currency": HOME_CURRENCY, "owner_id": f"{key_prefix}{number}"}
-    if number % _OVERDRAWN_EACH == 0:
-        body["overdraft_limit"] = format_minor(OVERDRAFT_MINOR, HOME_CURRENCY)
-    return body

@@ -8,13 +8,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
 from uuid import uuid4
 
+import orjson
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import (
     AuthenticationError,
@@ -30,12 +31,13 @@ from aiormq.exceptions import (
 from pamqp.commands import Basic
 from yarl import URL
 
-from cli.clients.errors import DoorRefusedError, DoorUnreachableError
-from cli.failures import reason_of
+from ackledger.client.errors import BrokerRefusedError, UnreachableError, UnroutableError
+from ackledger.client.requests import Id, Json, Mode, Reversal, TransactionRequest
 from contracts.messages import CONTENT_TYPE, REQUESTED_TYPE
 from contracts.topology import TRANSACTIONS_EXCHANGE
 from runtime.amqp.connection import UNREACHABLE, Channel, close, connect, open_channel
 from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.resilience.reasons import reason_of
 from runtime.service.backoff import Backoff
 
 CONFIRM_TIMEOUT_S: Final = 30.0
@@ -81,11 +83,15 @@ class UpstreamMessage:
     correlation_id: str | None = None
 
 
-class UpstreamPublisher:
+class AsyncPublisher:
     """One connection of an upstream user, with a window of messages that await their confirm.
 
-    Raises DoorRefusedError when the broker refuses user, rights or exchange, DoorUnreachableError
-    after `give_up_after_s` without a confirm.
+    Raises BrokerRefusedError when the broker refuses user, rights or exchange (UnroutableError when
+    it returns a message), UnreachableError after `give_up_after_s` without a confirm: then nobody
+    knows what has arrived, and the same requests may be published again.
+
+        async with AsyncPublisher("amqps://shop:…@broker.example/") as publisher:
+            await publisher.publish(Transfer(...))
     """
 
     def __init__(
@@ -98,27 +104,36 @@ class UpstreamPublisher:
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
         self._in_flight: deque[tuple[UpstreamMessage, asyncio.Task[None]]] = deque()
+        self._turn = asyncio.Lock()
         self._last_success = 0.0
         self.user = URL(url).user or "guest"
         self.confirmed_transactions = 0
         self.confirmed_messages = 0
         self.resent_messages = 0
 
+    def __repr__(self) -> str:
+        """Name user and host, never the password."""
+        return f"{type(self).__name__}({self.user}@{URL(self._url).host})"
+
     async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def open(self) -> None:
+        """Connect; entering the context does the same."""
         self._last_success = time.monotonic()
         try:
             await self._open()
         except InvalidFrameError as error:
             vhost = URL(self._url).path.removeprefix("/") or "/"
-            raise DoorRefusedError(
+            raise BrokerRefusedError(
                 f"the broker closes the connection: is there a virtual host '{vhost}', "
                 f"and may the user {self.user} use it?"
             ) from error
         except _LOGIN_REFUSED as error:
-            raise DoorRefusedError(f"the broker refused the user {self.user}: {error}") from error
+            raise BrokerRefusedError(f"the broker refused the user {self.user}: {error}") from error
         except UNREACHABLE as error:
             await self._open_again(error, patience_s=min(FIRST_CONTACT_S, self._give_up_after_s))
-        return self
 
     async def __aexit__(
         self,
@@ -126,9 +141,44 @@ class UpstreamPublisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; what is not confirmed by then is given up."""
         await self._abandon()
         if self._connection is not None:
             await close(self._connection)
+
+    async def publish(self, request: TransactionRequest, *, ordered_by: Id | None = None) -> None:
+        """Publish a transaction, and return when the broker has it for sure.
+
+        `ordered_by` is the wallet whose order it keeps. A capture, a release and a reversal do not
+        name it: there it is the source of the hold or of the reversed transaction.
+        """
+        body = {"version": 1, **_body_over_amqp(request)}
+        await self._publish_whole(_message(body, ordered_by or request.ordered_by, transactions=1))
+
+    async def publish_batch(
+        self,
+        requests: Sequence[TransactionRequest],
+        *,
+        mode: Mode = "independent",
+        ordered_by: Id | None = None,
+    ) -> None:
+        """Publish up to a thousand in one message, to be posted in their order.
+
+        `ordered_by` is by default the wallet of the first of them.
+        """
+        body: Json = {"version": 1, "transactions": [_body_over_amqp(one) for one in requests]}
+        if mode == "atomic":
+            body["mode"] = mode
+        wallet = ordered_by or requests[0].ordered_by
+        await self._publish_whole(_message(body, wallet, transactions=len(requests)))
+
+    async def _publish_whole(self, message: UpstreamMessage) -> None:
+        async with self._turn:
+            await self.send(message)
+            await self.flush()
 
     async def send(self, message: UpstreamMessage) -> None:
         """Put a message on its way, in order; waits while the window is full."""
@@ -167,11 +217,13 @@ class UpstreamPublisher:
         try:
             await asyncio.shield(task)
         except PublishError as error:
-            raise DoorRefusedError(
+            self._in_flight.popleft()
+            raise UnroutableError(
                 f"no queue is bound to {TRANSACTIONS_EXCHANGE}; run: ackledger migrate"
             ) from error
         except _PUBLISH_REFUSED as error:
-            raise DoorRefusedError(f"the broker refused: {error}") from error
+            self._in_flight.popleft()
+            raise BrokerRefusedError(f"the broker refused: {error}") from error
         except UNREACHABLE as error:
             await self._send_again(error)
             return
@@ -208,7 +260,7 @@ class UpstreamPublisher:
         while True:
             if time.monotonic() - self._last_success >= patience_s:
                 host = URL(self._url).host
-                raise DoorUnreachableError(f"the broker at {host}: {reason_of(error)}")
+                raise UnreachableError(f"the broker at {host}: {reason_of(error)}")
             await asyncio.sleep(backoff.next_delay_s())
             try:
                 await self._open()
@@ -216,6 +268,20 @@ class UpstreamPublisher:
                 error = next_error
             else:
                 return
+
+
+def _body_over_amqp(request: TransactionRequest) -> Json:
+    if isinstance(request, Reversal) and request.force:
+        raise ValueError("force is for HTTP alone")
+    return request.body()
+
+
+def _message(body: Json, ordered_by: Id | None, *, transactions: int) -> UpstreamMessage:
+    if ordered_by is None:
+        raise ValueError("name the wallet that is debited: ordered_by")
+    return UpstreamMessage(
+        routing_key=str(ordered_by), body=orjson.dumps(body), transactions=transactions
+    )
 
 
 def properties_of(message: UpstreamMessage, user: str) -> Basic.Properties:

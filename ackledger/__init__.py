@@ -1,0 +1,1 @@
+"""What programs of others import of Ackledger: the client, `ackledger.client`."""

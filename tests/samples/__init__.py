@@ -1,0 +1,1 @@
+"""The samples in languages whose libraries are not in the environment: `make test-samples`."""
