@@ -10,7 +10,7 @@ from aiohttp.typedefs import Middleware
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from console.api import Api, ApiError, passed_on
-from console.pages import accounts, operations, wallets
+from console.pages import accounts, dead_letters, operations, wallets
 from console.pages.view import Pages, View
 from console.session import Sessions
 
@@ -53,7 +53,7 @@ def build_application(api: Api, sessions: Sessions) -> web.Application:
         client_max_size=FORM_OCTETS_MAX,
         middlewares=[_protected(protection), _guarded(pages, sessions)],
     )
-    for routes in (accounts.ROUTES, wallets.ROUTES, operations.ROUTES):
+    for routes in (accounts.ROUTES, wallets.ROUTES, operations.ROUTES, dead_letters.ROUTES):
         for method, path, page in routes:
             app.router.add_route(method, path, pages.handler(page))
     app.router.add_get("/healthz", _read_liveness)

@@ -59,38 +59,6 @@ async def list_transactions(view: View) -> web.StreamResponse:
     )
 
 
-async def list_dead_letters(view: View) -> web.StreamResponse:
-    """GET /dead-letters."""
-    page = await view.get(
-        "/v1/dead-letters",
-        reason=view.asked("reason"),
-        state=view.asked("state") or "open",
-        cursor=view.asked("cursor"),
-        limit="50",
-    )
-    return view.show(
-        "dead_letters.html",
-        letters=page["items"],
-        summary=await view.get("/v1/dead-letters/summary"),
-        next_cursor=page["next_cursor"],
-        asked={"reason": view.asked("reason"), "state": view.asked("state") or "open"},
-    )
-
-
-async def show_dead_letter(view: View) -> web.StreamResponse:
-    """GET /dead-letters/{dead_letter_id}."""
-    return await _dead_letter(view)
-
-
-async def end_dead_letter(view: View) -> web.StreamResponse:
-    """POST /dead-letters/{dead_letter_id}/{act}."""
-    act, letter_id = view.path("act"), view.segment("dead_letter_id")
-    if act not in {"replay", "discard"}:
-        raise web.HTTPNotFound
-    answer = await view.try_to("POST", f"/v1/dead-letters/{letter_id}/{act}")
-    return await _dead_letter(view, answer)
-
-
 async def list_reviews(view: View) -> web.StreamResponse:
     """GET /reviews."""
     return await _reviews(view)
@@ -147,11 +115,6 @@ async def change_wallet(view: View) -> web.StreamResponse:
     return view.go(f"/wallets/{wallet_id}")
 
 
-async def _dead_letter(view: View, answer: Answer | None = None) -> web.StreamResponse:
-    letter = await view.get(f"/v1/dead-letters/{view.segment('dead_letter_id')}")
-    return view.show("dead_letter.html", letter=letter, **_came_of(answer))
-
-
 async def _reviews(view: View, answer: Answer | None = None) -> web.StreamResponse:
     state = view.asked("state") or "OPEN"
     page = await view.get("/v1/reviews", state=state, cursor=view.asked("cursor"), limit="50")
@@ -176,9 +139,6 @@ def _came_of(answer: Answer | None) -> dict[str, Any]:
 ROUTES: Final[tuple[Route, ...]] = (
     ("GET", "/operations", show_overview),
     ("GET", "/transactions", list_transactions),
-    ("GET", "/dead-letters", list_dead_letters),
-    ("GET", "/dead-letters/{dead_letter_id}", show_dead_letter),
-    ("POST", "/dead-letters/{dead_letter_id}/{act}", end_dead_letter),
     ("GET", "/reviews", list_reviews),
     ("POST", "/reviews/{review_id}/{act}", decide_review),
     ("GET", "/webhooks", list_webhooks),

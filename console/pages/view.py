@@ -55,6 +55,11 @@ class View:
         fields = await self.request.post()
         return {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
 
+    async def chosen(self, name: str) -> list[str]:
+        """Return every value that a form has of one name."""
+        fields = await self.request.post()
+        return [one.strip() for one in fields.getall(name, []) if isinstance(one, str)]
+
     async def try_to(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> Answer:

@@ -13,7 +13,8 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from contracts.scopes import Role as PersonRole
-from tests.integration.console.test_console import PASSWORD, _person, doors
+from tests.integration.console.browsing import PASSWORD, person
+from tests.integration.console.conftest import doors
 from tests.integration.ingress.serving import CheckedDoors
 from tests.support import deposit, transfer
 
@@ -57,7 +58,7 @@ async def _log_in(page: Page, doors: CheckedDoors, role: PersonRole) -> None:
     await page.goto(f"{doors.system.console_url}/login")
     # By keyboard alone: the first stop is the way past the navigation.
     await page.get_by_label("E-mail").focus()
-    await page.keyboard.type(await _person(doors, role))
+    await page.keyboard.type(await person(doors, role))
     await page.keyboard.press("Tab")
     await page.keyboard.type(PASSWORD)
     await page.keyboard.press("Enter")
