@@ -7,8 +7,9 @@ from typing import Final, TypeAlias
 import asyncpg
 from yarl import URL
 
-from cli.failures import UnreachableError, UsageError, reason_of
+from cli.failures import UnreachableError, UsageError
 from runtime.postgres import pool as database
+from runtime.resilience.error_classification import reason_of
 from runtime.service.settings import ConfigurationError, DatabaseSettings
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -1,6 +1,5 @@
 """How a command fails: one kind for each exit code that is not 0."""
 
-import os
 from typing import ClassVar
 
 from cli.escaping import printable
@@ -46,16 +45,3 @@ def expected_failure(error: Exception) -> CommandError | None:
     if isinstance(error, ConfigurationError):
         return UsageError(str(error))
     return None
-
-
-def reason_of(error: BaseException) -> str:
-    """Return why something did not answer, in a few words."""
-    if isinstance(error, ExceptionGroup):
-        return reason_of(error.exceptions[0])
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        # A library's own text repeats the address; that of a name lookup has a number of its own.
-        number = error.errno or 0
-        return (os.strerror(number) if number > 0 else error.strerror).lower()
-    return str(error) or type(error).__name__

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Middleware
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from console.api import Api, ApiError, passed_on
+from console.figures import Figures
 from console.pages import accounts, dead_letters, operations, wallets
 from console.pages.view import Pages, View
 from console.session import Sessions
@@ -35,11 +36,12 @@ log = structlog.get_logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def build_application(api: Api, sessions: Sessions) -> web.Application:
+def build_application(api: Api, sessions: Sessions, figures: Figures) -> web.Application:
     """Return the application that serves every page."""
     pages = Pages(
         api,
         sessions,
+        figures,
         Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,

@@ -31,11 +31,11 @@ from pamqp.commands import Basic
 from yarl import URL
 
 from cli.clients.errors import DoorRefusedError, DoorUnreachableError
-from cli.failures import reason_of
 from contracts.messages import CONTENT_TYPE, REQUESTED_TYPE
 from contracts.topology import TRANSACTIONS_EXCHANGE
 from runtime.amqp.connection import UNREACHABLE, Channel, close, connect, open_channel
 from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.resilience.error_classification import reason_of
 from runtime.service.backoff import Backoff
 
 CONFIRM_TIMEOUT_S: Final = 30.0

@@ -3,10 +3,12 @@
 from typing import Any, Final
 from urllib.parse import quote
 
+import orjson
 from aiohttp import web
 
 from console.api import Answer
 from console.pages.view import Route, View
+from contracts.scopes import Role as PersonRole
 
 _REFERENCE: Final = "TXN-"
 _UUID_DIGITS: Final = 36
@@ -26,7 +28,18 @@ async def show_overview(view: View) -> web.StreamResponse:
         reviews=reviews["items"],
         transactions=recent["items"],
         seal=seal.json if seal.is_well else None,
+        figures=view.figures,
+        reading=view.figures.now,
     )
+
+
+async def read_figures(view: View) -> web.StreamResponse:
+    """GET /operations/figures.json: the history of the figures, for charts."""
+    # Who somebody is today is the API's to say; the cookie knows it as of the last exchange.
+    me = await view.get("/v1/users/me")
+    if me["role"] == PersonRole.CUSTOMER:
+        raise web.HTTPForbidden(reason="These figures are for operators.")
+    return web.Response(body=orjson.dumps(view.figures.to_json()), content_type="application/json")
 
 
 async def list_transactions(view: View) -> web.StreamResponse:
@@ -138,6 +151,7 @@ def _came_of(answer: Answer | None) -> dict[str, Any]:
 
 ROUTES: Final[tuple[Route, ...]] = (
     ("GET", "/operations", show_overview),
+    ("GET", "/operations/figures.json", read_figures),
     ("GET", "/transactions", list_transactions),
     ("GET", "/reviews", list_reviews),
     ("POST", "/reviews/{review_id}/{act}", decide_review),

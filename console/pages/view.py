@@ -10,6 +10,7 @@ from aiohttp import web
 from jinja2 import Environment
 
 from console.api import Answer, Api, ApiError, passed_on
+from console.figures import Figures
 from console.session import Session, Sessions
 
 Page = Callable[["View"], Awaitable[web.StreamResponse]]
@@ -37,6 +38,11 @@ class View:
     def sessions(self) -> Sessions:
         """What logs people in and out."""
         return self._pages.sessions
+
+    @property
+    def figures(self) -> Figures:
+        """What the processes say of themselves."""
+        return self._pages.figures
 
     def path(self, name: str) -> str:
         """Return a variable of the path."""
@@ -119,9 +125,12 @@ class View:
 class Pages:
     """Writes pages."""
 
-    def __init__(self, api: Api, sessions: Sessions, templates: Environment) -> None:
+    def __init__(
+        self, api: Api, sessions: Sessions, figures: Figures, templates: Environment
+    ) -> None:
         self.api = api
         self.sessions = sessions
+        self.figures = figures
         self.waiting = asyncio.Semaphore(WAITING_MAX)
         self._templates = templates
 
@@ -141,6 +150,7 @@ class Pages:
         text = self._templates.get_template(template).render(
             {
                 "session": request.get(View.SESSION),
+                "path": request.path,
                 "appearance": appearance if appearance in APPEARANCES else None,
                 "trouble": None,
                 "done": None,

@@ -1,5 +1,6 @@
 """The fate of a failure: one pure function decides what an error means for its batch."""
 
+import os
 from enum import StrEnum
 from typing import Final
 
@@ -87,3 +88,16 @@ def _is_bad_argument(error: BaseException) -> bool:
         and isinstance(error, ValueError)
         and not isinstance(error, asyncpg.ClientConfigurationError)
     )
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something did not answer, in a few words."""
+    if isinstance(error, ExceptionGroup):
+        return reason_of(error.exceptions[0])
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        # A library's own text repeats the address; that of a name lookup has a number of its own.
+        number = error.errno or 0
+        return (os.strerror(number) if number > 0 else error.strerror).lower()
+    return str(error) or type(error).__name__

@@ -5,6 +5,7 @@ import re
 from uuid import uuid4
 
 import aiohttp
+import orjson
 from markupsafe import escape
 
 from console.session import COOKIE
@@ -216,3 +217,18 @@ async def test_a_person_chooses_light_or_dark(doors: CheckedDoors) -> None:
             assert browser.path == "/account"
             assert (f'<html lang="en" data-appearance="{chosen}">' in browser.text) == marked
             assert ("data-appearance" in browser.text) == marked
+
+
+async def test_figures_are_drawn_for_operators_alone(doors: CheckedDoors) -> None:
+    async with browsing(doors) as browser:
+        await logged_in(browser, doors, PersonRole.AUDITOR)
+        await browser.open("/operations/figures.json")
+        assert browser.status == 200
+        columns = orjson.loads(browser.text)["columns"]
+        assert len(columns["accepted_per_s"]) == len(columns["pending"])
+        await browser.open("/operations")
+        assert 'data-columns="accepted_per_s completed_per_s failed_per_s"' in browser.text
+    async with browsing(doors) as browser:
+        await logged_in(browser, doors, PersonRole.CUSTOMER)
+        await browser.open("/operations/figures.json")
+        assert browser.status == 403

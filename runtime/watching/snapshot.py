@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.failures import reason_of
+from runtime.resilience.error_classification import reason_of
 
 _ANSWER_IN_S: Final = 3.0
 """More than a readiness check may take; a process that is slower is shown as silent."""
