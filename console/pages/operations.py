@@ -9,9 +9,12 @@ from aiohttp import web
 from console.api import Answer
 from console.pages.view import Route, View
 from contracts.scopes import Role as PersonRole
+from ledger.words import TransactionStatus, TransactionType
 
 _REFERENCE: Final = "TXN-"
 _UUID_DIGITS: Final = 36
+STREAM: Final = "/live"
+"""Where a page follows the ends of all transactions that one sees."""
 
 
 async def show_overview(view: View) -> web.StreamResponse:
@@ -30,6 +33,7 @@ async def show_overview(view: View) -> web.StreamResponse:
         seal=seal.json if seal.is_well else None,
         figures=view.figures,
         reading=view.figures.now,
+        stream=STREAM,
     )
 
 
@@ -69,6 +73,9 @@ async def list_transactions(view: View) -> web.StreamResponse:
         transactions=found["items"],
         next_cursor=found["next_cursor"],
         asked={name: view.asked(name) for name in ("q", "submitter", "status", "type")},
+        statuses=[one.value for one in TransactionStatus],
+        types=[one.value for one in TransactionType],
+        stream=None if query or view.asked("cursor") else STREAM,
     )
 
 

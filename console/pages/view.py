@@ -11,11 +11,13 @@ from jinja2 import Environment
 
 from console.api import Answer, Api, ApiError, passed_on
 from console.figures import Figures
+from console.live import Streams, pass_on
 from console.session import Session, Sessions
 
 Page = Callable[["View"], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Page]
 _REDIRECT: Final = 303
+_NOTHING: Final = 204
 WAITING_MAX: Final = 50
 """Pages that wait for a transaction's end at a time: half of the connections to the API."""
 APPEARANCE: Final = "ackledger_appearance"
@@ -27,6 +29,8 @@ class View:
 
     SESSION: Final = web.RequestKey("session", object)
     LEFT: Final = web.RequestKey("left", bool)
+    RENEWED: Final = web.RequestKey("renewed", object)
+    """The session whose cookie goes out with the answer, where it is another than came in."""
 
     def __init__(self, request: web.Request, pages: "Pages") -> None:
         self.request = request
@@ -81,6 +85,26 @@ class View:
             raise ApiError(answer)
         return answer.json
 
+    async def live(self, **query: str) -> web.StreamResponse:
+        """Return a stream of transactions' ends; 204, upon which browsers ask no more, for none."""
+        session, streams = self.session, self._pages.streams
+        if session is None:
+            raise web.HTTPForbidden
+        headers = passed_on(self.request)
+        if position := self.request.headers.get("Last-Event-ID"):
+            headers["Last-Event-ID"] = position
+        with streams.place(session.email) as is_free:
+            if not is_free:
+                return web.Response(status=_NOTHING)
+            async with self._pages.api.following(
+                token=session.access_token,
+                query={name: value for name, value in query.items() if value},
+                headers=headers,
+            ) as upstream:
+                if upstream is None:
+                    return web.Response(status=_NOTHING)
+                return await pass_on(self.request, upstream, streams)
+
     @asynccontextmanager
     async def patience(self, wait_s: int) -> AsyncIterator[int]:
         """Give how long a page may wait for the API: not at all where too many do."""
@@ -132,6 +156,7 @@ class Pages:
         self.sessions = sessions
         self.figures = figures
         self.waiting = asyncio.Semaphore(WAITING_MAX)
+        self.streams = Streams()
         self._templates = templates
 
     def handler(self, page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -155,6 +180,7 @@ class Pages:
                 "trouble": None,
                 "done": None,
                 "is_live": False,
+                "stream": None,
                 **values,
             }
         )

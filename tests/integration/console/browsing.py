@@ -26,7 +26,7 @@ class Browser:
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url = url
-        self._session = session
+        self.session = session
         self.text = ""
         self.path = ""
         self.status = 0
@@ -54,7 +54,7 @@ class Browser:
         headers = dict(self.said)
         if origin:
             headers["Origin"] = origin
-        async with self._session.request(
+        async with self.session.request(
             method, self.url + path, data=data, headers=headers
         ) as response:
             self.text = await response.text()
