@@ -18,6 +18,7 @@ from console.session import Session, Sessions
 _HERE: Final = Path(__file__).parent
 _STATIC: Final = "/static/"
 _NOT_LOGGED_IN: Final = 401
+_NOT_FOUND: Final = 404
 FORM_OCTETS_MAX: Final = 64 * 1024
 PROTECTION: Final = {
     "Content-Security-Policy": (
@@ -118,7 +119,8 @@ async def _answered(request: web.Request, handler: Handler, pages: Pages) -> web
             return View(request, pages).leave(_to_login())
         return pages.refusal(error.answer.status, error.answer.trouble, request)
     except web.HTTPException as error:
-        return pages.refusal(error.status, error.reason, request)
+        sentence = "There is no such page." if error.status == _NOT_FOUND else error.reason
+        return pages.refusal(error.status, sentence, request)
     except Exception:
         log.exception("page_failed", path=request.path)
         return pages.refusal(500, "Something went wrong here; the log says what.", request)

@@ -9,7 +9,7 @@ from aiohttp import web
 from console.api import Answer
 from console.pages.view import Route, View
 from contracts.scopes import Role as PersonRole
-from ledger.words import TransactionStatus, TransactionType
+from ledger.words import ReviewState, TransactionStatus, TransactionType
 
 _REFERENCE: Final = "TXN-"
 _UUID_DIGITS: Final = 36
@@ -143,6 +143,7 @@ async def _reviews(view: View, answer: Answer | None = None) -> web.StreamRespon
         reviews=page["items"],
         next_cursor=page["next_cursor"],
         state=state,
+        states=[one.value for one in ReviewState],
         **_came_of(answer),
     )
 

@@ -49,7 +49,7 @@
     const [ink, line] = [resolved("--quiet"), resolved("--line")];
     const axis = { stroke: ink, grid: { stroke: line, width: 1 }, ticks: { show: false } };
     const axes = [
-      { ...axis, grid: { show: false }, space: 60, values: (_, moments) => moments.map(clock) },
+      { ...axis, grid: { show: false }, size: 26, space: 60, values: (_, moments) => moments.map(clock) },
       { ...axis, size: 52, values: (_, values) => values.map(shorten) },
     ];
     const colours = paints();

@@ -9,11 +9,17 @@
   const POLL_MS = 15000;
   const POLLS_MAX = 40;
   const TOASTS_MAX = 3;
+  const FIRST_MS = 50;
+  const EVERY_MS = 4000;
   let source = null;
   let timer = null;
   let polls = 0;
   let isPaused = false;
   let isDue = false;
+  let heard = [];
+  let count = 0;
+  let isTelling = false;
+  let toldAt = -Infinity;
 
   function refresh() {
     // What somebody uses stays under their hands until they have left it.
@@ -42,8 +48,21 @@
 
   function onEnded(event) {
     const told = JSON.parse(event.data);
-    if (told.count > told.transactions.length) say(`${told.count} transactions ended`);
-    else told.transactions.filter((one) => one.type).forEach((one) => say(named(one)));
+    heard.push(...told.transactions.filter((one) => one.type));
+    heard = heard.slice(-TOASTS_MAX);
+    count += told.count;
+    // The first is told at once, and what comes close behind it together.
+    if (!isTelling) {
+      isTelling = true;
+      setTimeout(tell, Math.max(FIRST_MS, toldAt + EVERY_MS - performance.now()));
+    }
+  }
+  function tell() {
+    isTelling = false;
+    toldAt = performance.now();
+    if (count > heard.length) say(`${count} transactions ended`);
+    else heard.forEach((one) => say(named(one)));
+    [heard, count] = [[], 0];
     refresh();
   }
 
