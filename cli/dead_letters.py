@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -20,12 +21,15 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Told how many are done, of how many."""
 
 
-def filter_of(*, reason: str | None, submitter: str | None, state: str) -> DeadLetterFilter:
+def filter_of(
+    *, reason: str | None, submitter: str | None, state: str, fingerprint: str | None = None
+) -> DeadLetterFilter:
     """Return the filter of a command's options; raises UsageError for a word that is none."""
     return DeadLetterFilter(
         reason=None if reason is None else _word(DeadLetterReason, reason, "reason"),
         submitter=submitter,
         state=None if state == ANY else DeadLetterState(_word(DeadLetterState, state, "state")),
+        fingerprint=fingerprint,
     )
 
 
@@ -93,12 +97,16 @@ async def end(
     *,
     is_replay: bool,
     dry_run: bool,
+    note: str | None = None,
     progress: Progress | None = None,
 ) -> AsyncIterator[DeadLetterOutcome]:
-    """Replay or discard what is meant, oldest first, and yield what became of each."""
+    """Replay or discard what is meant, oldest first, and yield what became of each.
+
+    `note` says why it is discarded.
+    """
     actor = login_actor()
     async with dead_letters(settings, is_publishing=is_replay and not dry_run) as operations:
-        act = operations.replay if is_replay else operations.discard
+        act = operations.replay if is_replay else partial(operations.discard, note=note)
         ids = operations.select(meant) if isinstance(meant, DeadLetterFilter) else _each(meant)
         total = await _total(operations, meant) if progress is not None else 0
         done = 0

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from console.api import Api
 from console.application import build_application
+from console.figures import Figures
 from console.session import Cookies, Sessions
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ConfigurationError, ConsoleSettings
@@ -45,7 +46,9 @@ async def serve(settings: ConsoleSettings) -> None:
     api = Api(settings.console_api_url)
     cookies = Cookies(is_secure=settings.console_is_https, key=_cookie_key(settings))
     sessions = Sessions(api, cookies)
-    service.add_loop("http", HttpServer(build_application(api, sessions), settings))
+    figures = Figures(settings.console_status_urls)
+    service.add_loop("figures", figures)
+    service.add_loop("http", HttpServer(build_application(api, sessions, figures), settings))
 
     async def check_api() -> DependencyState:
         return DependencyState.of(is_up=await api.is_ready(), trouble="the API is not ready")

@@ -3,7 +3,8 @@
 The console holds no rights of its own: what a person may see and do is decided there.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
@@ -18,6 +19,8 @@ TIMEOUT_S: Final = 20.0
 """Longer than a page waits for a transaction's end."""
 ANSWER_OCTETS_MAX: Final = 8 * 1024 * 1024
 CONNECTIONS_MAX: Final = 100
+EVENTS_QUIET_S: Final = 60.0
+"""After so long without a heartbeat a stream of events is given up; they come every 15 s."""
 HOPS_MAX: Final = 20
 """Of X-Forwarded-For: the API reads no more."""
 
@@ -89,6 +92,8 @@ class Api:
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
+        self._streaming: aiohttp.ClientSession | None = None
+        """Streams have no end, and are counted elsewhere."""
 
     async def call(
         self,
@@ -118,14 +123,39 @@ class Api:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return UNREACHABLE
 
+    @asynccontextmanager
+    async def following(
+        self, *, token: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse | None]:
+        """Give the stream of events that somebody may have; None where the API has none now."""
+        if self._streaming is None:
+            self._streaming = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=EVENTS_QUIET_S),
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        sent = {**headers, "Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+        try:
+            response = await self._streaming.get(
+                f"{self._url}/v1/events", params=query, headers=sent
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            yield None
+            return
+        try:
+            yield response if response.status == 200 else None  # noqa: PLR2004, as HTTP has it
+        finally:
+            response.close()
+
     async def is_ready(self) -> bool:
         """Whether the API answers that it is."""
         return (await self.call("GET", "/readyz")).status == 200  # noqa: PLR2004, ready
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._streaming):
+            if session is not None:
+                await session.close()
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

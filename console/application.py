@@ -1,6 +1,6 @@
 """The web application: routes, what every page goes through, and how pages are written."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -10,13 +10,15 @@ from aiohttp.typedefs import Middleware
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from console.api import Api, ApiError, passed_on
-from console.pages import accounts, operations, wallets
+from console.figures import Figures
+from console.pages import accounts, dead_letters, operations, wallets
 from console.pages.view import Pages, View
-from console.session import Sessions
+from console.session import Session, Sessions
 
 _HERE: Final = Path(__file__).parent
 _STATIC: Final = "/static/"
 _NOT_LOGGED_IN: Final = 401
+_NOT_FOUND: Final = 404
 FORM_OCTETS_MAX: Final = 64 * 1024
 PROTECTION: Final = {
     "Content-Security-Policy": (
@@ -33,13 +35,15 @@ _OPEN: Final = frozenset({"/login", "/register", "/confirm", "/forgot", "/reset"
 log = structlog.get_logger()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 
-def build_application(api: Api, sessions: Sessions) -> web.Application:
+def build_application(api: Api, sessions: Sessions, figures: Figures) -> web.Application:
     """Return the application that serves every page."""
     pages = Pages(
         api,
         sessions,
+        figures,
         Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -48,12 +52,10 @@ def build_application(api: Api, sessions: Sessions) -> web.Application:
             lstrip_blocks=True,
         ),
     )
-    protection = {**PROTECTION, **(HTTPS_ALONE if sessions.cookies.is_secure else {})}
-    app = web.Application(
-        client_max_size=FORM_OCTETS_MAX,
-        middlewares=[_protected(protection), _guarded(pages, sessions)],
-    )
-    for routes in (accounts.ROUTES, wallets.ROUTES, operations.ROUTES):
+    app = web.Application(client_max_size=FORM_OCTETS_MAX, middlewares=[_guarded(pages, sessions)])
+    app.on_response_prepare.append(_signing(sessions))
+    app.on_shutdown.append(pages.streams.end)
+    for routes in (accounts.ROUTES, wallets.ROUTES, operations.ROUTES, dead_letters.ROUTES):
         for method, path, page in routes:
             app.router.add_route(method, path, pages.handler(page))
     app.router.add_get("/healthz", _read_liveness)
@@ -65,17 +67,23 @@ async def _read_liveness(_: web.Request) -> web.Response:
     return web.json_response({"status": "live"})
 
 
-def _protected(protection: Mapping[str, str]) -> Middleware:
-    @web.middleware
-    async def protected(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _signing(sessions: Sessions) -> Signal:
+    protection = {**PROTECTION, **(HTTPS_ALONE if sessions.cookies.is_secure else {})}
+
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
         """Let every answer say what browsers may do with it, and keep none that is a person's."""
-        response = await handler(request)
         response.headers.update(protection)
         is_static = request.path.startswith(_STATIC)
         response.headers["Cache-Control"] = "max-age=3600" if is_static else "no-store"
-        return response
+        if View.RENEWED in request and View.LEFT not in request:
+            renewed = request[View.RENEWED]
+            carrier = web.Response()
+            sessions.cookies.write(carrier, renewed if isinstance(renewed, Session) else None)
+            # An answer's own cookies are in its headers by now.
+            for cookie in carrier.cookies.values():
+                response.headers.add("Set-Cookie", cookie.OutputString())
 
-    return protected
+    return sign
 
 
 def _guarded(pages: Pages, sessions: Sessions) -> Middleware:
@@ -93,13 +101,11 @@ def _guarded(pages: Pages, sessions: Sessions) -> Middleware:
             # The cookie stays: the session may outlast what is wrong now.
             return pages.refusal(error.answer.status, error.answer.trouble, request)
         request[View.SESSION] = fresh
+        if session is not None and fresh is not session:
+            request[View.RENEWED] = fresh
         if fresh is None and request.path not in _OPEN:
-            response: web.StreamResponse = _to_login()
-        else:
-            response = await _answered(request, handler, pages)
-        if View.LEFT not in request and session is not None and fresh is not session:
-            sessions.cookies.write(response, fresh)
-        return response
+            return _to_login()
+        return await _answered(request, handler, pages)
 
     return guarded
 
@@ -113,7 +119,8 @@ async def _answered(request: web.Request, handler: Handler, pages: Pages) -> web
             return View(request, pages).leave(_to_login())
         return pages.refusal(error.answer.status, error.answer.trouble, request)
     except web.HTTPException as error:
-        return pages.refusal(error.status, error.reason, request)
+        sentence = "There is no such page." if error.status == _NOT_FOUND else error.reason
+        return pages.refusal(error.status, sentence, request)
     except Exception:
         log.exception("page_failed", path=request.path)
         return pages.refusal(500, "Something went wrong here; the log says what.", request)

@@ -3,7 +3,7 @@
 import base64
 import codecs
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -22,6 +22,7 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
+from contracts.operations.dead_letters import GROUP_HOURS
 from contracts.representations.pages import BodyEncoding, DeadLetterFate, DeadLetterState
 from contracts.representations.transaction import format_moment
 from contracts.topology import DEAD_LETTERS, EVENTS_EXCHANGE
@@ -224,6 +225,10 @@ class DeadLetterFilter:
     reason: str | None = None
     submitter: str | None = None
     state: DeadLetterState | None = DeadLetterState.OPEN
+    fingerprint: str | None = None
+    """Of a group: those that say the same."""
+    until: datetime | None = None
+    """Only those that were first seen by then: what came since is not meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +251,8 @@ class DeadLetter:
     first_seen_at: datetime
     replayed_at: datetime | None
     discarded_at: datetime | None
+    fingerprint: str
+    """Equal for those that say the same about different values."""
 
     @property
     def is_body_whole(self) -> bool:
@@ -282,6 +289,7 @@ class DeadLetter:
             "queue": self.queue,
             "reason": self.reason,
             "detail": self.detail,
+            "fingerprint": self.fingerprint,
             "body": body,
             "body_encoding": encoding.value,
             "body_bytes": self.body_bytes,
@@ -324,6 +332,40 @@ class ReasonCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetterGroup:
+    """Dead letters that say the same; `detail` is one of theirs."""
+
+    reason: str
+    fingerprint: str
+    detail: str
+    dead_letters: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+    by_hour: tuple[int, ...]
+    """How many came in each of the last GROUP_HOURS hours, the newest at the end."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the contract's `DeadLetterGroup` has it."""
+        return {
+            "reason": self.reason,
+            "fingerprint": self.fingerprint,
+            "detail": self.detail,
+            "dead_letters": self.dead_letters,
+            "first_seen_at": format_moment(self.first_seen_at),
+            "last_seen_at": format_moment(self.last_seen_at),
+            "by_hour": list(self.by_hour),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterGroups:
+    """The largest groups first; `is_complete` is False where older ones or groups are left out."""
+
+    items: list[DeadLetterGroup]
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetterOutcome:
     """What became of one dead letter, or with dry_run would become of it."""
 
@@ -340,6 +382,32 @@ class DeadLetterOutcome:
             "detail": self.detail,
             "transaction_ids": [str(one) for one in self.transaction_ids],
         }
+
+
+def groups_of(rows: Sequence[asyncpg.Record]) -> list[DeadLetterGroup]:
+    """Return the rows of `group_dead_letters`, one for each hour, as groups, the largest first."""
+    found: dict[tuple[str, str], list[asyncpg.Record]] = {}
+    for row in rows:
+        if row["dead_letters"]:
+            found.setdefault((row["reason"], row["fingerprint"]), []).append(row)
+    groups = []
+    for (reason, fingerprint), parts in found.items():
+        by_hour = [0] * GROUP_HOURS
+        for part in parts:
+            if part["hours_ago"] < GROUP_HOURS:
+                by_hour[GROUP_HOURS - 1 - part["hours_ago"]] += part["dead_letters"]
+        groups.append(
+            DeadLetterGroup(
+                reason=reason,
+                fingerprint=fingerprint,
+                detail=max(part["detail"] for part in parts),
+                dead_letters=sum(part["dead_letters"] for part in parts),
+                first_seen_at=min(part["first_seen_at"] for part in parts),
+                last_seen_at=max(part["last_seen_at"] for part in parts),
+                by_hour=tuple(by_hour),
+            )
+        )
+    return sorted(groups, key=lambda one: (-one.dead_letters, one.reason, one.fingerprint))
 
 
 def dead_letter_of(row: asyncpg.Record) -> DeadLetter:

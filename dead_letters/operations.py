@@ -1,6 +1,7 @@
 """What operators do with dead letters: look, replay, discard; each act leaves a trail."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Final, TypeAlias, assert_never
 from uuid import UUID
@@ -9,7 +10,12 @@ import asyncpg
 import structlog
 
 from contracts.messages import RESULT_TYPE, DeadLetterReason, result_body
-from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
+from contracts.operations.dead_letters import (
+    BODY_LISTED_BYTES_MAX,
+    BODY_SHOWN_BYTES_MAX,
+    GROUP_HOURS,
+    GROUPS_MAX,
+)
 from contracts.problems import ContractError
 from contracts.record import (
     RecordedRow,
@@ -24,11 +30,13 @@ from dead_letters import metrics
 from dead_letters.model import (
     DeadLetter,
     DeadLetterFilter,
+    DeadLetterGroups,
     DeadLetterNotFoundError,
     DeadLetterOutcome,
     DeadLetterPage,
     ReasonCounts,
     dead_letter_of,
+    groups_of,
 )
 from dead_letters.replay import (
     DETAIL_MAX,
@@ -108,6 +116,17 @@ class DeadLetters:
         counts = {row["reason"]: row["dead_letters"] for row in rows if row["dead_letters"]}
         return ReasonCounts(counts, sum(row["examined"] for row in rows) < COUNTED_MAX)
 
+    async def groups(self, wanted: DeadLetterFilter) -> DeadLetterGroups:
+        """Return the largest groups that say the same, among the newest COUNTED_MAX."""
+        rows = await self._pool.fetch(
+            self._sql["group_dead_letters"], COUNTED_MAX, *_parameters(wanted), GROUP_HOURS
+        )
+        groups = groups_of(rows)
+        is_complete = sum(row["examined"] for row in rows) < COUNTED_MAX
+        return DeadLetterGroups(
+            groups[:GROUPS_MAX], is_complete=is_complete and len(groups) <= GROUPS_MAX
+        )
+
     async def show(self, dead_letter_id: UUID) -> DeadLetter:
         """Return one with its body up to BODY_SHOWN_BYTES_MAX; raises DeadLetterNotFoundError."""
         row = await self._pool.fetchrow(
@@ -157,15 +176,17 @@ class DeadLetters:
         address: str | None = None,
         request_id: str | None = None,
         dry_run: bool = False,
+        note: str | None = None,
     ) -> DeadLetterOutcome:
         """Give a message up: its transaction, if it is QUARANTINED, becomes FAILED.
 
-        An event that is given up is never told; its transaction stays as it is.
+        An event that is given up is never told; its transaction stays as it is. `note` says why,
+        in the audit log.
 
         Raises DeadLetterNotFoundError, and what the database raises.
         """
         trail = Trail(actor, address, request_id)
-        return await self._act(dead_letter_id, self._discard, trail, dry_run=dry_run)
+        return await self._act(dead_letter_id, self._discard, trail, dry_run=dry_run, note=note)
 
     async def _examine(
         self, query: str, wanted: DeadLetterFilter, *, start: UUID, limit: int
@@ -177,7 +198,13 @@ class DeadLetters:
         return await examine(step, start=start, limit=limit)
 
     async def _act(
-        self, dead_letter_id: UUID, act: Act, trail: Trail, *, dry_run: bool
+        self,
+        dead_letter_id: UUID,
+        act: Act,
+        trail: Trail,
+        *,
+        dry_run: bool,
+        note: str | None = None,
     ) -> DeadLetterOutcome:
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             # A dry run does everything, and then nothing of it happened.
@@ -185,7 +212,7 @@ class DeadLetters:
             await transaction.start()
             try:
                 outcome, pending = await self._act_locked(connection, dead_letter_id, act)
-                await self._audit(connection, outcome, trail)
+                await self._audit(connection, outcome, trail, note)
             except BaseException:
                 await transaction.rollback()
                 raise
@@ -336,7 +363,7 @@ class DeadLetters:
         return DeadLetterOutcome(letter.id, DeadLetterFate.DISCARDED, detail, failed), []
 
     async def _audit(
-        self, connection: Connection, outcome: DeadLetterOutcome, trail: Trail
+        self, connection: Connection, outcome: DeadLetterOutcome, trail: Trail, note: str | None
     ) -> None:
         if outcome.fate is DeadLetterFate.UNCHANGED:
             return
@@ -348,6 +375,7 @@ class DeadLetters:
             detail={
                 "detail": outcome.detail,
                 "transaction_ids": [str(one) for one in outcome.transaction_ids],
+                **({} if note is None else {"note": note}),
             },
         )
 
@@ -375,8 +403,9 @@ _ACTIONS: Final = {
 }
 
 
-def _parameters(wanted: DeadLetterFilter) -> tuple[str | None, ...]:
-    return (wanted.reason, wanted.submitter, None if wanted.state is None else wanted.state.value)
+def _parameters(wanted: DeadLetterFilter) -> tuple[str | datetime | None, ...]:
+    state = None if wanted.state is None else wanted.state.value
+    return (wanted.reason, wanted.submitter, state, wanted.fingerprint, wanted.until)
 
 
 def _existing(row: asyncpg.Record | None, dead_letter_id: UUID) -> asyncpg.Record:

@@ -5,14 +5,12 @@ SELECT
     id,
     ($3::text IS NULL OR reason = $3)
     AND ($4::text IS NULL OR submitter = $4)
+    AND ($5::text IS NULL OR dead_letter_state(replayed_at, discarded_at) = $5)
     AND (
-        $5::text IS NULL
-        OR $5 = CASE
-            WHEN replayed_at IS NOT NULL THEN 'replayed'
-            WHEN discarded_at IS NOT NULL THEN 'discarded'
-            ELSE 'open'
-        END
-    ) AS is_match
+        $6::text IS NULL
+        OR coalesce(fingerprint, dead_letter_fingerprint(reason, detail)) = $6
+    )
+    AND ($7::timestamptz IS NULL OR first_seen_at <= $7) AS is_match
 FROM dead_letters
 WHERE id < $1
 ORDER BY id DESC
@@ -24,14 +22,12 @@ SELECT
     id,
     ($3::text IS NULL OR reason = $3)
     AND ($4::text IS NULL OR submitter = $4)
+    AND ($5::text IS NULL OR dead_letter_state(replayed_at, discarded_at) = $5)
     AND (
-        $5::text IS NULL
-        OR $5 = CASE
-            WHEN replayed_at IS NOT NULL THEN 'replayed'
-            WHEN discarded_at IS NOT NULL THEN 'discarded'
-            ELSE 'open'
-        END
-    ) AS is_match
+        $6::text IS NULL
+        OR coalesce(fingerprint, dead_letter_fingerprint(reason, detail)) = $6
+    )
+    AND ($7::timestamptz IS NULL OR first_seen_at <= $7) AS is_match
 FROM dead_letters
 WHERE id > $1
 ORDER BY id
@@ -48,14 +44,12 @@ FROM (
         reason,
         ($2::text IS NULL OR reason = $2)
         AND ($3::text IS NULL OR submitter = $3)
+        AND ($4::text IS NULL OR dead_letter_state(replayed_at, discarded_at) = $4)
         AND (
-            $4::text IS NULL
-            OR $4 = CASE
-                WHEN replayed_at IS NOT NULL THEN 'replayed'
-                WHEN discarded_at IS NOT NULL THEN 'discarded'
-                ELSE 'open'
-            END
-        ) AS is_match
+            $5::text IS NULL
+            OR coalesce(fingerprint, dead_letter_fingerprint(reason, detail)) = $5
+        )
+        AND ($6::timestamptz IS NULL OR first_seen_at <= $6) AS is_match
     FROM dead_letters
     ORDER BY id DESC
     LIMIT $1
@@ -63,12 +57,48 @@ FROM (
 GROUP BY n.reason
 ORDER BY n.reason;
 
+-- name: group_dead_letters
+-- The same filter over the newest so many, grouped by what they say, with how many came in each of
+-- the last $7 hours (0 hours ago: the newest); those before are $7 hours ago.
+SELECT
+    n.reason,
+    n.fingerprint,
+    n.hours_ago,
+    count(*) FILTER (WHERE n.is_match) AS dead_letters,
+    count(*) AS examined,
+    max(n.detail) FILTER (WHERE n.is_match) AS detail,
+    min(n.first_seen_at) FILTER (WHERE n.is_match) AS first_seen_at,
+    max(n.first_seen_at) FILTER (WHERE n.is_match) AS last_seen_at
+FROM (
+    SELECT
+        reason,
+        detail,
+        first_seen_at,
+        coalesce(fingerprint, dead_letter_fingerprint(reason, detail)) AS fingerprint,
+        least(
+            greatest(floor(extract(EPOCH FROM clock_timestamp() - first_seen_at) / 3600), 0), $7::integer
+        )::integer AS hours_ago,
+        ($2::text IS NULL OR reason = $2)
+        AND ($3::text IS NULL OR submitter = $3)
+        AND ($4::text IS NULL OR dead_letter_state(replayed_at, discarded_at) = $4)
+        AND (
+            $5::text IS NULL
+            OR coalesce(fingerprint, dead_letter_fingerprint(reason, detail)) = $5
+        )
+        AND ($6::timestamptz IS NULL OR first_seen_at <= $6) AS is_match
+    FROM dead_letters
+    ORDER BY id DESC
+    LIMIT $1
+) AS n
+GROUP BY n.reason, n.fingerprint, n.hours_ago;
+
 -- name: read_dead_letters
 -- Some of them, newest first, with so much of their bodies.
 SELECT
     id, message_id, queue, reason, detail, substring(body FROM 1 FOR $2) AS body,
     octet_length(body) AS body_bytes, headers, submitter, transaction_id, message_type,
-    content_type, first_seen_at, replayed_at, discarded_at
+    content_type, first_seen_at, replayed_at, discarded_at,
+    coalesce(fingerprint, dead_letter_fingerprint(reason, detail)) AS fingerprint
 FROM dead_letters
 WHERE id = ANY ($1::uuid[])
 ORDER BY id DESC;
@@ -82,7 +112,8 @@ SELECT body FROM dead_letters WHERE id = $1;
 SELECT
     id, message_id, queue, reason, detail, substring(body FROM 1 FOR $2) AS body,
     octet_length(body) AS body_bytes, headers, submitter, transaction_id, message_type,
-    content_type, first_seen_at, replayed_at, discarded_at
+    content_type, first_seen_at, replayed_at, discarded_at,
+    coalesce(fingerprint, dead_letter_fingerprint(reason, detail)) AS fingerprint
 FROM dead_letters
 WHERE id = $1
 FOR UPDATE;

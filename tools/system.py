@@ -39,6 +39,7 @@ _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "[::1]"}  #
 _STATUS: Final = "ACKLEDGER_STATUS_PORT"
 _HTTP: Final = "ACKLEDGER_HTTP_PORT"
 _CONSOLE: Final = "ACKLEDGER_CONSOLE_PORT"
+_WATCHED: Final = "ACKLEDGER_CONSOLE_STATUS_URLS"
 
 
 Identify: TypeAlias = Callable[[Mapping[str, str], str], Mapping[str, str]]
@@ -226,6 +227,7 @@ class System:
         if isinstance(wanted, ConsoleSettings):
             environment[_CONSOLE] = str(self._port(instance, _CONSOLE, wanted.console_port))
             environment["ACKLEDGER_CONSOLE_API_URL"] = self.http_url
+            environment.setdefault(_WATCHED, self._watched())
             self.console_url = f"http://{_reached(wanted.console_host)}:{environment[_CONSOLE]}"
         return Child(
             name=instance.label,
@@ -238,6 +240,10 @@ class System:
             is_verbose=self._is_verbose,
             say=self._say,
         )
+
+    def _watched(self) -> str:
+        """Name the status ports of the processes before the console, which shows them."""
+        return " ".join(f"{name}={url}" for name, url in self._status_urls.items())
 
     def _port(self, instance: Instance, variable: str, wanted: int) -> int:
         """The wanted port, or a free one where nobody asked for a certain one; 0 asks for any."""

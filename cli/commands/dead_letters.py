@@ -32,6 +32,9 @@ _BAR_FROM = 20
 
 Reason: TypeAlias = Annotated[str | None, typer.Option(help="Only of this reason.")]
 Submitter: TypeAlias = Annotated[str | None, typer.Option(help="Only of this submitter.")]
+Fingerprint: TypeAlias = Annotated[
+    str | None, typer.Option(help="Only of this group, which says the same.")
+]
 Ids: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="Which ones, by their ids.")
 ]
@@ -56,6 +59,7 @@ def _list(
     *,
     reason: Reason = None,
     submitter: Submitter = None,
+    fingerprint: Fingerprint = None,
     state: Annotated[
         Literal["open", "replayed", "discarded", "any"], typer.Option(help="What became of it.")
     ] = "open",
@@ -69,7 +73,7 @@ def _list(
     from cli.dead_letters import filter_of, id_of, list_page
     from cli.migrating import MigrateSettings
 
-    wanted = filter_of(reason=reason, submitter=submitter, state=state)
+    wanted = filter_of(reason=reason, submitter=submitter, fingerprint=fingerprint, state=state)
     after = None if cursor is None else id_of(cursor)
     settings = settings_of(context, MigrateSettings)
     page = asyncio.run(list_page(settings, wanted, cursor=after, limit=limit))
@@ -124,12 +128,13 @@ def _replay(
     ids: Ids = None,
     reason: Reason = None,
     submitter: Submitter = None,
+    fingerprint: Fingerprint = None,
     is_all: All = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Give messages another chance, under their keys and submitters; exit 1 if one is refused."""
-    meant = _meant(ids, reason=reason, submitter=submitter, is_all=is_all)
+    meant = _meant(ids, reason=reason, submitter=submitter, fingerprint=fingerprint, is_all=is_all)
     _end(context, meant, is_replay=True, dry_run=dry_run, as_json=as_json)
 
 
@@ -139,26 +144,33 @@ def _discard(
     ids: Ids = None,
     reason: Reason = None,
     submitter: Submitter = None,
+    fingerprint: Fingerprint = None,
     is_all: All = False,
+    note: Annotated[str | None, typer.Option(help="Why, for the audit log.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Give messages up: a quarantined transaction becomes FAILED. This cannot be undone."""
-    meant = _meant(ids, reason=reason, submitter=submitter, is_all=is_all)
-    _end(context, meant, is_replay=False, dry_run=dry_run, as_json=as_json)
+    meant = _meant(ids, reason=reason, submitter=submitter, fingerprint=fingerprint, is_all=is_all)
+    _end(context, meant, is_replay=False, dry_run=dry_run, note=note, as_json=as_json)
 
 
 def _meant(
-    ids: "Sequence[str] | None", *, reason: str | None, submitter: str | None, is_all: bool
+    ids: "Sequence[str] | None",
+    *,
+    reason: str | None,
+    submitter: str | None,
+    fingerprint: str | None,
+    is_all: bool,
 ) -> "Sequence[UUID] | DeadLetterFilter":
     from cli.dead_letters import filter_of, id_of
 
-    is_filtered = reason is not None or submitter is not None
+    is_filtered = any(one is not None for one in (reason, submitter, fingerprint))
     if sum((bool(ids), is_filtered, is_all)) != 1:
-        raise UsageError("say which: ids, or --reason and --submitter, or --all")
+        raise UsageError("say which: ids, or --reason, --submitter and --fingerprint, or --all")
     if ids:
         return [id_of(text) for text in ids]
-    return filter_of(reason=reason, submitter=submitter, state="open")
+    return filter_of(reason=reason, submitter=submitter, fingerprint=fingerprint, state="open")
 
 
 def _end(
@@ -168,6 +180,7 @@ def _end(
     is_replay: bool,
     dry_run: bool,
     as_json: bool,
+    note: str | None = None,
 ) -> None:
     import asyncio
 
@@ -177,7 +190,9 @@ def _end(
     quiet_logs()
     settings = settings_of(context, MigrateSettings)
     with _progress("replaying" if is_replay else "discarding") as progress:
-        outcomes = end(settings, meant, is_replay=is_replay, dry_run=dry_run, progress=progress)
+        outcomes = end(
+            settings, meant, is_replay=is_replay, dry_run=dry_run, note=note, progress=progress
+        )
         counts = asyncio.run(_report(outcomes, dry_run=dry_run, as_json=as_json))
     raise typer.Exit(code=1 if counts.get("refused") else 0)
 

@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from cli.watch.database import Look
-    from cli.watch.reading import Reading
-    from cli.watch.snapshot import Snapshot
+    from runtime.watching.reading import Reading
+    from runtime.watching.snapshot import Snapshot
 
     Looks: TypeAlias = AbstractAsyncContextManager[Look]
-
-_SCHEMES = ("http://", "https://")
 
 
 def register(app: typer.Typer) -> None:
@@ -138,12 +136,9 @@ def _urls(context: typer.Context, options: list[str]) -> "Callable[[], Mapping[s
 
 
 def _named(option: str) -> tuple[str, str]:
-    """Return name and URL; a URL alone is named by its host and port."""
-    name, equals, url = option.partition("=")
-    if option.startswith(_SCHEMES):
-        name, url = option.partition("://")[2].rstrip("/"), option
-    elif not equals or not name or not url.startswith(_SCHEMES):
-        raise UsageError(
-            f"--status {option}: expected a URL, as http://127.0.0.1:9101, or NAME=URL"
-        )
-    return name, url.rstrip("/")
+    from runtime.service.settings import named_url
+
+    try:
+        return named_url(option)
+    except ValueError as error:
+        raise UsageError(f"--status {option}: {error}") from None

@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.escaping import printable
-from cli.watch.reading import Reading
-from cli.watch.snapshot import ProcessLook, Snapshot
 from cli.watch.sparkline import History
+from runtime.watching.reading import Reading
+from runtime.watching.snapshot import ProcessLook, Snapshot
 
 _STYLES = {"ready": "green", "up": "green", "degraded": "yellow", "not_ready": "red"}
 _GOOD: Final = "green"

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from cli.watch.reading import Reading
+from runtime.watching.reading import Reading
 
 READINGS_KEPT: Final = 32
 """As many bars as fit beside the figures on a terminal of 80 columns."""

@@ -8,8 +8,8 @@ import aiohttp
 
 from cli.failures import UnreachableError
 from cli.watch.database import Look
-from cli.watch.reading import Reading, reading_of
-from cli.watch.snapshot import Snapshot, take_snapshot
+from runtime.watching.reading import Reading, reading_of
+from runtime.watching.snapshot import Snapshot, take_snapshot
 
 
 @asynccontextmanager

@@ -3,13 +3,18 @@
 from typing import Any, Final
 from urllib.parse import quote
 
+import orjson
 from aiohttp import web
 
 from console.api import Answer
 from console.pages.view import Route, View
+from contracts.scopes import Role as PersonRole
+from ledger.words import ReviewState, TransactionStatus, TransactionType
 
 _REFERENCE: Final = "TXN-"
 _UUID_DIGITS: Final = 36
+STREAM: Final = "/live"
+"""Where a page follows the ends of all transactions that one sees."""
 
 
 async def show_overview(view: View) -> web.StreamResponse:
@@ -26,7 +31,19 @@ async def show_overview(view: View) -> web.StreamResponse:
         reviews=reviews["items"],
         transactions=recent["items"],
         seal=seal.json if seal.is_well else None,
+        figures=view.figures,
+        reading=view.figures.now,
+        stream=STREAM,
     )
+
+
+async def read_figures(view: View) -> web.StreamResponse:
+    """GET /operations/figures.json: the history of the figures, for charts."""
+    # Who somebody is today is the API's to say; the cookie knows it as of the last exchange.
+    me = await view.get("/v1/users/me")
+    if me["role"] == PersonRole.CUSTOMER:
+        raise web.HTTPForbidden(reason="These figures are for operators.")
+    return web.Response(body=orjson.dumps(view.figures.to_json()), content_type="application/json")
 
 
 async def list_transactions(view: View) -> web.StreamResponse:
@@ -56,39 +73,10 @@ async def list_transactions(view: View) -> web.StreamResponse:
         transactions=found["items"],
         next_cursor=found["next_cursor"],
         asked={name: view.asked(name) for name in ("q", "submitter", "status", "type")},
+        statuses=[one.value for one in TransactionStatus],
+        types=[one.value for one in TransactionType],
+        stream=None if query or view.asked("cursor") else STREAM,
     )
-
-
-async def list_dead_letters(view: View) -> web.StreamResponse:
-    """GET /dead-letters."""
-    page = await view.get(
-        "/v1/dead-letters",
-        reason=view.asked("reason"),
-        state=view.asked("state") or "open",
-        cursor=view.asked("cursor"),
-        limit="50",
-    )
-    return view.show(
-        "dead_letters.html",
-        letters=page["items"],
-        summary=await view.get("/v1/dead-letters/summary"),
-        next_cursor=page["next_cursor"],
-        asked={"reason": view.asked("reason"), "state": view.asked("state") or "open"},
-    )
-
-
-async def show_dead_letter(view: View) -> web.StreamResponse:
-    """GET /dead-letters/{dead_letter_id}."""
-    return await _dead_letter(view)
-
-
-async def end_dead_letter(view: View) -> web.StreamResponse:
-    """POST /dead-letters/{dead_letter_id}/{act}."""
-    act, letter_id = view.path("act"), view.segment("dead_letter_id")
-    if act not in {"replay", "discard"}:
-        raise web.HTTPNotFound
-    answer = await view.try_to("POST", f"/v1/dead-letters/{letter_id}/{act}")
-    return await _dead_letter(view, answer)
 
 
 async def list_reviews(view: View) -> web.StreamResponse:
@@ -147,11 +135,6 @@ async def change_wallet(view: View) -> web.StreamResponse:
     return view.go(f"/wallets/{wallet_id}")
 
 
-async def _dead_letter(view: View, answer: Answer | None = None) -> web.StreamResponse:
-    letter = await view.get(f"/v1/dead-letters/{view.segment('dead_letter_id')}")
-    return view.show("dead_letter.html", letter=letter, **_came_of(answer))
-
-
 async def _reviews(view: View, answer: Answer | None = None) -> web.StreamResponse:
     state = view.asked("state") or "OPEN"
     page = await view.get("/v1/reviews", state=state, cursor=view.asked("cursor"), limit="50")
@@ -160,6 +143,7 @@ async def _reviews(view: View, answer: Answer | None = None) -> web.StreamRespon
         reviews=page["items"],
         next_cursor=page["next_cursor"],
         state=state,
+        states=[one.value for one in ReviewState],
         **_came_of(answer),
     )
 
@@ -175,10 +159,8 @@ def _came_of(answer: Answer | None) -> dict[str, Any]:
 
 ROUTES: Final[tuple[Route, ...]] = (
     ("GET", "/operations", show_overview),
+    ("GET", "/operations/figures.json", read_figures),
     ("GET", "/transactions", list_transactions),
-    ("GET", "/dead-letters", list_dead_letters),
-    ("GET", "/dead-letters/{dead_letter_id}", show_dead_letter),
-    ("POST", "/dead-letters/{dead_letter_id}/{act}", end_dead_letter),
     ("GET", "/reviews", list_reviews),
     ("POST", "/reviews/{review_id}/{act}", decide_review),
     ("GET", "/webhooks", list_webhooks),

@@ -10,11 +10,14 @@ from aiohttp import web
 from jinja2 import Environment
 
 from console.api import Answer, Api, ApiError, passed_on
+from console.figures import Figures
+from console.live import Streams, pass_on
 from console.session import Session, Sessions
 
 Page = Callable[["View"], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Page]
 _REDIRECT: Final = 303
+_NOTHING: Final = 204
 WAITING_MAX: Final = 50
 """Pages that wait for a transaction's end at a time: half of the connections to the API."""
 APPEARANCE: Final = "ackledger_appearance"
@@ -26,6 +29,8 @@ class View:
 
     SESSION: Final = web.RequestKey("session", object)
     LEFT: Final = web.RequestKey("left", bool)
+    RENEWED: Final = web.RequestKey("renewed", object)
+    """The session whose cookie goes out with the answer, where it is another than came in."""
 
     def __init__(self, request: web.Request, pages: "Pages") -> None:
         self.request = request
@@ -37,6 +42,11 @@ class View:
     def sessions(self) -> Sessions:
         """What logs people in and out."""
         return self._pages.sessions
+
+    @property
+    def figures(self) -> Figures:
+        """What the processes say of themselves."""
+        return self._pages.figures
 
     def path(self, name: str) -> str:
         """Return a variable of the path."""
@@ -55,6 +65,11 @@ class View:
         fields = await self.request.post()
         return {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
 
+    async def chosen(self, name: str) -> list[str]:
+        """Return every value that a form has of one name."""
+        fields = await self.request.post()
+        return [one.strip() for one in fields.getall(name, []) if isinstance(one, str)]
+
     async def try_to(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> Answer:
@@ -69,6 +84,26 @@ class View:
         if not answer.is_well:
             raise ApiError(answer)
         return answer.json
+
+    async def live(self, **query: str) -> web.StreamResponse:
+        """Return a stream of transactions' ends; 204, upon which browsers ask no more, for none."""
+        session, streams = self.session, self._pages.streams
+        if session is None:
+            raise web.HTTPForbidden
+        headers = passed_on(self.request)
+        if position := self.request.headers.get("Last-Event-ID"):
+            headers["Last-Event-ID"] = position
+        with streams.place(session.email) as is_free:
+            if not is_free:
+                return web.Response(status=_NOTHING)
+            async with self._pages.api.following(
+                token=session.access_token,
+                query={name: value for name, value in query.items() if value},
+                headers=headers,
+            ) as upstream:
+                if upstream is None:
+                    return web.Response(status=_NOTHING)
+                return await pass_on(self.request, upstream, streams)
 
     @asynccontextmanager
     async def patience(self, wait_s: int) -> AsyncIterator[int]:
@@ -114,10 +149,14 @@ class View:
 class Pages:
     """Writes pages."""
 
-    def __init__(self, api: Api, sessions: Sessions, templates: Environment) -> None:
+    def __init__(
+        self, api: Api, sessions: Sessions, figures: Figures, templates: Environment
+    ) -> None:
         self.api = api
         self.sessions = sessions
+        self.figures = figures
         self.waiting = asyncio.Semaphore(WAITING_MAX)
+        self.streams = Streams()
         self._templates = templates
 
     def handler(self, page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -136,10 +175,12 @@ class Pages:
         text = self._templates.get_template(template).render(
             {
                 "session": request.get(View.SESSION),
+                "path": request.path,
                 "appearance": appearance if appearance in APPEARANCES else None,
                 "trouble": None,
                 "done": None,
                 "is_live": False,
+                "stream": None,
                 **values,
             }
         )

@@ -1,6 +1,7 @@
 """Wallets, and moving money between them."""
 
 from collections.abc import Mapping
+from datetime import date, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -8,6 +9,7 @@ from aiohttp import web
 
 from console.api import Answer, ApiError
 from console.pages.view import Route, View
+from ledger.words import HoldStatus, TransactionType
 
 WAIT_S: Final = 3
 """How long a page waits for a transaction's end before it shows it as PENDING."""
@@ -92,6 +94,68 @@ async def show_transaction(view: View) -> web.StreamResponse:
     )
 
 
+async def show_receipt(view: View) -> web.StreamResponse:
+    """GET /transactions/{transaction_id}/receipt: to be printed."""
+    transaction = await view.get(f"/v1/transactions/{view.segment('transaction_id')}")
+    return view.show("receipt.html", transaction=transaction)
+
+
+async def list_holds(view: View) -> web.StreamResponse:
+    """GET /wallets/{wallet_id}/holds."""
+    status = view.asked("status") or HoldStatus.OPEN.value
+    page = await view.get(
+        f"/v1/wallets/{view.segment('wallet_id')}/holds",
+        status=status,
+        cursor=view.asked("cursor"),
+        limit="50",
+    )
+    return view.show(
+        "holds.html",
+        wallet=page["wallet"],
+        holds=page["items"],
+        next_cursor=page["next_cursor"],
+        asked=status,
+        states=[one.value for one in HoldStatus],
+    )
+
+
+async def show_history(view: View) -> web.StreamResponse:
+    """GET /wallets/{wallet_id}/history: entries of some days and a type, between two balances."""
+    path = f"/v1/wallets/{view.segment('wallet_id')}"
+    asked = {name: view.asked(name) for name in ("from", "to", "type")}
+    begin, end = _begin_of(asked["from"]), _begin_of(asked["to"], days_later=1)
+    page = await view.get(
+        f"{path}/entries",
+        **{"from": begin, "to": end, "type": asked["type"]},
+        cursor=view.asked("cursor"),
+        limit="50",
+    )
+    return view.show(
+        "history.html",
+        wallet=await view.get(path),
+        entries=page["items"],
+        next_cursor=page["next_cursor"],
+        asked=asked,
+        before=await view.get(f"{path}/balance", at=begin) if begin else None,
+        after=await view.get(f"{path}/balance", at=end),
+        types=[one.value for one in TransactionType],
+    )
+
+
+def _begin_of(day: str, *, days_later: int = 0) -> str:
+    """Return the moment at which a day begins, in UTC; empty for what is no day."""
+    try:
+        found = date.fromisoformat(day) + timedelta(days=days_later)
+    except (ValueError, OverflowError):
+        return ""
+    return f"{found.isoformat()}T00:00:00Z"
+
+
+async def follow_ends(view: View) -> web.StreamResponse:
+    """GET /live: the ends of transactions as they come, of one wallet or of all that one sees."""
+    return await view.live(wallet_id=view.asked("wallet_id"))
+
+
 def _number(text: str) -> int:
     """Return which look it is; 0 for what is no number of one."""
     is_number = text.isascii() and text.isdigit() and len(text) <= len(str(LOOKS_MAX))
@@ -125,6 +189,7 @@ async def _wallets(
         wallets=page["items"],
         next_cursor=page["next_cursor"],
         key=uuid4().hex,
+        stream=None if view.asked("cursor") or view.asked("owner_id") else "/live",
     )
 
 
@@ -151,6 +216,7 @@ async def _wallet(
         ],
         form={name: (form or {}).get(name, "") for name in _FIELDS},
         key=uuid4().hex,
+        stream=None if view.asked("cursor") else f"/live?wallet_id={wallet['id']}",
     )
 
 
@@ -161,4 +227,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     ("GET", "/wallets/{wallet_id}", show_wallet),
     ("POST", "/wallets/{wallet_id}/{move}", move_money),
     ("GET", "/transactions/{transaction_id}", show_transaction),
+    ("GET", "/transactions/{transaction_id}/receipt", show_receipt),
+    ("GET", "/wallets/{wallet_id}/holds", list_holds),
+    ("GET", "/wallets/{wallet_id}/history", show_history),
+    ("GET", "/live", follow_ends),
 )

@@ -17,12 +17,14 @@ from contracts.problems import ProblemCode
 from contracts.representations import examples
 from contracts.representations.pages import (
     DeadLetter,
+    DeadLetterGroups,
     DeadLetterOutcome,
     DeadLetterOutcomes,
     DeadLetterPage,
     DeadLetterState,
     DeadLetterSummary,
 )
+from contracts.requests.review import REASON_MAX
 from contracts.scopes import Scope
 
 ENDED_MAX: Final = 1000
@@ -34,6 +36,13 @@ BODY_LISTED_BYTES_MAX: Final = 4096
 BODY_SHOWN_BYTES_MAX: Final = MESSAGE_BYTES_MAX
 """So much of a body is shown: all of every message that a replay could accept."""
 
+GROUP_HOURS: Final = 24
+"""Hours of which a group tells how many came in each."""
+GROUPS_MAX: Final = 100
+"""Groups that are told, the largest: more than anybody decides on by hand."""
+NOTE_MAX: Final = REASON_MAX
+"""Characters of a note."""
+
 _ONE: Final = parameters.path_id("dead_letter_id")
 _REASON: Final = parameters.query(
     "reason", "Only this reason.", parameters.enum_schema(DeadLetterReason)
@@ -44,6 +53,20 @@ _SUBMITTER: Final = parameters.query(
 _STATE: Final = parameters.query(
     "state", "Only those in this state.", parameters.enum_schema(DeadLetterState)
 )
+_FINGERPRINT: Final = parameters.query(
+    "fingerprint", "Only this group.", {"type": "string"}, "9f86d081884c7d65"
+)
+_UNTIL: Final = parameters.query(
+    "until",
+    "Only those first seen by this moment: what came since it was looked at is not meant.",
+    parameters.MOMENT_SCHEMA,
+)
+_NOTE: Final = parameters.query(
+    "note",
+    "Why: it stays in the audit log.",
+    {"type": "string", "minLength": 1, "maxLength": NOTE_MAX},
+    "the sender sent them again, corrected",
+)
 _DRY_RUN: Final = parameters.query(
     "dry_run",
     "`true`: tell what would become of it, and change nothing.",
@@ -51,7 +74,7 @@ _DRY_RUN: Final = parameters.query(
 )
 _ALL: Final = parameters.query(
     "all",
-    "`true`: every open one. Needed where neither `reason` nor `submitter` is given.",
+    "`true`: every open one. Needed without `reason`, `submitter` and `fingerprint`.",
     {"type": "boolean", "default": False},
 )
 _MOST: Final = Parameter(
@@ -60,7 +83,8 @@ _MOST: Final = Parameter(
     description="The most that this call ends.",
     schema={"type": "integer", "minimum": 1, "maximum": ENDED_MAX, "default": ENDED_DEFAULT},
 )
-_MEANT: Final = (_REASON, _SUBMITTER, _ALL, _DRY_RUN, parameters.CURSOR, _MOST)
+_FILTERS: Final = (_REASON, _SUBMITTER, _FINGERPRINT, _UNTIL)
+_MEANT: Final = (*_FILTERS, _ALL, _DRY_RUN, parameters.CURSOR, _MOST)
 _ONE_PROBLEMS: Final = (ProblemCode.DEAD_LETTER_NOT_FOUND, *READ_PROBLEMS)
 _END_PROBLEMS: Final = (ProblemCode.DEAD_LETTER_ENDED, *_ONE_PROBLEMS)
 _MANY: Final = (
@@ -88,6 +112,7 @@ _LETTER: Final[Mapping[str, Any]] = {
     "queue": "ackledger.transactions.0",
     "reason": "unknown_version",
     "detail": "version 2 is not 1",
+    "fingerprint": "3f0a4f1bb2a6c1d7",
     "body": '{"version": 2}',
     "body_encoding": "text",
     "body_bytes": 14,
@@ -98,6 +123,15 @@ _LETTER: Final[Mapping[str, Any]] = {
     "first_seen_at": examples.TRANSACTION["created_at"],
     "replayed_at": None,
     "discarded_at": None,
+}
+_GROUPED: Final[Mapping[str, Any]] = {
+    "reason": _LETTER["reason"],
+    "fingerprint": _LETTER["fingerprint"],
+    "detail": _LETTER["detail"],
+    "dead_letters": 3,
+    "first_seen_at": _LETTER["first_seen_at"],
+    "last_seen_at": _LETTER["first_seen_at"],
+    "by_hour": [0] * (GROUP_HOURS - 1) + [3],
 }
 
 
@@ -116,7 +150,7 @@ _LIST: Final = Operation(
         "narrow the list together."
     ),
     scope=Scope.OPERATIONS_READ,
-    parameters=(_REASON, _SUBMITTER, _STATE, parameters.CURSOR, parameters.LIMIT),
+    parameters=(*_FILTERS, _STATE, parameters.CURSOR, parameters.LIMIT),
     responses=(
         Response(
             200,
@@ -136,13 +170,37 @@ _SUMMARIZE: Final = Operation(
     summary="Count dead letters by reason",
     description="Filters narrow what is counted together. Only the newest are counted if many.",
     scope=Scope.OPERATIONS_READ,
-    parameters=(_REASON, _SUBMITTER, _STATE),
+    parameters=(*_FILTERS, _STATE),
     responses=(
         Response(
             200,
             "The counts",
             model=DeadLetterSummary,
             example={"by_reason": {"not_json": 2, "unknown_version": 1}, "is_complete": True},
+        ),
+    ),
+    problems=READ_PROBLEMS,
+)
+
+_GROUP: Final = Operation(
+    operation_id="group_dead_letters",
+    method="GET",
+    path="/v1/dead-letters/groups",
+    tag=Tag.DEAD_LETTERS,
+    summary="Group dead letters by what they say",
+    description=(
+        "By reason, and by the detail without what is quoted, ids and numbers in it: what has one "
+        "cause is one group, whose `fingerprint` is a filter of the other calls. The largest "
+        f"{GROUPS_MAX} groups; only the newest dead letters are counted if many."
+    ),
+    scope=Scope.OPERATIONS_READ,
+    parameters=(*_FILTERS, _STATE),
+    responses=(
+        Response(
+            200,
+            "The groups",
+            model=DeadLetterGroups,
+            example={"items": [_GROUPED], "is_complete": True},
         ),
     ),
     problems=READ_PROBLEMS,
@@ -192,7 +250,7 @@ _DISCARD: Final = Operation(
         "Gives the message up for good; a quarantined transaction becomes FAILED. Takes no body."
     ),
     scope=Scope.OPERATIONS,
-    parameters=(_ONE, _DRY_RUN),
+    parameters=(_ONE, _DRY_RUN, _NOTE),
     responses=(Response(200, "It is discarded", model=DeadLetterOutcome, example=_DISCARDED),),
     problems=_END_PROBLEMS,
 )
@@ -225,7 +283,7 @@ _DISCARD_MANY: Final = Operation(
     summary="Discard dead letters by filter",
     description=_MANY,
     scope=Scope.OPERATIONS,
-    parameters=_MEANT,
+    parameters=(*_MEANT, _NOTE),
     responses=(
         Response(
             200,
@@ -240,6 +298,7 @@ _DISCARD_MANY: Final = Operation(
 DEAD_LETTER_OPERATIONS: Final = (
     _LIST,
     _SUMMARIZE,
+    _GROUP,
     _READ,
     _REPLAY,
     _DISCARD,

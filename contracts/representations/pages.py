@@ -216,6 +216,9 @@ class DeadLetter(BaseModel):
     queue: str
     reason: DeadLetterReason
     detail: str
+    fingerprint: str = Field(
+        description="Equal for dead letters that say the same about different values"
+    )
     body: str = Field(description="The message's body, or the beginning of a long one")
     body_encoding: BodyEncoding = Field(description="`base64` for a body that is not UTF-8")
     body_bytes: int = Field(description="The size of the whole body")
@@ -240,6 +243,29 @@ class DeadLetterSummary(BaseModel):
 
     by_reason: dict[DeadLetterReason, int] = Field(description="Reasons without any are left out")
     is_complete: bool = Field(description="false when older dead letters were not counted")
+
+
+class DeadLetterGroup(BaseModel):
+    """Dead letters of one reason that say the same about different values."""
+
+    reason: DeadLetterReason
+    fingerprint: str
+    detail: str = Field(description="What one of them says")
+    dead_letters: int = Field(description="How many they are")
+    first_seen_at: Timestamp = Field(description="When the first of them came")
+    last_seen_at: Timestamp = Field(description="When the last of them came")
+    by_hour: list[int] = Field(
+        description="How many came in each of the last 24 hours, the newest at the end"
+    )
+
+
+class DeadLetterGroups(BaseModel):
+    """The groups, the largest first."""
+
+    items: list[DeadLetterGroup]
+    is_complete: bool = Field(
+        description="false when older dead letters were not counted, or small groups left out"
+    )
 
 
 class DeadLetterFate(StrEnum):

@@ -133,6 +133,7 @@ def _dead_letter_handlers(dead_letters: DeadLetterCalls) -> Mapping[str, Handler
     return {
         "list_dead_letters": dead_letters.list_page,
         "summarize_dead_letters": dead_letters.summarize,
+        "group_dead_letters": dead_letters.group,
         "read_dead_letter": dead_letters.read,
         "replay_dead_letter": dead_letters.replay,
         "discard_dead_letter": dead_letters.discard,

@@ -10,7 +10,7 @@ from uuid import UUID
 from aiohttp import web
 
 from contracts.messages import DeadLetterReason
-from contracts.operations.dead_letters import ENDED_DEFAULT, ENDED_MAX
+from contracts.operations.dead_letters import ENDED_DEFAULT, ENDED_MAX, NOTE_MAX
 from contracts.problems import ContractError, ProblemCode
 from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
@@ -25,6 +25,7 @@ IDS_MAX: Final = 10_000
 ENDING_CALLS_MAX: Final = 2
 """Calls that end many at once: each holds a database connection, which submissions need."""
 
+Act: TypeAlias = Callable[..., Awaitable[DeadLetterOutcome]]
 End: TypeAlias = Callable[[UUID], Awaitable[DeadLetterOutcome]]
 
 
@@ -57,6 +58,17 @@ class DeadLetterCalls:
         counts = await self._letters.count_by_reason(wanted)
         return json_response({"by_reason": counts.by_reason, "is_complete": counts.is_complete})
 
+    async def group(self, call: Call) -> web.Response:
+        """GET /v1/dead-letters/groups."""
+        wanted = _filter(call, state=call.query.word("state", DeadLetterState))
+        groups = await self._letters.groups(wanted)
+        return json_response(
+            {
+                "items": [group.to_json() for group in groups.items],
+                "is_complete": groups.is_complete,
+            }
+        )
+
     async def read(self, call: Call) -> web.Response:
         """GET /v1/dead-letters/{dead_letter_id}."""
         try:
@@ -71,7 +83,7 @@ class DeadLetterCalls:
 
     async def discard(self, call: Call) -> web.Response:
         """POST /v1/dead-letters/{dead_letter_id}/discard."""
-        return await self._end_one(call, _ending(call, self._letters.discard))
+        return await self._end_one(call, _ending(call, _discarding(call, self._letters)))
 
     async def replay_many(self, call: Call) -> web.Response:
         """POST /v1/dead-letters/replay."""
@@ -80,7 +92,7 @@ class DeadLetterCalls:
 
     async def discard_many(self, call: Call) -> web.Response:
         """POST /v1/dead-letters/discard."""
-        end = _ending(call, self._letters.discard)
+        end = _ending(call, _discarding(call, self._letters))
         return await self._end_many(call, "dead-letters-discard", end)
 
     async def _end_one(self, call: Call, end: End) -> web.Response:
@@ -116,7 +128,17 @@ class DeadLetterCalls:
         )
 
 
-def _ending(call: Call, act: Callable[..., Awaitable[DeadLetterOutcome]]) -> End:
+def _discarding(call: Call, letters: DeadLetters) -> Act:
+    """Return what discards one with the call's note; raises ContractError for a bad one."""
+    note = call.query.text("note")
+    if note is not None and len(note) > NOTE_MAX:
+        raise ContractError(
+            ProblemCode.INVALID_PARAMETER, f"note: has more than {NOTE_MAX} characters"
+        )
+    return partial(letters.discard, note=note)
+
+
+def _ending(call: Call, act: Act) -> End:
     """Return what ends one dead letter for this caller; raises ContractError for a bad dry_run."""
     trail = call.trail
     return partial(
@@ -147,16 +169,19 @@ def _filter(call: Call, *, state: DeadLetterState | None) -> DeadLetterFilter:
         reason=call.query.word("reason", DeadLetterReason),
         submitter=call.query.text("submitter"),
         state=state,
+        fingerprint=call.query.text("fingerprint"),
+        until=call.query.moment("until"),
     )
 
 
 def _meant(call: Call) -> DeadLetterFilter:
     """Return which open ones are meant; nobody ends all of them by leaving something out."""
     wanted = _filter(call, state=DeadLetterState.OPEN)
-    is_filtered = wanted.reason is not None or wanted.submitter is not None
-    if call.query.flag("all") == is_filtered:
+    named = (wanted.reason, wanted.submitter, wanted.fingerprint)
+    if call.query.flag("all") == any(one is not None for one in named):
         raise ContractError(
-            ProblemCode.INVALID_PARAMETER, "say which: reason and submitter, or all=true"
+            ProblemCode.INVALID_PARAMETER,
+            "say which: reason, submitter and fingerprint, or all=true",
         )
     return wanted
 

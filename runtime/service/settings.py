@@ -112,6 +112,27 @@ def _words_of(text: object) -> tuple[str, ...]:
     return tuple(str(text).replace(",", " ").split())
 
 
+def named_url(text: str) -> tuple[str, str]:
+    """Return name and URL of NAME=URL; a URL alone is named by its host and port. Else ValueError.
+
+    A slash at its end is no part of it.
+    """
+    name, equals, url = text.partition("=")
+    if text.startswith(_SCHEMES):
+        name, url = text.partition("://")[2].rstrip("/"), text
+    elif not equals or not name or not url.startswith(_SCHEMES):
+        raise ValueError("expected a URL, as http://127.0.0.1:9101, or NAME=URL")
+    return name, url.rstrip("/")
+
+
+_SCHEMES: Final = ("http://", "https://")
+
+
+def _named_urls_of(text: object) -> Mapping[str, str]:
+    return dict(named_url(word) for word in _words_of(text))
+
+
+NamedUrls = Annotated[InstanceOf[Mapping[str, str]], BeforeValidator(_named_urls_of)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Word = BeforeValidator(lambda text: str(text).lower())
 
@@ -226,6 +247,7 @@ class ConsoleSettings(ProcessSettings):
     console_api_url: HttpUrl = "http://127.0.0.1:8080"
     console_is_https: bool = False
     console_key_file: Path | None = None
+    console_status_urls: NamedUrls = Field(default_factory=dict)
 
 
 class TokenIssuer(BaseModel):

@@ -8,12 +8,16 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
 from contracts.scopes import Role as PersonRole
-from tests.integration.console.test_console import PASSWORD, _person, doors
+from runtime.postgres.pool import connect
+from tests.integration.console.browsing import PASSWORD, person
+from tests.integration.console.conftest import doors
+from tests.integration.dead_letters.letters import store
 from tests.integration.ingress.serving import CheckedDoors
 from tests.support import deposit, transfer
 
@@ -57,7 +61,7 @@ async def _log_in(page: Page, doors: CheckedDoors, role: PersonRole) -> None:
     await page.goto(f"{doors.system.console_url}/login")
     # By keyboard alone: the first stop is the way past the navigation.
     await page.get_by_label("E-mail").focus()
-    await page.keyboard.type(await _person(doors, role))
+    await page.keyboard.type(await person(doors, role))
     await page.keyboard.press("Tab")
     await page.keyboard.type(PASSWORD)
     await page.keyboard.press("Enter")
@@ -71,20 +75,21 @@ async def _look_at(page: Page, path: str, name: str) -> None:
         for size, (width, height) in _SIZES.items():
             await page.set_viewport_size({"width": width, "height": height})
             await page.goto(path)
-            found: dict[str, Any] = await page.evaluate(
-                f"{_AXE.read_text()}; axe.run(document, {{resultTypes: ['violations']}})"
-            )
-            told = [
-                (one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]
-            ]
-            assert told == [], (path, scheme, size)
-            wide: bool = await page.evaluate(
-                "document.documentElement.scrollWidth <= window.innerWidth"
-            )
-            assert wide, f"{path} is wider than a {size} window"
-            folder = os.environ.get("ACKLEDGER_PICTURES")
-            if folder:
-                await page.screenshot(path=f"{folder}/{name}-{scheme}-{size}.png")
+            await _judge(page, f"{name}-{scheme}-{size}")
+
+
+async def _judge(page: Page, name: str) -> None:
+    """Let axe-core judge what a page shows now, and see that it is not too wide."""
+    found: dict[str, Any] = await page.evaluate(
+        f"{_AXE.read_text()}; axe.run(document, {{resultTypes: ['violations']}})"
+    )
+    told = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]]
+    assert told == [], name
+    fits: bool = await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert fits, f"{name} is wider than its window"
+    folder = os.environ.get("ACKLEDGER_PICTURES")
+    if folder:
+        await page.screenshot(path=f"{folder}/{name}.png")
 
 
 async def test_every_page_is_accessible_and_keeps_its_policy(
@@ -110,6 +115,9 @@ async def test_every_page_is_accessible_and_keeps_its_policy(
         "transaction": f"/transactions/{paid.json['id']}",
         "wallets": "/wallets",
         "wallet": f"/wallets/{wallets[0]}",
+        "receipt": f"/transactions/{paid.json['id']}/receipt",
+        "history": f"/wallets/{wallets[0]}/history",
+        "holds": f"/wallets/{wallets[0]}/holds",
         "dead-letters": "/dead-letters",
         "reviews": "/reviews",
         "webhooks": "/webhooks",
@@ -174,3 +182,119 @@ async def test_dark_can_be_chosen_where_the_system_is_light(
     ground: str = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == "rgb(18, 23, 21)"
     await context.close()
+
+
+async def _letters(doors: CheckedDoors, count: int, *, submitter: str) -> None:
+    connection = await connect(doors.database_url, name="test")
+    body = b'{"version": 1, "type": "transfer", "amount": "1,00", "colour": "red"}'
+    for number in range(count):
+        await store(connection, body, submitter=submitter, detail=f"line {number}: no good")
+    await connection.close()
+
+
+async def test_a_group_is_tried_discarded_to_its_end_by_itself_and_each_page_is_accessible(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    complaints = _complaints_of(page)
+    shop = f"shop-{uuid4().hex}"
+    await _letters(doors, 230, submitter=shop)
+    await _log_in(page, doors, PersonRole.OPERATOR)
+    workbench = f"{doors.system.console_url}/dead-letters?submitter={shop}"
+    await _look_at(page, workbench, "workbench")
+    await page.locator("tbody th a").first.click()
+    await page.get_by_role("heading", name="Beside the contract").wait_for()
+    await _judge(page, "dead-letter")
+    await page.goto(workbench)
+    await page.get_by_role("button", name="Discard all 230").click()
+    await _judge(page, "trial")
+    await page.get_by_label("Why").fill("known and mended")
+    await page.get_by_role("button", name="Discard all 230 for good").click()
+    # Three steps of a hundred, without a hand.
+    await page.get_by_role("heading", name="Discarding: 230 of 230").wait_for()
+    await page.get_by_role("status").get_by_text("All of them were looked at.").wait_for()
+    await _judge(page, "work")
+    await page.goto(workbench)
+    assert await page.get_by_text("No message waits for a decision.").is_visible()
+    await context.close()
+    assert complaints == []
+
+
+async def test_work_on_many_is_stopped_by_leaving_the_page_and_goes_on_by_hand_without_scripts(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    shop = f"shop-{uuid4().hex}"
+    await _letters(doors, 30, submitter=shop)
+    await _log_in(page, doors, PersonRole.OPERATOR)
+    await page.goto(f"{doors.system.console_url}/dead-letters?submitter={shop}")
+    for box in await page.get_by_role("checkbox").all():
+        await box.check()
+    await page.get_by_role("button", name="Discard the selected").click()
+    await page.get_by_label("Why").fill("known and mended")
+    await page.get_by_role("button", name="Discard all 30 for good").click()
+    await page.get_by_role("heading", name="Discarding: 25 of 30").wait_for()
+    await page.get_by_role("link", name="Stop here").click()
+    await page.goto(f"{doors.system.console_url}/dead-letters?submitter={shop}")
+    assert await page.get_by_role("checkbox").count() == 5
+    await context.close()
+
+
+async def test_one_box_selects_all_of_the_page(browser: Browser, doors: CheckedDoors) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    shop = f"shop-{uuid4().hex}"
+    await _letters(doors, 3, submitter=shop)
+    await _log_in(page, doors, PersonRole.OPERATOR)
+    await page.goto(f"{doors.system.console_url}/dead-letters?submitter={shop}")
+    await page.get_by_role("checkbox", name="Select all on this page").check()
+    assert await page.locator("td.box input:checked").count() == 3
+    await context.close()
+
+
+async def test_money_that_comes_is_told_on_the_wallet_s_page_and_its_figures_change(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    complaints = _complaints_of(page)
+    await _log_in(page, doors, PersonRole.CUSTOMER)
+    await page.get_by_label("Currency").fill("eur")
+    await page.get_by_role("button", name="Make it").click()
+    await page.wait_for_url("**/wallets/*-*")
+    wallet = page.url.rpartition("/")[2]
+    await page.evaluate("window.isTheSamePage = true")
+    await doors.api.submit({**deposit(wallet, "33.00", "EUR"), "description": "a gift"})
+    await page.get_by_text("Deposit of 33.00 EUR COMPLETED").wait_for()
+    await page.get_by_role("cell", name="a gift").wait_for()
+    await page.get_by_role("heading", name="33.00 EUR available").wait_for()
+    assert await page.evaluate("window.isTheSamePage") is True
+    await _judge(page, "told")
+    await page.get_by_role("button", name="Pause updates").click()
+    await page.get_by_role("button", name="Pause updates", pressed=True).wait_for()
+    await doors.api.deposit(wallet, "1.00", "EUR")
+    assert not await page.get_by_text("34.00 EUR").is_visible()
+    await page.get_by_role("button", name="Pause updates").click()
+    await page.get_by_role("heading", name="34.00 EUR available").wait_for()
+    await context.close()
+    assert complaints == []
+
+
+async def test_the_overview_draws_its_figures_and_tells_them_in_a_table(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    complaints = _complaints_of(page)
+    await _log_in(page, doors, PersonRole.AUDITOR)
+    await page.locator("figure canvas").nth(3).wait_for()
+    await page.reload()
+    await page.get_by_text("The figures as a table").click()
+    await page.get_by_role("columnheader", name="Oldest, s").wait_for()
+    await page.emulate_media(color_scheme="dark")
+    await page.locator("figure canvas").nth(3).wait_for()
+    await _judge(page, "charts")
+    await context.close()
+    assert complaints == []

@@ -80,6 +80,7 @@ SURFACE = {
     ("PATCH", "/v1/users/{user_id}"),
     ("GET", "/.well-known/jwks.json"),
     ("GET", "/v1/dead-letters"),
+    ("GET", "/v1/dead-letters/groups"),
     ("GET", "/v1/dead-letters/summary"),
     ("GET", "/v1/dead-letters/{dead_letter_id}"),
     ("POST", "/v1/dead-letters/{dead_letter_id}/replay"),

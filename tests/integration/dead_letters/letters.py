@@ -17,7 +17,7 @@ INSERT INTO dead_letters (
     content_type
 )
 VALUES (
-    uuid_v7(clock_us()), $1, 'ackledger.transactions.0', $2, 'why', $3, '{}', $4, $5, $6,
+    uuid_v7(clock_us()), $1, 'ackledger.transactions.0', $2, $7, $3, '{}', $4, $5, $6,
     'application/json'
 )
 RETURNING id
@@ -57,10 +57,11 @@ async def store(
     submitter: str | None = "shop",
     transaction_id: UUID | None = None,
     message_type: str | None = REQUESTED_TYPE,
+    detail: str = "why",
 ) -> UUID:
     """Store a dead letter and return its id."""
     dead_letter_id = await database.fetchval(
-        _INSERT, uuid4().hex, reason, body, submitter, transaction_id, message_type
+        _INSERT, uuid4().hex, reason, body, submitter, transaction_id, message_type, detail
     )
     assert isinstance(dead_letter_id, UUID)
     return dead_letter_id

@@ -384,3 +384,73 @@ async def test_a_dry_run_that_is_asked_for_in_a_body_is_refused_and_does_nothing
     assert {(answer.status, answer.code) for answer in (one, many)} == {(400, "invalid_parameter")}
     assert await _state(api, dead_letter) == "open"
     assert await audited(books, dead_letter) == []
+
+
+# Groups
+
+
+async def test_those_that_say_the_same_about_other_values_are_one_group(
+    api: CheckedApi, books: Connection, submitter: str
+) -> None:
+    details = [
+        f"the key 'order-{number}' of {uuid4()} stands for other content" for number in range(3)
+    ]
+    for detail in (*details, "/amount: 'x' is not a decimal"):
+        await store(books, b"", submitter=submitter, detail=detail)
+    await store(books, b"", reason="not_json", submitter=submitter, detail=details[0])
+    ended = await store(books, b"", submitter=submitter, detail=details[0])
+    await _end(api, ended, "discard")
+    # One that an older release stored.
+    await books.execute(
+        "UPDATE dead_letters SET fingerprint = NULL WHERE submitter = $1 AND detail = $2",
+        submitter,
+        details[1],
+    )
+
+    groups = await api.get(f"{LETTERS}/groups", submitter=submitter, state="open")
+
+    found = [(one["reason"], one["dead_letters"], one["detail"]) for one in groups.json["items"]]
+    assert found[0] == ("delivery_limit", 3, max(details))
+    assert sorted(found[1:]) == [
+        ("delivery_limit", 1, "/amount: 'x' is not a decimal"),
+        ("not_json", 1, details[0]),
+    ]
+    assert [sum(one["by_hour"]) for one in groups.json["items"]] == [3, 1, 1]
+    assert groups.json["items"][0]["by_hour"][-1] + groups.json["items"][0]["by_hour"][-2] == 3
+    assert groups.json["is_complete"] is True
+
+
+async def test_a_group_is_ended_alone_and_only_as_far_as_it_was_looked_at(
+    api: CheckedApi, books: Connection, submitter: str
+) -> None:
+    [first, second, spared] = [
+        str(await store(books, b"", submitter=submitter, detail=detail))
+        for detail in ("line 1", "line 22", "another")
+    ]
+    seen = (await api.get(f"{LETTERS}/{second}")).json
+    later = str(await store(books, b"", submitter=submitter, detail="line 333"))
+    meant = {"fingerprint": seen["fingerprint"], "submitter": submitter}
+
+    listed = await api.get(LETTERS, **meant)
+    ended = await _many(api, "discard", until=seen["first_seen_at"], **meant)
+
+    assert [one["id"] for one in listed.json["items"]] == [later, second, first]
+    assert [one["id"] for one in ended.json["items"]] == [first, second]
+    assert [await _state(api, UUID(one)) for one in (spared, later)] == ["open", "open"]
+
+
+async def test_why_one_was_discarded_is_in_the_audit_log(
+    api: CheckedApi, books: Connection, submitter: str
+) -> None:
+    ids = [await store(books, b"", submitter=submitter) for _ in range(2)]
+
+    await _end(api, ids[0], "discard", note="sent again, corrected")
+    await _many(api, "discard", submitter=submitter, note="sent again, corrected")
+    long = await _many(api, "discard", submitter=submitter, note="x" * 501)
+
+    rows = await books.fetch(
+        "SELECT detail->>'note' AS note FROM audit_log WHERE subject = ANY ($1)",
+        [f"dead_letter:{one}" for one in ids],
+    )
+    assert [row["note"] for row in rows] == ["sent again, corrected"] * 2
+    assert (long.status, long.code) == (400, "invalid_parameter")

@@ -6,10 +6,10 @@ import math
 import pytest
 from rich.console import Console
 
-from cli.watch.reading import quantile_of, reading_of
 from cli.watch.screen import screen_of
-from cli.watch.snapshot import Metrics, ProcessLook, Snapshot, parse_metrics
 from cli.watch.sparkline import READINGS_KEPT, History, sparkline
+from runtime.watching.reading import quantile_of, reading_of
+from runtime.watching.snapshot import Metrics, ProcessLook, Snapshot, parse_metrics
 
 PROCESSOR = """
 # TYPE ackledger_processor_transactions_total counter

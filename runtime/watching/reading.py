@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cli.watch.snapshot import Labels, Metrics, Snapshot
+from runtime.watching.snapshot import Labels, Metrics, Snapshot
 
 _SUBMISSIONS = "ackledger_ingress_submissions_total"
 _POSTED = "ackledger_processor_transactions_total"

@@ -1,0 +1,1 @@
+"""What running processes say of themselves on their status ports, and what happens a second."""
