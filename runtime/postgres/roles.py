@@ -152,6 +152,8 @@ SECRET: Final[Mapping[str, frozenset[DatabaseRole]]] = {
     "mail_outbox": frozenset({_I, _N, _O}),
     # An update names the rows by what it reads of them.
     "webhook_secrets": frozenset({_I, _N}),
+    # A view of keys and accounts.
+    "webhook_rights": frozenset({_N}),
 }
 """Tables that only these read, where all others are read by every role."""
 

@@ -241,6 +241,8 @@ async def test_keys_are_read_by_whoever_checks_or_makes_them(
     role, connection = login
 
     assert await _may(connection, "SELECT * FROM api_keys") == (role in {_I, _O})
+    # Through it the notifier learns what keys may do, and reads none.
+    assert await _may(connection, "SELECT * FROM webhook_rights") == (role is _N)
     assert await _may(connection, "SELECT * FROM transaction_views WHERE false")
     assert await _may(connection, "SELECT * FROM audit_log WHERE false")
 
