@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import Any, Final
 from uuid import uuid4
 
@@ -10,17 +11,27 @@ import aio_pika
 import aiohttp
 import orjson
 
+from contracts.messages import REQUESTED_TYPE
 from contracts.topology import TRANSACTIONS_EXCHANGE
 from tools.chaos.background import running
-from tools.system import System
+from tools.system import CLIENT, System
 
 PAUSE_S: Final = 0.02
 """Between two submissions: some tens a second, which leaves the machine to what watches."""
 RARE_S: Final = 2.0
-"""Between two failed logins, and two messages that nobody can read."""
+"""Between two failed logins."""
+PUBLISHED_S: Final = 0.2
+BROKEN_EVERY: Final = 10
+"""Every so many messages one is a dead letter."""
 TRANSFER_EVERY: Final = 3
 TOO_LARGE_EVERY: Final = 10
 HOLD_EVERY: Final = 20
+_PROPERTIES: Final[dict[str, Any]] = {
+    "content_type": "application/json",
+    "type": REQUESTED_TYPE,
+    "user_id": CLIENT,
+    "delivery_mode": aio_pika.DeliveryMode.PERSISTENT,
+}
 _PASSING: Final = (aiohttp.ClientError, aio_pika.exceptions.AMQPError, OSError, TimeoutError)
 
 
@@ -44,6 +55,7 @@ class Load:
             await _made(session, "webhooks", url=f"{self._webhook_url}/events", event_types=["*"])
             async with (
                 running(self._submit(session, wallets)),
+                running(self._publish(wallets[0])),
                 running(self._fail(session)),
                 running(self._follow(session)),
             ):
@@ -57,18 +69,29 @@ class Load:
             await _tried(session, "/v1/transactions", _body(number, wallets), key)
             await asyncio.sleep(PAUSE_S)
 
-    async def _fail(self, session: aiohttp.ClientSession) -> None:
-        """Log in with a wrong password, and send what is no JSON."""
+    async def _publish(self, wallet_id: str) -> None:
+        """Publish deposits as an upstream system does, and now and then what nobody can read.
+
+        The broker takes them whatever the database does: so a processor without it has work.
+        """
         while True:
-            login = {"email": "nobody@example.org", "password": uuid4().hex}
-            await _tried(session, "/v1/auth/login", login, {})
             try:
                 async with await aio_pika.connect(self._upstream_url) as connection:
                     channel = await connection.channel()
                     exchange = await channel.get_exchange(TRANSACTIONS_EXCHANGE, ensure=False)
-                    await exchange.publish(aio_pika.Message(b"{"), uuid4().hex)
+                    for number in count(1):
+                        body = b"{" if number % BROKEN_EVERY == 0 else _message(wallet_id)
+                        message = aio_pika.Message(body, **_PROPERTIES)
+                        await exchange.publish(message, wallet_id)
+                        await asyncio.sleep(PUBLISHED_S)
             except _PASSING:
-                pass
+                await asyncio.sleep(RARE_S)
+
+    async def _fail(self, session: aiohttp.ClientSession) -> None:
+        """Log in with a wrong password."""
+        while True:
+            login = {"email": "nobody@example.org", "password": uuid4().hex}
+            await _tried(session, "/v1/auth/login", login, {})
             await asyncio.sleep(RARE_S)
 
     async def _follow(self, session: aiohttp.ClientSession) -> None:
@@ -98,6 +121,19 @@ async def _tried(
             await response.read()
     except _PASSING:
         await asyncio.sleep(PAUSE_S)
+
+
+def _message(wallet_id: str) -> bytes:
+    return orjson.dumps(
+        {
+            "version": 1,
+            "idempotency_key": uuid4().hex,
+            "type": "deposit",
+            "destination_wallet_id": wallet_id,
+            "amount": "0.01",
+            "currency": "EUR",
+        }
+    )
 
 
 def _body(number: int, wallets: list[str]) -> dict[str, Any]:

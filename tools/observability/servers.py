@@ -135,25 +135,28 @@ async def observers(watched: Watched, *, webhook_url: str) -> AsyncIterator[Prom
     claims.release()
     (watched.directory / "prometheus.yml").write_text(prometheus_yaml(watched, ports), "utf-8")
     (watched.directory / "alertmanager.yml").write_text(alertmanager_yaml(webhook_url), "utf-8")
-    with _programs(watched, ports):
+    with _programs(watched, ports) as started:
         found = Prometheus(f"http://{HOST}:{ports['prometheus']}")
         await found.ready()
+        ended = [name for name, process in started.items() if process.poll() is not None]
+        if ended:
+            raise SystemExit(f"{ended[0]} has ended: see {watched.directory / ended[0]}.log")
         yield found
 
 
 @contextmanager
-def _programs(watched: Watched, ports: Mapping[str, int]) -> Iterator[None]:
-    started: list[subprocess.Popen[bytes]] = []
+def _programs(
+    watched: Watched, ports: Mapping[str, int]
+) -> "Iterator[dict[str, subprocess.Popen[bytes]]]":
+    started: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        started += [
-            _started(watched, name, arguments, ports[name])
-            for name, arguments in _arguments(watched.directory).items()
-        ]
-        yield
+        for name, arguments in _arguments(watched.directory).items():
+            started[name] = _started(watched, name, arguments, ports[name])
+        yield started
     finally:
-        for process in started:
+        for process in started.values():
             process.terminate()
-        for process in started:
+        for process in started.values():
             process.wait()
 
 
@@ -189,6 +192,8 @@ def _started(
             ],
             # The exporter's password: not on its command line, which everybody can read.
             env={**where_programs_are(), "DATA_SOURCE_NAME": f"{url}?sslmode=disable"},
+            # Where Alertmanager finds its templates: see deploy/make-prometheus.
+            cwd=watched.folder / "usr/share/prometheus/alertmanager",
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
