@@ -373,10 +373,15 @@ FROM pg_replication_slots AS s
 WHERE s.slot_name = $1;
 
 -- name: find_missing_transactions
--- Which of some ids are those of no transaction.
+-- Which transactions, by ids, submitters and keys, are not there, and were not sent again either.
 SELECT wanted.id
-FROM unnest($1::uuid[]) AS wanted (id)
-WHERE NOT EXISTS (SELECT FROM transactions AS t WHERE t.id = wanted.id);
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS wanted (id, submitter, idempotency_key)
+WHERE
+    NOT EXISTS (SELECT FROM transactions AS t WHERE t.id = wanted.id)
+    AND NOT EXISTS (
+        SELECT FROM transactions AS t
+        WHERE t.submitter = wanted.submitter AND t.idempotency_key = wanted.idempotency_key
+    );
 
 -- name: watch_flow
 -- How much was recorded and has ended so far, by PostgreSQL's own statistics, which come up to a

@@ -49,6 +49,8 @@ async def lost_transactions(
 ) -> list[Lost]:
     """Return what the log of events knows of since a moment, and the books do not.
 
+    What was sent again under its key is in the books, under another id.
+
     Raises one of UNREACHABLE, and TopologyError where no log is kept.
     """
     lost: dict[str, Lost] = {}
@@ -65,7 +67,10 @@ async def lost_transactions(
                 if event.occurred_at > since - SKEW
             }
             rows = await connection.fetch(
-                load_queries("cli")["find_missing_transactions"], list(later)
+                load_queries("cli")["find_missing_transactions"],
+                list(later),
+                [one.submitter for one in later.values()],
+                [one.idempotency_key for one in later.values()],
             )
             lost |= {str(row["id"]): later[str(row["id"])] for row in rows}
     return list(lost.values())
