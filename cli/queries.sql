@@ -343,9 +343,11 @@ WITH switched AS (
 SELECT * FROM switched;
 
 -- name: read_server
--- What the server that is backed up is: its clock, its system, and its timeline once it takes writes.
+-- What the server that is backed up is: its clock, its release, its system, and its timeline once
+-- it takes writes.
 SELECT
     clock_timestamp() AS moment,
+    split_part(current_setting('server_version'), ' ', 1) AS version,
     c.system_identifier,
     s.setting::bigint AS segment_size,
     CASE

@@ -178,8 +178,8 @@ class Drill:
         return {row["idempotency_key"] for row in rows}
 
     async def drained(self) -> None:
-        """Return when nothing waits for posting."""
-        await self._no_longer("has_pending", DRAINED_S)
+        """Return when nothing waits for posting, and every event is in the log."""
+        await self._no_longer("is_busy", DRAINED_S)
 
     def verify(self, what: str, *, is_cut: bool = False) -> None:
         """Prove the books; `is_cut`: the seals have to say that later ones are missing."""

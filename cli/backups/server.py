@@ -38,11 +38,15 @@ class Server:
 
 async def ask_server(settings: BackupSettings) -> Server:
     """Return what the server is now; raises UnreachableError."""
-    row, version = await _ask(settings, "read_server")
+    row = await _ask(settings, "read_server")
     if row is None:
         raise LookupError("a server gives one row about itself")
     return Server(
-        row["moment"], version, row["system_identifier"], row["segment_size"], row["timeline"]
+        row["moment"],
+        row["version"],
+        row["system_identifier"],
+        row["segment_size"],
+        row["timeline"],
     )
 
 
@@ -58,7 +62,7 @@ async def drop_slot(settings: BackupSettings, name: str) -> None:
 
 async def ask_slot(settings: BackupSettings, name: str) -> int | None:
     """Return from where the server keeps WAL for a slot; None where it keeps none."""
-    row, _ = await _ask(settings, "read_slot", name)
+    row = await _ask(settings, "read_slot", name)
     position: int | None = row["restarts_at"] if row is not None else None
     return position
 
@@ -80,15 +84,12 @@ def place_of(settings: BackupSettings) -> str:
     return address_of(settings.backup_database_url)
 
 
-async def _ask(
-    settings: BackupSettings, query: str, *arguments: object
-) -> tuple[asyncpg.Record | None, str]:
+async def _ask(settings: BackupSettings, query: str, *arguments: object) -> asyncpg.Record | None:
     url = settings.backup_database_url
     try:
         connection = await database.connect(url, name="backup")
         try:
-            row = await connection.fetchrow(load_queries("cli")[query], *arguments)
-            return row, ".".join(map(str, connection.get_server_version()[:2]))
+            return await connection.fetchrow(load_queries("cli")[query], *arguments)
         finally:
             await connection.close()
     except _REFUSED as error:
