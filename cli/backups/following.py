@@ -21,7 +21,7 @@ from cli.backups.server import (
     make_slot,
 )
 from cli.backups.timelines import Line, line_of, position_text
-from cli.backups.wal import Segment, WalFolder, history_name, lines_in, mend_partials, off_line
+from cli.backups.wal import Segment, WalFolder, lines_in, mend_partials, off_line, save_history
 from cli.failures import RefusedError, UnreachableError
 from cli.output import say
 from cli.private_files import make_private_folder
@@ -101,7 +101,7 @@ class Follower:
         self._require_ours(line)
         if history:
             # Before any segment: a restore must know of the timeline from its first record on.
-            (self._folder / history_name(timeline)).write_text(history, encoding="utf-8")
+            save_history(self._folder, timeline, history)
         mend_partials(self._folder, server.segment_size)
         wal = WalFolder(self._folder, size=server.segment_size)
         wal.set_aside(off_line(wal.segments(), line))

@@ -12,7 +12,7 @@ from typing import Final
 from cli.backups.back_ups import Backups, Base
 from cli.backups.programs import ProgramFailedError
 from cli.backups.timelines import Line, position_text
-from cli.backups.wal import Segment, WalFolder
+from cli.backups.wal import Chosen, WalFolder
 from cli.failures import RefusedError, UsageError
 
 LATEST: Final = "latest"
@@ -64,7 +64,7 @@ def restore(backups: Backups, to: datetime | None, into: Path, timeline: int | N
     for path in backups.history_files():
         shutil.copy2(path, folder / path.name)
     # The server must not look for a timeline of which it cannot reach any WAL.
-    reached = selected.segments[-1].segment.timeline
+    reached = selected.segments[-1].timeline
     _write_settings(into / "postgresql.auto.conf", to, reached)
     (into / "recovery.signal").touch()
     gap = None
@@ -147,7 +147,7 @@ def _ends_before(
     backups: Backups, wal: WalFolder, line: Line, start: int, end: int
 ) -> list[datetime]:
     """Return when the last database transactions of a line before a position ended."""
-    chosen = [one.segment for one in wal.select(line, start).segments if one.segment.start < end]
+    chosen = [one for one in wal.select(line, start).segments if one.segment.start < end]
     for index in reversed(range(len(chosen))):
         # A segment may have no record's beginning before the position: one more is read with it.
         window = chosen[max(index - 1, 0) : index + 2]
@@ -156,19 +156,19 @@ def _ends_before(
     return []
 
 
-def _records(backups: Backups, window: Sequence[Segment], timeline: int, end: int) -> str:
+def _records(backups: Backups, window: Sequence[Chosen], timeline: int, end: int) -> str:
     """Return what `pg_waldump` shows of the database transactions in some segments."""
-    last = min(end, window[-1].end)
+    last = min(end, window[-1].segment.end)
     with tempfile.TemporaryDirectory() as folder:
         for one in window:
             # A segment begins with what the timeline before had in it: it reads as either's.
-            (Path(folder) / f"{timeline:08X}{one.name[8:]}").symlink_to(one.path.absolute())
+            (Path(folder) / f"{timeline:08X}{one.name[8:]}").symlink_to(one.segment.path.absolute())
         return backups.programs.run(
             "pg_waldump",
             f"--path={folder}",
             "--rmgr=Transaction",
             f"--timeline={timeline}",
-            f"--start={position_text(window[0].start)}",
+            f"--start={position_text(window[0].segment.start)}",
             f"--end={position_text(last)}",
         )
 

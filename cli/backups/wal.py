@@ -15,6 +15,8 @@ EARLIER: Final = "earlier"
 a gap. `pg_receivewal` goes on after the last segment that it sees, of whatever timeline."""
 _SEGMENT: Final = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.partial)?")
 _HISTORY: Final = re.compile(r"([0-9A-F]{8})\.history")
+_SMALLEST: Final = 8
+"""What is written begins at a multiple of so many octets, and is not zeros at its beginning."""
 _FIRST_HEADER: Final = struct.Struct("=HHIQIIqI")
 """Of a segment's first page: magic, flags, timeline, position, what remains of a record, padding,
 the system identifier, the segment's size."""
@@ -30,10 +32,11 @@ class Segment:
     end: int
     is_partial: bool
 
-    @property
-    def name(self) -> str:
-        """Its name as the server asks for it."""
-        return self.path.name.removesuffix(".partial")
+    def has(self, position: int) -> bool:
+        """Return whether it was taken beyond a position in it: what follows is zeros yet."""
+        with self.path.open("rb") as file:
+            file.seek(position - self.start)
+            return any(file.read(_SMALLEST))
 
     @property
     def next_start(self) -> int:
@@ -43,14 +46,23 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A segment of a line; beyond `until` it has what is no part of the line."""
+    """A segment of a line, and the timeline as whose the server reads it.
+
+    Beyond `until` it has what is no part of the line.
+    """
 
     segment: Segment
+    timeline: int
     until: int | None
+
+    @property
+    def name(self) -> str:
+        """Its name as the server asks for it."""
+        return f"{self.timeline:08X}{self.segment.path.name[8:24]}"
 
     def copy_to(self, folder: Path, size: int) -> None:
         """Copy it, whole in length and with zeros for what does not belong to the line."""
-        target = folder / self.segment.name
+        target = folder / self.name
         target.write_bytes(self.segment.path.read_bytes())
         if self.until is not None:
             os.truncate(target, self.until - self.segment.start)
@@ -109,11 +121,19 @@ class WalFolder:
         self, by_place: dict[tuple[int, int], Segment], line: Line, start: int
     ) -> Chosen | None:
         end = start + self.size
-        for span in line.meeting(start, end):
-            if (segment := by_place.get((span.timeline, start))) is not None:
+        spans = list(line.meeting(start, end))
+        found = [
+            (span, segment)
+            for span in spans
+            if (segment := by_place.get((span.timeline, start))) is not None
+        ]
+        for span, segment in found:
+            # The segment in which a timeline begins has what was before: all of it, or it is none.
+            if span.begin <= start or segment.has(span.begin):
                 is_cut = span.end is not None and span.end < end
-                return Chosen(segment, span.end if is_cut else None)
-        return None
+                return Chosen(segment, span.timeline, span.end if is_cut else None)
+        # Of a timeline that was only begun to be taken: what there is belongs to the one before.
+        return Chosen(found[-1][1], spans[-1].timeline, None) if found else None
 
     def set_aside(self, segments: Sequence[Segment]) -> None:
         """Move segments out of the way of `pg_receivewal`; they can still be restored."""
@@ -174,6 +194,14 @@ def history_files(*folders: Path) -> dict[str, Path]:
             if _HISTORY.fullmatch(path.name):
                 found.setdefault(path.name, path)
     return found
+
+
+def save_history(folder: Path, timeline: int, history: str) -> None:
+    """Write a timeline's history file, whole or not at all."""
+    path = folder / history_name(timeline)
+    draft = path.with_suffix(".draft")
+    draft.write_text(history, encoding="utf-8")
+    draft.replace(path)
 
 
 def history_name(timeline: int) -> str:

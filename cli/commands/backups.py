@@ -97,7 +97,7 @@ def _restore(
 ) -> None:
     """Make a data directory that recovers to a moment when PostgreSQL is started on it.
 
-    The server's own settings (ports, memory) are those of the base. Afterwards: `migrate --check`,
+    The server's own settings (ports, memory) are those of the base. Afterwards: `migrate`,
     `verify`, and `restore --to ... --lost` for what upstream systems have to send again.
     """
     from cli.backups.back_ups import Backups

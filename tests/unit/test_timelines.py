@@ -68,7 +68,7 @@ def test_server_is_given_the_youngest_segment_of_its_line_and_nothing_beyond_it(
         _segment(tmp_path, 2, number, is_partial=number == 3)
     line = _line((1, 2 * SIZE + 100), timeline=2)
     selected = WalFolder(tmp_path, size=SIZE).select(line, SIZE + 10)
-    assert [(one.segment.name, one.until) for one in selected.segments] == [
+    assert [(one.name, one.until) for one in selected.segments] == [
         ("000000010000000000000001", None),
         ("000000020000000000000002", None),
         ("000000020000000000000003", None),
@@ -88,6 +88,27 @@ def test_older_segment_is_zeroed_from_where_its_timeline_was_left(tmp_path: Path
     assert _names(restored) == [f"00000001000000000000000{number}" for number in range(3)]
     last = (restored / "000000010000000000000002").read_bytes()
     assert last == b"\x01" * 100 + bytes(SIZE - 100)
+
+
+def test_timeline_that_was_only_begun_to_be_taken_hides_nothing_of_the_one_before(
+    tmp_path: Path,
+) -> None:
+    line = _line((1, SIZE + 104), timeline=2)
+    for number in range(2):
+        _segment(tmp_path, 1, number)
+    begun = _segment(tmp_path, 2, 1, is_partial=True)
+    begun.write_bytes(b"\x01" * 104 + bytes(SIZE - 104))
+    selected = WalFolder(tmp_path, size=SIZE).select(line, 0)
+    assert [(one.name, one.until) for one in selected.segments] == [
+        ("000000010000000000000000", None),
+        ("000000010000000000000001", SIZE + 104),
+    ]
+
+    (tmp_path / "000000010000000000000001").unlink()
+    selected = WalFolder(tmp_path, size=SIZE).select(line, 0)
+    assert [(one.segment.path, one.name) for one in selected.segments[1:]] == [
+        (begun, "000000010000000000000001")
+    ]
 
 
 def test_short_partial_segment_is_given_its_length(tmp_path: Path) -> None:
