@@ -342,15 +342,48 @@ WITH switched AS (
 )
 SELECT * FROM switched;
 
--- name: read_moment
--- The server's clock.
-SELECT clock_timestamp();
+-- name: read_server
+-- What the server that is backed up is: its clock, its release, its system, and its timeline once
+-- it takes writes.
+SELECT
+    clock_timestamp() AS moment,
+    split_part(current_setting('server_version'), ' ', 1) AS version,
+    c.system_identifier,
+    s.setting::bigint AS segment_size,
+    CASE
+        WHEN pg_is_in_recovery() THEN NULL
+        ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
+    END AS timeline
+FROM pg_control_system() AS c
+INNER JOIN pg_settings AS s ON s.name = 'wal_segment_size';
+
+-- name: make_slot
+-- Have the server keep WAL for the slot $1 from now on, if there is no such slot.
+SELECT pg_create_physical_replication_slot($1, immediately_reserve => true)
+WHERE NOT EXISTS (SELECT FROM pg_replication_slots AS s WHERE s.slot_name = $1);
+
+-- name: drop_slot
+-- Remove the slot $1, unless somebody is connected to it.
+SELECT pg_drop_replication_slot(s.slot_name)
+FROM pg_replication_slots AS s
+WHERE s.slot_name = $1 AND NOT s.active;
+
+-- name: read_slot
+-- From where the server keeps WAL for the slot $1, in octets.
+SELECT (s.restart_lsn - '0/0'::pg_lsn)::bigint AS restarts_at
+FROM pg_replication_slots AS s
+WHERE s.slot_name = $1;
 
 -- name: find_missing_transactions
--- Which of some ids are those of no transaction.
+-- Which transactions, by ids, submitters and keys, are not there, and were not sent again either.
 SELECT wanted.id
-FROM unnest($1::uuid[]) AS wanted (id)
-WHERE NOT EXISTS (SELECT FROM transactions AS t WHERE t.id = wanted.id);
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS wanted (id, submitter, idempotency_key)
+WHERE
+    NOT EXISTS (SELECT FROM transactions AS t WHERE t.id = wanted.id)
+    AND NOT EXISTS (
+        SELECT FROM transactions AS t
+        WHERE t.submitter = wanted.submitter AND t.idempotency_key = wanted.idempotency_key
+    );
 
 -- name: watch_flow
 -- How much was recorded and has ended so far, by PostgreSQL's own statistics, which come up to a

@@ -2,9 +2,11 @@
 -- Every idempotency key.
 SELECT t.idempotency_key FROM transactions AS t;
 
--- name: has_pending
--- Whether anything waits for posting.
-SELECT EXISTS (SELECT FROM transactions AS t WHERE t.status = 'PENDING');
+-- name: is_busy
+-- Whether anything waits for posting, or an event for its publication.
+SELECT
+    EXISTS (SELECT FROM transactions AS t WHERE t.status = 'PENDING')
+    OR EXISTS (SELECT FROM outbox);
 
 -- name: is_recovering
 -- Whether the server takes no writes yet.

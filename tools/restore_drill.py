@@ -1,12 +1,14 @@
-"""A disaster and two restores: `make restore-drill TRANSACTIONS=100000`.
+"""Two disasters and three restores: `make restore-drill TRANSACTIONS=100000`.
 
     python -m tools.restore_drill --transactions 100000
 
 Clients submit half of the transactions, a base is taken while WAL is followed, they submit the
 rest; then PostgreSQL is killed and its data directory removed. It is restored to the last WAL, and
 everything that was accepted must be there up to RPO_MAX_S before the disaster; then once more to a
-moment in the middle: all that was accepted before it is there, nothing after. `verify` is clean
-both times. Prints what was lost, and how long it took. Exit 0 if all is well.
+moment in the middle: all that was accepted before it is there, nothing after. Clients send what was
+lost again and as much of new, and PostgreSQL is destroyed a second time: the last WAL of its new
+timeline has to restore what was accepted on it. One `backup --follow` runs through all of it.
+`verify` is clean each time. Prints what was lost, and how long it took. Exit 0 if all is well.
 """
 
 import argparse
@@ -16,11 +18,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import aiohttp
@@ -68,10 +71,14 @@ class Clients:
         self._accepted = accepted
 
     async def submit(self, transactions: int) -> None:
-        """Submit so many."""
+        """Submit so many new ones."""
+        await self.submit_keys([str(uuid4()) for _ in range(transactions)])
+
+    async def submit_keys(self, keys: Sequence[str]) -> None:
+        """Submit a transfer under each key."""
         async with aiohttp.ClientSession(self._url, headers=self._headers) as session:
             wallets = [await self._wallet(session) for _ in range(2)]
-            turns = iter(range(-(-transactions // BATCH)))
+            turns = iter([keys[first : first + BATCH] for first in range(0, len(keys), BATCH)])
             await asyncio.gather(*(self._worker(session, wallets, turns) for _ in range(IN_FLIGHT)))
 
     async def _wallet(self, session: aiohttp.ClientSession) -> str:
@@ -80,10 +87,12 @@ class Clients:
             return str((await response.json())["id"])
 
     async def _worker(
-        self, session: aiohttp.ClientSession, wallets: Sequence[str], turns: Any
+        self,
+        session: aiohttp.ClientSession,
+        wallets: Sequence[str],
+        turns: Iterator[Sequence[str]],
     ) -> None:
-        for _ in turns:
-            keys = [str(uuid4()) for _ in range(BATCH)]
+        for keys in turns:
             items = [
                 {
                     "idempotency_key": key,
@@ -126,11 +135,17 @@ class Drill:
             text=True,
         ).stdout
 
-    def follow(self) -> "subprocess.Popen[bytes]":
-        """Start `ackledger backup --follow`."""
-        return subprocess.Popen(
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Have `ackledger backup --follow` run."""
+        follower = subprocess.Popen(
             self._arguments(["backup", "--follow"]), env=with_our_code(self.environment)
         )
+        try:
+            yield
+        finally:
+            follower.terminate()
+            follower.wait()
 
     def destroy(self) -> None:
         """Kill PostgreSQL and remove its data."""
@@ -143,6 +158,16 @@ class Drill:
         self.postgres.start()
         asyncio.run(self._no_longer("is_recovering", RECOVERED_S))
 
+    def lost_since(self, moment: str) -> set[str]:
+        """Return the keys that the command lists to be sent again."""
+        arguments = ("restore", "--to", moment, "--lost", "--json")
+        listed = json.loads(self.command(*arguments, is_checked=False))["items"]
+        return {one["idempotency_key"] for one in listed}
+
+    def accept_cut(self) -> None:
+        """Let the seals go on from where the restored ones end, as an operator does."""
+        (self.postgres.seal_keys / "latest").unlink(missing_ok=True)
+
     async def keys(self) -> set[str]:
         """Return the idempotency keys that are in the books."""
         connection = await connect(self.environment["DATABASE_URL"], name="drill")
@@ -153,8 +178,8 @@ class Drill:
         return {row["idempotency_key"] for row in rows}
 
     async def drained(self) -> None:
-        """Return when nothing waits for posting."""
-        await self._no_longer("has_pending", DRAINED_S)
+        """Return when nothing waits for posting, and every event is in the log."""
+        await self._no_longer("is_busy", DRAINED_S)
 
     def verify(self, what: str, *, is_cut: bool = False) -> None:
         """Prove the books; `is_cut`: the seals have to say that later ones are missing."""
@@ -183,7 +208,6 @@ class Drill:
 def _rehearse(drill: Drill, system: System, transactions: int) -> None:
     accepted = Accepted()
     clients = Clients(system, accepted)
-    follower = drill.follow()
     asyncio.run(clients.submit(transactions // 2))
     drill.command("backup")
     asyncio.run(clients.submit(transactions // 4))
@@ -191,47 +215,61 @@ def _rehearse(drill: Drill, system: System, transactions: int) -> None:
     middle = time.time()
     time.sleep(1.0)
     asyncio.run(clients.submit(transactions // 4))
+    _lose_all(drill, system, accepted, "latest", transactions)
+    system.stop()
+    drill.destroy()
+    moment = datetime.fromtimestamp(middle, tz=UTC).isoformat()
+    drill.restore(moment)
+    after = _judge_middle(drill, accepted, middle)
+    drill.accept_cut()
+    system.start()
+    clients = Clients(system, accepted)
+    asyncio.run(clients.submit_keys(sorted(after)))
+    asyncio.run(clients.submit(transactions // 4))
+    lost = _lose_all(drill, system, accepted, "latest, after that moment", transactions)
+    unsent = drill.lost_since(moment) - lost
+    drill.verdict.note(
+        "latest, after that moment: listed to be sent again, though it was",
+        f"{len(unsent):,}",
+        "none:",
+        is_well=not unsent,
+    )
+
+
+def _lose_all(
+    drill: Drill, system: System, accepted: Accepted, what: str, transactions: int
+) -> set[str]:
+    """Destroy PostgreSQL and restore its last WAL; return the keys that were lost by it."""
     disaster = time.time()
     drill.destroy()
-    # It waits for the server to come back; this one never does.
-    follower.terminate()
-    follower.wait()
     began = time.monotonic()
     drill.restore("latest")
     asyncio.run(_served(system))
     took_s = time.monotonic() - began
-    _judge_latest(drill, accepted, disaster, took_s, transactions)
-    system.stop()
-    drill.destroy()
-    drill.restore(datetime.fromtimestamp(middle, tz=UTC).isoformat())
-    _judge_middle(drill, accepted, middle)
-
-
-def _judge_latest(
-    drill: Drill, accepted: Accepted, disaster: float, took_s: float, transactions: int
-) -> None:
     asyncio.run(drill.drained())
     there = asyncio.run(drill.keys())
     lost = {key: at for key, at in accepted.moments.items() if key not in there}
     lost_s = disaster - min(lost.values()) if lost else 0.0
-    drill.verdict.note("accepted before the disaster", f"{len(accepted.moments):,}")
+    drill.verdict.note(f"{what}: accepted before the disaster", f"{len(accepted.moments):,}")
     drill.verdict.note(
-        "latest: lost, and since when before it",
+        f"{what}: lost, and since when before it",
         f"{len(lost):,}, {lost_s:.1f} s",
         f"≤ {RPO_MAX_S:g} s:",
         is_well=lost_s <= RPO_MAX_S,
     )
     bound_s = next((one for count, one in RTO_MAX_S.items() if transactions <= count), RECOVERED_S)
     drill.verdict.note(
-        "latest: from the disaster to 202 again",
+        f"{what}: from the disaster to 202 again",
         f"{took_s:.1f} s",
         f"≤ {bound_s:g} s:",
         is_well=took_s <= bound_s,
     )
-    drill.verify("latest")
+    drill.verify(what)
+    return set(lost)
 
 
-def _judge_middle(drill: Drill, accepted: Accepted, middle: float) -> None:
+def _judge_middle(drill: Drill, accepted: Accepted, middle: float) -> set[str]:
+    """Return the keys that came after the moment, which are to be sent again."""
     there = asyncio.run(drill.keys())
     expected = accepted.before(middle)
     drill.verdict.note(
@@ -248,16 +286,14 @@ def _judge_middle(drill: Drill, accepted: Accepted, middle: float) -> None:
         is_well=not after & there,
     )
     drill.verify("a moment", is_cut=True)
-    moment = datetime.fromtimestamp(middle, tz=UTC).isoformat()
-    arguments = ("restore", "--to", moment, "--lost", "--json")
-    listed = json.loads(drill.command(*arguments, is_checked=False))["items"]
-    named = {one["idempotency_key"] for one in listed}
+    named = drill.lost_since(datetime.fromtimestamp(middle, tz=UTC).isoformat())
     drill.verdict.note(
         "a moment: listed to be sent again",
         f"{len(named & after):,} of {len(after):,}",
         "all:",
         is_well=after <= named,
     )
+    return after
 
 
 async def _served(system: System) -> None:
@@ -289,7 +325,8 @@ def main() -> None:
         )
         system.start()
         try:
-            _rehearse(drill, system, transactions)
+            with drill.following():
+                _rehearse(drill, system, transactions)
         finally:
             system.stop()
     drill.verdict.end(("what", "measured", "asked for"))

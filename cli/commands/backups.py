@@ -1,5 +1,6 @@
 """`ackledger backup` and `ackledger restore`: PostgreSQL in a folder, and back to a moment."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from cli.invocation import on_database, settings_of
 from cli.output import AsJson, console, print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
-    from cli.backups import Lost
+    from cli.backups.lost import Lost
     from cli.dependencies import Connection
 
 
@@ -39,14 +40,17 @@ def _backup(
     Keep `backup --follow` running beside the server: what it has taken can be restored, to any
     moment since the first base. Without it only the bases themselves can.
     """
-    from cli.backups import Backups, place_of
+    from cli.backups.back_ups import Backups
+    from cli.backups.following import follow as follow_wal
+    from cli.backups.server import place_of
     from runtime.service.settings import BackupSettings
 
     settings = settings_of(context, BackupSettings)
     backups = Backups(settings)
     if follow:
         say(f"takes the WAL of {place_of(settings)} into {settings.backup_directory}")
-        backups.follow()
+        asyncio.run(follow_wal(backups))
+        return
     if not list_:
         base = backups.take(is_shown=console(is_error=True).is_terminal)
         say(f"took {base.octets:,} bytes of {place_of(settings)} into {base.path}")
@@ -57,10 +61,16 @@ def _backup(
         print_json({"items": [one.to_json() for one in bases]})
     elif list_:
         rows = [
-            (str(one.path), one.ended_at.isoformat(), one.server_version, f"{one.octets:,}")
+            (
+                str(one.path),
+                one.ended_at.isoformat(),
+                str(one.line.timeline),
+                one.server_version,
+                f"{one.octets:,}",
+            )
             for one in bases
         ]
-        print_table(("base", "can be restored to, from", "server", "bytes"), rows)
+        print_table(("base", "can be restored to, from", "timeline", "server", "bytes"), rows)
     else:
         print_line(str(bases[-1].path))
 
@@ -79,14 +89,19 @@ def _restore(
             help="After the start: list what had an event since, and is not in the books.",
         ),
     ] = False,
+    timeline: Annotated[
+        int | None,
+        typer.Option(min=1, help="Recover along this timeline instead of the newest one."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a data directory that recovers to a moment when PostgreSQL is started on it.
 
-    The server's own settings (ports, memory) are those of the base. Afterwards: `migrate --check`,
+    The server's own settings (ports, memory) are those of the base. Afterwards: `migrate`,
     `verify`, and `restore --to ... --lost` for what upstream systems have to send again.
     """
-    from cli.backups import Backups, moment_of
+    from cli.backups.back_ups import Backups
+    from cli.backups.restoring import moment_of, restore
     from runtime.service.settings import BackupSettings
 
     moment = moment_of(to)
@@ -95,16 +110,22 @@ def _restore(
         return
     if into is None:
         raise UsageError("--into is missing: name the data directory to make")
-    base = Backups(settings_of(context, BackupSettings)).restore(moment, into)
+    restored = restore(Backups(settings_of(context, BackupSettings)), moment, into, timeline)
+    base = restored.base
+    if restored.gap is not None:
+        say(restored.gap)
     if as_json:
-        print_json({"into": str(into), "to": to, "base": base.to_json()})
+        made = {"into": str(into), "to": to, "timeline": restored.timeline, "base": base.to_json()}
+        print_json(made)
         return
-    say(f"made {into} of the base of {base.ended_at.isoformat()}; it recovers to {to}")
+    say(f"made {into} of the base of {base.ended_at.isoformat()}")
+    say(f"it recovers to {to} along timeline {restored.timeline}")
     say(f"start PostgreSQL {base.server_version} on it, and run: ackledger verify")
 
 
 def _list_lost(context: typer.Context, to: str, *, as_json: bool) -> None:
-    from cli.backups import LOST_MAX, lost_transactions, moment_of
+    from cli.backups.lost import LOST_MAX, lost_transactions
+    from cli.backups.restoring import moment_of
     from runtime.service.settings import BrokerSettings
 
     since = moment_of(to)

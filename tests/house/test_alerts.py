@@ -17,7 +17,10 @@ _SUFFIX: Final = re.compile(r"_(bucket|sum|count)$")
 
 def test_every_metric_of_a_rule_is_served() -> None:
     served = set(re.findall(r"^\| `(\w+)`", (_ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
-    named = {name for path in _RULES for name in re.findall(r"\backledger_\w+", path.read_text())}
+    # What stands as a label's value is none: the replication slot's name, for one.
+    named = {
+        name for path in _RULES for name in re.findall(r'(?<!=")\backledger_\w+', path.read_text())
+    }
 
     assert named
     assert {name for name in named if _SUFFIX.sub("", name) not in served} == set()
