@@ -11,6 +11,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar
 
@@ -24,6 +25,7 @@ Inner = TypeVar("Inner", bound=AsyncClient | AsyncPublisher)
 
 _CLOSE_TIMEOUT_S: Final = 10.0
 _END: Final = object()
+_CLOSED: Final = "the client is closed"
 
 
 class _LoopThread:
@@ -37,7 +39,10 @@ class _LoopThread:
         self._is_closed = False
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return what a coroutine returns; Ctrl-C cancels it."""
+        """Return what a coroutine returns; Ctrl-C cancels it.
+
+        Raises RuntimeError where the client is closed, before or meanwhile.
+        """
         try:
             loop = self._running()
         except RuntimeError:
@@ -46,6 +51,8 @@ class _LoopThread:
         future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         try:
             return future.result()
+        except CancelledError:
+            raise RuntimeError(_CLOSED) from None
         except BaseException:
             future.cancel()
             raise
@@ -60,6 +67,11 @@ class _LoopThread:
             return
 
         async def end() -> None:
+            # Other threads may still wait for a call of theirs.
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for one in others:
+                one.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             try:
                 await last()
             finally:
@@ -73,7 +85,7 @@ class _LoopThread:
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._is_closed:
-                raise RuntimeError("the client is closed")
+                raise RuntimeError(_CLOSED)
             if self._loop is None:
                 self._loop, self._process = asyncio.new_event_loop(), os.getpid()
                 self._thread = threading.Thread(

@@ -354,6 +354,18 @@ async def test_the_blocking_client_serves_threads_and_programs_with_a_loop(doors
         blocking.read_wallet(wallet.id)
 
 
+async def test_closing_ends_what_other_threads_wait_for(doors: Doors) -> None:
+    blocking = Client(doors.system.http_url, doors.system.api_key)
+    events = blocking.follow_events(last_event_id="999999999-0badcafe")
+    assert next(events) == Reset()
+    waiting = asyncio.create_task(asyncio.to_thread(next, events))
+
+    blocking.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        await waiting
+
+
 def upstream_url(doors: Doors) -> str:
     return doors.upstream.url
 
