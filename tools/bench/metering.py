@@ -1,11 +1,11 @@
 """What metrics cost: CPU of ingress and processor a transaction, with metrics and without.
 
-Transfers over HTTP from many clients at once, in turns with processes as they are, scraped once a
-second, and with processes whose metrics do nothing (`without_metrics`).
+Transfers over HTTP from many clients at once, in turns with processes as they are and with
+processes whose metrics do nothing (`without_metrics`). Reading the metrics, which goes by time and
+not by transactions, is measured by itself.
 Run: `.venv/bin/python -m tools.bench.metering [ROUNDS] [TRANSACTIONS]`.
 """
 
-import asyncio
 import os
 import shutil
 import statistics
@@ -22,7 +22,6 @@ from tools.bench.ground import PATIENT, Crew, Field, fresh_field, without_settin
 from tools.bench.laying import Pattern, make_wallets, plan_transfers
 from tools.bench.submitting import submit_all
 from tools.bench.usage import CpuMeter
-from tools.chaos.background import running
 from tools.stack import Stack, StackMode, StackOptions, start_stack
 from tools.system import CLIENT
 
@@ -30,21 +29,20 @@ DIRECTORY: Final = Path(".local/metering").absolute()
 WITHOUT: Final = {"PYTHONPATH": str(Path(__file__).parent / "without_metrics")}
 WALLETS: Final = 1_000
 WARMING: Final = 1_000
-SCRAPE_S: Final = 1.0
-"""Fifteen times as often as deploy/prometheus has it."""
+SCRAPES: Final = 20
+SCRAPE_EVERY_S: Final = 15
+"""As deploy/prometheus has it."""
 OPENMETRICS: Final = "application/openmetrics-text;version=1.0.0"
 PROCESSES: Final = ("ingress", "processor")
 
 
 async def _scrape(field: Field) -> None:
-    """Read the metrics as Prometheus does, until cancelled."""
+    """Read the metrics of each process so many times, as Prometheus does."""
     urls = [field.system.status_urls[name] for name in PROCESSES]
     async with aiohttp.ClientSession(headers={"Accept": OPENMETRICS}) as session:
-        while True:
-            for url in urls:
-                async with session.get(f"{url}/metrics") as answer:
-                    await answer.read()
-            await asyncio.sleep(SCRAPE_S)
+        for url in urls * SCRAPES:
+            async with session.get(f"{url}/metrics") as answer:
+                await answer.read()
 
 
 async def _measure(stack: Stack, count: int, *, seed: int, is_metered: bool) -> Mapping[str, float]:
@@ -58,17 +56,24 @@ async def _measure(stack: Stack, count: int, *, seed: int, is_metered: bool) -> 
         transfers = list(plan_transfers(wallets, Pattern.UNIFORM, count + WARMING, seed=seed))
         await submit_all(field, connection, transfers[:WARMING])
         meter = CpuMeter({name: field.system.pid(name) for name in PROCESSES})
-        if not is_metered:
-            await submit_all(field, connection, transfers[WARMING:])
-        else:
-            async with running(_scrape(field)):
-                await submit_all(field, connection, transfers[WARMING:])
+        await submit_all(field, connection, transfers[WARMING:])
         figures = meter.figures(count)
-        return {**figures, "both_us": sum(figures.values())}
+        figures["both_us"] = sum(figures.values())
+        scraping = CpuMeter({name: field.system.pid(name) for name in PROCESSES})
+        await _scrape(field)
+        scrapes = {f"scrape_{name}": us for name, us in scraping.figures(SCRAPES).items()}
+        return {**figures, **scrapes}
 
 
 def _report(found: Mapping[bool, Sequence[Mapping[str, float]]]) -> None:
     for name in found[True][0]:
+        if name.startswith("scrape_"):
+            cost = statistics.median(one[name] for one in found[True])
+            share = cost / 1e6 / SCRAPE_EVERY_S
+            sys.stdout.write(
+                f"{name}: {cost:,.0f}, every {SCRAPE_EVERY_S} s {share:.2%} of a core\n"
+            )
+            continue
         with_metrics, without = ([one[name] for one in found[key]] for key in (True, False))
         shares = [mine / other - 1 for mine, other in zip(with_metrics, without, strict=True)]
         middle = statistics.median(with_metrics) / statistics.median(without) - 1

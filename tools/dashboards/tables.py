@@ -24,7 +24,7 @@ OVERVIEW: Final = Dashboard(
             "Late transactions, last hour",
             "The share that took longer than 5 s to its final state; 0.1 % may.",
             "percentunit",
-            {"late": "ackledger:late_transactions:ratio_rate1h or vector(0)"},
+            {"late": "max(ackledger:late_transactions:ratio_rate1h) or vector(0)"},
             "stat",
             (("orange", 0.001), ("red", 0.0144)),
         ),
