@@ -184,3 +184,32 @@ async def test_only_what_a_deleted_queue_held_may_come_late(
     lost = await _verdict(run, losses=[around])
     assert lost.breaches == []
     assert lost.late == 1
+
+
+async def test_with_several_partitions_a_journal_s_reversal_has_no_place_of_its_own(
+    copy: Run, tmp_path: Path, books: Connection
+) -> None:
+    """It is posted where the journal was: where one of its wallets is, and nobody says which."""
+    pair = await _pair(
+        copy,
+        books,
+        lambda pair: (
+            pair.second.door is Door.HTTP
+            and pair.first.command is not None
+            and pair.first.command.type == "reversal"
+        ),
+    )
+    assert pair.first.command is not None
+    assert pair.first.command.terms is not None
+    run = turned(copy, tmp_path, pair)
+    assert _is_overtaken(await _verdict(run, partitions=4), pair)
+
+    # What it reverses passes for a journal; other invariants may mind that.
+    await books.execute("ALTER TABLE transactions DISABLE TRIGGER ALL")
+    await books.execute(
+        "UPDATE transactions SET type = 'journal' WHERE id = $1", pair.first.command.terms.other_id
+    )
+
+    assert "O" in {one.invariant for one in (await _verdict(run)).breaches}
+    found = await _verdict(run, partitions=4)
+    assert "O" not in {one.invariant for one in found.breaches}

@@ -830,8 +830,8 @@ LIMIT $1;
 -- name: place_asked
 -- In which place of its wallet each was posted: that of its entry, and, to hold against those that have
 -- none (holds and releases), the moment. $1: through how many partitions. With several of them the
--- members of an atomic batch, and journals, are posted where one of their wallets is; with one a
--- journal has its place on each.
+-- members of an atomic batch, and journals with their reversals, are posted where one of their wallets
+-- is; with one a journal has its place on each.
 CREATE TEMPORARY TABLE placed AS
 SELECT
     one.kind, one.wallet, one.place,
@@ -851,7 +851,15 @@ CROSS JOIN LATERAL (
     SELECT 'moment', a.wallet, (extract(EPOCH FROM a.completed_at) * 1e6)::bigint
     WHERE a.status IN ('COMPLETED', 'REVERSED') AND a.type <> 'journal'
 ) AS one
-WHERE a.execute_at IS NULL AND (a.batch IS NULL OR $1::integer = 1);
+WHERE
+    a.execute_at IS NULL
+    AND (
+        $1::integer = 1
+        OR a.batch IS NULL AND NOT (
+            a.type = 'reversal'
+            AND EXISTS (SELECT FROM transactions AS o WHERE o.id = a.other_id AND o.type = 'journal')
+        )
+    );
 
 -- name: analyze_placed
 -- The same for what was placed.
