@@ -23,7 +23,7 @@ import aiohttp
 import uvloop
 
 from cli.clients.amqp import quiet_libraries
-from cli.watch.snapshot import take_snapshot
+from runtime.watching.snapshot import take_snapshot
 from tools.bench.ground import LOG_KEPT, PATIENT, Crew, Field, fresh_field, without_settings
 from tools.bench.laying import Pattern, Transfer, make_wallets, plan_transfers
 from tools.bench.usage import CpuMeter
