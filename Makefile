@@ -137,6 +137,11 @@ restore-drill: setup ## Destroy a private PostgreSQL and restore it: TRANSACTION
 bench-events: setup ## Measure what the log of events and those who follow it cost
 	@exec $(BIN)/python -m tools.bench.following $(or $(READERS),5000) $(or $(ROUNDS),3)
 
+# Lays a book of TRANSACTIONS=10000000 once (12 minutes), then asks for each page ROUNDS=50 times.
+.PHONY: bench-console
+bench-console: setup ## Measure every page of the console over a long history
+	@exec $(BIN)/python -m tools.bench.console_pages $(or $(TRANSACTIONS),10000000) $(or $(ROUNDS),50)
+
 # TRANSACTIONS=10000 over HTTP, ROUNDS=3, without a receiver of traces and with one.
 .PHONY: bench-tracing
 bench-tracing: setup ## Measure what tracing costs

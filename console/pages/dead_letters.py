@@ -5,6 +5,7 @@ many goes in steps, each a request of its own that the page sends: nothing is ke
 them, so whoever leaves the page has stopped it, and a step that is sent twice changes nothing more.
 """
 
+import asyncio
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ LISTED: Final = 50
 SELECTED_MAX: Final = 200
 """Dead letters that are selected one by one; a group may have any number."""
 TRIED: Final = 100
-"""Dead letters of which one page says what would happen to each."""
+"""Dead letters of a group of which one page says what would happen to each."""
 SINGLE_STEP: Final = 25
 """Selected ones that one step ends, each by a call of its own."""
 _FILTERS: Final = ("reason", "submitter", "fingerprint", "until")
@@ -170,7 +171,7 @@ async def _step(view: View, meant: Meant, *, limit: int, is_trial: bool) -> Step
     """Try or do so many; raises ApiError where the API does not take part."""
     trial = {"dry_run": "true"} if is_trial else {}
     if meant.ids:
-        return await _step_of_ids(view, meant, trial, limit=limit)
+        return await _step_of_ids(view, meant, trial)
     wanted = {**meant.filters, **meant.parameters, **trial, "limit": str(limit)}
     if meant.cursor:
         wanted["cursor"] = meant.cursor
@@ -186,8 +187,8 @@ async def _step(view: View, meant: Meant, *, limit: int, is_trial: bool) -> Step
     return Step(answer.json["items"], rest)
 
 
-async def _step_of_ids(view: View, meant: Meant, trial: Mapping[str, str], *, limit: int) -> Step:
-    count = limit if trial else SINGLE_STEP
+async def _step_of_ids(view: View, meant: Meant, trial: Mapping[str, str]) -> Step:
+    count = SELECTED_MAX if trial else SINGLE_STEP
     items = [await _end(view, meant, one, trial) for one in meant.ids[:count]]
     left = meant.ids[count:]
     return Step(items, Meant(meant.act, ids=left, note=meant.note) if left else None)
@@ -226,9 +227,10 @@ async def _workbench(
 ) -> web.StreamResponse:
     asked = {name: view.asked(name) for name in _NAMING}
     state = view.asked("state") or DeadLetterState.OPEN.value
-    groups = await view.get("/v1/dead-letters/groups", state=state, **asked)
-    page = await view.get(
-        "/v1/dead-letters", state=state, cursor=view.asked("cursor"), limit=str(LISTED), **asked
+    cursor, limit = view.asked("cursor"), str(LISTED)
+    groups, page = await asyncio.gather(
+        view.get("/v1/dead-letters/groups", state=state, **asked),
+        view.get("/v1/dead-letters", state=state, cursor=cursor, limit=limit, **asked),
     )
     return view.show(
         "dead_letters.html",

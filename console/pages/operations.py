@@ -1,5 +1,6 @@
 """Operators' pages: what waits, what went wrong, who did what."""
 
+import asyncio
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -19,14 +20,16 @@ STREAM: Final = "/live"
 
 async def show_overview(view: View) -> web.StreamResponse:
     """GET /operations."""
-    readiness = (await view.try_to("GET", "/readyz")).json or {}
-    letters = await view.get("/v1/dead-letters/summary")
-    reviews = await view.get("/v1/reviews", state="OPEN", limit="10")
-    recent = await view.get("/v1/transactions", limit="10")
-    seal = await view.try_to("GET", "/v1/seals/latest")
+    readiness, letters, reviews, recent, seal = await asyncio.gather(
+        view.try_to("GET", "/readyz"),
+        view.get("/v1/dead-letters/summary", state="open"),
+        view.get("/v1/reviews", state="OPEN", limit="10"),
+        view.get("/v1/transactions", limit="10"),
+        view.try_to("GET", "/v1/seals/latest"),
+    )
     return view.show(
         "operations.html",
-        readiness=readiness,
+        readiness=readiness.json or {},
         letters=letters,
         reviews=reviews["items"],
         transactions=recent["items"],

@@ -1,5 +1,6 @@
 """Wallets, and moving money between them."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any, Final
@@ -124,20 +125,21 @@ async def show_history(view: View) -> web.StreamResponse:
     path = f"/v1/wallets/{view.segment('wallet_id')}"
     asked = {name: view.asked(name) for name in ("from", "to", "type")}
     begin, end = _begin_of(asked["from"]), _begin_of(asked["to"], days_later=1)
-    page = await view.get(
-        f"{path}/entries",
-        **{"from": begin, "to": end, "type": asked["type"]},
-        cursor=view.asked("cursor"),
-        limit="50",
+    wanted = {"from": begin, "to": end, "type": asked["type"], "cursor": view.asked("cursor")}
+    wallet, page, before, after = await asyncio.gather(
+        view.get(path),
+        view.get(f"{path}/entries", limit="50", **wanted),
+        view.get(f"{path}/balance", at=begin),
+        view.get(f"{path}/balance", at=end),
     )
     return view.show(
         "history.html",
-        wallet=await view.get(path),
+        wallet=wallet,
         entries=page["items"],
         next_cursor=page["next_cursor"],
         asked=asked,
-        before=await view.get(f"{path}/balance", at=begin) if begin else None,
-        after=await view.get(f"{path}/balance", at=end),
+        before=before if begin else None,
+        after=after,
         types=[one.value for one in TransactionType],
     )
 
@@ -197,10 +199,13 @@ async def _wallet(
     view: View, *, answer: Answer | None = None, form: Any = None
 ) -> web.StreamResponse:
     path = f"/v1/wallets/{view.segment('wallet_id')}"
-    entries = await view.get(f"{path}/entries", cursor=view.asked("cursor"), limit="20")
-    holds = await view.get(f"{path}/holds", status="OPEN", limit="20")
-    others = (await view.get("/v1/wallets", limit="50"))["items"]
-    wallet = await view.get(path)
+    wallet, entries, holds, some = await asyncio.gather(
+        view.get(path),
+        view.get(f"{path}/entries", cursor=view.asked("cursor"), limit="20"),
+        view.get(f"{path}/holds", status="OPEN", limit="20"),
+        view.get("/v1/wallets", limit="50"),
+    )
+    others = some["items"]
     return view.show(
         "wallet.html",
         status=200 if answer is None else answer.status,

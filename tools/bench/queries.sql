@@ -176,3 +176,36 @@ SELECT count(*) FROM transactions;
 -- name: forget_events
 -- What was posted before a sample has no events in it.
 DELETE FROM outbox;
+
+-- name: count_customer_wallets
+-- How many wallets of customers there are.
+SELECT count(*) FROM wallets WHERE kind = 'customer';
+
+-- name: lay_dead_letters
+-- Adds what is lacking to $1 dead letters of the submitter $2, which say one of four things.
+INSERT INTO dead_letters (
+    id, message_id, queue, reason, detail, body, headers, submitter, message_type, content_type
+)
+SELECT
+    uuid_v7(clock_us(), (n % 16000)::integer),
+    'bench:' || n,
+    'ackledger.transactions.0',
+    (ARRAY['not_json', 'invalid_message', 'unknown_version', 'idempotency_key_reused'])[n % 4 + 1],
+    (ARRAY[
+        format('unexpected character: line 1 column %s (char %s)', n, n),
+        format('/amount: ''%s'' is not a decimal; /currency: Field required', n),
+        format('version %s is not 1', n),
+        format('the key ''order-%s'' stands for other content', n)
+    ])[n % 4 + 1],
+    '{"version": 1, "type": "transfer", "amount": "1,00", "idempotency_key": "k"}',
+    '{}',
+    $2::text,
+    'transaction.requested.v1',
+    'application/json'
+FROM generate_series(1, $1::integer) AS n
+ON CONFLICT (message_id) DO NOTHING;
+
+-- name: give_wallets
+-- Makes somebody the owner of the first $2 wallets.
+UPDATE wallets SET owner_id = (SELECT id::text FROM users WHERE email = $1)
+WHERE id IN (SELECT id FROM wallets WHERE kind = 'customer' ORDER BY id LIMIT $2);

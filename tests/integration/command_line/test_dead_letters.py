@@ -63,6 +63,23 @@ async def test_a_list_is_grouped_by_reason_and_goes_on_behind_its_cursor(
     assert "in all: 2 not_json" in shown.err
 
 
+async def test_a_group_is_discarded_with_a_note_and_others_stay_open(
+    desk: Desk, database: Connection
+) -> None:
+    ids = [await store(database, b"x", detail=f"line {number}: no good") for number in range(2)]
+    spared = await store(database, b"x", detail="something else")
+    shown = await desk.call("show", str(ids[0]), "--json")
+
+    ended = await desk.call(
+        "discard", "--fingerprint", shown.json["fingerprint"], "--note", "sent again", "--json"
+    )
+
+    notes = await database.fetch("SELECT detail->>'note' AS note FROM audit_log ORDER BY id")
+    assert [one["id"] for one in ended.json["items"]] == [str(one) for one in ids]
+    assert await _open_ids(database) == [spared]
+    assert [row["note"] for row in notes] == ["sent again"] * 2
+
+
 async def test_a_body_that_is_no_text_is_shown_safely_and_written_whole_on_demand(
     desk: Desk, database: Connection
 ) -> None:

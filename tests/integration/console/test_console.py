@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import orjson
@@ -10,6 +10,7 @@ from markupsafe import escape
 
 from console.session import COOKIE
 from contracts.scopes import Role as PersonRole
+from runtime.postgres.pool import connect
 from tests.integration.console.browsing import (
     HOSTILE,
     PASSWORD,
@@ -18,6 +19,8 @@ from tests.integration.console.browsing import (
     person,
 )
 from tests.integration.ingress.serving import CheckedDoors
+from tests.integration.processor.ruling import add_rule
+from tests.support import eventually, transfer
 
 
 async def test_a_customer_makes_a_wallet_pays_in_and_transfers(doors: CheckedDoors) -> None:
@@ -232,3 +235,52 @@ async def test_figures_are_drawn_for_operators_alone(doors: CheckedDoors) -> Non
         await logged_in(browser, doors, PersonRole.CUSTOMER)
         await browser.open("/operations/figures.json")
         assert browser.status == 403
+
+
+async def test_what_a_rule_holds_back_is_approved_or_refused_with_a_reason(
+    doors: CheckedDoors,
+) -> None:
+    rich = await doors.api.create_wallet("EUR")
+    await doors.api.deposit(rich, "10.00", "EUR")
+    connection = await connect(doors.database_url, name="test")
+    await add_rule(
+        connection, "first", "first_destination", {}, action="review", wallets=[UUID(rich)]
+    )
+    await connection.close()
+    held = {}
+    for amount in ("1.00", "2.00"):
+        poor = await doors.api.create_wallet("EUR")
+        body = transfer(rich, poor, amount, "EUR")
+        answer = await doors.api.call(
+            "POST", "/v1/transactions", json=body, headers={"Idempotency-Key": uuid4().hex}
+        )
+        held[amount] = answer.json["id"]
+    async with browsing(doors) as browser:
+        await logged_in(browser, doors, PersonRole.OPERATOR)
+
+        async def both() -> dict[str, str]:
+            page = await browser.open("/reviews")
+            articles = page.split('<article class="card"')[1:]
+            found = {
+                amount: match[1]
+                for amount, transaction_id in held.items()
+                for article in articles
+                if transaction_id in article
+                and (match := re.search(r'action="/reviews/([0-9a-f-]{36})/approve"', article))
+            }
+            return found if len(found) == len(held) else {}
+
+        reviews = await eventually(both, what="both wait for a decision")
+        await browser.send(f"/reviews/{reviews['1.00']}/approve", reason="known to us")
+        assert "It is done." in browser.text
+        await browser.send(f"/reviews/{reviews['2.00']}/refuse", reason="not known to us")
+        await browser.send(f"/reviews/{reviews['2.00']}/refuse", reason="not known to us")
+        assert browser.status == 409
+        assert 'role="alert"' in browser.text
+        await browser.open("/reviews?state=APPROVED")
+        assert "known to us" in browser.text
+    statuses = [
+        (await doors.api.call("GET", f"/v1/transactions/{one}", headers={"Prefer": "wait=20"})).json
+        for one in held.values()
+    ]
+    assert [one["status"] for one in statuses] == ["COMPLETED", "FAILED"]
