@@ -22,8 +22,8 @@ from typing import Final
 import aiohttp
 import uvloop
 
+from ackledger.client.publishing import quiet_libraries
 from cli.actor import login_actor
-from cli.clients.amqp import quiet_libraries
 from cli.dependencies import Connection
 from cli.output import print_table, say
 from cli.users import ensure_user
