@@ -49,6 +49,9 @@ DATABASE_PAUSE_S: Final = 0.5
 ARRIVAL_S: Final = 2.0
 """For an event to arrive that is known to be there, and that another process may have had first."""
 
+EMPTY_S: Final = 0.3
+"""The same where there may be none: the broker's count is some seconds old."""
+
 log = structlog.get_logger()
 
 
@@ -208,9 +211,10 @@ class EventLog:
             backoff.reset()
             if known is not None:
                 await self._resume(stream, known)
-            elif stream.count:
+            else:
                 # The last chunk tells where the end is; it was there before anybody followed.
-                self._keep(await next_events(stream, within_s=ARRIVAL_S))
+                within_s = ARRIVAL_S if stream.count else EMPTY_S
+                self._keep(await next_events(stream, within_s=within_s))
             self._ready.set()
             while not self._is_idle():
                 await self._tell(await next_events(stream, within_s=IDLE_S))

@@ -40,7 +40,8 @@ class Stream:
         self._acked_tag = 0
         self._is_ended = False
         self.count = 0
-        """About how many messages there were when it was opened; exact where that is none."""
+        """How many messages there were some seconds before it was opened: the broker counts them
+        now and then, and says none of a stream that has just got its first."""
 
     def arrived(self, arrival: Arrival) -> None:
         """Take a delivery."""

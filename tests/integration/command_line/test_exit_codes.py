@@ -159,13 +159,6 @@ async def test_wrong_usage_exits_2(directory: Path, arguments: tuple[str, ...]) 
     assert called.out == ""
 
 
-async def test_the_console_is_said_to_come_later(directory: Path) -> None:
-    called = await ackledger("serve", "console", directory=directory)
-
-    assert called.code == 2
-    assert "no console yet" in called.err
-
-
 async def test_a_private_broker_is_never_put_beside_somebody_s_database(stack: Stack) -> None:
     called = await ackledger(
         "migrate",
