@@ -69,7 +69,11 @@ LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/e
 	tests/end_to_end/replay/test_watch.py tests/end_to_end/test_rolling_restart.py \
 	tests/integration/command_line/test_exit_codes.py tests/integration/command_line/test_secrets.py \
 	tests/integration/processor/failures/test_lost_consumers.py tests/integration/runtime/test_own_users.py \
-	tests/integration/runtime/test_silence.py tests/integration/backups/test_restoring.py
+	tests/integration/runtime/test_silence.py tests/integration/backups/test_restoring.py \
+	tests/integration/command_line/test_run.py tests/integration/command_line/test_migrate.py \
+	tests/integration/command_line/test_lost.py tests/integration/command_line/test_wallet_grants.py \
+	tests/integration/command_line/test_assets.py tests/integration/notifier/test_mails.py \
+	tests/integration/console/test_live.py
 .PHONY: test
 test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3)
 	$(SPREAD) --ignore tests/tools --ignore tests/browser --ignore tests/samples $(addprefix --ignore ,$(LONG)) tests

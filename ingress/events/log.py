@@ -212,9 +212,10 @@ class EventLog:
             if known is not None:
                 await self._resume(stream, known)
             else:
-                # The last chunk tells where the end is; it was there before anybody followed.
+                # The last chunk tells where the end is. Nobody follows yet, or whoever does found
+                # the log empty, or was told that it is another: then all of it is new.
                 within_s = ARRIVAL_S if stream.count else EMPTY_S
-                self._keep(await next_events(stream, within_s=within_s))
+                await self._tell(await next_events(stream, within_s=within_s))
             self._ready.set()
             while not self._is_idle():
                 await self._tell(await next_events(stream, within_s=IDLE_S))

@@ -262,7 +262,7 @@ async def test_a_busy_ledger_yields_no_false_alarm(
 
     found = await database.fetch("SELECT check_name, subject, detail FROM integrity_findings")
     assert [tuple(row) for row in found] == []
-    assert steps > 10
+    assert steps > 4
     assert posted > 500
     assert last.lag_s == 0.0
     assert (await verify(database, pending_max_s=300)).clean
