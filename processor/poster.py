@@ -249,7 +249,7 @@ class Poster:
         except PostingMismatchError as error:
             # Somebody changed one of them since it was read. With the rows locked nobody can.
             log.info("batch_changed_meanwhile", error=str(error))
-            self._forget()
+            self._wallet_cache.clear()
             return await self._post_locked(items, None, is_locked=True)
 
     async def _post_optimistic(self, loaded: Loaded | None) -> BatchResult | None:
@@ -432,7 +432,6 @@ class Poster:
         return await self._told(loaded, decided.posting)
 
     async def _told(self, loaded: Loaded, posting: Posting | BookPosting) -> BatchResult:
-        self._screener.committed()
         if log.is_enabled_for(logging.DEBUG):
             await self._tell_traces(loaded.pending)
         if self._traces.is_on:
@@ -480,11 +479,7 @@ class Poster:
             log.debug("posting_failed", error=repr(error))
         if error is not None or posting.cancelled():
             # As far as anybody knows it was not written, and the next one must not rest on it.
-            self._forget()
-
-    def _forget(self) -> None:
-        self._wallet_cache.clear()
-        self._screener.forget()
+            self._wallet_cache.clear()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:

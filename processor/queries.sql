@@ -416,28 +416,21 @@ WHERE
     );
 
 -- name: write_screening
--- What screening a batch came to; see migrations/0069 and 0054.
+-- What screening a batch came to; see migrations/0054.
 SELECT
-    write_counters(
-        counter_keys => $3::text::text[],
-        buckets_before => $4::text::bigint[],
-        rings_before => $5::text::text[],
-        buckets => $6::text::bigint[],
-        rings => $7::text::text[]
-    ),
     write_screening(
         decided_under => $1,
         moment => $2,
-        counter_keys => '{}',
-        buckets => '{}',
-        rings => '{}',
-        sources => $8,
-        destinations => $9,
-        flagged_ids => $10,
-        flagged_by => $11,
-        held_ids => $12,
-        reviewed_ids => $13,
-        reviewed_for => $14
+        counter_keys => $3::text::text[],
+        buckets => $4::text::bigint[],
+        rings => $5::text::text[],
+        sources => $6,
+        destinations => $7,
+        flagged_ids => $8,
+        flagged_by => $9,
+        held_ids => $10,
+        reviewed_ids => $11,
+        reviewed_for => $12
     );
 
 -- name: write_book

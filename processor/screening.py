@@ -1,16 +1,14 @@
-"""Screening a batch in its database transaction: what rules look up is known, then written.
+"""Screening a batch in its database transaction: what rules look up is locked, then written.
 
-A counter is remembered as this poster's own batches left it, or read and locked in the order of the
-keys and after the batch's wallets. It is written in the same commit as what it counts, over exactly
-the row that it was decided on: where that is another by then, the batch is undone and decided again
-on locked rows. So two batches never count the same room twice, what was undone was not counted, and
-what is delivered twice is PENDING once.
+A counter's row is locked, in the order of the keys and after the batch's wallets, before anything
+is decided on it, and written in the same commit as what it counts. So two batches never count the
+same room twice, what was undone was not counted, and what is delivered twice is PENDING once.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from contracts.record import RecordedView
@@ -32,8 +30,7 @@ from runtime.postgres.queries import load_queries
 from runtime.screening.watch import CurrentRules
 
 REMEMBERED_MAX: Final = 50_000
-"""Owners of wallets, and pairs of wallets, that are kept in memory: neither ever changes. And
-counters, some 500 bytes each."""
+"""Owners of wallets, and pairs of wallets, that are kept in memory: neither ever changes."""
 HISTORY_MAX: Final = 1_000
 """Transactions of either wallet of a pair among which an earlier one between both is looked for.
 Where both have more, a pair may count as new although it is not: the strict side."""
@@ -52,56 +49,27 @@ class ReviewStates:
 NO_REVIEWS: Final = ReviewStates(frozenset(), {})
 
 
-class KeptCounter(NamedTuple):
-    """A counter, and the text that its row has."""
-
-    counter: Counter
-    text: str
-
-
-class Counted(NamedTuple):
-    """A counter that a batch changes, before and after."""
-
-    key: CounterKey
-    before: KeptCounter
-    after: KeptCounter
-
-
 @dataclass(frozen=True, slots=True)
 class BatchScreening:
-    """The screening of one batch, with the rows that it rests on."""
+    """The screening of one batch, with the rows that it rests on: they are locked."""
 
     version: int
     moment: datetime
-    rings: Mapping[CounterKey, KeptCounter]
+    rings: Mapping[CounterKey, Counter]
     now: Mapping[int, tuple[int, int]]
     """By the numbers of rules: which bucket is the current one, and how many a window has."""
     screening: Screening
 
-    def counted(self) -> list[Counted]:
-        """Return the counters that the batch changes, in the order of their keys."""
-        found = []
-        for key, more in sorted(self.screening.added.items()):
+    def counted(self) -> tuple[str, str, str]:
+        """Return the counters that the batch changes, as arrays that are texts."""
+        keys, buckets, rings = [], [], []
+        for key, more in self.screening.added.items():
             bucket, count = self.now[_number_of(key)]
-            before = self.rings[key]
-            after = before.counter.plus(more, bucket, buckets=count)
-            found.append(Counted(key, before, KeptCounter(after, after.text)))
-        return found
-
-
-def _counter_arrays(counted: Sequence[Counted]) -> tuple[str, ...]:
-    """Return the arrays of `write_counters`, as texts."""
-    return (
-        array_text([one.key for one in counted]),
-        _numbers_text(one.before.counter.bucket for one in counted),
-        array_text([one.before.text for one in counted]),
-        _numbers_text(one.after.counter.bucket for one in counted),
-        array_text([one.after.text for one in counted]),
-    )
-
-
-def _numbers_text(numbers: Iterable[int]) -> str:
-    return f"{{{','.join(map(str, numbers))}}}"
+            after = self.rings[key].plus(more, bucket, buckets=count)
+            keys.append(key)
+            buckets.append(str(after.bucket))
+            rings.append(after.text)
+        return array_text(keys), f"{{{','.join(buckets)}}}", array_text(rings)
 
 
 class Screener:
@@ -111,8 +79,6 @@ class Screener:
         self._rules = rules
         self._owners: dict[UUID, str | None] = {}
         self._seen: set[Pair] = set()
-        self._rings: dict[CounterKey, KeptCounter] = {}
-        self._written: Sequence[Counted] = ()
         self._sql = load_queries("processor")
 
     @property
@@ -128,20 +94,6 @@ class Screener:
     async def read_rules(self, connection: Connection) -> None:
         """Read the rules anew: others were in force when a batch was to be written."""
         await self._rules.read(connection)
-
-    def committed(self) -> None:
-        """Remember the counters that were written last: their commit is done."""
-        if not self._written:
-            return
-        if len(self._rings) > REMEMBERED_MAX:
-            self._rings.clear()
-        self._rings.update((one.key, one.after) for one in self._written)
-        self._written = ()
-
-    def forget(self) -> None:
-        """Remember no counter: what was written last may be undone, or others' rows are there."""
-        self._rings.clear()
-        self._written = ()
 
     async def reviews_of(self, connection: Connection, ids: Sequence[UUID]) -> ReviewStates:
         """Return what was said of transactions that are, or were, held back."""
@@ -189,13 +141,12 @@ class Screener:
         screening = batch.screening
         if not (screening.added or screening.flags or screening.new_pairs or held):
             return
-        self._written = batch.counted()
         reviews = [(one.transaction_id, rule_id) for one in held for rule_id in one.rule_ids]
         await connection.execute(
             self._sql["write_screening"],
             batch.version,
             batch.moment,
-            *_counter_arrays(self._written),
+            *batch.counted(),
             [source for source, _ in screening.new_pairs],
             [destination for _, destination in screening.new_pairs],
             [transaction_id for transaction_id, _ in screening.flags],
@@ -211,10 +162,10 @@ class Screener:
         meant: Sequence[Screened],
         approved: Mapping[UUID, Collection[UUID]],
     ) -> BatchScreening:
-        book, self._written = self._rules.book, ()
+        book = self._rules.book
         owners = await self._owners_of(connection, meant) if book.needs_owners else {}
         checks = {one.id: checks_of(book.rules_for(one), one, owners) for one in meant}
-        rings = await self._counters(connection, checks)
+        rings = await self._lock(connection, checks)
         seen = await self._seen_among(connection, checks)
         moment: datetime = await connection.fetchval(self._sql["read_clock"])
         epoch_s = moment.timestamp()
@@ -225,7 +176,7 @@ class Screener:
         totals = {}
         for key, ring in rings.items():
             bucket, buckets = now[_number_of(key)]
-            totals[key] = ring.counter.total_at(bucket, buckets=buckets)
+            totals[key] = ring.total_at(bucket, buckets=buckets)
         screening = Screening(checks, totals=totals, seen=seen, approved=approved)
         return BatchScreening(book.version, moment, rings, now, screening)
 
@@ -242,36 +193,23 @@ class Screener:
             self._owners.update((row["id"], row["owner_id"]) for row in rows)
         return self._owners
 
-    async def _counters(
-        self, connection: Connection, checks: Checks
-    ) -> dict[CounterKey, KeptCounter]:
-        """Return the counters of a batch: remembered, or locked; what did not exist does now."""
-        remembered = self._rings
-        rings: dict[CounterKey, KeptCounter] = {}
-        unknown: set[CounterKey] = set()
-        for found in checks.values():
-            for check in found:
-                for key, _, _ in check.counted:
-                    ring = remembered.get(key)
-                    if ring is None:
-                        unknown.add(key)
-                    else:
-                        rings[key] = ring
-        if unknown:
-            rings |= await self._locked(connection, unknown)
-            missing = unknown - rings.keys()
-            if missing:
-                await connection.execute(self._sql["make_counters"], array_text(missing))
-                rings |= await self._locked(connection, missing)
+    async def _lock(self, connection: Connection, checks: Checks) -> dict[CounterKey, Counter]:
+        """Return the counters of a batch, locked; those that did not exist do now."""
+        keys = {key for found in checks.values() for check in found for key, _, _ in check.counted}
+        if not keys:
+            return {}
+        rings = await self._locked(connection, keys)
+        missing = keys - rings.keys()
+        if missing:
+            await connection.execute(self._sql["make_counters"], array_text(missing))
+            rings |= await self._locked(connection, missing)
         return rings
 
     async def _locked(
         self, connection: Connection, keys: Iterable[CounterKey]
-    ) -> dict[CounterKey, KeptCounter]:
+    ) -> dict[CounterKey, Counter]:
         rows = await connection.fetch(self._sql["lock_counters"], array_text(keys))
-        return {
-            key: KeptCounter(Counter.of(bucket, amounts), amounts) for key, bucket, amounts in rows
-        }
+        return {key: Counter.of(bucket, amounts) for key, bucket, amounts in rows}
 
     async def _seen_among(self, connection: Connection, checks: Checks) -> Collection[Pair]:
         """Return the pairs of wallets that were posted before, of those that are looked for."""
