@@ -73,7 +73,11 @@ LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/e
 	tests/integration/command_line/test_run.py tests/integration/command_line/test_migrate.py \
 	tests/integration/command_line/test_lost.py tests/integration/command_line/test_wallet_grants.py \
 	tests/integration/command_line/test_assets.py tests/integration/notifier/test_mails.py \
-	tests/integration/console/test_live.py
+	tests/integration/console/test_live.py tests/integration/command_line/test_export.py \
+	tests/integration/command_line/test_clients.py tests/integration/command_line/test_dead_letters.py \
+	tests/integration/ingress/test_extremes.py tests/integration/ingress/test_without_people.py \
+	tests/integration/upgrade/test_migrations_under_traffic.py tests/end_to_end/test_trace_export.py \
+	tests/end_to_end/test_due.py
 .PHONY: test
 test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3)
 	$(SPREAD) --ignore tests/tools --ignore tests/browser --ignore tests/samples $(addprefix --ignore ,$(LONG)) tests
