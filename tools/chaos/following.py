@@ -20,6 +20,7 @@ import aiohttp
 import orjson
 import structlog
 
+from runtime.event_log.event import LogPosition
 from tools.chaos.background import running
 from tools.chaos.doors import Doors
 
@@ -136,8 +137,9 @@ class EventFollower:
 
     @property
     def last_offset(self) -> int | None:
-        """Where in the log the last event stands that came."""
-        return None if self.last_id is None else int(self.last_id.partition("-")[0])
+        """Which message of the log holds the last event that came."""
+        position = None if self.last_id is None else LogPosition.of_id(self.last_id)
+        return None if position is None else position.offset
 
     async def await_events(self, event_ids: set[UUID], *, bound_s: float) -> float | None:
         """Return after how many seconds it has these; None if not within the bound."""
