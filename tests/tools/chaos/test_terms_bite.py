@@ -107,8 +107,8 @@ async def test_v_a_transaction_that_was_reversed_and_does_not_say_so(
         """
     )
 
-    # Its event was told, and is not so any more.
-    assert await found(copy) == {"V", "C", "E"}
+    # Its event was told, by the queue and to who follows, and is not so any more.
+    assert await found(copy) == {"V", "C", "E", "L"}
 
 
 async def test_v_a_reversal_that_took_back_another_amount_than_the_rest(
