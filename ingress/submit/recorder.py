@@ -178,9 +178,7 @@ class Recorder:
         rows = await self._record(group)
         await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
         GROUP_SUBMISSIONS.observe(len(group))
-        traced = NONE_TRACED
-        if self._traces.is_on:
-            traced = self._traces.recorded(group, rows, began_ns=began_ns)
+        traced = self._traced(group, rows, began_ns)
         announced = self._announce(group, rows, traced)
         return [
             row
@@ -188,6 +186,17 @@ class Recorder:
             else Accepted(standing_of(row), row, announced.get(row.id))
             for row in rows
         ]
+
+    def _traced(
+        self,
+        group: Sequence[Submission],
+        rows: Sequence[RecordedRow | Exception],
+        began_ns: int,
+    ) -> Traced:
+        """Record the spans of an insert; while nothing is traced it costs a look."""
+        if not self._traces.is_on:
+            return NONE_TRACED
+        return self._traces.recorded(group, rows, began_ns=began_ns)
 
     def _announce(
         self,
@@ -273,9 +282,7 @@ class Recorder:
             if {standing_of(row) for row in rows} not in ({Standing.NEW}, {Standing.REPLAY}):
                 raise _batch_conflict(submissions, rows)
         await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
-        traced = NONE_TRACED
-        if self._traces.is_on:
-            traced = self._traces.recorded(submissions, rows, began_ns=began_ns)
+        traced = self._traced(submissions, rows, began_ns)
         partition = self._partition(submissions[0])
         marks = {
             row.id: _Mark(partition, one.submitter, row.id)
