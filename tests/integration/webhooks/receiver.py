@@ -1,7 +1,7 @@
 """A receiver of webhooks: a real HTTP server that answers as it is told."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -47,15 +47,14 @@ class Receiver:
     hanging: set[str] = field(default_factory=set)
     _counts: Counter[str] = field(default_factory=Counter)
     _released: asyncio.Event = field(default_factory=asyncio.Event)
-    _received: "asyncio.Queue[Received]" = field(default_factory=asyncio.Queue)
+    _received: defaultdict[str, "asyncio.Queue[Received]"] = field(
+        default_factory=lambda: defaultdict(asyncio.Queue)
+    )
 
     async def next(self, path: str, *, within_s: float = PATIENCE_S) -> Received:
-        """Return the next request to a path; others are dropped."""
+        """Return the next request to a path; those to others wait for who asks for them."""
         async with asyncio.timeout(within_s):
-            while True:
-                received = await self._received.get()
-                if received.path == path:
-                    return received
+            return await self._received[path].get()
 
     def count(self, path: str) -> int:
         """How many requests came to a path."""
@@ -71,7 +70,7 @@ class Receiver:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
         self._counts[request.path] += 1
-        self._received.put_nowait(Received(request.path, headers, body))
+        self._received[request.path].put_nowait(Received(request.path, headers, body))
         if request.path in self.hanging:
             await self._released.wait()
         statuses = self.statuses.get(request.path)
