@@ -150,15 +150,10 @@ bench-events: setup ## Measure what the log of events and those who follow it co
 bench-console: setup ## Measure every page of the console over a long history
 	@exec $(BIN)/python -m tools.bench.console_pages $(or $(TRANSACTIONS),10000000) $(or $(ROUNDS),50)
 
-# TRANSACTIONS=10000 over HTTP, ROUNDS=3, without a receiver of traces and with one.
-.PHONY: bench-tracing
-bench-tracing: setup ## Measure what tracing costs
-	@exec $(BIN)/python -m tools.bench.tracing $(or $(ROUNDS),3) $(or $(TRANSACTIONS),10000)
-
-# TRANSACTIONS=10000 over HTTP, ROUNDS=5, with metrics and without.
-.PHONY: bench-metrics
-bench-metrics: setup ## Measure what metrics cost
-	@exec $(BIN)/python -m tools.bench.metering $(or $(ROUNDS),5) $(or $(TRANSACTIONS),10000)
+# PART=metrics, tracing or rules; TRANSACTIONS=10000 over HTTP, ROUNDS=5, in turns without that part.
+.PHONY: bench-overheads
+bench-overheads: setup ## Measure what metrics, tracing or rules cost: PART=metrics
+	@exec $(BIN)/python -m tools.bench.overheads $(or $(PART),metrics) --rounds $(or $(ROUNDS),5) --transactions $(or $(TRANSACTIONS),10000)
 
 # BASE=<commit> is the release that runs before; the default is the last one whose transactions were
 # plain moves alone.

@@ -1,8 +1,10 @@
 """Recording: how submissions become the arguments of the database's `record_transactions`.
 
-Submissions with terms go by `record_transactions_with_terms`, which takes one array more.
+Submissions with terms go by `record_transactions_with_terms`, which takes one array more. And which
+partition posts what was recorded.
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from operator import attrgetter
@@ -11,7 +13,7 @@ from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
 from contracts.requests.transaction import Channel, TransactionCommand
-from contracts.topology import posting_partition
+from contracts.topology import INTAKE_PARTITION
 from ledger.words import TransactionType
 
 
@@ -95,6 +97,37 @@ def partition_of(command: TransactionCommand, *, count: int) -> int:
         is_reversal=command.type is TransactionType.REVERSAL,
         count=count,
     )
+
+
+def posting_partition(
+    source_wallet_id: UUID | None,
+    destination_wallet_id: UUID | None,
+    currency: str | None,
+    *,
+    is_reversal: bool,
+    count: int,
+) -> int:
+    """Return the partition, of `count`, whose batches post a transaction.
+
+    Either wallet may be the currency's external one, or None, which means the same: then the other
+    one counts, or all deposits would go to one partition. Where neither is known, since the
+    transaction that was to say it is not there, any will do. A reversal is posted where the
+    transaction that it reverses is: after it, although that one may still be waiting there.
+    """
+    if count == 1:
+        return 0
+    external = None if currency is None else external_wallet_id(currency)
+    wallet_id, other_id = source_wallet_id, destination_wallet_id
+    if is_reversal:
+        wallet_id, other_id = other_id, wallet_id
+    if wallet_id is None or wallet_id == external:
+        wallet_id = other_id
+    return INTAKE_PARTITION if wallet_id is None else partition_of_wallet(wallet_id, count)
+
+
+def partition_of_wallet(wallet_id: UUID, count: int) -> int:
+    """Return the partition, of `count`, that posts what debits (or only credits) a wallet."""
+    return zlib.crc32(wallet_id.bytes) % count
 
 
 def have_terms(submissions: Iterable[Submission]) -> bool:

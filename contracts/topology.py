@@ -1,14 +1,10 @@
-"""The broker's topology: exchanges, queues and bindings, and which partition posts a transaction.
+"""The broker's topology: exchanges, queues and bindings.
 
 `migrate` declares them. Every argument here works on RabbitMQ 3.10 and on 4.x.
 """
 
-import zlib
 from dataclasses import dataclass, field
 from typing import Final, Literal
-from uuid import UUID
-
-from contracts.identifiers import external_wallet_id
 
 TRANSACTIONS_EXCHANGE: Final = "ackledger.transactions"
 EVENTS_EXCHANGE: Final = "ackledger.events"
@@ -157,34 +153,3 @@ def _partition(number: int) -> Queue:
         # bound every partition.
         is_bound=number == INTAKE_PARTITION,
     )
-
-
-def posting_partition(
-    source_wallet_id: UUID | None,
-    destination_wallet_id: UUID | None,
-    currency: str | None,
-    *,
-    is_reversal: bool,
-    count: int,
-) -> int:
-    """Return the partition, of `count`, whose batches post a transaction.
-
-    Either wallet may be the currency's external one, or None, which means the same: then the other
-    one counts, or all deposits would go to one partition. Where neither is known, since the
-    transaction that was to say it is not there, any will do. A reversal is posted where the
-    transaction that it reverses is: after it, although that one may still be waiting there.
-    """
-    if count == 1:
-        return 0
-    external = None if currency is None else external_wallet_id(currency)
-    wallet_id, other_id = source_wallet_id, destination_wallet_id
-    if is_reversal:
-        wallet_id, other_id = other_id, wallet_id
-    if wallet_id is None or wallet_id == external:
-        wallet_id = other_id
-    return INTAKE_PARTITION if wallet_id is None else partition_of_wallet(wallet_id, count)
-
-
-def partition_of_wallet(wallet_id: UUID, count: int) -> int:
-    """Return the partition, of `count`, that posts what debits (or only credits) a wallet."""
-    return zlib.crc32(wallet_id.bytes) % count

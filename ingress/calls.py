@@ -33,10 +33,7 @@ from contracts.operations import WAIT_S_MAX
 from contracts.problems import ContractError, FieldError, ProblemCode
 from contracts.rate_limits import LimitClass
 from contracts.record import RecordedRow, Submission
-from contracts.representations.transaction import (
-    Json,
-    render_transaction,
-)
+from contracts.representations.transaction import Json, new_view, render_transaction
 from contracts.requests.parties import Parties, parties_of_command, wallets_of_row
 from contracts.requests.references import resolved
 from contracts.requests.terms import RequestedTerms, check_ahead
@@ -59,7 +56,6 @@ from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import BacklogGauge, backlog_full
 from ingress.submit.completion import CompletionWatch, Ending
 from ingress.submit.recorder import Accepted, Outcome, Recorder, Standing, count_standing
-from ingress.submit.views import new_view
 
 RETRY_AFTER_S: Final = 1
 NO_HEADERS: Final[Mapping[str, str]] = {}

@@ -43,12 +43,12 @@ from ackledger.client.requests import (
 )
 from ackledger.client.session import Answer
 from ackledger.client.webhooks import verify_webhook
+from contracts.representations.event import TransactionEvent
 from contracts.representations.pages import PreviewedTransaction, TransactionPreview
 from contracts.representations.transaction import (
     Failure,
     Transaction,
     TransactionEntry,
-    TransactionEvent,
     TransactionLeg,
     WalletAfter,
 )

@@ -11,7 +11,7 @@ import orjson
 
 from ackledger.client.errors import ProblemError, UnreachableError
 from ackledger.client.session import LOST, PASSING, read_as
-from contracts.representations.transaction import TransactionEvent
+from contracts.representations.event import TransactionEvent
 from runtime.resilience.reasons import reason_of
 from runtime.service.backoff import Backoff
 

@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from ackledger.client.errors import WebhookVerificationError
-from contracts.representations.transaction import TransactionEvent
+from contracts.representations.event import TransactionEvent
 from contracts.webhooks import SECRET_PREFIX
 
 TOLERANCE_S: Final = 300.0

@@ -8,13 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from contracts.messages import DeadLetterReason, RequestedTransaction
 from contracts.problems import Problem
-from contracts.representations.transaction import (
-    Failure,
-    Timestamp,
-    Transaction,
-    TransactionEvent,
-    WalletAfter,
-)
+from contracts.representations.event import TransactionEvent
+from contracts.representations.transaction import Failure, Timestamp, Transaction, WalletAfter
 from contracts.representations.wallet import Wallet, WalletEntry, WalletHold
 from contracts.requests.terms import TransactionRequest
 from contracts.requests.transaction import BATCH_MAX, BatchMode

@@ -1,18 +1,16 @@
-"""Transactions, wallets and entries as JSON: the same over HTTP, in results and in events; pure.
+"""Transactions as JSON, the same over HTTP, in results and in events; pure.
 
-The models give the documents their schemas. The `render_…` functions build the same shape from
-database rows: they run for every read, where a model a row costs too much. The event of a posted
-transaction is written out as text, for half the time; a property test holds it against the
-documents byte by byte.
+The models give the documents their schemas. `render_transaction` builds the same shape from a
+database row: it runs for every read, where a model a row costs too much. A submission that was
+recorded just now is written out by `new_view`, not read.
 """
 
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from json.encoder import encode_basestring as quoted
 from operator import itemgetter
-from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import orjson
@@ -21,6 +19,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from contracts.identifiers import external_wallet_id, reference_of
 from contracts.money import format_minor
+from contracts.record import RecordedRow, Submission, recorded_wallets
+from contracts.requests.terms import RequestedTerms
 from contracts.requests.transaction import Channel
 from ledger.state import WalletState
 from ledger.words import (
@@ -140,25 +140,6 @@ class WalletAfter(BaseModel):
     balance: Amount
     held: Amount
     available: Amount
-
-
-class TransactionEvent(Transaction):
-    """A transaction's change of state, at least once; duplicates share `event_id`."""
-
-    event_id: UUID
-    event_type: Open[
-        Literal[
-            "transaction.completed",
-            "transaction.failed",
-            "transaction.reversed",
-            "transaction.quarantined",
-            "transaction.hold_expired",
-        ]
-    ]
-    occurred_at: Timestamp
-    wallets: list[WalletAfter] = Field(
-        description="The customers' and internal wallets that it touched, as it left them"
-    )
 
 
 _EMPTY: Final[Json] = {}
@@ -322,24 +303,6 @@ def _hold(hold: Sequence[Any], currency: str) -> Json:
     }
 
 
-def render_event(
-    transaction: Json,
-    *,
-    event_id: str,
-    event_type: str,
-    occurred_at: str,
-    wallets: Sequence[WalletState] = (),
-) -> Json:
-    """Return a rendered transaction as the event that tells of it."""
-    return {
-        "event_id": event_id,
-        "event_type": event_type,
-        "occurred_at": occurred_at,
-        **transaction,
-        "wallets": [render_wallet_after(one) for one in wallets],
-    }
-
-
 def render_wallet_after(state: WalletState) -> Json:
     """Return a wallet as a transaction left it as `WalletAfter` has it."""
     currency = state.currency
@@ -387,187 +350,6 @@ def _external(currency: str) -> str:
     return str(external_wallet_id(currency))
 
 
-class PostedRow(NamedTuple):
-    """A row of `transaction_views` that is posted, has no terms and is no part of a reversal."""
-
-    id: UUID
-    idempotency_key: str
-    submitter: str
-    channel: str
-    type: str
-    source_wallet_id: UUID
-    destination_wallet_id: UUID
-    amount: int
-    currency: str
-    status: str
-    description: str | None
-    metadata: str | None
-    """Canonical JSON."""
-    source_sequence: int
-    source_balance_after: int
-    destination_sequence: int
-    destination_balance_after: int
-    created_at: datetime
-    completed_at: datetime
-    request_id: str | None
-    traceparent: str | None
-
-
-# One call for all columns: looked up one by one they cost twice as much.
-_POSTED_COLUMNS: Final = itemgetter(*PostedRow._fields)
-
-
-def posted_row(row: Row) -> PostedRow | None:
-    """Return a row that is posted, has no terms and is no part of a reversal; None for others."""
-    is_plain = (
-        row["source_sequence"] is not None
-        and row["has_terms"] is None
-        and row["reverses"] is None
-        and row["reversals"] is None
-    )
-    return PostedRow(*_POSTED_COLUMNS(row)) if is_plain else None
-
-
-Limits: TypeAlias = Mapping[str, Sequence[int]]
-"""Of wallets by their ids: what is held, and the overdraft limit; both are 0 of those not here."""
-
-NO_LIMITS: Final[Limits] = {}
-
-
-def event_body(
-    row: Row,
-    *,
-    event_id: str,
-    event_type: str,
-    occurred_at: str,
-    wallets: Sequence[WalletState] | None = None,
-    limits: Limits = NO_LIMITS,
-) -> bytes:
-    """Return the JSON of the event that tells of a row of `transaction_views`.
-
-    `wallets` as the commit left them; None where they follow from the entries and from `limits`.
-    The row may have changed since: what it says of its state is as the event has it.
-    """
-    decided = _as_decided(row, event_type)
-    posted = posted_row(decided) if wallets is None else None
-    if posted is not None:
-        return posted_event_body(
-            posted, event_id=event_id, event_type=event_type, occurred_at=occurred_at, limits=limits
-        )
-    return orjson.dumps(
-        render_event(
-            render_transaction(decided),
-            event_id=event_id,
-            event_type=event_type,
-            occurred_at=occurred_at,
-            wallets=wallets or (),
-        )
-    )
-
-
-_DECIDED: Final[Mapping[str, Mapping[str, Any]]] = {
-    "transaction.completed": {
-        "status": TransactionStatus.COMPLETED,
-        "reversed_by": None,
-        "reversals": None,
-        "reversed_amount": None,
-    },
-    "transaction.quarantined": {
-        "status": TransactionStatus.QUARANTINED,
-        "failure_code": None,
-        "completed_at": None,
-    },
-}
-"""What the columns of a row had when its event was decided, where they may change later."""
-
-
-def _as_decided(row: Row, event_type: str) -> Row:
-    changed = _DECIDED.get(event_type, {})
-    if event_type == "transaction.completed" and row["type"] == TransactionType.HOLD:
-        changed = {**changed, "hold": _as_opened(row)}
-    return {**dict(row.items()), **changed} if changed else row
-
-
-def _as_opened(row: Row) -> str:
-    """Return a hold as it was when it was posted, in the form of the view's column."""
-    *_, expires_at = orjson.loads(row["hold"])
-    return orjson.dumps([HoldStatus.OPEN, row["amount"], 0, expires_at]).decode()
-
-
-def posted_event_body(
-    row: PostedRow,
-    *,
-    event_id: str,
-    event_type: str,
-    occurred_at: str,
-    limits: Limits = NO_LIMITS,
-) -> bytes:
-    """Return the same bytes for a posted row: names and values in `TransactionEvent`'s order."""
-    (
-        transaction_id, key, submitter, channel, kind, source_id, destination_id, minor, currency,
-        status, description, metadata, debit, source_after, credit, destination_after, created_at,
-        completed_at, _, _,
-    ) = row  # fmt: skip
-    source, destination = f'"{source_id}"', f'"{destination_id}"'
-    external, zero = _currency_texts(currency)
-    amount = format_minor(minor, currency)
-    source_text = format_minor(source_after, currency)
-    destination_text = format_minor(destination_after, currency)
-    seen_source = "null" if source == external else source
-    seen_destination = "null" if destination == external else destination
-    wallets = ",".join(
-        _wallet_after_text(*side, zero=zero, currency=currency, limits=limits)
-        for side in (
-            (seen_source, debit, source_after, source_text),
-            (seen_destination, credit, destination_after, destination_text),
-        )
-        if side[0] != "null"
-    )
-    return (
-        f'{{"event_id":"{event_id}","event_type":"{event_type}","occurred_at":"{occurred_at}",'
-        f'"id":"{transaction_id}","reference":"{reference_of(transaction_id)}",'
-        f'"idempotency_key":{quoted(key)},"submitter":{quoted(submitter)},'
-        f'"channel":"{channel}","type":"{kind}",'
-        f'"source_wallet_id":{seen_source},"destination_wallet_id":{seen_destination},'
-        f'"amount":"{amount}","currency":"{currency}","status":"{status}","failure":null,'
-        f'"description":{"null" if description is None else quoted(description)},'
-        f'"metadata":{metadata or "{}"},"reverses":null,"reversed_by":null,"entries":['
-        f'{{"wallet_id":{source},"sequence":{debit},"amount":"-{amount}",'
-        f'"balance_before":"{format_minor(source_after + minor, currency)}",'
-        f'"balance_after":"{source_text}"}},'
-        f'{{"wallet_id":{destination},"sequence":{credit},"amount":"{amount}",'
-        f'"balance_before":"{format_minor(destination_after - minor, currency)}",'
-        f'"balance_after":"{destination_text}"}}],'
-        f'"created_at":"{format_moment(created_at)}",'
-        f'"completed_at":"{format_moment(completed_at)}",{plain_terms(currency)},'
-        f'"wallets":[{wallets}]}}'
-    ).encode()
-
-
-def _wallet_after_text(
-    quoted_id: str,
-    version: int,
-    balance: int,
-    balance_text: str,
-    *,
-    zero: str,
-    currency: str,
-    limits: Limits,
-) -> str:
-    """Return what `render_wallet_after` comes to as JSON."""
-    held_text, available_text = zero, balance_text
-    # Only few wallets have a limit, or money that is held.
-    found = limits.get(quoted_id[1:-1]) if limits else None
-    if found is not None:
-        held, limit = found
-        held_text = format_minor(held, currency) if held else zero
-        available_text = format_minor(balance - held + limit, currency)
-    return (
-        f'{{"wallet_id":{quoted_id},"version":{version},"balance":"{balance_text}",'
-        f'"held":"{held_text}","available":"{available_text}"}}'
-    )
-
-
 @functools.cache  # as many answers as currencies
 def plain_terms(currency: str) -> str:
     """Return the last fields of a plain transaction that nothing has reversed, as JSON."""
@@ -578,7 +360,81 @@ def plain_terms(currency: str) -> str:
     )
 
 
-@functools.cache  # as many answers as currencies
-def _currency_texts(currency: str) -> tuple[str, str]:
-    """Return the id of a currency's external wallet in quotes, and nothing as an amount."""
-    return f'"{external_wallet_id(currency)}"', format_minor(0, currency)
+def new_view(submission: Submission, row: RecordedRow) -> bytes:
+    """Return a new transaction as it would be read now, as JSON, without reading it."""
+    if submission.command.terms is None:
+        return pending_view(submission, row)
+    return orjson.dumps(render_transaction(_new_row(submission, row, submission.command.terms)))
+
+
+def _new_row(submission: Submission, row: RecordedRow, terms: RequestedTerms) -> Json:
+    """Return the row of `transaction_views` that a submission with terms has become."""
+    command = submission.command
+    source, destination = recorded_wallets(command)
+    legs = [[leg.wallet_id, leg.currency, leg.minor, leg.is_external] for leg in terms.legs]
+    return {
+        "id": row.id,
+        "idempotency_key": command.idempotency_key,
+        "submitter": submission.submitter,
+        "channel": Channel.HTTP,
+        "type": command.type,
+        "source_wallet_id": source,
+        "destination_wallet_id": destination,
+        "amount": None if command.money is None else command.money.minor,
+        "currency": command.currency,
+        "status": TransactionStatus.PENDING if row.is_pending else TransactionStatus.SCHEDULED,
+        "failure_code": None,
+        "description": command.description,
+        "metadata": command.metadata.decode(),
+        "reverses": terms.reverses,
+        "reversed_by": None,
+        "source_sequence": None,
+        "created_at": row.created_at,
+        "completed_at": None,
+        "has_terms": True,
+        "reversals": None,
+        "reversed_amount": None,
+        "legs": orjson.dumps([[*leg, None, None] for leg in legs]) if legs else None,
+        "hold": None,
+        "hold_id": terms.hold_id,
+        "valid_until": terms.valid_until,
+        "execute_at": terms.execute_at,
+        "batch_id": terms.batch_id,
+    }
+
+
+def pending_view(submission: Submission, row: RecordedRow) -> bytes:
+    """Return the same of a plain move, which is PENDING.
+
+    The same bytes as `render_transaction` would lead to: each submission is rendered once, so this
+    is written out.
+    """
+    command = submission.command
+    minor, currency = command.plain_money
+    external = external_wallet_id(currency)
+    return (
+        b'{"id":"%b","reference":"%b","idempotency_key":%b,"submitter":%b,"channel":"http",'
+        b'"type":"%b","source_wallet_id":%b,"destination_wallet_id":%b,"amount":"%b",'
+        b'"currency":"%b","status":"PENDING","failure":null,"description":%b,"metadata":%b,'
+        b'"reverses":null,"reversed_by":null,"entries":[],"created_at":"%b","completed_at":null,%b}'
+    ) % (
+        str(row.id).encode(),
+        reference_of(row.id).encode(),
+        orjson.dumps(command.idempotency_key),
+        orjson.dumps(submission.submitter),
+        command.type.encode(),
+        _wallet(command.source_wallet_id, external),
+        _wallet(command.destination_wallet_id, external),
+        format_minor(minor, currency).encode(),
+        currency.encode(),
+        orjson.dumps(command.description),
+        command.metadata,
+        format_moment(row.created_at).encode(),
+        plain_terms(currency).encode(),
+    )
+
+
+def _wallet(wallet_id: UUID | None, external: UUID) -> bytes:
+    if wallet_id is None or wallet_id == external:
+        return b"null"
+    return b'"%b"' % str(wallet_id).encode()

@@ -15,7 +15,7 @@ from aiohttp import web
 from contracts.problems import ContractError, FieldError, ProblemCode
 from contracts.rate_limits import LimitClass
 from contracts.record import Submission
-from contracts.representations.transaction import Json, Row, render_wallet_after
+from contracts.representations.transaction import Json, Row, new_view, render_wallet_after
 from contracts.requests.parties import parties_of_command
 from contracts.requests.references import atomic, other_id, resolved
 from contracts.requests.transaction import (
@@ -35,7 +35,6 @@ from ingress.limits.rules import class_of_type
 from ingress.reads.preview import Previewer
 from ingress.submit.admission import backlog_full
 from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
-from ingress.submit.views import new_view
 from ledger.rules import REFUSAL_DETAILS
 from ledger.state import WalletState
 from ledger.words import FailureCode, TransactionStatus

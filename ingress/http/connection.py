@@ -20,7 +20,7 @@ from ingress.http.middleware import NAMES, problem_response, response_of
 from ingress.http.problems import problem_answer
 from ingress.http.shell import protect
 from ingress.metrics import CONNECTIONS_CUT
-from runtime.service.logs import note_malformed
+from runtime.service.malformed import note_malformed
 
 HEAD_TIMEOUT_S: Final = 10.0
 """From a head's first byte to its last: they are a few kilobytes, sent at once by every client."""

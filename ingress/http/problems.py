@@ -16,7 +16,7 @@ from ingress.limits.rules import RateLimitedError
 from ingress.submit.admission import backlog_full
 from runtime.postgres.pool import UNREACHABLE
 from runtime.service.batcher import BatcherFullError
-from runtime.service.logs import LineBound
+from runtime.service.malformed import LineBound
 
 log = structlog.get_logger()
 

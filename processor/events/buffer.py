@@ -14,7 +14,8 @@ from uuid import UUID
 import structlog
 
 from contracts.record import RecordedView
-from contracts.representations.transaction import PostedRow, Row
+from contracts.representations.event import PostedRow
+from contracts.representations.transaction import Row
 from ledger.state import Posted
 from runtime.service.periodic import is_set_within
 

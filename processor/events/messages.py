@@ -22,15 +22,14 @@ from contracts.messages import (
     TRACEPARENT_HEADER,
     DeadLetterReason,
 )
-from contracts.representations.transaction import (
+from contracts.representations.event import (
     NO_LIMITS,
     Limits,
     PostedRow,
-    Row,
     event_body,
-    format_moment,
     posted_event_body,
 )
+from contracts.representations.transaction import Row, format_moment
 from contracts.topology import EVENTS_EXCHANGE
 from ledger.state import WalletState
 from processor import metrics

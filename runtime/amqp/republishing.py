@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from contracts.messages import RECORDED_TYPE, encode_recorded
-from contracts.topology import partition_queue, posting_partition
+from contracts.record import posting_partition
+from contracts.topology import partition_queue
 from runtime.amqp.publisher import Outgoing
 
 IDS_PER_MESSAGE_MAX: Final = 256

@@ -1,14 +1,12 @@
 """Logs: structured events on standard error, JSON for machines, columns for people.
 
 Every event, a library's too, passes the redactor, which hides credentials and clients' content and
-bounds what is left. A traceback holds places in the code and no values. A client's malformed HTTP
-is a debug event and a counter, never an error.
+bounds what is left. A traceback holds places in the code and no values.
 """
 
 import logging
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
@@ -17,9 +15,6 @@ from uuid import UUID
 
 import orjson
 import structlog
-from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
-from aiohttp.web import RequestPayloadError
-from prometheus_client import Counter
 from yarl import URL
 
 from runtime.service.settings import LogFormat, LogSettings
@@ -290,7 +285,6 @@ def _adopt_library_logs(
     # Both tell of every lost connection with a traceback; our own loops tell it in one event.
     for name in ("aio_pika", "aiormq"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    MalformedRequests().install()
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
@@ -322,67 +316,3 @@ def _lines_of(exceptions: Sequence[Any]) -> Iterator[str]:
 
 def _to_json(event: Any, **options: Any) -> str:
     return orjson.dumps(event, default=options.get("default")).decode()
-
-
-LINES_PER_S_MAX: Final = 10
-"""Of what clients can cause as often as they like: enough to see what it is."""
-
-MALFORMED: Final = Counter(
-    "ackledger_http_malformed_requests", "Requests that are no HTTP, on any port of the process"
-)
-
-_CLIENTS: Final = (HttpProcessingError, PayloadEncodingError, RequestPayloadError, ConnectionError)
-"""What aiohttp raises for what a client sent, or did not send to its end."""
-
-log = structlog.get_logger()
-
-
-class LineBound:
-    """Lets a few lines of one kind through each second, and counts the others."""
-
-    def __init__(self, *, per_s: int = LINES_PER_S_MAX) -> None:
-        self._per_s = per_s
-        self._second = 0
-        self._written = 0
-        self._left_out = 0
-
-    def take(self) -> int | None:
-        """Return how many were left out since the last line; None where this one is, too."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._written = second, 0
-        if self._written >= self._per_s:
-            self._left_out += 1
-            return None
-        self._written += 1
-        left_out, self._left_out = self._left_out, 0
-        return left_out
-
-
-_bound: Final = LineBound()
-
-
-def note_malformed(error: BaseException) -> None:
-    """Count a malformed request, and tell whoever debugs; its text is not repeated."""
-    MALFORMED.inc()
-    left_out = _bound.take()
-    if left_out is not None:
-        log.debug("malformed_request", kind=type(error).__name__, left_out=left_out)
-
-
-class MalformedRequests(logging.Filter):
-    """On aiohttp's server log: takes out what clients caused, and lets our own errors through."""
-
-    def install(self) -> None:
-        """See all that aiohttp says: some of what is no HTTP it calls a debug message."""
-        server_log = logging.getLogger("aiohttp.server")
-        server_log.setLevel(logging.DEBUG)
-        server_log.filters = [self]
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is logged as it is."""
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, _CLIENTS):
-            note_malformed(error)
-            return False
-        return record.levelno >= logging.WARNING

@@ -22,7 +22,8 @@ from contracts.messages import DeadLetterReason, decode_message
 from contracts.operations import OPERATIONS, ROUTING_PROBLEMS, Operation
 from contracts.problems import PROBLEMS, Problem, ProblemCode
 from contracts.representations import examples
-from contracts.representations.transaction import render_event, render_transaction
+from contracts.representations.event import render_event
+from contracts.representations.transaction import render_transaction
 from contracts.representations.wallet import render_wallet, render_wallet_entry
 from tools.documents import ASYNCAPI, COLLECTION, DIRECTORY, OPENAPI, build_documents, text_of
 from tools.documents.checking import faults_of

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from contracts.topology import partition_of_wallet
+from contracts.record import partition_of_wallet
 from tests.conftest import create_database, drop_database
 from tests.integration.processor.correspondents import listening
 from tests.support import Api, Upstream, eventually, requested, withdrawal

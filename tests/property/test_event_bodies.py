@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.identifiers import external_wallet_id
-from contracts.representations.transaction import event_body, render_event, render_transaction
+from contracts.representations.event import event_body, render_event
+from contracts.representations.transaction import render_transaction
 from ledger.state import WalletState
 from ledger.words import PLAIN_TYPES
 

@@ -14,7 +14,8 @@ from contracts.json import decode_json
 from contracts.money import AMOUNT_MINOR_MAX, EXPONENT_MAX, EXPONENTS, register_asset
 from contracts.problems import ContractError
 from contracts.record import RecordedRow, Submission
-from contracts.representations.transaction import event_body, render_transaction
+from contracts.representations.event import event_body
+from contracts.representations.transaction import pending_view, render_transaction
 from contracts.requests.transaction import (
     Channel,
     TransactionCommand,
@@ -23,7 +24,6 @@ from contracts.requests.transaction import (
     plain_request,
 )
 from contracts.requests.validators import METADATA_DEPTH_MAX, METADATA_VALUES_MAX
-from ingress.submit.views import pending_view
 from ledger.words import TransactionStatus
 
 _ASSETS: Final = {"POINTS0": 0, "GOLD4711": 4, "POINTS8": 8, "WEI123456789": EXPONENT_MAX}

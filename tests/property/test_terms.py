@@ -15,9 +15,9 @@ from contracts.json import decode_json
 from contracts.money import AMOUNT_MINOR_MAX
 from contracts.problems import ContractError
 from contracts.record import RecordedRow, Submission, recording_arguments
+from contracts.representations.transaction import new_view
 from contracts.requests.references import resolved
 from contracts.requests.transaction import TransactionCommand, command_of
-from ingress.submit.views import new_view
 from ledger.words import TransactionType
 
 _IDS: Final = [f"0199a1f2-6c1e-7d40-8001-5f2d9c7be3{number:02}" for number in range(4)]

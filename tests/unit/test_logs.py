@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from runtime.service.logs import LINES_PER_S_MAX
+from runtime.service.malformed import LINES_PER_S_MAX
 from runtime.service.settings import LogFormat
 
 _ROOT = Path(__file__).parents[2]
@@ -20,6 +20,7 @@ import structlog
 from aiohttp.http_exceptions import BadStatusLine, InvalidHeader
 from prometheus_client import REGISTRY
 from runtime.service.logs import configure_logging
+from runtime.service.malformed import MalformedRequests
 from runtime.service.settings import ProcessorSettings, load_settings
 
 key, password, form, level = sys.argv[1:]
@@ -28,6 +29,7 @@ settings = load_settings(ProcessorSettings, {
     "ACKLEDGER_LOG_FORMAT": form, "ACKLEDGER_LOG_LEVEL": level,
 })
 configure_logging(settings, service="test")
+MalformedRequests().install()
 log = structlog.get_logger()
 
 def call(local_header):

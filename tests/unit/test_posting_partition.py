@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from contracts.identifiers import external_wallet_id
-from contracts.topology import posting_partition
+from contracts.record import posting_partition
 
 
 def test_a_reversal_is_posted_where_what_it_reverses_is() -> None:

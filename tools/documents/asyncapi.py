@@ -7,8 +7,8 @@ from pydantic import BaseModel
 from contracts import messages
 from contracts.messages import RecordedMessage, RequestedBatchMessage, RequestedMessage
 from contracts.representations import examples
+from contracts.representations.event import TransactionEvent
 from contracts.representations.pages import TransactionResultMessage
-from contracts.representations.transaction import TransactionEvent
 from contracts.topology import (
     DEAD_LETTERS,
     EVENTS_EXCHANGE,

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from cli.assets import add_asset
-from contracts.topology import partition_of_wallet
+from contracts.record import partition_of_wallet
 from runtime.postgres.pool import connect
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors

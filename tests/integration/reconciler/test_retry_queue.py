@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from contracts.messages import encode_recorded
-from contracts.topology import partition_of_wallet
+from contracts.record import partition_of_wallet
 from reconciler.retry_queue import (
     FIRST_DELAY_S,
     QUEUE_DEPTH_MAX,

@@ -7,7 +7,8 @@ import asyncpg
 import orjson
 import pytest
 
-from contracts.representations.transaction import event_body, render_transaction
+from contracts.representations.event import event_body
+from contracts.representations.transaction import render_transaction
 from contracts.representations.wallet import render_wallet
 from runtime.postgres.pool import Connection, connect
 from tests.integration.processor.books import add_wallets, record, transfer_command

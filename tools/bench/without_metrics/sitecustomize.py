@@ -1,7 +1,7 @@
 # ruff: noqa: INP001  # not imported by name: Python finds it on its path
 """Lets a process count nothing: Python loads it at its start where this folder is on its path.
 
-For `tools.bench.metering` alone. Each metric takes its calls and does nothing, and what gathers
+For `tools.bench.overheads` alone. Each metric takes its calls and does nothing, and what gathers
 figures for metrics only is left out, so that the difference is all that metrics cost.
 """
 
