@@ -50,41 +50,26 @@ ifdef POSTGRES
 test test-long test-tools: export ACKLEDGER_STACK_POSTGRES := $(POSTGRES)
 endif
 # Much of the time goes into waiting for processes and servers. Three workers, each with a stack of
-# its own, keep two cores busy; a file's tests stay together, in their order. DEV=1 runs in Python's
-# development mode, which also watches the event loop and takes a third longer.
+# its own, keep two cores busy. DEV=1 runs in Python's development mode, which also watches the event
+# loop and takes a third longer. TOOLS=1 runs the tools' tests with them: so neither waits for the
+# other's last file.
 ifdef DEV
 PYTEST := $(BIN)/python -X dev -m pytest
 endif
 WORKERS := 3*popen//python=$(BIN)/python$(if $(DEV), -X dev)
-SPREAD := $(PYTEST) --tx "$(WORKERS)" --dist loadfile
-# What takes long and guards what seldom changes: before a release, and after a change of its subject.
-LONG := tests/end_to_end/test_assets.py tests/end_to_end/test_secrets.py tests/end_to_end/replay/test_small_files.py \
-	tests/end_to_end/replay/test_bank_file.py tests/end_to_end/test_partitions.py tests/end_to_end/test_terminal.py \
-	tests/integration/command_line/test_rules.py tests/integration/notifier/test_process.py \
-	tests/integration/processor/failures/test_shutdown.py tests/integration/reconciler/test_hand_over.py \
-	tests/integration/runtime/test_assets.py tests/integration/runtime/test_database.py \
-	tests/integration/relay/test_refused_events.py tests/integration/ingress/test_bounded_lists.py \
-	tests/integration/processor/failures/test_circuit.py tests/integration/seals/test_process.py \
-	tests/integration/command_line/test_upstream_clients.py tests/integration/people/test_erasure.py \
-	tests/end_to_end/replay/test_watch.py tests/end_to_end/test_rolling_restart.py \
-	tests/integration/command_line/test_exit_codes.py tests/integration/command_line/test_secrets.py \
-	tests/integration/processor/failures/test_lost_consumers.py tests/integration/runtime/test_own_users.py \
-	tests/integration/runtime/test_silence.py tests/integration/backups/test_restoring.py \
-	tests/integration/command_line/test_run.py tests/integration/command_line/test_migrate.py \
-	tests/integration/command_line/test_lost.py tests/integration/command_line/test_wallet_grants.py \
-	tests/integration/command_line/test_assets.py tests/integration/notifier/test_mails.py \
-	tests/integration/console/test_live.py tests/integration/command_line/test_export.py \
-	tests/integration/command_line/test_clients.py tests/integration/command_line/test_dead_letters.py \
-	tests/integration/ingress/test_extremes.py tests/integration/ingress/test_without_people.py \
-	tests/integration/upgrade/test_migrations_under_traffic.py tests/end_to_end/test_trace_export.py \
-	tests/end_to_end/test_due.py
+SPREAD := $(PYTEST) --tx "$(WORKERS)" --dist loadfile --no-loadscope-reorder
+# A file's tests stay together, in their order, and the files go out in the order below: what takes
+# longest first. A test marked `long` guards what seldom changes: before a release, and after a change
+# of its subject.
+NOT_HERE := tests/browser/ tests/samples/ tests/tools/ tests/__pycache__/
+SUITE := $(filter-out $(NOT_HERE),$(sort $(wildcard tests/*/)))
 .PHONY: test
-test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3)
-	$(SPREAD) --ignore tests/tools --ignore tests/browser --ignore tests/samples $(addprefix --ignore ,$(LONG)) tests
+test: setup ## Run the product's test suite on private stacks (POSTGRES=system, BROKER=4.3, TOOLS=1)
+	$(SPREAD) -m "not long" $(if $(TOOLS),tests/tools) $(SUITE)
 
 .PHONY: test-long
-test-long: setup ## Run the product's tests that take long and guard what seldom changes
-	$(SPREAD) $(LONG)
+test-long: setup ## Run the tests that take long and guard what seldom changes
+	$(SPREAD) -m long tests/tools $(SUITE)
 
 # Needs Debian's packages chromium and npm; the driver has an environment of its own.
 BROWSER_VENV := .local/browser-environment
@@ -111,7 +96,7 @@ test-samples: setup $(SAMPLES)/.ready ## Run the samples in JavaScript and Java,
 
 .PHONY: test-tools
 test-tools: setup ## Run the tests of the stack, the demo, chaos and bench
-	$(SPREAD) tests/tools
+	$(SPREAD) -m "not long" tests/tools
 
 # The same SEED is the same shape and plan; without one it is chosen and printed. FAULTS=a,b picks
 # some. CAMPAIGN=200 JOBS=4 runs so many seeds of SECONDS=30 each, goes on where it was interrupted,

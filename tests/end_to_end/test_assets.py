@@ -23,6 +23,8 @@ from tools.stack import Stack
 from tools.system import Instance, Role
 from verification.verify import verify
 
+pytestmark = pytest.mark.long
+
 _INSTANCES = (
     Instance(role=Role.INGRESS, name="ingress-1"),
     Instance(role=Role.INGRESS, name="ingress-2"),

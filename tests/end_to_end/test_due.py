@@ -12,6 +12,8 @@ from tests.conftest import Doors
 from tests.integration.command_line.calling import Terminal
 from tests.support import deposit, eventually, transfer
 
+pytestmark = pytest.mark.long
+
 EXPIRES_IN_S = 1
 WITHIN_S = 2.0
 """What is promised for the release of an expired hold."""

@@ -15,7 +15,7 @@ from tests.integration.ingress.serving import new_api_key
 from tests.support import Answer, Api, deposit, eventually, requested, withdrawal
 from tools.stack import Service
 
-pytestmark = pytest.mark.usefixtures("survivors")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("survivors")]
 
 
 @asynccontextmanager

@@ -15,6 +15,8 @@ from tests.support import Api, Upstream, eventually, requested, withdrawal
 from tools.stack import Stack, add_upstream_user, add_vhost, remove_vhost
 from tools.system import System
 
+pytestmark = pytest.mark.long
+
 PARTITIONS = 4
 WALLETS = 8
 EACH = 8

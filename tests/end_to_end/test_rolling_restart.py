@@ -4,9 +4,13 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.end_to_end.conftest import INSTANCES, Plant
 from tests.end_to_end.load import OUTAGE_S, assert_all_is_final, loaded
 from tests.support import deposit, eventually, requested
+
+pytestmark = pytest.mark.long
 
 MESSAGES_EACH: Final = 25
 

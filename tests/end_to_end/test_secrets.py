@@ -19,6 +19,8 @@ from tests.end_to_end.conftest import INSTANCES, Plant
 from tests.support import Api, deposit, eventually, requested
 from tools.system import Instance, Role, System
 
+pytestmark = pytest.mark.long
+
 _COOKIE: Final = "c00kie-kept-by-nobody"
 _DESCRIPTION: Final = "a-description-that-is-nobodys-business"
 _PASSWORD: Final = "pass-w0rd-told-to-nobody"

@@ -11,6 +11,8 @@ from tests.conftest import Doors
 from tests.integration.command_line.calling import Called, Terminal
 from tests.support import deposit, eventually
 
+pytestmark = pytest.mark.long
+
 HOSTILE = "x\x1b]0;title\x07\x1b[31m\nall is well\x9b2J\u202e[red]"
 SHOWN = r"x\x1b]0;title\x07\x1b[31m\nall is well\x9b2J\u202e[red]"
 

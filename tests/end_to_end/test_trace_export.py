@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import aio_pika
+import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from contracts.topology import partition_queue
@@ -12,6 +13,8 @@ from runtime.postgres.pool import connect
 from tests.end_to_end.conftest import Plant
 from tests.end_to_end.traces import Received
 from tests.support import Answer, Api, deposit, requested
+
+pytestmark = pytest.mark.long
 
 _STEPS = [
     ("POST /v1/transactions", Span.SPAN_KIND_SERVER, "ackledger-ingress"),

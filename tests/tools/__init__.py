@@ -1,1 +1,1 @@
-"""Tests of the tools: `make test-tools` runs them, `make test` leaves them out."""
+"""Tests of the tools: `make test-tools` runs them, `make test` leaves them out unless asked."""

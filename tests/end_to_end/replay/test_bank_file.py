@@ -17,6 +17,8 @@ from runtime.postgres.pool import connect
 from tests.conftest import Connection, Doors
 from tests.end_to_end.replay.conftest import Verified, replay_file
 
+pytestmark = pytest.mark.long
+
 Summary = dict[str, Any]
 Replay = Callable[..., Awaitable[Summary]]
 

@@ -18,6 +18,8 @@ from tests.end_to_end.replay.conftest import Replay, Verified, replay_file
 from tests.support import eventually
 from tools.chaos.proxy import Proxy
 
+pytestmark = pytest.mark.long
+
 Via = Literal["http", "amqp"]
 BOTH = pytest.mark.parametrize("via", ["http", "amqp"])
 

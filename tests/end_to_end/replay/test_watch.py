@@ -6,8 +6,12 @@ import os
 import sys
 from typing import Any
 
+import pytest
+
 from tests.conftest import Doors
 from tests.support import deposit
+
+pytestmark = pytest.mark.long
 
 _BOUND_S = 60
 

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.backups.ground import Ground
+
+pytestmark = pytest.mark.long
 
 
 async def test_following_goes_on_after_a_restore_to_a_moment_and_latest_is_the_new_timeline(

@@ -13,6 +13,8 @@ from contracts.scopes import KEY_SCOPES
 from runtime.postgres.pool import connect
 from tests.integration.command_line.calling import Called, ackledger
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def variables(database_url: str) -> dict[str, str]:

@@ -16,6 +16,8 @@ from runtime.postgres.pool import connect
 from tests.conftest import Connection
 from tests.integration.command_line.calling import Called, ackledger
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def variables(database_url: str) -> dict[str, str]:

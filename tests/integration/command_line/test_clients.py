@@ -12,6 +12,8 @@ from tests.conftest import Doors
 from tests.integration.command_line.calling import Terminal, ackledger
 from tests.support import eventually
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def terminal(doors: Doors, directory: Path) -> Terminal:

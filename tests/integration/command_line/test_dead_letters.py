@@ -16,6 +16,8 @@ from runtime.postgres.pool import Connection
 from tests.integration.command_line.calling import Called, ackledger, environment_of
 from tests.integration.dead_letters.letters import audited, deposit, requested, store
 
+pytestmark = pytest.mark.long
+
 BINARY = bytes(range(256)) * 45_000
 
 

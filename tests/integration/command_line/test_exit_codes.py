@@ -9,6 +9,8 @@ import pytest
 from tests.integration.command_line.calling import BOUND_S, CLOSED_PORT, ackledger, environment_of
 from tools.stack import Stack
 
+pytestmark = pytest.mark.long
+
 NOWHERE = {
     "DATABASE_URL": f"postgresql://ledger:hidden-word@127.0.0.1:{CLOSED_PORT}/books",
     "AMQP_URL": f"amqp://ledger:hidden-word@127.0.0.1:{CLOSED_PORT}/",

@@ -20,6 +20,8 @@ from tests.integration.command_line.dated_books import DatedBook
 from tests.integration.verification.books import write_books
 from tests.integration.verification.terms import write_terms
 
+pytestmark = pytest.mark.long
+
 FORMATS = ("hledger", "ledger", "beancount", "csv", "jsonl")
 TEXT = 'of "many",\nlines; a | b\ttab = \\ 漢字'
 

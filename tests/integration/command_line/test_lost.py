@@ -4,10 +4,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from tests.conftest import Connection, Doors
 from tests.integration.command_line.calling import Called, ackledger
 from tests.integration.command_line.dated_books import DatedBook
 from tests.support import eventually
+
+pytestmark = pytest.mark.long
 
 
 async def test_what_was_lost_is_listed_until_it_was_sent_again(

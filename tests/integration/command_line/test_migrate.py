@@ -12,6 +12,8 @@ from runtime.postgres.migrate import load_migrations, migrate
 from runtime.postgres.pool import connect
 from tests.integration.command_line.calling import Called, ackledger, ended, started
 
+pytestmark = pytest.mark.long
+
 VERSIONS = [migration.version for migration in load_migrations()]
 TOPOLOGY = [
     "exchange ackledger.transactions",

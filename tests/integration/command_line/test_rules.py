@@ -21,6 +21,8 @@ from tests.integration.processor.books import (
 )
 from tests.integration.processor.ruling import add_rule as add_rule_row
 
+pytestmark = pytest.mark.long
+
 _VELOCITY = ("--kind", "velocity", "--by", "wallet", "--window", "1h", "--count-max", "2")
 
 

@@ -20,6 +20,8 @@ from tests.integration.command_line.calling import BOUND_S, Called, ackledger, e
 from tests.support import eventually
 from tests.tools.stack.starting import processes_of
 
+pytestmark = pytest.mark.long
+
 FIRST_START_S: Final = 60.0
 LATER_START_S: Final = 15.0
 

@@ -9,6 +9,8 @@ import pytest
 from tests.integration.command_line.calling import CLOSED_PORT, Called, ackledger
 from tools.stack import Stack
 
+pytestmark = pytest.mark.long
+
 _PASSWORD: Final = "pass-w0rd-told-to-nobody"
 _KEY: Final = "ack_" + "Zk3-_q" * 7 + "x"
 _ID: Final = "01a1fdec-fc76-7cb0-8001-aa29c657a02e"

@@ -22,6 +22,8 @@ from tests.integration.command_line.calling import Called, ackledger
 from tests.support import Upstream
 from tools.stack import Stack
 
+pytestmark = pytest.mark.long
+
 
 @dataclass(frozen=True)
 class Site:

@@ -14,6 +14,8 @@ from contracts.scopes import Role
 from runtime.postgres.pool import connect
 from tests.integration.command_line.calling import Called, ackledger, environment_of
 
+pytestmark = pytest.mark.long
+
 PASSWORD = "correct horse battery staple"
 EMAIL = "ada@example.com"
 

@@ -11,6 +11,8 @@ from contracts.identifiers import external_wallet_id
 from runtime.postgres.pool import connect
 from tests.integration.command_line.calling import Called, ackledger
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def variables(database_url: str) -> dict[str, str]:

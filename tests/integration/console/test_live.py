@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import orjson
+import pytest
 
 from console.live import STREAMS_OF_ONE_MAX
 from contracts.scopes import Role as PersonRole
 from tests.integration.console.browsing import HOSTILE, Browser, browsing, logged_in
 from tests.integration.ingress.serving import CheckedDoors
 from tests.support import deposit, eventually, transfer
+
+pytestmark = pytest.mark.long
 
 BOUND_S: Final = 20.0
 

@@ -16,6 +16,8 @@ from runtime.service.pagination import EXAMINED_MAX
 from tests.conftest import create_database, drop_database
 from tools.stack import Stack
 
+pytestmark = pytest.mark.long
+
 ROWS = 3 * EXAMINED_MAX
 _HOT = UUID(int=7)
 _IN_JOURNALS = UUID(int=8)

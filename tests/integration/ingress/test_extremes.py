@@ -33,6 +33,8 @@ from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.processor.correspondents import Listener, dead_letter, ended, listening
 from tests.support import deposit, requested, withdrawal
 
+pytestmark = pytest.mark.long
+
 Json = dict[str, Any]
 
 # A currency of each number of decimals that there is.

@@ -5,6 +5,8 @@ import pytest
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors
 
+pytestmark = pytest.mark.long
+
 _PERSON = {"email": "ada@example.com", "password": "correct horse battery staple"}
 
 

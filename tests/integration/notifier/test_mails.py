@@ -15,6 +15,8 @@ from tests.integration.notifier.postbox import Postbox, certified, free_port, pa
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 
+pytestmark = pytest.mark.long
+
 SENDER = "no-reply@ledger.example"
 _DUE = "UPDATE mail_outbox SET next_attempt_at = clock_timestamp() WHERE sent_at IS NULL"
 

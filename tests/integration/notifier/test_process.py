@@ -19,6 +19,8 @@ from tests.support import deposit, eventually, transfer
 from tools.stack import Stack
 from tools.system import ONE_OF_EACH, Role
 
+pytestmark = pytest.mark.long
+
 SENDER = "no-reply@ledger.example"
 
 

@@ -14,6 +14,8 @@ from tests.integration.command_line.calling import Called, ackledger
 from tests.integration.people.persons import PASSWORD, People, Person, new_email
 from tests.support import deposit, eventually
 
+pytestmark = pytest.mark.long
+
 SECRET = "rent of Ada Lovelace"
 
 

@@ -18,6 +18,8 @@ from tests.integration.reconciler.pending import record_pending
 from tests.support import PATIENCE_S, eventually
 from tools.system import Instance, Role, System
 
+pytestmark = pytest.mark.long
+
 HAND_OVER_MAX_S = 10.0
 NAMES = ("one", "other")
 

@@ -34,6 +34,8 @@ from tests.integration.relay.relaying import (
 )
 from tests.support import eventually
 
+pytestmark = pytest.mark.long
+
 _HEALTHY = "healthy"
 _FULL = "full"
 _ROOM = 5

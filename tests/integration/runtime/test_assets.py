@@ -21,6 +21,8 @@ from tests.integration.processor.books import open_pool
 from tests.support import eventually
 from tools.stack import Stack
 
+pytestmark = pytest.mark.long
+
 
 def _new_code() -> str:
     """A code that no other test of this process has."""

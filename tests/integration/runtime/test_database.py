@@ -8,6 +8,8 @@ import pytest
 
 from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, UNREACHABLE, Pool, create_pool
 
+pytestmark = pytest.mark.long
+
 _USES: Final[dict[str, Callable[[Pool], Awaitable[object]]]] = {
     "fetch": lambda pool: pool.fetch("SELECT 1"),
     "fetchrow": lambda pool: pool.fetchrow("SELECT 1"),

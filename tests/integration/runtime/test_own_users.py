@@ -15,6 +15,8 @@ from tests.integration.ingress.serving import CheckedDoors
 from tests.support import deposit, eventually, requested
 from tools.stack import Stack
 
+pytestmark = pytest.mark.long
+
 _PARTITION: Final = topology.partition_queue(0)
 _EXCHANGES: Final = (
     topology.TRANSACTIONS_EXCHANGE,

@@ -12,6 +12,8 @@ from tests.support import eventually
 from tools.stack import Stack
 from tools.system import ONE_OF_EACH, System
 
+pytestmark = pytest.mark.long
+
 _QUIET_S = 60
 """After which a consumer without a delivery begins anew: everything periodic has had its turn."""
 

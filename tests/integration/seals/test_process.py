@@ -16,6 +16,8 @@ from tests.integration.seals.sealing import UNGUARD, Database
 from tests.support import deposit, eventually
 from tools.stack import Stack
 
+pytestmark = pytest.mark.long
+
 
 @dataclass(frozen=True)
 class Sealed:

@@ -14,6 +14,8 @@ from runtime.postgres.pool import connect
 from tests.integration.upgrade.traffic import flowing
 from tests.support import eventually
 
+pytestmark = pytest.mark.long
+
 PlainConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _HAS_COLUMN = """

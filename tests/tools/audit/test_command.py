@@ -6,11 +6,15 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from cli.export.exporting import ExportFormat
 from tests.tools.audit.conftest import AUDITORS
 from tests.tools.stack.starting import processes_of
 from tools.audit.programs import Program
 from tools.audit.report import BEGINS, ENDS
+
+pytestmark = pytest.mark.long
 
 _BOUND_S = 240
 

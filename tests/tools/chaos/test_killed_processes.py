@@ -4,6 +4,8 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.integration.ingress.serving import open_doors
 from tests.tools.chaos.attacked import (
     HEARD,
@@ -16,6 +18,8 @@ from tests.tools.chaos.attacked import (
 from tools.chaos.journal import Outcome
 from tools.stack import Stack
 from tools.system import Instance, Role
+
+pytestmark = pytest.mark.long
 
 _INSTANCES = (*LISTENED_TO, Instance(role=Role.INGRESS, name="ingress-2", environment=HEARD))
 

@@ -16,6 +16,8 @@ from tools.chaos.journal import Door, Outcome
 from tools.chaos.proxy import Proxy
 from tools.stack import Stack
 
+pytestmark = pytest.mark.long
+
 _BEFORE_S = 5.0
 """What was confirmed so long before the processor stopped may still have waited in the queue."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import pytest
 from aiormq.abc import DeliveredMessage
 
 from processor.circuit import PROBE_TIMEOUT_S
@@ -28,6 +29,8 @@ from tests.integration.processor.failures.workshop import (
     recorded_transfers,
 )
 from tests.support import PATIENCE_S, eventually
+
+pytestmark = pytest.mark.long
 
 RECOVERY_S = 5.0
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import pytest
+
 from cli.clients.management import Management
 from processor.decoding import partition_consumer
 from runtime.amqp.topology import declare_topology, look_at_queue
@@ -24,6 +26,8 @@ from tests.integration.processor.failures.workshop import (
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 from tools.stack import Stack
+
+pytestmark = pytest.mark.long
 
 _REBUILT = "ackledger_processor_consumers_rebuilt_total"
 

@@ -23,6 +23,8 @@ from tests.integration.processor.failures.workshop import (
 )
 from tests.support import eventually
 
+pytestmark = pytest.mark.long
+
 TIMEOUT_S = 2.0
 MARGIN_S = 9.0
 """For closing the broker's two connections and the pool, each bounded, and a busy machine."""
