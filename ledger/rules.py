@@ -1,8 +1,8 @@
 """The refusals: one ladder, whose order of lines is the order of precedence.
 
-A refusal is a business 'no': a value, never an exception. Plain moves go through `refusal_of`, which
-answers the common case itself and has `first_refusal` answer the others. Every other type goes
-through `refusal_before` its legs are applied, and `refusal_after`. Property tests
+A refusal is a business 'no': a value, never an exception. Plain moves go through `refusal_of`,
+which answers the common case itself and has `first_refusal` answer the others. Every other type
+goes through `refusal_before` its legs are applied, and `refusal_after`. Property tests
 (tests/property/test_ledger.py, test_book.py) hold these against one another, and the order of
 REFUSAL_DETAILS is the ladder's down to INSUFFICIENT_FUNDS. Other types are first asked for
 permission, for EXPIRED (`is_late`) and for what the plan refuses (`ledger.plans`). Fraud rules are
