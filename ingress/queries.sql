@@ -786,7 +786,7 @@ LIMIT $3;
 WITH told AS MATERIALIZED (
     SELECT DISTINCT d.webhook_id
     FROM webhook_deliveries AS d
-    WHERE substring(d.body FROM '"id":"([0-9a-f-]{36})"') = $4::text AND d.webhook_id > $2
+    WHERE substr(d.body, strpos(d.body, '"id":"') + 6, 36) = $4::text AND d.webhook_id > $2
 )
 
 SELECT
@@ -847,7 +847,7 @@ LIMIT $3;
 -- The same of a webhook's deliveries of one transaction's events ($5).
 SELECT d.id, $4::text IS NULL OR d.status = $4 AS is_match
 FROM webhook_deliveries AS d
-WHERE substring(d.body FROM '"id":"([0-9a-f-]{36})"') = $5::text
+WHERE substr(d.body, strpos(d.body, '"id":"') + 6, 36) = $5::text
     AND d.webhook_id = $1 AND d.id < $2
 ORDER BY d.id DESC
 LIMIT $3;

@@ -229,7 +229,7 @@ async def test_a_transaction_s_whole_life_is_on_its_page(
             .or_(page.get_by_role("cell", name="quarantined"))
             .first.wait_for()
         )
-        await page.get_by_role("button", name="Send transaction.completed").click()
+        await page.get_by_role("button", name="Send again: transaction.completed").click()
         await page.get_by_role("status").get_by_text("It is sent again.").wait_for()
         await receiver.next("/shop")
     await page.goto(f"{doors.system.console_url}/transactions?metadata=order:4711")
