@@ -112,7 +112,7 @@ async def _transaction(
 
 
 async def _life(view: View, transaction_id: str) -> Json:
-    """Return what operators see beside the transaction itself; what they may not is left out."""
+    """Return what operators see beside the transaction itself, and why some of it is missing."""
     life: Json = {
         "processing": None,
         "trace_link": None,
@@ -120,6 +120,8 @@ async def _life(view: View, transaction_id: str) -> Json:
         "are_events_set_aside": False,
         "webhooks": [],
         "are_more_webhooks": False,
+        "is_operators": False,
+        "missing": None,
     }
     if view.session is None or not view.session.is_operator:
         return life
@@ -140,6 +142,9 @@ async def _life(view: View, transaction_id: str) -> Json:
             for one in told
         )
     )
+    refused = [one for one in (processing, letters, webhooks, *deliveries) if not one.is_well]
+    life["is_operators"] = True
+    life["missing"] = refused[0].trouble if refused else None
     life["letters"] = _items(letters)
     life["are_events_set_aside"] = _are_events_set_aside(life["letters"])
     life["webhooks"] = list(zip(told, map(_items, deliveries), strict=True))

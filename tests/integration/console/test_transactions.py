@@ -103,6 +103,26 @@ async def test_deliveries_are_shown_and_one_that_failed_is_sent_again(
         assert "Send again" not in auditor.text
 
 
+async def test_what_cannot_be_read_is_said_to_be_missing(
+    doors: CheckedDoors, books: Connection, operator: Browser
+) -> None:
+    wallet = await doors.api.create_wallet("EUR")
+    paid = await _paid(doors, wallet)
+    # Whoever reads deliveries waits behind this until its time is over.
+    blocking = books.transaction()
+    await blocking.start()
+    await books.execute("LOCK TABLE webhook_deliveries IN ACCESS EXCLUSIVE MODE")
+    try:
+        await operator.open(f"/transactions/{paid['id']}")
+    finally:
+        await blocking.rollback()
+
+    assert operator.status == 200
+    assert "COMPLETED" in operator.text
+    assert "Not all that is known of it can be shown now: " in operator.text
+    assert "No webhook got an event" not in operator.text
+
+
 async def test_dead_letters_of_a_transaction_are_on_its_page(
     doors: CheckedDoors, books: Connection, operator: Browser
 ) -> None:
