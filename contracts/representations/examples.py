@@ -300,6 +300,7 @@ WEBHOOK_SECRET: Final[Json] = {
 WEBHOOK_DELIVERY: Final[Json] = {
     "id": "0199a1f2-9b11-7000-8002-5f0c9a11b0de",
     "webhook_id": _WEBHOOK_ID,
+    "transaction_id": TRANSACTION["id"],
     "event_id": str(event_id(_OUTBOX_ID, _TRANSACTION_ID)),
     "event_type": "transaction.completed",
     "status": "PENDING",

@@ -239,6 +239,18 @@ async def test_a_transaction_s_whole_life_is_on_its_page(
     assert complaints == []
 
 
+async def test_the_way_out_stands_in_one_line_on_a_narrow_page(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context(viewport={"width": 360, "height": 740})
+    page = await context.new_page()
+    await _log_in(page, doors, PersonRole.CUSTOMER)
+    box = await page.get_by_role("button", name="Log out").bounding_box()
+    assert box is not None
+    assert box["height"] < 60
+    await context.close()
+
+
 async def test_dark_can_be_chosen_where_the_system_is_light(
     browser: Browser, doors: CheckedDoors
 ) -> None:

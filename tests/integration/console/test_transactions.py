@@ -93,6 +93,8 @@ async def test_deliveries_are_shown_and_one_that_failed_is_sent_again(
     await eventually(delivered, what="it is delivered")
     await operator.open(page)
     assert "<td>204</td>" in operator.text
+    await operator.open(f"/webhooks/{hook['id']}")
+    assert f'<a href="{page}">transaction.completed</a>' in operator.text
     await operator.send(f"{page}/webhooks/{hook['id']}/{uuid4()}")
     assert operator.status == 404
     assert 'role="alert"' in operator.text

@@ -64,6 +64,7 @@ async def _check_deliveries(api: CheckedApi, transaction_id: str, webhook_id: st
 
     [delivery] = await eventually(delivered, what="it is delivered")
     assert delivery["event_type"] == "transaction.completed"
+    assert delivery["transaction_id"] == transaction_id
     assert await deliveries_of(api, webhook_id, **about) == [delivery]
     assert await deliveries_of(api, webhook_id, **about, status="FAILED") == []
     assert delivery in await deliveries_of(api, webhook_id)
