@@ -48,7 +48,8 @@ async def serve(settings: ConsoleSettings) -> None:
     sessions = Sessions(api, cookies)
     figures = Figures(settings.console_status_urls)
     service.add_loop("figures", figures)
-    service.add_loop("http", HttpServer(build_application(api, sessions, figures), settings))
+    app = build_application(api, sessions, figures, trace_url=settings.console_trace_url)
+    service.add_loop("http", HttpServer(app, settings))
 
     async def check_api() -> DependencyState:
         return DependencyState.of(is_up=await api.is_ready(), trouble="the API is not ready")

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from console.api import Api, ApiError, passed_on
 from console.figures import Figures
-from console.pages import accounts, dead_letters, operations, wallets
+from console.pages import accounts, dead_letters, operations, transactions, wallets
 from console.pages.view import Pages, View
 from console.session import Session, Sessions
 
@@ -38,8 +38,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 
-def build_application(api: Api, sessions: Sessions, figures: Figures) -> web.Application:
-    """Return the application that serves every page."""
+def build_application(
+    api: Api, sessions: Sessions, figures: Figures, *, trace_url: str | None = None
+) -> web.Application:
+    """Return the application that serves every page; `trace_url`: where one trace is looked at."""
     pages = Pages(
         api,
         sessions,
@@ -51,12 +53,13 @@ def build_application(api: Api, sessions: Sessions, figures: Figures) -> web.App
             trim_blocks=True,
             lstrip_blocks=True,
         ),
+        trace_url=trace_url,
     )
     app = web.Application(client_max_size=FORM_OCTETS_MAX, middlewares=[_guarded(pages, sessions)])
     app.on_response_prepare.append(_signing(sessions))
     app.on_shutdown.append(pages.streams.end)
-    for routes in (accounts.ROUTES, wallets.ROUTES, operations.ROUTES, dead_letters.ROUTES):
-        for method, path, page in routes:
+    for part in (accounts, wallets, transactions, operations, dead_letters):
+        for method, path, page in part.ROUTES:
             app.router.add_route(method, path, pages.handler(page))
     app.router.add_get("/healthz", _read_liveness)
     app.router.add_static("/static", _HERE / "static")

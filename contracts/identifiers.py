@@ -37,6 +37,11 @@ def first_id_at(moment: datetime) -> UUID:
     return UUID(int=value | 0b10 << 62)
 
 
+def moment_of(transaction_id: UUID) -> datetime:
+    """Return when the database made a UUIDv7, to the millisecond."""
+    return _EPOCH + timedelta(milliseconds=transaction_id.int >> 80)
+
+
 def reference_of(transaction_id: UUID) -> str:
     """Return the reference that people read out: 'TXN-' and the id in base32 (RFC 4648)."""
     number = transaction_id.int
@@ -102,6 +107,11 @@ def valid_traceparent(value: object) -> str | None:
 def trace_id_of(traceparent: str) -> str:
     """Return the 32 hex digits that name the trace of a valid traceparent."""
     return traceparent[3:35]
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Whether a valid traceparent says that its trace is kept."""
+    return bool(int(traceparent[-2:], 16) & 1)
 
 
 def valid_request_id(value: object) -> str | None:

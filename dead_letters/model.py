@@ -229,6 +229,8 @@ class DeadLetterFilter:
     """Of a group: those that say the same."""
     until: datetime | None = None
     """Only those that were first seen by then: what came since is not meant."""
+    transaction_id: UUID | None = None
+    """Of a page alone: those that name this transaction."""
 
 
 @dataclass(frozen=True, slots=True)

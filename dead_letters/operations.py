@@ -98,7 +98,12 @@ class DeadLetters:
         """Return a page, newest first, with the beginning of each body."""
         start = _BEHIND_ALL if cursor is None else cursor
         limit = min(limit, PAGE_LIMIT_MAX)
-        window = await self._examine("examine_newest", wanted, start=start, limit=limit)
+        if wanted.transaction_id is None:
+            window = await self._examine("examine_newest", wanted, start=start, limit=limit)
+        else:
+            window = await self._examine(
+                "examine_of_transaction", wanted, wanted.transaction_id, start=start, limit=limit
+            )
         rows = await self._pool.fetch(
             self._sql["read_dead_letters"], window.matches, BODY_LISTED_BYTES_MAX
         )
@@ -191,10 +196,12 @@ class DeadLetters:
         return await self._act(dead_letter_id, self._discard, trail, dry_run=dry_run, note=note)
 
     async def _examine(
-        self, query: str, wanted: DeadLetterFilter, *, start: UUID, limit: int
+        self, query: str, wanted: DeadLetterFilter, *subject: UUID, start: UUID, limit: int
     ) -> Window[UUID]:
         async def step(position: UUID, count: int) -> Examined[UUID]:
-            rows = await self._pool.fetch(self._sql[query], position, count, *_parameters(wanted))
+            rows = await self._pool.fetch(
+                self._sql[query], position, count, *_parameters(wanted), *subject
+            )
             return [(row["id"], row["is_match"]) for row in rows]
 
         return await examine(step, start=start, limit=limit)

@@ -16,6 +16,31 @@ WHERE id < $1
 ORDER BY id DESC
 LIMIT $2;
 
+-- name: examine_of_transaction
+-- The same of those that name one transaction, by their own index: few.
+WITH named AS MATERIALIZED (
+    SELECT
+        d.id, d.reason, d.submitter, d.replayed_at, d.discarded_at, d.fingerprint, d.detail,
+        d.first_seen_at
+    FROM dead_letters AS d
+    WHERE d.transaction_id = $8::uuid
+)
+
+SELECT
+    n.id,
+    ($3::text IS NULL OR n.reason = $3)
+    AND ($4::text IS NULL OR n.submitter = $4)
+    AND ($5::text IS NULL OR dead_letter_state(n.replayed_at, n.discarded_at) = $5)
+    AND (
+        $6::text IS NULL
+        OR coalesce(n.fingerprint, dead_letter_fingerprint(n.reason, n.detail)) = $6
+    )
+    AND ($7::timestamptz IS NULL OR n.first_seen_at <= $7) AS is_match
+FROM named AS n
+WHERE n.id < $1
+ORDER BY n.id DESC
+LIMIT $2;
+
 -- name: examine_oldest
 -- The same, oldest first: replays keep the order of arrival.
 SELECT

@@ -24,6 +24,7 @@ from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.events import EventCalls
 from ingress.http.fast_path.connection import FastCalls, FastPath
 from ingress.http.holds import HoldCalls
+from ingress.http.integrity import IntegrityCalls
 from ingress.http.middleware import Gate
 from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.reviews import ReviewCalls
@@ -32,6 +33,7 @@ from ingress.http.traces import RequestTraces
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import WalletCalls
 from ingress.http.webhooks import WebhookCalls
+from ingress.integrity import IntegrityStore
 from ingress.limits.limiter import (
     SIGN_IN_TIMEOUT_S,
     RateLimiter,
@@ -173,6 +175,14 @@ class _Operators(TypedDict):
     partitions: int
 
 
+class _RecordCalls(TypedDict):
+    """The calls on what is written down beside the money."""
+
+    seals: SealCalls
+    integrity: IntegrityCalls
+    audit: AuditCalls
+
+
 async def serve(settings: IngressSettings) -> None:
     """Run the ingress until a signal."""
     pools = await _open_pools(settings)
@@ -206,8 +216,7 @@ async def serve(settings: IngressSettings) -> None:
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         events=_event_calls(service, settings, pools, services),
         webhooks=_webhook_calls(settings, pools, services.guard),
-        seals=SealCalls(SealStore(pools.lists)),
-        audit=AuditCalls(AuditStore(pools.lists)),
+        **_record_calls(pools.lists),
         dead_letters=DeadLetterCalls(DeadLetters(**operators)),
         reviews=ReviewCalls(Reviews(**operators)),
         sign_in=people.sign_in,
@@ -223,6 +232,14 @@ async def serve(settings: IngressSettings) -> None:
     for close in (tracer.close, pools.submissions.close, pools.lists.close, redis.aclose):
         service.add_close(close)
     await service.run()
+
+
+def _record_calls(lists: Pool) -> _RecordCalls:
+    return _RecordCalls(
+        seals=SealCalls(SealStore(lists)),
+        integrity=IntegrityCalls(IntegrityStore(lists)),
+        audit=AuditCalls(AuditStore(lists)),
+    )
 
 
 def _assets(service: Service, pools: _Pools) -> AssetWatch:

@@ -22,6 +22,7 @@ Word = TypeVar("Word", bound=StrEnum)
 _UNESCAPED_PLUS: Final = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
 _MOMENT: Final = TypeAdapter(AwareDatetime)
 _CHECK_BYTES: Final = 4
+_BETWEEN_NAMES: Final = "\x00"
 ID_BYTES: Final = 16
 SEQUENCE_BYTES: Final = 8
 _SIGN_BIT_UNSET: Final = 0x7F
@@ -180,6 +181,26 @@ class Query:
         if len(position) != size or (size == SEQUENCE_BYTES and position[0] > _SIGN_BIT_UNSET):
             raise cursor_error()
         return position
+
+    def names(self, listing: str, count: int) -> list[str] | None:
+        """Return the position of so many texts in the cursor, None without one.
+
+        Raises ContractError as `position` does.
+        """
+        cursor = self._values.get("cursor")
+        if cursor is None:
+            return None
+        try:
+            names = position_of(cursor, self._listing(listing)).decode().split(_BETWEEN_NAMES)
+        except UnicodeDecodeError:
+            raise cursor_error() from None
+        if len(names) != count:
+            raise cursor_error()
+        return names
+
+    def cursor_of_names(self, listing: str, names: Sequence[str]) -> str:
+        """Return the cursor that continues this list behind a position of texts without NUL."""
+        return self.cursor(listing, _BETWEEN_NAMES.join(names).encode())
 
     def cursor(self, listing: str, position: bytes) -> str:
         """Return the cursor that continues this list, with these filters, behind a position."""

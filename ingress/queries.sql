@@ -101,6 +101,22 @@ SELECT * FROM transaction_views WHERE id = ANY ($1::uuid[]);
 SELECT * FROM transaction_views
 WHERE id = ANY ($1::uuid[]) AND status IN ('COMPLETED', 'FAILED', 'REVERSED');
 
+-- name: read_waiting
+-- What one submitter's transaction waits for: its mark, the reconciler's work on it, and its reviews.
+SELECT
+    EXISTS (
+        SELECT
+        FROM partition_layout AS l
+        CROSS JOIN LATERAL generate_series(0, l.partitions - 1) AS p (number)
+        INNER JOIN unannounced_transactions AS u
+            ON u.partition = p.number AND u.submitter = $2 AND u.transaction_id = $1
+    ) AS is_unannounced,
+    coalesce(s.attempts, 0) AS attempts,
+    s.next_attempt_at,
+    ARRAY(SELECT r.id FROM reviews AS r WHERE r.transaction_id = $1 ORDER BY r.id) AS review_ids
+FROM (VALUES ($1::uuid)) AS wanted (id)
+LEFT JOIN stale_transactions AS s ON s.transaction_id = wanted.id;
+
 -- name: find_transaction_by_key
 -- One submitter's transaction under a key.
 SELECT id FROM transactions WHERE submitter = $1 AND idempotency_key = $2;
@@ -257,6 +273,15 @@ WHERE
                 WHERE g.client = $2::text AND g.wallet_id = touched.id
             )
     );
+
+-- name: find_with_metadata
+-- Those of these transactions whose metadata has a member of this name with this value, as text.
+SELECT t.id
+FROM unnest($1::uuid[]) AS wanted (id)
+CROSS JOIN LATERAL (
+    SELECT one.id, one.metadata FROM transactions AS one WHERE one.id = wanted.id OFFSET 0
+) AS t
+WHERE t.metadata ->> $2::text = $3::text;
 
 -- name: examine_exceptional_transactions
 -- The same window over the rare states, which have a table of their own.
@@ -625,6 +650,38 @@ WHERE number < coalesce($1::bigint, 9223372036854775807)
 ORDER BY number DESC
 LIMIT $2;
 
+-- name: read_checked
+-- How far the integrity check came, and how many findings are kept, counted up to a bound.
+SELECT
+    p.checked_until,
+    (SELECT count(*) FROM (SELECT FROM integrity_findings LIMIT $1) AS counted) AS findings
+FROM sweep_progress AS p;
+
+-- name: list_findings
+-- Findings behind a check and a subject.
+SELECT f.check_name, f.subject, f.detail, f.found_at, f.last_found_at
+FROM integrity_findings AS f
+WHERE (f.check_name, f.subject) > ($1::text, $2::text)
+ORDER BY f.check_name, f.subject
+LIMIT $3;
+
+-- name: insert_verification
+-- A verification is asked for, unless one is open.
+INSERT INTO verifications (requested_by) VALUES ($1)
+ON CONFLICT ((ended_at IS NULL)) WHERE ended_at IS NULL DO NOTHING
+RETURNING
+    id, requested_by, requested_at, started_at, ended_at, rows_done, rows_total, wallets,
+    transactions, entries, latest_seal, findings, error;
+
+-- name: read_last_verification
+-- The last one that was asked for.
+SELECT
+    v.id, v.requested_by, v.requested_at, v.started_at, v.ended_at, v.rows_done, v.rows_total,
+    v.wallets, v.transactions, v.entries, v.latest_seal, v.findings, v.error
+FROM verifications AS v
+ORDER BY v.id DESC
+LIMIT 1;
+
 -- name: examine_audit
 -- A bounded window of the audit log, newest first: its matches, and where it ended. One of the four
 -- walks is made: over a range of the index of the filter that lets the fewest through, most likely,
@@ -723,6 +780,24 @@ WHERE w.id > $2 AND w.deleted_at IS NULL AND ($1::text IS NULL OR w.submitter = 
 ORDER BY w.id
 LIMIT $3;
 
+-- name: list_transaction_webhooks
+-- The same of those that have a delivery of an event of one transaction ($4): its id is the first
+-- member of that name in what is sent.
+WITH told AS MATERIALIZED (
+    SELECT DISTINCT d.webhook_id
+    FROM webhook_deliveries AS d
+    WHERE substr(d.body, strpos(d.body, '"id":"') + 6, 36) = $4::text AND d.webhook_id > $2
+)
+
+SELECT
+    w.id, w.url, w.event_types, w.wallet_ids, w.status, w.failing_since, w.created_at,
+    w.updated_at
+FROM told AS t
+INNER JOIN webhooks AS w ON w.id = t.webhook_id
+WHERE w.deleted_at IS NULL AND ($1::text IS NULL OR w.submitter = $1)
+ORDER BY w.id
+LIMIT $3;
+
 -- name: read_webhook
 -- One webhook, of a submitter or of anybody.
 SELECT
@@ -768,10 +843,19 @@ WHERE d.webhook_id = $1 AND d.id < $2
 ORDER BY d.id DESC
 LIMIT $3;
 
+-- name: examine_transaction_deliveries
+-- The same of a webhook's deliveries of one transaction's events ($5).
+SELECT d.id, $4::text IS NULL OR d.status = $4 AS is_match
+FROM webhook_deliveries AS d
+WHERE substr(d.body, strpos(d.body, '"id":"') + 6, 36) = $5::text
+    AND d.webhook_id = $1 AND d.id < $2
+ORDER BY d.id DESC
+LIMIT $3;
+
 -- name: read_deliveries
 -- Deliveries with their tries as JSON.
 SELECT
-    d.id, d.webhook_id, d.event_id, d.event_type, d.status, d.next_attempt_at, d.created_at,
+    d.id, d.webhook_id, substr(d.body, strpos(d.body, '"id":"') + 6, 36) AS transaction_id, d.event_id, d.event_type, d.status, d.next_attempt_at, d.created_at,
     d.delivered_at, webhook_tries(d.id) AS tries
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN webhook_deliveries AS d ON d.id = wanted.id;

@@ -74,11 +74,18 @@ class WebhookStore:
         return row, secret
 
     async def list_page(
-        self, client: Client, *, after: UUID, limit: int
+        self, client: Client, *, transaction_id: UUID | None = None, after: UUID, limit: int
     ) -> tuple[Sequence[asyncpg.Record], UUID | None]:
-        """Return a page of webhooks, and after which one the next page starts."""
+        """Return a page of webhooks, and after which one the next page starts.
+
+        `transaction_id`: only those that have deliveries of its events.
+        """
+        name: str = "list_webhooks"
+        subject: tuple[str, ...] = ()
+        if transaction_id is not None:
+            name, subject = "list_transaction_webhooks", (str(transaction_id),)
         rows = await self._pool.fetch(
-            self._sql["list_webhooks"], _submitter(client), after, limit + 1
+            self._sql[name], _submitter(client), after, limit + 1, *subject
         )
         page = rows[:limit]
         return page, page[-1]["id"] if len(rows) > limit else None
@@ -135,15 +142,20 @@ class WebhookStore:
         webhook_id: UUID,
         *,
         status: DeliveryStatus | None,
+        transaction_id: UUID | None = None,
         before: UUID,
         limit: int,
     ) -> tuple[Sequence[asyncpg.Record], UUID | None]:
         """Return a page of deliveries with their attempts; raises ContractError."""
         await self.read(client, webhook_id)
+        name: str = "examine_deliveries"
+        subject: tuple[str, ...] = ()
+        if transaction_id is not None:
+            name, subject = "examine_transaction_deliveries", (str(transaction_id),)
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
             rows = await self._pool.fetch(
-                self._sql["examine_deliveries"], webhook_id, start, count, status
+                self._sql[name], webhook_id, start, count, status, *subject
             )
             return [(row["id"], row["is_match"]) for row in rows]
 

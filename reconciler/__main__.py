@@ -19,6 +19,7 @@ from reconciler.observation import BookObserver
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
 from reconciler.sealing import SealCheck, Sealer
+from reconciler.verifying import Verifier
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
@@ -150,6 +151,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
             pool, keys=keys, interval_s=settings.seal_interval_s, fault_points=fault_points
         ),
         seal_check=SealCheck(pool, keys=keys, interval_s=settings.integrity_interval_s),
+        verifier=_verifier(settings, pool, keys),
         leadership=Leadership(settings.database_url),
         stale_after_s=stale_after_s,
         interval_s=settings.reconcile_interval_s,
@@ -161,6 +163,16 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         depth=depth,
         reconciler=reconciler,
         tracer=tracer,
+    )
+
+
+def _verifier(settings: ReconcilerSettings, pool: Pool, keys: SealKeys | None) -> Verifier:
+    return Verifier(
+        pool,
+        settings.database_url,
+        keys=keys,
+        pending_max_s=settings.verify_pending_max_s,
+        unsealed_max_s=settings.verify_unsealed_max_s,
     )
 
 

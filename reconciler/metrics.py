@@ -92,6 +92,10 @@ SEAL_CHECKED: Final = Counter(
 SEAL_CHECK_FAILURES: Final = Counter(
     "ackledger_seal_check_failures", "Steps of the seals' check that have to be done again"
 )
+VERIFICATION_FAILURES: Final = Counter(
+    "ackledger_verification_failures",
+    "Verifications of the whole book that were broken off and are begun again",
+)
 COUNTERS_FORGOTTEN: Final = Counter(
     "ackledger_reconciler_counters_forgotten", "Counters of rules that no window held any more"
 )

@@ -353,6 +353,39 @@ ORDER BY f.check_name, f.subject
 ON CONFLICT (check_name, subject) DO NOTHING
 RETURNING check_name, subject, detail;
 
+-- name: meet_findings_again
+-- Of findings that are kept already: they are still so.
+UPDATE integrity_findings AS f
+SET last_found_at = clock_timestamp()
+FROM unnest($1::text[], $2::text[]) AS met (check_name, subject)
+WHERE f.check_name = met.check_name AND f.subject = met.subject;
+
+-- name: begin_verification
+-- The verification that was asked for and has not ended, begun by whoever leads now.
+UPDATE verifications
+SET starts = starts + 1, started_at = clock_timestamp(), rows_done = 0, rows_total = 0
+WHERE ended_at IS NULL
+RETURNING id, starts;
+
+-- name: note_verification_progress
+-- How far it is.
+UPDATE verifications SET rows_done = $2, rows_total = $3 WHERE id = $1 AND ended_at IS NULL;
+
+-- name: end_verification
+-- What a verification came to.
+UPDATE verifications
+SET
+    ended_at = clock_timestamp(), rows_done = greatest(rows_done, rows_total), wallets = $2,
+    transactions = $3, entries = $4, latest_seal = $5, findings = $6
+WHERE id = $1 AND ended_at IS NULL
+RETURNING id;
+
+-- name: fail_verification
+-- Why a verification came to nothing.
+UPDATE verifications SET ended_at = clock_timestamp(), error = $2
+WHERE id = $1 AND ended_at IS NULL
+RETURNING id;
+
 -- name: count_findings
 -- How many findings are kept, counted up to a bound.
 SELECT count(*) FROM (SELECT FROM integrity_findings LIMIT $1) AS counted;

@@ -22,6 +22,7 @@ from reconciler.integrity import IntegrityCheck
 from reconciler.observation import BookObserver
 from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.sealing import BrokenChainError, SealCheck, Sealer
+from reconciler.verifying import Verifier
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
@@ -190,6 +191,7 @@ class Reconciler:
         integrity: IntegrityCheck,
         sealer: Sealer,
         seal_check: SealCheck,
+        verifier: Verifier,
         leadership: Leadership,
         stale_after_s: float,
         interval_s: float,
@@ -202,6 +204,7 @@ class Reconciler:
         self._integrity = integrity
         self._sealer = sealer
         self._seal_check = seal_check
+        self._verifier = verifier
         self._leadership = leadership
         self._stale_after_s = stale_after_s
         self._interval_s = interval_s
@@ -248,6 +251,7 @@ class Reconciler:
             (self._counters.run_step, "counters", metrics.COUNTER_FAILURES),
             (self._observer.run_step, "observation", metrics.OBSERVATION_FAILURES),
             (self._seal_check.run_step, "seal_check", metrics.SEAL_CHECK_FAILURES),
+            (self._verifier.run_step, "verification", metrics.VERIFICATION_FAILURES),
         )
         async with asyncio.TaskGroup() as group:
             for step, name, failures in steps:

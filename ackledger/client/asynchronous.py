@@ -141,9 +141,21 @@ class AsyncClient(ApiSession):
         type: str | None = None,  # noqa: A002  # as the API calls it
         from_: datetime | None = None,
         to: datetime | None = None,
+        metadata: tuple[str, str] | None = None,
     ) -> AsyncGenerator[Transaction, None]:
-        """Iterate over transactions, the newest first, page by page."""
-        query = _query(wallet_id=wallet_id, status=status, type=type, from_=from_, to=to)
+        """Iterate over transactions, the newest first, page by page.
+
+        `metadata` is the name and the value, as text, of a member that they have. It goes with
+        `wallet_id`, or with `from_` and `to` at most 31 days apart, and looks through all of those.
+        """
+        query = _query(
+            wallet_id=wallet_id,
+            status=status,
+            type=type,
+            from_=from_,
+            to=to,
+            metadata=None if metadata is None else _member(*metadata),
+        )
         return self._items("/v1/transactions", Transaction, query)
 
     async def create_wallet(
@@ -282,6 +294,12 @@ def _query(**named: object) -> dict[str, str]:
     return {
         name.removesuffix("_"): _text(value) for name, value in named.items() if value is not None
     }
+
+
+def _member(name: str, value: str) -> str:
+    if not name or ":" in name:
+        raise ValueError("metadata: a name without a colon is searched for")
+    return f"{name}:{value}"
 
 
 def _text(value: object) -> str:

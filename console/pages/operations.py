@@ -2,20 +2,20 @@
 
 import asyncio
 from typing import Any, Final
-from urllib.parse import quote
 
 import orjson
 from aiohttp import web
 
 from console.api import Answer
+from console.pages.transactions import STREAM
 from console.pages.view import Route, View
+from contracts.representations.integrity import VerificationState
 from contracts.scopes import Role as PersonRole
-from ledger.words import ReviewState, TransactionStatus, TransactionType
+from ledger.words import ReviewState
 
-_REFERENCE: Final = "TXN-"
-_UUID_DIGITS: Final = 36
-STREAM: Final = "/live"
-"""Where a page follows the ends of all transactions that one sees."""
+VERIFICATION_LOOKS_MAX: Final = 300
+"""Looks, of two seconds each, that a page takes at a verification by itself: ten minutes."""
+_OPEN_STATES: Final = frozenset({VerificationState.REQUESTED, VerificationState.RUNNING})
 
 
 async def show_overview(view: View) -> web.StreamResponse:
@@ -47,39 +47,6 @@ async def read_figures(view: View) -> web.StreamResponse:
     if me["role"] == PersonRole.CUSTOMER:
         raise web.HTTPForbidden(reason="These figures are for operators.")
     return web.Response(body=orjson.dumps(view.figures.to_json()), content_type="application/json")
-
-
-async def list_transactions(view: View) -> web.StreamResponse:
-    """GET /transactions: by whatever names one, or by what they are."""
-    query = view.asked("q")
-    if query.startswith(_REFERENCE):
-        found = await view.get("/v1/transactions", reference=query)
-    elif len(query) == _UUID_DIGITS:
-        answer = await view.try_to("GET", f"/v1/transactions/{quote(query, safe='')}")
-        if answer.is_well:
-            return view.go(f"/transactions/{answer.json['id']}")
-        found = await view.get("/v1/transactions", wallet_id=query)
-    elif query:
-        found = await view.get(
-            "/v1/transactions", idempotency_key=query, submitter=view.asked("submitter")
-        )
-    else:
-        found = await view.get(
-            "/v1/transactions",
-            status=view.asked("status"),
-            type=view.asked("type"),
-            cursor=view.asked("cursor"),
-            limit="50",
-        )
-    return view.show(
-        "transactions.html",
-        transactions=found["items"],
-        next_cursor=found["next_cursor"],
-        asked={name: view.asked(name) for name in ("q", "submitter", "status", "type")},
-        statuses=[one.value for one in TransactionStatus],
-        types=[one.value for one in TransactionType],
-        stream=None if query or view.asked("cursor") else STREAM,
-    )
 
 
 async def list_reviews(view: View) -> web.StreamResponse:
@@ -114,6 +81,42 @@ async def show_webhook(view: View) -> web.StreamResponse:
         webhook=await view.get(path),
         deliveries=page["items"],
         next_cursor=page["next_cursor"],
+    )
+
+
+async def show_integrity(view: View) -> web.StreamResponse:
+    """GET /integrity: how far the books are checked, what was found, a verification under way."""
+    return await _integrity(view)
+
+
+async def request_verification(view: View) -> web.StreamResponse:
+    """POST /integrity: have the whole book verified."""
+    return await _integrity(view, await view.try_to("POST", "/v1/integrity/verifications"))
+
+
+async def _integrity(view: View, answer: Answer | None = None) -> web.StreamResponse:
+    state, page, seal = await asyncio.gather(
+        view.get("/v1/integrity"),
+        view.get("/v1/integrity/findings", cursor=view.asked("cursor"), limit="50"),
+        view.try_to("GET", "/v1/seals/latest"),
+    )
+    verification, look = state["verification"], view.look
+    is_open = verification is not None and verification["state"] in _OPEN_STATES
+    is_refused = answer is not None and not answer.is_well
+    ended = "It has ended." if look and not is_open else None
+    return view.show(
+        "integrity.html",
+        status=answer.status if answer is not None and is_refused else 200,
+        integrity=state,
+        verification=verification,
+        is_open=is_open,
+        findings=page["items"],
+        next_cursor=page["next_cursor"],
+        seal=seal.json if seal.is_well else None,
+        look=look + 1,
+        is_live=is_open and look < VERIFICATION_LOOKS_MAX,
+        done="It is asked for." if answer is not None and answer.is_well else ended,
+        trouble=answer.trouble if answer is not None and is_refused else None,
     )
 
 
@@ -163,11 +166,12 @@ def _came_of(answer: Answer | None) -> dict[str, Any]:
 ROUTES: Final[tuple[Route, ...]] = (
     ("GET", "/operations", show_overview),
     ("GET", "/operations/figures.json", read_figures),
-    ("GET", "/transactions", list_transactions),
     ("GET", "/reviews", list_reviews),
     ("POST", "/reviews/{review_id}/{act}", decide_review),
     ("GET", "/webhooks", list_webhooks),
     ("GET", "/webhooks/{webhook_id}", show_webhook),
+    ("GET", "/integrity", show_integrity),
+    ("POST", "/integrity", request_verification),
     ("GET", "/audit", list_audit),
     ("POST", "/operations/wallets/{wallet_id}", change_wallet),
 )

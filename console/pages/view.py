@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import date, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from console.api import Answer, Api, ApiError, passed_on
 from console.figures import Figures
 from console.live import Streams, pass_on
 from console.session import Session, Sessions
+from runtime.service.settings import TRACE_PLACE
 
 Page = Callable[["View"], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Page]
@@ -22,6 +24,19 @@ WAITING_MAX: Final = 50
 """Pages that wait for a transaction's end at a time: half of the connections to the API."""
 APPEARANCE: Final = "ackledger_appearance"
 APPEARANCES: Final = ("light", "dark")
+
+
+def begin_of_day(day: str, *, days_later: int = 0) -> str:
+    """Return the moment at which a day begins, in UTC; empty for what is no day."""
+    try:
+        found = date.fromisoformat(day) + timedelta(days=days_later)
+    except (ValueError, OverflowError):
+        return ""
+    return f"{found.isoformat()}T00:00:00Z"
+
+
+LOOK_DIGITS_MAX: Final = 3
+"""Of the number of a look: nothing takes a thousand by itself."""
 
 
 class View:
@@ -48,6 +63,13 @@ class View:
         """What the processes say of themselves."""
         return self._pages.figures
 
+    def trace_link(self, processing: Mapping[str, Any]) -> str | None:
+        """Return where the trace of a transaction is looked at; None where it is not."""
+        url = self._pages.trace_url
+        if url is None or not processing["is_trace_kept"]:
+            return None
+        return url.replace(TRACE_PLACE, processing["trace_id"])
+
     def path(self, name: str) -> str:
         """Return a variable of the path."""
         return self.request.match_info[name]
@@ -59,6 +81,13 @@ class View:
     def asked(self, name: str) -> str:
         """Return a query parameter, empty without one."""
         return self.request.query.get(name, "").strip()
+
+    @property
+    def look(self) -> int:
+        """Which look at what goes on it is; 0 for the first, and for what is no number of one."""
+        text = self.asked("look")
+        is_number = text.isascii() and text.isdigit() and len(text) <= LOOK_DIGITS_MAX
+        return int(text) if is_number else 0
 
     async def form(self) -> Mapping[str, str]:
         """Return the fields of a form as text; files are none of them."""
@@ -150,8 +179,15 @@ class Pages:
     """Writes pages."""
 
     def __init__(
-        self, api: Api, sessions: Sessions, figures: Figures, templates: Environment
+        self,
+        api: Api,
+        sessions: Sessions,
+        figures: Figures,
+        templates: Environment,
+        *,
+        trace_url: str | None = None,
     ) -> None:
+        self.trace_url = trace_url
         self.api = api
         self.sessions = sessions
         self.figures = figures

@@ -2,22 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import date, timedelta
 from typing import Any, Final
 from uuid import uuid4
 
 from aiohttp import web
 
-from console.api import Answer, ApiError
-from console.pages.view import Route, View
+from console.api import Answer
+from console.pages.view import Route, View, begin_of_day
 from ledger.words import HoldStatus, TransactionType
 
 WAIT_S: Final = 3
 """How long a page waits for a transaction's end before it shows it as PENDING."""
-LOOK_S: Final = 10
-"""How long one more look at a transaction waits for its end: well below the calls' bound."""
-LOOKS_MAX: Final = 30
-"""Looks that a page takes by itself; then it waits for somebody to ask."""
 MOVES: Final = ("transfer", "deposit", "withdrawal")
 _FIELDS: Final = ("destination", "amount", "description")
 
@@ -75,32 +70,6 @@ async def move_money(view: View) -> web.StreamResponse:
     return view.go(f"/transactions/{answer.json['id']}")
 
 
-async def show_transaction(view: View) -> web.StreamResponse:
-    """GET /transactions/{transaction_id}: a receipt, or how far it is."""
-    transaction_id = view.segment("transaction_id")
-    look = _number(view.asked("look"))
-    async with view.patience(LOOK_S if look else 0) as wait_s:
-        answer = await view.try_to(
-            "GET", f"/v1/transactions/{transaction_id}", headers={"Prefer": f"wait={wait_s}"}
-        )
-    if not answer.is_well:
-        raise ApiError(answer)
-    is_open = answer.json["status"] == "PENDING"
-    return view.show(
-        "transaction.html",
-        transaction=answer.json,
-        look=look + 1,
-        is_live=is_open and look < LOOKS_MAX,
-        done=f"It is {answer.json['status']}." if look and not is_open else None,
-    )
-
-
-async def show_receipt(view: View) -> web.StreamResponse:
-    """GET /transactions/{transaction_id}/receipt: to be printed."""
-    transaction = await view.get(f"/v1/transactions/{view.segment('transaction_id')}")
-    return view.show("receipt.html", transaction=transaction)
-
-
 async def list_holds(view: View) -> web.StreamResponse:
     """GET /wallets/{wallet_id}/holds."""
     status = view.asked("status") or HoldStatus.OPEN.value
@@ -124,7 +93,7 @@ async def show_history(view: View) -> web.StreamResponse:
     """GET /wallets/{wallet_id}/history: entries of some days and a type, between two balances."""
     path = f"/v1/wallets/{view.segment('wallet_id')}"
     asked = {name: view.asked(name) for name in ("from", "to", "type")}
-    begin, end = _begin_of(asked["from"]), _begin_of(asked["to"], days_later=1)
+    begin, end = begin_of_day(asked["from"]), begin_of_day(asked["to"], days_later=1)
     wanted = {"from": begin, "to": end, "type": asked["type"], "cursor": view.asked("cursor")}
     wallet, page, before, after = await asyncio.gather(
         view.get(path),
@@ -144,24 +113,9 @@ async def show_history(view: View) -> web.StreamResponse:
     )
 
 
-def _begin_of(day: str, *, days_later: int = 0) -> str:
-    """Return the moment at which a day begins, in UTC; empty for what is no day."""
-    try:
-        found = date.fromisoformat(day) + timedelta(days=days_later)
-    except (ValueError, OverflowError):
-        return ""
-    return f"{found.isoformat()}T00:00:00Z"
-
-
 async def follow_ends(view: View) -> web.StreamResponse:
     """GET /live: the ends of transactions as they come, of one wallet or of all that one sees."""
     return await view.live(wallet_id=view.asked("wallet_id"))
-
-
-def _number(text: str) -> int:
-    """Return which look it is; 0 for what is no number of one."""
-    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(LOOKS_MAX))
-    return int(text) if is_number else 0
 
 
 def _transaction(move: str, wallet_id: str, form: Mapping[str, str]) -> dict[str, Any]:
@@ -231,8 +185,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     ("POST", "/wallets", create_wallet),
     ("GET", "/wallets/{wallet_id}", show_wallet),
     ("POST", "/wallets/{wallet_id}/{move}", move_money),
-    ("GET", "/transactions/{transaction_id}", show_transaction),
-    ("GET", "/transactions/{transaction_id}/receipt", show_receipt),
     ("GET", "/wallets/{wallet_id}/holds", list_holds),
     ("GET", "/wallets/{wallet_id}/history", show_history),
     ("GET", "/live", follow_ends),

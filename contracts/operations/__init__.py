@@ -10,6 +10,7 @@ from contracts.operations.assets import ASSET_OPERATIONS
 from contracts.operations.audit import AUDIT_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
 from contracts.operations.events import EVENT_OPERATIONS
+from contracts.operations.integrity import INTEGRITY_OPERATIONS
 from contracts.operations.people import PEOPLE_OPERATIONS
 from contracts.operations.reviews import REVIEW_OPERATIONS
 from contracts.operations.seals import SEAL_OPERATIONS
@@ -47,6 +48,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *WEBHOOK_OPERATIONS,
     *ASSET_OPERATIONS,
     *SEAL_OPERATIONS,
+    *INTEGRITY_OPERATIONS,
     *PEOPLE_OPERATIONS,
     *AUDIT_OPERATIONS,
     *DEAD_LETTER_OPERATIONS,

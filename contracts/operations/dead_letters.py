@@ -150,7 +150,13 @@ _LIST: Final = Operation(
         "narrow the list together."
     ),
     scope=Scope.OPERATIONS_READ,
-    parameters=(*_FILTERS, _STATE, parameters.CURSOR, parameters.LIMIT),
+    parameters=(
+        *_FILTERS,
+        parameters.TRANSACTION_ID,
+        _STATE,
+        parameters.CURSOR,
+        parameters.LIMIT,
+    ),
     responses=(
         Response(
             200,

@@ -145,5 +145,6 @@ INCLUDE_DELETED: Final = query(
     "`true`: deleted ones too.",
     {"type": "boolean", "default": False},
 )
+TRANSACTION_ID: Final = query("transaction_id", "Only what is about this transaction.", UUID_SCHEMA)
 TYPE: Final = query("type", "Only this type.", enum_schema(TransactionType))
 STATUS: Final = query("status", "Only those in this status.", enum_schema(TransactionStatus))

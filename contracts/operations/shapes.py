@@ -31,6 +31,7 @@ class Tag(StrEnum):
     WEBHOOKS = "Webhooks"
     ASSETS = "Assets"
     SEALS = "Seals"
+    INTEGRITY = "Integrity"
     SIGN_IN = "Sign-in"
     USERS = "Users"
     HEALTH = "Health"

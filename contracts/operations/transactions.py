@@ -1,5 +1,6 @@
 """The calls on transactions."""
 
+from datetime import timedelta
 from typing import Final
 
 from contracts.operations import parameters
@@ -23,6 +24,7 @@ from contracts.representations.pages import (
     TransactionPage,
     TransactionPreview,
 )
+from contracts.representations.processing import TransactionProcessing
 from contracts.representations.transaction import Transaction
 from contracts.requests.terms import (
     LEGS_MAX,
@@ -31,7 +33,14 @@ from contracts.requests.terms import (
     TransactionRequest,
 )
 from contracts.requests.transaction import BATCH_MAX
+from contracts.requests.validators import METADATA_BYTES_MAX
 from contracts.scopes import Scope
+
+METADATA_WINDOW: Final = timedelta(days=31)
+"""The longest window that is searched by metadata without a wallet: a month. There is no index."""
+
+METADATA_SEARCHED_MAX: Final = METADATA_BYTES_MAX
+"""Characters of a name and a value that are searched for: longer ones nothing can have."""
 
 _SUBMITTED: Final = (
     Response(
@@ -274,6 +283,30 @@ _READ: Final = Operation(
     problems=(ProblemCode.TRANSACTION_NOT_FOUND, *READ_PROBLEMS),
 )
 
+_READ_PROCESSING: Final = Operation(
+    operation_id="read_transaction_processing",
+    method="GET",
+    path="/v1/transactions/{transaction_id}/processing",
+    tag=Tag.TRANSACTIONS,
+    summary="Read how a transaction is processed",
+    description=(
+        "For operators: by which request it came, under which trace, and what it waits for. Its "
+        "dead letters, and the webhooks that were told of it, are found by `transaction_id` among "
+        "`GET /v1/dead-letters` and `GET /v1/webhooks`."
+    ),
+    scope=Scope.OPERATIONS_READ,
+    parameters=(parameters.path_id("transaction_id"),),
+    responses=(
+        Response(
+            200,
+            "How it came, and what it waits for",
+            model=TransactionProcessing,
+            example=examples.TRANSACTION_PROCESSING,
+        ),
+    ),
+    problems=(ProblemCode.TRANSACTION_NOT_FOUND, *READ_PROBLEMS),
+)
+
 _LIST: Final = Operation(
     operation_id="list_transactions",
     method="GET",
@@ -283,7 +316,10 @@ _LIST: Final = Operation(
     description=(
         "The newest first. Filters narrow the list together; `idempotency_key` and `reference` "
         "find one transaction. A caller with the scope `operations:read` may name another "
-        "`submitter` beside an `idempotency_key`; otherwise the key is your own."
+        "`submitter` beside an `idempotency_key`; otherwise the key is your own.\n\n"
+        "`metadata` searches without an index: it goes with `wallet_id`, or with `from` and `to` "
+        f"at most {METADATA_WINDOW.days} days apart. One call looks at 20,000 transactions at the "
+        "most, so pages may be empty and have a `next_cursor`: follow it until it is null."
     ),
     scope=Scope.TRANSACTIONS_READ,
     parameters=(
@@ -308,6 +344,13 @@ _LIST: Final = Operation(
         parameters.query(
             "wallet_id", "Those that debit or credit this wallet.", parameters.UUID_SCHEMA
         ),
+        parameters.query(
+            "metadata",
+            "Those whose metadata has this member: its name, a colon and its value as text. The "
+            "name ends at the first colon; a number or a boolean is written as in JSON.",
+            {"type": "string", "pattern": "^[^:]+:", "maxLength": METADATA_SEARCHED_MAX},
+            "order:4711",
+        ),
         parameters.STATUS,
         parameters.TYPE,
         parameters.FROM,
@@ -319,4 +362,13 @@ _LIST: Final = Operation(
     problems=LIST_PROBLEMS,
 )
 
-TRANSACTION_OPERATIONS: Final = (_SUBMIT, _SUBMIT_BATCH, _PREVIEW, _READ, _LIST, _REVERSE, _CANCEL)
+TRANSACTION_OPERATIONS: Final = (
+    _SUBMIT,
+    _SUBMIT_BATCH,
+    _PREVIEW,
+    _READ,
+    _READ_PROCESSING,
+    _LIST,
+    _REVERSE,
+    _CANCEL,
+)

@@ -69,9 +69,12 @@ _LIST: Final = Operation(
     path="/v1/webhooks",
     tag=Tag.WEBHOOKS,
     summary="List webhooks",
-    description="Yours, the oldest first; for operators everybody's.",
+    description=(
+        "Yours, the oldest first; for operators everybody's. With `transaction_id`, those that "
+        "have a delivery of an event of that transaction, of the last 30 days."
+    ),
     scope=Scope.WEBHOOKS_READ,
-    parameters=(parameters.CURSOR, parameters.LIMIT),
+    parameters=(parameters.TRANSACTION_ID, parameters.CURSOR, parameters.LIMIT),
     responses=(Response(200, "A page", model=WebhookPage, example=examples.WEBHOOK_PAGE),),
     problems=LIST_PROBLEMS,
 )
@@ -152,6 +155,7 @@ _LIST_DELIVERIES: Final = Operation(
         parameters.query(
             "status", "Only those in this status.", parameters.enum_schema(DeliveryStatus)
         ),
+        parameters.TRANSACTION_ID,
         parameters.CURSOR,
         parameters.LIMIT,
     ),

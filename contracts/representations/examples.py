@@ -249,6 +249,19 @@ CANCELLED_TRANSACTION: Final[Json] = _shown(
         }
     )
 )
+TRANSACTION_PROCESSING: Final[Json] = {
+    "transaction_id": TRANSACTION["id"],
+    "submitter": TRANSACTION["submitter"],
+    "channel": TRANSACTION["channel"],
+    "idempotency_key": TRANSACTION["idempotency_key"],
+    "request_id": "checkout-7f3a",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "is_trace_kept": True,
+    "is_unannounced": False,
+    "announced_again": 0,
+    "next_announcement_at": None,
+    "review_ids": [],
+}
 TRANSACTION_PAGE: Final[Json] = {"items": [TRANSACTION], "next_cursor": None}
 TRANSACTION_EVENT: Final[Json] = render_event(
     TRANSACTION,
@@ -287,6 +300,7 @@ WEBHOOK_SECRET: Final[Json] = {
 WEBHOOK_DELIVERY: Final[Json] = {
     "id": "0199a1f2-9b11-7000-8002-5f0c9a11b0de",
     "webhook_id": _WEBHOOK_ID,
+    "transaction_id": TRANSACTION["id"],
     "event_id": str(event_id(_OUTBOX_ID, _TRANSACTION_ID)),
     "event_type": "transaction.completed",
     "status": "PENDING",
@@ -304,6 +318,58 @@ WEBHOOK_DELIVERY: Final[Json] = {
     "delivered_at": None,
 }
 WEBHOOK_DELIVERY_PAGE: Final[Json] = {"items": [WEBHOOK_DELIVERY], "next_cursor": None}
+
+
+REQUESTED_VERIFICATION: Final[Json] = {
+    "id": "0199a1f2-9c10-7000-8003-5f0c9a11b0de",
+    "state": "REQUESTED",
+    "requested_by": "back-office",
+    "requested_at": format_moment(_SUBMITTED),
+    "started_at": None,
+    "ended_at": None,
+    "rows_done": 0,
+    "rows_total": 0,
+    "wallets": None,
+    "transactions": None,
+    "entries": None,
+    "latest_seal": None,
+    "findings": None,
+    "error": None,
+}
+RUNNING_VERIFICATION: Final[Json] = {
+    **REQUESTED_VERIFICATION,
+    "state": "RUNNING",
+    "started_at": format_moment(_SUBMITTED + timedelta(seconds=1)),
+    "rows_done": 40_000,
+    "rows_total": 90_000,
+}
+INTEGRITY: Final[Json] = {
+    "checked_until": format_moment(_SUBMITTED),
+    "findings": 0,
+    "verification": {
+        **RUNNING_VERIFICATION,
+        "state": "ENDED",
+        "ended_at": format_moment(_SUBMITTED + timedelta(seconds=9)),
+        "rows_done": 90_000,
+        "wallets": 1_200,
+        "transactions": 20_000,
+        "entries": 30_000,
+        "latest_seal": f"118:{'4f' * 32}",
+        "findings": 0,
+    },
+}
+INTEGRITY_FINDING_PAGE: Final[Json] = {
+    "items": [
+        {
+            "check": "wallet_balance",
+            "subject": "wallet 019aa3b1-0c4e-7a52-8001-3d6f1b2a9c70",
+            "detail": "the balance is 101, the entries sum to 100",
+            "found_at": format_moment(_SUBMITTED),
+            "last_found_at": format_moment(_SUBMITTED),
+        }
+    ],
+    "next_cursor": None,
+}
 
 
 _PROBLEM_DETAILS: Final[dict[ProblemCode, str]] = {

@@ -62,6 +62,7 @@ class WebhookDelivery(BaseModel):
 
     id: UUID
     webhook_id: UUID
+    transaction_id: UUID
     event_id: UUID
     event_type: str
     status: DeliveryStatus
@@ -106,6 +107,7 @@ def render_delivery(row: Row) -> Json:
     return {
         "id": str(row["id"]),
         "webhook_id": str(row["webhook_id"]),
+        "transaction_id": row["transaction_id"],
         "event_id": str(row["event_id"]),
         "event_type": row["event_type"],
         "status": row["status"],

@@ -12,6 +12,7 @@ from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.events import EventCalls
 from ingress.http.holds import HoldCalls
+from ingress.http.integrity import IntegrityCalls
 from ingress.http.middleware import (
     Gate,
     Handler,
@@ -41,6 +42,7 @@ def build_application(
     events: EventCalls,
     webhooks: WebhookCalls,
     seals: SealCalls,
+    integrity: IntegrityCalls,
     audit: AuditCalls,
     dead_letters: DeadLetterCalls,
     sign_in: SignInCalls,
@@ -59,7 +61,7 @@ def build_application(
         app.on_response_prepare.append(_shared_stream(cors_origins))
     guarded = {
         **_money_handlers(wallets, holds, transactions, batches),
-        **_trail_handlers(seals, audit),
+        **_trail_handlers(seals, integrity, audit),
         **_dead_letter_handlers(dead_letters),
         **_review_handlers(reviews),
         **sign_in.guarded_handlers(),
@@ -108,13 +110,17 @@ def _money_handlers(
         "reverse_transaction": transactions.reverse,
         "cancel_transaction": transactions.cancel,
         "read_transaction": transactions.read,
+        "read_transaction_processing": transactions.read_processing,
         "list_transactions": transactions.list_page,
         "list_assets": list_assets,
     }
 
 
-def _trail_handlers(seals: SealCalls, audit: AuditCalls) -> Mapping[str, Handler]:
+def _trail_handlers(
+    seals: SealCalls, integrity: IntegrityCalls, audit: AuditCalls
+) -> Mapping[str, Handler]:
     return {
+        **integrity.handlers(),
         "list_seals": seals.list_page,
         "read_latest_seal": seals.read_latest,
         "list_audit_records": audit.list_page,

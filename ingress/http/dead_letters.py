@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -41,7 +42,10 @@ class DeadLetterCalls:
         query = call.query
         position = query.position("dead-letters", ID_BYTES)
         page = await self._letters.page(
-            _filter(call, state=query.word("state", DeadLetterState)),
+            replace(
+                _filter(call, state=query.word("state", DeadLetterState)),
+                transaction_id=query.uuid("transaction_id"),
+            ),
             cursor=None if position is None else UUID(bytes=position),
             limit=query.limit(),
         )

@@ -9,8 +9,10 @@ from uuid import UUID
 from aiohttp import web
 
 from contracts.identifiers import first_id_at, id_of_reference
+from contracts.operations.transactions import METADATA_SEARCHED_MAX, METADATA_WINDOW
 from contracts.problems import ContractError, ProblemCode
-from contracts.representations.transaction import Json
+from contracts.representations.processing import render_processing
+from contracts.representations.transaction import Json, Row
 from contracts.requests.parties import parties_of_row, wallets_of_row
 from contracts.requests.transaction import (
     TransactionStatus,
@@ -30,8 +32,8 @@ from ingress.calls import (
     not_found,
 )
 from ingress.http.middleware import Call, json_response, response_of
-from ingress.parsing import ID_BYTES, uuid_of
-from ingress.reads.transactions import TransactionFilter
+from ingress.parsing import ID_BYTES, Query, uuid_of
+from ingress.reads.transactions import MetadataMember, TransactionFilter
 from ingress.submit.cancellation import Cancellations
 from runtime.service.pagination import Window
 
@@ -77,6 +79,16 @@ class TransactionCalls:
         transaction_id = call.request.match_info["transaction_id"]
         return await self._answered(call, partial(ReadCall, transaction_id=transaction_id))
 
+    async def read_processing(self, call: Call) -> web.Response:
+        """GET /v1/transactions/{transaction_id}/processing."""
+        transaction_id = _transaction_id(call)
+        row, _ = await self._seen(call.client, transaction_id)
+        if call.client.reach is not Reach.ALL and row["submitter"] != call.client.name:
+            # Its key and its request are the submitter's own.
+            raise not_found(transaction_id)
+        waiting = await self._store.read_waiting(transaction_id, submitter=row["submitter"])
+        return json_response(render_processing(row, waiting))
+
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/transactions."""
         query = call.query
@@ -87,9 +99,11 @@ class TransactionCalls:
             before = UUID(bytes=position)
         only = await self._named(call)
         if only is None:
+            _check_bounds(query, wanted)
             window = await self._page(call.client, wanted, before, limit)
         else:
-            window = Window(only, None)
+            having = await self._store.having(wanted.metadata, only)
+            window = Window([one for one in only if one in having], None)
         views = await self._services.views(call.client, window.matches, is_listed=only is None)
         items = [views[one] for one in window.matches if one in views]
         if only is not None:
@@ -116,13 +130,25 @@ class TransactionCalls:
 
     async def _judge_cancellation(self, client: Client, transaction_id: UUID) -> None:
         """Raise ContractError unless the wallets that a transaction needs are a client's."""
+        row, theirs = await self._seen(client, transaction_id)
+        self._services.guard.judge(client, parties_of_row(row), theirs)
+
+    async def _seen(self, client: Client, transaction_id: UUID) -> tuple[Row, Theirs]:
+        """Return the row of a transaction, and which of its wallets are a client's.
+
+        Raises ContractError for one that the client does not see, as for one that there is not.
+        """
         rows = await self._store.rows([transaction_id])
         row = rows.get(transaction_id)
+        if client.reach is Reach.ALL:
+            if row is None:
+                raise not_found(transaction_id)
+            return row, frozenset(wallets_of_row(row))
         ids = {transaction_id} if row is None else wallets_of_row(row)
         theirs: Theirs = await self._services.guard.theirs(client, ids)
         if row is None or not is_seen(client, row, theirs):
             raise not_found(transaction_id)
-        self._services.guard.judge(client, parties_of_row(row), theirs)
+        return row, theirs
 
     async def _named(self, call: Call) -> list[UUID] | None:
         """Return the ids that a key or a reference names; None when neither is given."""
@@ -173,8 +199,36 @@ def _filter_of(call: Call) -> tuple[TransactionFilter, UUID]:
         status=query.word("status", TransactionStatus),
         type=query.word("type", TransactionType),
         first_id=_FIRST_ID if start is None else first_id_at(start),
+        metadata=_member_of(query.text("metadata")),
     )
     return wanted, _LAST_ID if end is None else first_id_at(end)
+
+
+def _member_of(text: str | None) -> MetadataMember | None:
+    """Return what `name:value` names; the name ends at the first colon. Raises ContractError."""
+    if text is None:
+        return None
+    name, colon, value = text.partition(":")
+    if not (name and colon) or len(text) > METADATA_SEARCHED_MAX:
+        raise ContractError(
+            ProblemCode.INVALID_PARAMETER,
+            "metadata is a name, a colon and a value, such as order:4711, of at most "
+            f"{METADATA_SEARCHED_MAX} characters",
+        )
+    return MetadataMember(name, value)
+
+
+def _check_bounds(query: Query, wanted: TransactionFilter) -> None:
+    """Raise ContractError for a search by metadata without a bound: no index serves it."""
+    if wanted.metadata is None or wanted.wallet_id is not None:
+        return
+    start, end = query.moment("from"), query.moment("to")
+    if start is None or end is None or end - start > METADATA_WINDOW:
+        raise ContractError(
+            ProblemCode.INVALID_PARAMETER,
+            "metadata goes with wallet_id, or with from and to that are at most "
+            f"{METADATA_WINDOW.days} days apart",
+        )
 
 
 def _passes(item: Json, wanted: TransactionFilter, before: UUID) -> bool:

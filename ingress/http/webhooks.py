@@ -62,7 +62,12 @@ class WebhookCalls:
         query = call.query
         position = query.position("webhooks", ID_BYTES)
         after = _FIRST_ID if position is None else UUID(bytes=position)
-        rows, following = await self._store.list_page(call.client, after=after, limit=query.limit())
+        rows, following = await self._store.list_page(
+            call.client,
+            transaction_id=query.uuid("transaction_id"),
+            after=after,
+            limit=query.limit(),
+        )
         cursor = None if following is None else query.cursor("webhooks", following.bytes)
         return json_response(
             {"items": [render_webhook(row) for row in rows], "next_cursor": cursor}
@@ -99,6 +104,7 @@ class WebhookCalls:
             call.client,
             webhook_id,
             status=query.word("status", DeliveryStatus),
+            transaction_id=query.uuid("transaction_id"),
             before=_LAST_ID if position is None else UUID(bytes=position),
             limit=query.limit(),
         )

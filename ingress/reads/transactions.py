@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -23,6 +23,13 @@ _EXCEPTIONAL: Final = frozenset(
 )
 
 
+class MetadataMember(NamedTuple):
+    """A member of a transaction's metadata, its value as text."""
+
+    name: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True)
 class TransactionFilter:
     """What a list is narrowed to; ids stand for times."""
@@ -31,6 +38,7 @@ class TransactionFilter:
     status: TransactionStatus | None
     type: TransactionType | None
     first_id: UUID
+    metadata: MetadataMember | None = None
 
 
 class TransactionStore:
@@ -67,6 +75,11 @@ class TransactionStore:
         rows = await pool.fetch(self._sql["read_transactions"], ids) if ids else []
         return {row["id"]: row for row in rows}
 
+    async def read_waiting(self, transaction_id: UUID, *, submitter: str) -> asyncpg.Record:
+        """Return what a submitter's transaction waits for, for `render_processing`."""
+        [row] = await self._lists.fetch(self._sql["read_waiting"], transaction_id, submitter)
+        return row
+
     async def find(self, *, submitter: str, idempotency_key: str) -> UUID | None:
         """Return the id of a submitter's transaction under a key."""
         found: UUID | None = await self._pool.fetchval(
@@ -74,13 +87,20 @@ class TransactionStore:
         )
         return found
 
+    async def having(self, metadata: MetadataMember | None, ids: Sequence[UUID]) -> frozenset[UUID]:
+        """Return those of some transactions that have a member of metadata; all for None."""
+        if metadata is None or not ids:
+            return frozenset(ids)
+        rows = await self._lists.fetch(self._sql["find_with_metadata"], ids, *metadata)
+        return frozenset(row["id"] for row in rows)
+
     async def list_page(
         self, wanted: TransactionFilter, *, before: UUID, limit: int
     ) -> Window[UUID]:
         """Return the ids of a page, the newest first, from the ids below `before`."""
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
-            return await self._examined(wanted, start, count)
+            return await self._narrowed(wanted, await self._examined(wanted, start, count))
 
         return await examine(step, start=before, limit=limit)
 
@@ -96,8 +116,9 @@ class TransactionStore:
 
         async def step(start: UUID, count: int) -> Examined[UUID]:
             if few:
-                return await self._walk_few(wanted, few, start, count)
-            found = await self._examined(wanted, start, count)
+                walked = await self._walk_few(wanted, few, start, count)
+                return await self._narrowed(wanted, walked)
+            found = await self._narrowed(wanted, await self._examined(wanted, start, count))
             matches = [one for one, is_match in found if is_match]
             rows = await self._lists.fetch(self._sql["find_seen"], matches, *holder)
             seen = {row["id"] for row in rows}
@@ -111,6 +132,14 @@ class TransactionStore:
             self._sql[name], start, wanted.first_id, count, wanted.status, wanted.type, *subject
         )
         return [(row["id"], row["is_match"]) for row in rows]
+
+    async def _narrowed(self, wanted: TransactionFilter, found: Examined[UUID]) -> Examined[UUID]:
+        """Leave out of the matches what has other metadata than is wanted, or none."""
+        if wanted.metadata is None:
+            return found
+        matches = [one for one, is_match in found if is_match]
+        having = await self.having(wanted.metadata, matches)
+        return [(one, one in having) for one, _ in found]
 
     async def _walk_few(
         self, wanted: TransactionFilter, few: Sequence[UUID], start: UUID, count: int

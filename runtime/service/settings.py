@@ -85,6 +85,17 @@ RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
 SmtpUrl = Annotated[str, _url_of("smtp", "smtps")]
 EmailAddress = Annotated[str, AfterValidator(normalized_email)]
 HttpUrl = Annotated[str, _url_of("http", "https")]
+TRACE_PLACE: Final = "{trace_id}"
+"""Where the id stands in the address of a trace."""
+
+
+def _with_trace_place(url: str) -> str:
+    if TRACE_PLACE not in url:
+        raise ValueError(f"expected a URL with {TRACE_PLACE} in it")
+    return url
+
+
+TraceUrl = Annotated[HttpUrl, AfterValidator(_with_trace_place)]
 TokenName = Annotated[str, Field(min_length=1, max_length=255)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Network = IPv4Network | IPv6Network
@@ -248,6 +259,7 @@ class ConsoleSettings(ProcessSettings):
     console_is_https: bool = False
     console_key_file: Path | None = None
     console_status_urls: NamedUrls = Field(default_factory=dict)
+    console_trace_url: TraceUrl | None = None
 
 
 class TokenIssuer(BaseModel):
@@ -323,7 +335,15 @@ class ProcessorSettings(ServiceSettings, TracingSettings):
     lock_timeout_s: Seconds = 5.0
 
 
-class ReconcilerSettings(ServiceSettings, TracingSettings):
+class BooksSettings(GivenSettings):
+    """What a verification holds against the books."""
+
+    verify_pending_max_s: Seconds = 300.0
+    verify_unsealed_max_s: Annotated[float, Field(gt=0, le=31_536_000)] = 3600.0
+    seal_keys: Path | None = None
+
+
+class ReconcilerSettings(ServiceSettings, TracingSettings, BooksSettings):
     """The sweeper of what got stuck, and the keeper of dead letters."""
 
     status_port: Port = 9103
@@ -332,7 +352,6 @@ class ReconcilerSettings(ServiceSettings, TracingSettings):
     reconcile_in_flight_max: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     expire_after_s: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
     integrity_interval_s: Seconds = 10.0
-    seal_keys: Path | None = None
     seal_interval_s: Seconds = 10.0
 
 
@@ -344,12 +363,8 @@ class NotifierSettings(ServiceSettings, TracingSettings, WebhookSettings):
     mail_from: EmailAddress | None = None
 
 
-class VerifySettings(DatabaseSettings):
-    """What `ackledger verify` holds against the books."""
-
-    verify_pending_max_s: Seconds = 300.0
-    verify_unsealed_max_s: Annotated[float, Field(gt=0, le=31_536_000)] = 3600.0
-    seal_keys: Path | None = None
+class VerifySettings(DatabaseSettings, BooksSettings):
+    """What `ackledger verify` works with."""
 
 
 class BackupSettings(GivenSettings):

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
@@ -19,6 +19,8 @@ from tests.integration.console.browsing import PASSWORD, person
 from tests.integration.console.conftest import doors
 from tests.integration.dead_letters.letters import store
 from tests.integration.ingress.serving import CheckedDoors
+from tests.integration.webhooks.calls import make_webhook
+from tests.integration.webhooks.receiver import Receiver
 from tests.support import deposit, transfer
 
 __all__ = ["doors"]
@@ -119,6 +121,8 @@ async def test_every_page_is_accessible_and_keeps_its_policy(
         "history": f"/wallets/{wallets[0]}/history",
         "holds": f"/wallets/{wallets[0]}/holds",
         "dead-letters": "/dead-letters",
+        "integrity": "/integrity",
+        "search": "/transactions?metadata=order:4711",
         "reviews": "/reviews",
         "webhooks": "/webhooks",
         "audit": "/audit",
@@ -168,6 +172,83 @@ async def test_what_is_pending_is_shown_so_and_its_end_comes_by_itself(
     assert page.url == path
     await context.close()
     assert complaints == []
+
+
+async def test_a_verification_ends_by_itself_and_lists_what_it_found(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    wallet = await doors.api.create_wallet("EUR")
+    await doors.api.deposit(wallet, "3.00", "EUR")
+    books = await connect(doors.database_url, name="test")
+    change = "UPDATE wallets SET balance = balance + $2 WHERE id = $1"
+    context = await browser.new_context()
+    page = await context.new_page()
+    complaints = _complaints_of(page)
+    await _log_in(page, doors, PersonRole.OPERATOR)
+    address = f"{doors.system.console_url}/integrity"
+    await page.goto(address)
+    await books.execute(change, UUID(wallet), 1)
+    await page.get_by_role("button", name="Verify the whole book").click()
+    await _judge(page, "verification")
+    await page.get_by_role("status").get_by_text("It has ended.").wait_for()
+    await books.execute(change, UUID(wallet), -1)
+    await books.close()
+    await page.get_by_role("cell", name=f"wallet {wallet}").wait_for()
+    assert page.url == address
+    await _look_at(page, address, "findings")
+    await context.close()
+    assert complaints == []
+
+
+async def test_a_transaction_s_whole_life_is_on_its_page(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    complaints = _complaints_of(page)
+    wallet = await doors.api.create_wallet("EUR")
+    async with Receiver.open() as receiver:
+        receiver.statuses["/shop"] = [503]
+        await make_webhook(doors.api, f"{receiver.url}/shop", wallet_ids=[wallet])
+        body = {**deposit(wallet, "19.90", "EUR"), "metadata": {"order": "4711"}}
+        paid = (await doors.api.submit(body)).json
+        connection = await connect(doors.database_url, name="test")
+        letter = await store(
+            connection, b"{}", reason="quarantined", transaction_id=UUID(paid["id"])
+        )
+        await connection.execute(
+            "UPDATE dead_letters SET replayed_at = now() WHERE id = $1", letter
+        )
+        await connection.close()
+        await receiver.next("/shop")
+        await _log_in(page, doors, PersonRole.OPERATOR)
+        path = f"{doors.system.console_url}/transactions/{paid['id']}"
+        await _look_at(page, path, "life")
+        await (
+            page.get_by_role("link", name="quarantined")
+            .or_(page.get_by_role("cell", name="quarantined"))
+            .first.wait_for()
+        )
+        await page.get_by_role("button", name="Send again: transaction.completed").click()
+        await page.get_by_role("status").get_by_text("It is sent again.").wait_for()
+        await receiver.next("/shop")
+    await page.goto(f"{doors.system.console_url}/transactions?metadata=order:4711")
+    await page.get_by_role("link", name=paid["reference"]).click()
+    await page.wait_for_url(path)
+    await context.close()
+    assert complaints == []
+
+
+async def test_the_way_out_stands_in_one_line_on_a_narrow_page(
+    browser: Browser, doors: CheckedDoors
+) -> None:
+    context = await browser.new_context(viewport={"width": 360, "height": 740})
+    page = await context.new_page()
+    await _log_in(page, doors, PersonRole.CUSTOMER)
+    box = await page.get_by_role("button", name="Log out").bounding_box()
+    assert box is not None
+    assert box["height"] < 60
+    await context.close()
 
 
 async def test_dark_can_be_chosen_where_the_system_is_light(

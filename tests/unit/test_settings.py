@@ -13,6 +13,7 @@ from contracts.representations.pages import DeadLetterState
 from contracts.requests.transaction import RequestedType
 from runtime.service.settings import (
     ConfigurationError,
+    ConsoleSettings,
     IngressSettings,
     LogFormat,
     ProcessorSettings,
@@ -57,6 +58,8 @@ def test_an_empty_value_counts_as_unset(variable: str) -> None:
         (IngressSettings, "AMQP_URL", "http://broker.example"),
         (IngressSettings, "REDIS_URL", "cache.example"),
         (IngressSettings, "ACKLEDGER_HTTP_PORT", "65536"),
+        (ConsoleSettings, "ACKLEDGER_CONSOLE_TRACE_URL", "http://traces.example/trace/"),
+        (ConsoleSettings, "ACKLEDGER_CONSOLE_TRACE_URL", "javascript:alert('{trace_id}')"),
         (IngressSettings, "ACKLEDGER_HTTP_PORT", "-1"),
         (IngressSettings, "ACKLEDGER_HTTP_PORT", "http"),
         (IngressSettings, "ACKLEDGER_GROUP_SIZE", "0"),

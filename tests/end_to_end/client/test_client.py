@@ -214,8 +214,13 @@ async def test_what_is_scheduled_is_waited_for_in_vain_and_cancelled_once(
 async def test_lists_go_on_over_pages_to_their_end(client: AsyncClient) -> None:
     wallet = await client.create_wallet(currency="EUR", owner_id=f"owner-{uuid4()}")
     requests = [
-        Deposit(destination_wallet_id=wallet.id, amount="0.01", currency="EUR")
-        for _ in range(_MANY)
+        Deposit(
+            destination_wallet_id=wallet.id,
+            amount="0.01",
+            currency="EUR",
+            metadata={"number": number},
+        )
+        for number in range(_MANY)
     ]
     answers = await client.submit_batch(requests)
     ids = [one.id for one in answers if isinstance(one, Transaction)]
@@ -226,6 +231,8 @@ async def test_lists_go_on_over_pages_to_their_end(client: AsyncClient) -> None:
 
     assert [one.sequence for one in entries] == list(range(_MANY, 0, -1))
     assert sorted(listed) == sorted(ids)
+    found = client.list_transactions(wallet_id=wallet.id, metadata=("number", "7"))
+    assert [one.id async for one in found] == [ids[7]]
     assert [one.id async for one in client.list_wallets(owner_id=wallet.owner_id)] == [wallet.id]
 
 

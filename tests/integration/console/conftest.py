@@ -22,7 +22,7 @@ async def doors(
         stack,
         template,
         tmp_path_factory.mktemp("system"),
-        instances=(*MOVING_MONEY, Instance(role=Role.CONSOLE)),
+        instances=(*MOVING_MONEY, Instance(role=Role.NOTIFIER), Instance(role=Role.CONSOLE)),
         settings={
             "ACKLEDGER_TOKEN_KEYS": str(keys),
             "ACKLEDGER_CUSTOMER_DEPOSITS": "true",
@@ -32,6 +32,8 @@ async def doors(
             "ACKLEDGER_RATE_LIMITS": "login=none anonymous=none authenticated=none",
             # Redis is shared with other modules, whose people mistyped from this same address.
             "ACKLEDGER_LOGIN_FREE_ATTEMPTS_PER_ADDRESS": "1000000",
+            "ACKLEDGER_WEBHOOK_TARGETS": "any",
+            "ACKLEDGER_CONSOLE_TRACE_URL": "https://traces.example/trace/{trace_id}?from=console",
             "ACKLEDGER_WALLETS_PER_OWNER_AND_CURRENCY": "2",
         },
     ) as opened:

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.requests.transaction import TransactionStatus, TransactionType
 from contracts.requests.wallet import RequestedKind, WalletStatus
-from ingress.reads.transactions import TransactionFilter, TransactionStore
+from ingress.reads.transactions import MetadataMember, TransactionFilter, TransactionStore
 from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
 from runtime.access.wallets import Holder
 from runtime.postgres.pool import KEYED_SESSION, Pool, connect, create_pool
@@ -105,6 +105,14 @@ async def test_no_filter_reads_more_than_its_bound(pool: Pool) -> None:
         # Both sides of a wallet are examined, each up to the bound; a journal by each leg.
         examined = 4 if wanted.wallet_id == _IN_JOURNALS else 2
         assert await _rows_read(pool) - before <= examined * EXAMINED_MAX + 100, wanted
+
+    for wallet_id in (None, _HOT):
+        before = await _rows_read(pool)
+        wanted = TransactionFilter(wallet_id, None, None, UUID(int=0), MetadataMember("order", "1"))
+        window = await store.list_page(wanted, before=_LAST, limit=50)
+        assert (window.matches, window.next_start is None) == ([], False)
+        # Each that is examined is looked up once more.
+        assert await _rows_read(pool) - before <= 3 * EXAMINED_MAX + 100, wanted
 
     for owner in (None, "owner", "nobody"):
         before = await _rows_read(pool)

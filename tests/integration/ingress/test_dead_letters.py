@@ -59,6 +59,34 @@ async def _final(api: CheckedApi, transaction_id: str) -> Any:
 # Looking
 
 
+async def test_those_of_one_transaction_are_listed_by_it(
+    api: CheckedApi, books: Connection, submitter: str
+) -> None:
+    transaction_id = uuid4()
+    stored = [
+        await store(books, b"", submitter=submitter, reason=reason, transaction_id=one)
+        for one, reason in (
+            (transaction_id, "quarantined"),
+            (uuid4(), "quarantined"),
+            (transaction_id, "event_not_sent"),
+            (None, "quarantined"),
+        )
+    ]
+    about = {"transaction_id": str(transaction_id)}
+
+    first = (await api.get(LETTERS, **about, limit="1")).json
+    second = (await api.get(LETTERS, **about, limit="1", cursor=first["next_cursor"])).json
+    narrowed = (await api.get(LETTERS, **about, reason="quarantined", state="open")).json
+
+    assert [one["id"] for one in first["items"] + second["items"]] == [
+        str(stored[2]),
+        str(stored[0]),
+    ]
+    assert second["next_cursor"] is None
+    assert [one["id"] for one in narrowed["items"]] == [str(stored[0])]
+    assert (await api.get(LETTERS, **about, state="replayed")).json["items"] == []
+
+
 async def test_a_poison_message_is_listed_counted_and_shown(
     doors: CheckedDoors, api: CheckedApi
 ) -> None:

@@ -8,6 +8,7 @@ from reconciler.observation import BookObserver
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
 from reconciler.schedule import Leadership, Reconciler
 from reconciler.sealing import SealCheck, Sealer
+from reconciler.verifying import Verifier
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool
 
@@ -35,6 +36,11 @@ def make_retry_queue(
     )
 
 
+def make_verifier(pool: Pool, url: str) -> Verifier:
+    """Return what verifies the database of a pool, which `url` leads to."""
+    return Verifier(pool, url, keys=None, pending_max_s=300, unsealed_max_s=3600)
+
+
 def make_reconciler(
     pool: Pool,
     retry_queue: RetryQueue,
@@ -43,6 +49,7 @@ def make_reconciler(
     stale_after_s: float,
     interval_s: float = 0.1,
     integrity_interval_s: float = 0.1,
+    verifier: Verifier | None = None,
 ) -> Reconciler:
     """Return a reconciler that makes a pass every `interval_s` while it leads."""
     return Reconciler(
@@ -54,6 +61,7 @@ def make_reconciler(
         integrity=IntegrityCheck(pool, interval_s=integrity_interval_s),
         sealer=Sealer(pool, keys=None, interval_s=integrity_interval_s),
         seal_check=SealCheck(pool, keys=None, interval_s=integrity_interval_s),
+        verifier=verifier or make_verifier(pool, ""),
         leadership=leadership,
         stale_after_s=stale_after_s,
         interval_s=interval_s,

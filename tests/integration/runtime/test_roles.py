@@ -30,7 +30,8 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "entries": {_P: "i"},
     "exceptional_transactions": {_I: "id", _O: "id", _P: "id", _R: "id"},
     "holds": {_P: "iu", _R: "u"},
-    "integrity_findings": {_R: "i"},
+    "integrity_findings": {_R: "iu"},
+    "verifications": {_I: "i", _R: "u"},
     "late_endings": {_I: "i", _O: "i", _R: "iud"},
     "outbox": {_I: "i", _O: "i", _P: "iud", _R: "i"},
     "partition_layout": {},
@@ -219,6 +220,30 @@ async def test_only_the_processor_writes_balances(
     }
 
     assert found == may
+
+
+async def test_who_asks_for_a_verification_does_not_say_what_it_came_to(log_in: Login) -> None:
+    asking = (
+        "INSERT INTO verifications (requested_by) VALUES ('ann') "
+        "ON CONFLICT ((ended_at IS NULL)) WHERE ended_at IS NULL DO NOTHING RETURNING id, starts"
+    )
+    answering = "UPDATE verifications SET ended_at = now(), findings = 0"
+    claiming = (
+        "INSERT INTO verifications (requested_by, ended_at, findings) VALUES ('ann', now(), 0)"
+    )
+    found = {
+        role: tuple([await _may(await log_in(role), one) for one in (asking, answering, claiming)])
+        for role in (_I, _R, _O)
+    }
+
+    assert found == {
+        _I: (True, False, False),
+        _R: (False, True, False),
+        _O: (False, False, False),
+    }
+    for column in ("detail", "found_at"):
+        changing = f"UPDATE integrity_findings SET {column} = {column}"
+        assert not await _may(await log_in(_R), changing)
 
 
 async def test_a_wallet_is_made_without_money_in_it(log_in: Login) -> None:
