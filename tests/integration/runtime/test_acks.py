@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import aio_pika
 import pytest
+from aio_pika.abc import AbstractConnection, AbstractQueue
 
 from runtime.amqp.consumer import Consumer
 from runtime.amqp.watchdog import Loss
@@ -29,6 +30,15 @@ class _Taken:
         return cls(arrival.channel, arrival.tag)
 
 
+async def _filled(connection: AbstractConnection, name: str) -> AbstractQueue:
+    """Return a quorum queue that holds _MESSAGES."""
+    channel = await connection.channel()
+    queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+    publish = channel.default_exchange.publish
+    await asyncio.gather(*(publish(aio_pika.Message(b""), name) for _ in range(_MESSAGES)))
+    return queue
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_many_that_ack_at_once_lose_no_channel(vhost_url: str, seed: int) -> None:
     """An ack of many that overtakes an ack of one of them names a delivery that is settled.
@@ -37,16 +47,7 @@ async def test_many_that_ack_at_once_lose_no_channel(vhost_url: str, seed: int) 
     """
     queue = uuid4().hex
     async with await aio_pika.connect(vhost_url) as connection:
-        channel = await connection.channel()
-        declared = await channel.declare_queue(
-            queue, durable=True, arguments={"x-queue-type": "quorum"}
-        )
-        await asyncio.gather(
-            *(
-                channel.default_exchange.publish(aio_pika.Message(b""), queue)
-                for _ in range(_MESSAGES)
-            )
-        )
+        declared = await _filled(connection, queue)
         losses: list[Loss] = []
         consumer = Consumer(
             vhost_url,
