@@ -50,7 +50,8 @@ class WebhookStore:
         secret = secret_text(secrets.token_bytes(SECRET_BYTES))
         holder = holder_of(client)
         async with self._pool.acquire() as connection, connection.transaction():
-            # Two requests of one submitter wait for one another, so the bound holds.
+            # Two requests of one submitter wait for one another, and count what the other made.
+            await connection.execute(self._sql["lock_webhooks_of"], client.name)
             count = await connection.fetchval(self._sql["count_webhooks"], client.name)
             if count >= WEBHOOKS_MAX:
                 raise ContractError(

@@ -30,6 +30,12 @@ from notifier.webhooks.egress import Egress, PublicResolver
         "https://169.254.1.1/",
         "https://[::1]/",
         "https://[fe80::1]/",
+        "https://[fec0::1]/",
+        "https://127.1/",
+        "https://0177.0.0.1/",
+        "https://0x7f.0.0.1/",
+        "https://10.0x1/",
+        "https://127.0.0.1./",
         "https://user:secret@shop.example/",
         "https://shop.example/#part",
         "https://shop.example:0x50/",
@@ -44,7 +50,12 @@ def test_an_address_that_is_not_everybody_s_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://shop.example/in", "https://93.184.215.14:8443/x?y=z", "https://[2606:4700::1]/"],
+    [
+        "https://shop.example/in",
+        "https://1.shop.example/",
+        "https://93.184.215.14:8443/x?y=z",
+        "https://[2606:4700::1]/",
+    ],
 )
 def test_a_public_address_is_taken(url: str) -> None:
     assert url_fault(url, WebhookTargets.PUBLIC) is None
@@ -68,6 +79,9 @@ def test_where_any_target_may_be_named_plain_http_inside_may_be() -> None:
         "64:ff9b::5db8:d70e",
         "2002:5db8:d70e::1",
         "fc00::1",
+        "fec0::1",
+        "4000::1",
+        "::ffff:0:5db8:d70e",
         "ff02::1",
         "no address",
     ],
