@@ -372,6 +372,35 @@ async def test_a_payer_can_neither_take_back_nor_a_payee_cancel(neighbours: Neig
     assert (by_payer.status, by_payer.json["failure"]["code"]) == (200, "cancelled")
 
 
+async def test_whose_wallet_is_debited_does_not_cancel_the_others_of_an_atomic_batch(
+    neighbours: Neighbours, api: CheckedApi
+) -> None:
+    at = _in_an_hour()
+    members = [
+        {
+            **transfer(source, destination, "1"),
+            "execute_at": at,
+            "idempotency_key": uuid4().hex,
+        }
+        for source, destination in (
+            (neighbours.ours, neighbours.theirs),
+            (neighbours.theirs, neighbours.ours),
+        )
+    ]
+    batch = await api.call(
+        "POST", "/v1/transactions/batch", json={"mode": "atomic", "transactions": members}
+    )
+    first, second = [one["transaction"]["id"] for one in batch.json["items"]]
+    key = {"Idempotency-Key": uuid4().hex}
+    by_payer = await neighbours.us.call("POST", f"/v1/transactions/{first}/cancel", headers=key)
+    left = (await api.get(f"/v1/transactions/{second}")).json["status"]
+    by_submitter = await api.call("POST", f"/v1/transactions/{first}/cancel", headers=key)
+
+    assert (by_payer.status, by_payer.code) == (404, "wallet_not_found")
+    assert left == "SCHEDULED"
+    assert by_submitter.json["status"] == "FAILED"
+
+
 async def test_all_that_one_does_with_wallets_of_one_s_own_works(make_client: MakeClient) -> None:
     us = await make_client(reach=Reach.OWN)
     first, second = await us.create_wallet(), await us.create_wallet()
