@@ -277,3 +277,24 @@ async def test_a_customer_does_not_lose_a_frozen_wallet_by_deleting_it(
     assert (refused.status, refused.code) == (403, "insufficient_scope")
     assert (another.status, another.code) == (409, "wallet_limit_reached")
     assert deleted.status == 204
+
+
+async def test_what_was_scheduled_is_judged_again_when_it_is_due(
+    people: People, api: CheckedApi
+) -> None:
+    admin = await people.person(Role.ADMIN)
+    elsewhere = await api.create_wallet()
+    ended = []
+    for change in (None, {"status": "DISABLED"}, {"role": "auditor"}):
+        async with _somebody(people) as (user_id, me):
+            wallet = await _funded(api, str(user_id))
+            soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+            later = {**transfer(wallet, elsewhere, "1"), "execute_at": soon}
+            scheduled = (await me.submit(later, wait=None)).json["id"]
+            if change is not None:
+                changed = await admin.call("PATCH", f"/v1/users/{user_id}", change)
+                assert changed.status == 200
+        read = await api.call("GET", f"/v1/transactions/{scheduled}", headers={"Prefer": "wait=15"})
+        ended.append((read.json["status"], (read.json["failure"] or {}).get("code")))
+
+    assert ended == [("COMPLETED", None), ("FAILED", "not_permitted"), ("FAILED", "not_permitted")]
