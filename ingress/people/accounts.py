@@ -4,6 +4,7 @@ Whatever is done to an account is done under its row's lock, so that two who do 
 same time take turns.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -67,6 +68,8 @@ class AccountStore:
         """`first_wallet_currency`: a confirmed person begins with a wallet in it, if it is one."""
         self._pool = pool
         self._first_wallet_currency = first_wallet_currency
+        self._resets: dict[str, asyncio.Task[None]] = {}
+        """Requests that are under way, by their address."""
         self._sql = {**load_queries("ingress"), **load_queries("ingress.people")}
 
     async def register(self, email: str, *, password_hash: str, name: str | None) -> None:
@@ -86,7 +89,19 @@ class AccountStore:
                 await self._send_token(connection, user, TokenPurpose.RESET, mails.known_address)
 
     async def request_reset(self, email: str) -> None:
-        """Send whoever has an account under the address a mail to set the password anew."""
+        """Send whoever has an account under the address a mail to set the password anew.
+
+        All that ask for one address at one time are one request: they would wait for the account's
+        lock, with a connection each, and by that wait tell that there is an account.
+        """
+        under_way = self._resets.get(email)
+        if under_way is None:
+            under_way = asyncio.ensure_future(self._request_reset(email))
+            self._resets[email] = under_way
+            under_way.add_done_callback(lambda _: self._resets.pop(email, None))
+        await asyncio.shield(under_way)
+
+    async def _request_reset(self, email: str) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             user = await connection.fetchrow(self._sql["lock_user_by_email"], email)
             if user is not None and user["status"] in {UserStatus.ACTIVE, UserStatus.UNCONFIRMED}:

@@ -93,9 +93,24 @@ def test_addresses_inside_and_those_that_carry_another_are_not_public(address: s
 async def test_a_name_that_leads_inside_is_not_connected_to() -> None:
     resolver = PublicResolver()
 
-    with pytest.raises(OSError, match="private network"):
-        await resolver.resolve("localhost", 443)
+    # A name inside is told like one that there is not (RFC 6761).
+    for name in ("localhost", "nothing.invalid"):
+        with pytest.raises(OSError, match=r"^the name leads to no address, or to one of a private"):
+            await resolver.resolve(name, 443)
     await resolver.close()
+
+
+async def test_no_log_of_attempts_tells_which_names_there_are_inside() -> None:
+    egress = Egress(WebhookTargets.PUBLIC, user_agent="test")
+
+    # The first is this machine's where its names say so.
+    outcomes = [
+        await egress.post(f"https://{name}:1/in", b"{}", {})
+        for name in ("localhost.localdomain", "nothing.invalid")
+    ]
+
+    assert len({one.error for one in outcomes}) == 1
+    await egress.close()
 
 
 async def test_what_was_allowed_once_is_judged_again_before_it_is_sent() -> None:
