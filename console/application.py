@@ -28,6 +28,7 @@ PROTECTION: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Server": "ackledger",
 }
 HTTPS_ALONE: Final = {"Strict-Transport-Security": "max-age=31536000"}
 _OPEN: Final = frozenset({"/login", "/register", "/confirm", "/forgot", "/reset", "/healthz"})

@@ -286,6 +286,8 @@ async def test_every_answer_is_protected_from_browsers(doors: CheckedDoors) -> N
         assert headers["Referrer-Policy"] == "no-referrer"
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
+        # Nor does any name the libraries, and which of their weaknesses are not mended.
+        assert headers["Server"] == "ackledger"
     cached = [one.headers["Cache-Control"] for one in answers]
     assert cached[0] == "private, no-cache"
     assert set(cached[1:6]) == {"no-store"}
