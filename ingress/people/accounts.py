@@ -156,13 +156,14 @@ class AccountStore:
     async def delete(self, user_id: UUID, *, known_hash: str, origin: Origin) -> bool:
         """Delete an account whose password is still `known_hash`; return whether it still was.
 
-        Its wallets are closed in the same commit. Raises ContractError where one is not empty.
+        Its wallets are closed in the same commit. Raises ContractError where one is not empty, or
+        is frozen: whoever is to be stopped would begin anew under the same address.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             user = await self._locked(connection, user_id)
             if user["password_hash"] != known_hash or user["status"] != UserStatus.ACTIVE:
                 return False
-            closed = await close_owner_wallets(connection, user_id)
+            closed = await close_owner_wallets(connection, user_id, may_be_frozen=False)
             await connection.execute(self._sql["delete_user"], user_id)
             await connection.execute(self._sql["revoke_sessions"], user_id, None)
             await connection.execute(self._sql["spend_user_tokens"], user_id)
@@ -289,7 +290,9 @@ class AccountStore:
         await connection.execute(self._sql["insert_first_wallet"], str(user_id), currency)
 
 
-async def close_owner_wallets(connection: Connection, user_id: UUID) -> list[str]:
+async def close_owner_wallets(
+    connection: Connection, user_id: UUID, *, may_be_frozen: bool
+) -> list[str]:
     """Close an owner's wallets, all of them empty, and return their ids; raises ContractError."""
     sql = load_queries("ingress.people")
     locked = await connection.fetch(
@@ -300,6 +303,11 @@ async def close_owner_wallets(connection: Connection, user_id: UUID) -> list[str
     if filled or len(ids) > CLOSED_WITH_ACCOUNT_MAX:
         raise ContractError(
             ProblemCode.WALLET_NOT_EMPTY, "bring your wallets to zero, and close them, first"
+        )
+    if not may_be_frozen and await connection.fetchval(sql["count_frozen_wallets"], ids):
+        raise ContractError(
+            ProblemCode.INSUFFICIENT_SCOPE,
+            "a wallet of yours is frozen: ask whoever runs the service",
         )
     closed = rows_changed(await connection.execute(sql["close_wallets"], ids))
     if closed != len(ids):

@@ -302,10 +302,15 @@ async def test_an_account_is_deleted_once_its_wallets_are_empty(people: People) 
     full = await person.call("DELETE", "/v1/users/me", {"password": PASSWORD})
     wrong = await person.call("DELETE", "/v1/users/me", {"password": "not the password"})
     await api.submit(withdrawal(wallet["id"], "5.00", "EUR"))
+    path = f"/v1/wallets/{wallet['id']}"
+    await api.call("PATCH", path, json={"status": "FROZEN"})
+    frozen = await person.call("DELETE", "/v1/users/me", {"password": PASSWORD})
+    await api.call("PATCH", path, json={"status": "ACTIVE"})
     done = await person.call("DELETE", "/v1/users/me", {"password": PASSWORD})
 
     assert (full.status, full.code) == (409, "wallet_not_empty")
     assert (wrong.status, wrong.code) == (401, "invalid_credentials")
+    assert (frozen.status, frozen.code) == (403, "insufficient_scope")
     assert done.status == 204
     assert (await api.get(f"/v1/wallets/{wallet['id']}")).json["status"] == "CLOSED"
     assert (await people.post("login", email=person.email, password=PASSWORD)).status == 401
