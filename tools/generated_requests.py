@@ -37,6 +37,12 @@ NOT_LIMITED: Final = {
 }
 """Settings of an ingress whose answers to people are to be other than 429."""
 
+_ALWAYS: Final = (
+    *("--checks", CHECKS, "--seed", str(SEED), "--report", "json"),
+    *("--suppress-health-check", "all", "--generation-database", "none"),
+    *("--no-color", "--continue-on-failure"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -79,12 +85,9 @@ def try_operations(
     report.unlink(missing_ok=True)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT)),
-        *("--url", url, "--checks", CHECKS, "--phases", ",".join(phases)),
-        *("--max-examples", str(examples), "--seed", str(SEED)),
+        *("--url", url, "--max-examples", str(examples), "--phases", ",".join(phases)),
         *(part for name in sorted(excluded) for part in ("--exclude-operation-id", name)),
-        *("--suppress-health-check", "all", "--generation-database", "none"),
-        *("--report", "json", "--report-json-path", str(report)),
-        *("--no-color", "--continue-on-failure"),
+        *("--report-json-path", str(report), *_ALWAYS),
     ]
     with log.open("w", encoding="utf-8") as said:
         try:
