@@ -315,3 +315,20 @@ async def test_an_account_is_deleted_once_its_wallets_are_empty(people: People) 
     assert (await api.get(f"/v1/wallets/{wallet['id']}")).json["status"] == "CLOSED"
     assert (await people.post("login", email=person.email, password=PASSWORD)).status == 401
     assert await people.register(person.email) == person.email
+
+
+async def test_a_person_is_told_where_a_webhook_leads(people: People) -> None:
+    person = await people.person()
+    await person.call("PATCH", "/v1/users/me", {"is_mail_wanted": False})
+    made = await person.call(
+        "POST", "/v1/webhooks", {"url": "https://shop.example/in", "event_types": ["*"]}
+    )
+    path = f"/v1/webhooks/{made.json['id']}"
+    await person.call("PATCH", path, {"event_types": ["transaction.failed"]})
+    await person.call("PATCH", path, {"url": "https://evil.example/in"})
+    texts = [one["text"] for one in await people.mails(person.email)]
+
+    assert [text.split()[10] for text in texts if "webhook" in text] == [
+        "https://shop.example/in",
+        "https://evil.example/in",
+    ]
