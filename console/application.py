@@ -28,6 +28,7 @@ PROTECTION: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Server": "ackledger",
 }
 HTTPS_ALONE: Final = {"Strict-Transport-Security": "max-age=31536000"}
 _OPEN: Final = frozenset({"/login", "/register", "/confirm", "/forgot", "/reset", "/healthz"})
@@ -93,7 +94,8 @@ def _guarded(pages: Pages, sessions: Sessions) -> Middleware:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse what another site sends, and let in who is logged in."""
-        if request.method == "POST" and not _is_our_own(request):
+        is_https = sessions.cookies.is_secure
+        if request.method == "POST" and not _is_our_own(request, is_https=is_https):
             return pages.refusal(403, "This was not sent by a page of ours.", request)
         if request.path.startswith(_STATIC):
             return await _answered(request, handler, pages)
@@ -129,13 +131,16 @@ async def _answered(request: web.Request, handler: Handler, pages: Pages) -> web
         return pages.refusal(500, "Something went wrong here; the log says what.", request)
 
 
-def _is_our_own(request: web.Request) -> bool:
-    """Whether a form was sent by a page of this origin; browsers say so in one way or the other."""
+def _is_our_own(request: web.Request, *, is_https: bool) -> bool:
+    """Whether a form was sent by a page of this origin; browsers say so in one way or the other.
+
+    `is_https`: then a page of this host that came without TLS may be anybody's.
+    """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
-    origin = request.headers.get("Origin", "")
-    return origin.partition("://")[2] == request.host
+    scheme, _, host = request.headers.get("Origin", "").partition("://")
+    return host == request.host and scheme in (("https",) if is_https else ("http", "https"))
 
 
 def _to_login() -> web.Response:

@@ -31,7 +31,8 @@ def decode_json(body: bytes) -> Any:
     """Return decoded JSON whose numbers with a point or an exponent are Decimal; raises ValueError.
 
     Refused are NaN and Infinity, which are not JSON, numbers of absurd length, an object that has
-    a name twice, and what is deeper or has more values than any body needs.
+    a name twice, what is deeper or has more values than any body needs, and every encoding but
+    UTF-8: whatever looks at a body before us reads it as that.
     """
     if len(body) > COLONS_PER_TRANSACTION_MAX:
         _refuse_unparsed(body)
@@ -153,9 +154,11 @@ _BLANKS: Final = b" \t\n\r"
 
 
 def _decode_exactly(body: bytes) -> Any:
+    # Handed octets, the library would guess their encoding; halves of pairs are pointed at later.
+    text = body.decode("utf-8", "surrogatepass").removeprefix("\ufeff")
     try:
         return json.loads(
-            body,
+            text,
             parse_float=Decimal,
             parse_constant=_refuse_constant,
             object_pairs_hook=_distinct,

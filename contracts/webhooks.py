@@ -4,6 +4,7 @@ Deliveries are as the Standard Webhooks specification has them.
 """
 
 import ipaddress
+import re
 from base64 import b64encode
 from enum import StrEnum
 from typing import Final
@@ -85,7 +86,7 @@ def url_fault(url: str, targets: WebhookTargets) -> str | None:
     if targets is WebhookTargets.ANY:
         return None
     is_named = _address_of(host) is None
-    if is_named and (host == "localhost" or "." not in host.rstrip(".")):
+    if is_named and (_is_number(host) or host == "localhost" or "." not in host.rstrip(".")):
         return "must name a host that everybody can reach"
     return None if is_named or is_public(host) else "must not be an address of a private network"
 
@@ -93,23 +94,29 @@ def url_fault(url: str, targets: WebhookTargets) -> str | None:
 def is_public(address: str) -> bool:
     """Whether an IP address is one that everybody can reach, and leads to nothing but itself.
 
-    Addresses of IPv6 that carry one of IPv4 (mapped, NAT64, 6to4, Teredo) are judged as private:
-    no receiver needs them.
+    Of IPv6 only what is given out for everybody: the rest is of a site, of a link, or of nobody
+    yet. Addresses that carry one of IPv4 (6to4, Teredo) are judged as private: no receiver needs
+    them.
     """
     found = _address_of(address)
     if found is None or not found.is_global or found.is_multicast or found.is_reserved:
         return False
     if isinstance(found, ipaddress.IPv4Address):
         return True
-    return not any(found in network for network in _CARRYING)
+    return found in _GIVEN_OUT and not any(found in network for network in _CARRYING)
 
 
-_CARRYING: Final = tuple(
-    map(
-        ipaddress.IPv6Network,
-        ("::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"),
-    )
-)
+_GIVEN_OUT: Final = ipaddress.IPv6Network("2000::/3")
+_CARRYING: Final = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16")))
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
+
+
+def _is_number(host: str) -> bool:
+    """Whether a host that is no address ends in a number, as no name does.
+
+    Some programs read `127.1` and `0x7f.1` as addresses, each in its own way.
+    """
+    return _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None
 
 
 def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

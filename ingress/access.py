@@ -15,6 +15,7 @@ from contracts.requests.parties import Parties, wallets_of_row
 from contracts.requests.wallet import RequestedKind, ValidWalletRequest, WalletChange
 from contracts.scopes import Reach, Role
 from ingress.authentication import Client
+from ledger.words import WalletStatus
 from runtime.access.wallets import Holder, Question, WalletAccess
 from runtime.postgres.pool import Pool
 from runtime.service.batcher import MicroBatcher
@@ -81,6 +82,8 @@ class Guard:
                 "customers may not bring money in from outside: no deposits, and no reversals of "
                 "what was paid out",
             )
+        if client.role is Role.CUSTOMER and parties.made_by not in {None, client.name}:
+            raise _refused("end what another submitted: a hold, or what was scheduled")
 
     async def shown(self, client: Client, rows: Sequence[Row]) -> dict[UUID, Json]:
         """Return rows of `transaction_views`, by id, as a caller sees them; others' are left out.
@@ -146,6 +149,12 @@ def check_change(client: Client, change: WalletChange) -> None:
     named = change.model_fields_set & {"status", "overdraft_limit"}
     if client.role is Role.CUSTOMER and named:
         raise _refused(f"set {' or '.join(sorted(named))}")
+
+
+def check_deletion(client: Client, status: str) -> None:
+    """Raise ContractError for a wallet that customers may not delete, by its status."""
+    if client.role is Role.CUSTOMER and status == WalletStatus.FROZEN:
+        raise _refused("delete a frozen wallet")
 
 
 def _refused(what: str) -> ContractError:

@@ -738,11 +738,18 @@ SELECT id, occurred_at, actor, action, subject, detail, address, request_id
 FROM audit_log
 WHERE id = ANY ($1::uuid[]);
 
+-- name: insert_mail_to_user
+-- A mail to a person, whatever mails they want.
+INSERT INTO mail_outbox (id, to_address, subject, text)
+SELECT uuid_v7(clock_us()), u.email, $2, $3 FROM users AS u WHERE u.id = $1;
+
+-- name: lock_webhooks_of
+-- Whoever else is about to make a webhook for a submitter waits until the database transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || $1::text, 0));
+
 -- name: count_webhooks
--- How many webhooks a submitter has; whoever else is about to make one for it waits.
-SELECT (
-    SELECT count(*) FROM webhooks AS w WHERE w.submitter = $1 AND w.deleted_at IS NULL
-) FROM (SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || $1::text, 0))) AS turn;
+-- How many webhooks a submitter has.
+SELECT count(*) FROM webhooks AS w WHERE w.submitter = $1 AND w.deleted_at IS NULL;
 
 -- name: insert_webhook
 -- A new webhook.

@@ -21,6 +21,7 @@ from contracts.webhooks import (
 )
 from ingress.access import holder_of
 from ingress.authentication import Client
+from ingress.people.mails import webhook_led
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
@@ -50,7 +51,8 @@ class WebhookStore:
         secret = secret_text(secrets.token_bytes(SECRET_BYTES))
         holder = holder_of(client)
         async with self._pool.acquire() as connection, connection.transaction():
-            # Two requests of one submitter wait for one another, so the bound holds.
+            # Two requests of one submitter wait for one another, and count what the other made.
+            await connection.execute(self._sql["lock_webhooks_of"], client.name)
             count = await connection.fetchval(self._sql["count_webhooks"], client.name)
             if count >= WEBHOOKS_MAX:
                 raise ContractError(
@@ -70,6 +72,7 @@ class WebhookStore:
             if row is None:
                 raise AssertionError("an insert returns its row")
             await connection.execute(self._sql["insert_webhook_secret"], row["id"], secret)
+            await self._tell(connection, client, row["url"])
             await _note(connection, trail, "created", row["id"], {"url": row["url"]})
         return row, secret
 
@@ -115,6 +118,8 @@ class WebhookStore:
             )
             if row is None:
                 raise AssertionError("a locked row is changed")
+            if "url" in named:
+                await self._tell(connection, client, row["url"])
             detail = {"named": sorted(named), "url": row["url"], "status": row["status"]}
             await _note(connection, trail, "changed", webhook_id, detail)
         return row
@@ -187,6 +192,15 @@ class WebhookStore:
             detail = {"since": since.isoformat(), "deliveries": count}
             await _note(connection, trail, "recovered", webhook_id, detail)
         return count
+
+    async def _tell(self, connection: Connection, client: Client, url: str) -> None:
+        """Tell a person: whoever has their session for a minute could have their events for years.
+
+        The person who did it, whoever's it is: a thief has one session and no mailbox.
+        """
+        if client.user_id is not None:
+            mail = webhook_led(url)
+            await connection.execute(self._sql["insert_mail_to_user"], client.user_id, *mail)
 
     @asynccontextmanager
     async def _locked(self, client: Client, webhook_id: UUID) -> AsyncIterator[Connection]:

@@ -1,7 +1,8 @@
-"""Permissions: which transactions of upstream systems are refused before the book is looked at.
+"""Permissions: which transactions are refused for their submitter before the book is looked at.
 
-Judged when a transaction is posted, by its row, however it came to be posted: by its message, by
-the reconciler, or by an operator. What came over HTTP was judged when it was accepted.
+Those of upstream systems are judged when they are posted, by the row, however they came to be
+posted: by their message, by the reconciler, or by an operator. What came over HTTP was judged when
+it was accepted; what was scheduled then, for up to a year ahead, is judged once more.
 """
 
 from collections import defaultdict
@@ -17,6 +18,7 @@ from contracts.requests.transaction import Channel
 from contracts.scopes import Reach
 from ledger.words import FailureCode, TransactionType
 from runtime.access.clients import UpstreamClient, UpstreamClients
+from runtime.access.submitters import HttpSubmitters, owner_id_of
 from runtime.access.wallets import Holder, Question, WalletAccess
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
@@ -26,6 +28,7 @@ Terms = Mapping[UUID, asyncpg.Record]
 
 # A plain text: compared with the enumeration's member each row would cost fifteen times as much.
 _AMQP: Final = Channel.AMQP.value
+_HTTP: Final = Channel.HTTP.value
 _NOTHING: Final[Mapping[UUID, FailureCode]] = {}
 
 
@@ -37,6 +40,13 @@ class Asked(NamedTuple):
     kind: str
     currencies: frozenset[str]
     parties: Parties
+    owner_id: str | None = None
+    """A person's, as wallets have it."""
+
+    @property
+    def holder(self) -> Holder:
+        """Whom its submitter's wallets belong to."""
+        return Holder(self.client.name, self.owner_id)
 
 
 class Permissions:
@@ -44,6 +54,7 @@ class Permissions:
 
     def __init__(self) -> None:
         self._clients = UpstreamClients()
+        self._submitters = HttpSubmitters()
         self._access = WalletAccess()
         self._sql = load_queries("processor")
 
@@ -51,13 +62,21 @@ class Permissions:
         self, connection: Connection, rows: Sequence[RecordedView], terms: Terms
     ) -> Mapping[UUID, FailureCode]:
         """Return why PENDING rows are refused, by id, those that are."""
-        names = {row["submitter"] for row in rows if row["channel"] == _AMQP}
-        if not names:
+        upstream = {row["submitter"] for row in rows if row["channel"] == _AMQP}
+        scheduled = [row for row in rows if _was_scheduled(row, terms)] if terms else ()
+        if not upstream and not scheduled:
             return _NOTHING
-        clients = await self._clients.restricted(connection, names)
-        if not clients:
+        asked: list[Asked] = []
+        if upstream:
+            clients = await self._clients.restricted(connection, upstream)
+            sent = [row for row in rows if row["channel"] == _AMQP]
+            asked += await self._asked(connection, sent, terms, clients)
+        if scheduled:
+            names = {row["submitter"] for row in scheduled}
+            submitters = await self._submitters.restricted(connection, names)
+            asked += await self._asked(connection, scheduled, terms, submitters)
+        if not asked:
             return _NOTHING
-        asked = await self._asked(connection, rows, terms, clients)
         theirs = await self._theirs(connection, asked)
         owners = await self._owners(connection, asked)
         codes = {one.id: refusal_of(one, theirs=theirs, owners=owners) for one in asked}
@@ -70,9 +89,7 @@ class Permissions:
         terms: Terms,
         clients: Mapping[str, UpstreamClient],
     ) -> list[Asked]:
-        restricted = [
-            row for row in rows if row["channel"] == _AMQP and row["submitter"] in clients
-        ]
+        restricted = [row for row in rows if row["submitter"] in clients]
         journals = await self._reversed_journals(connection, restricted, terms)
         return [
             _asked_by(row, terms.get(row["id"]), journals.get(row["id"]), clients[row["submitter"]])
@@ -99,7 +116,7 @@ class Permissions:
     ) -> Mapping[str, set[UUID]]:
         """Return the wallets of each submitter, of those that matter."""
         questions = [
-            Question(Holder(one.client.name), wallet_id)
+            Question(one.holder, wallet_id)
             for one in asked
             if one.client.reach is Reach.OWN
             for wallet_id in one.parties.needed
@@ -122,6 +139,12 @@ class Permissions:
             for wallet_id in one.parties.needed
         }
         return await self._access.owners(connection, ids) if ids else {}
+
+
+def _was_scheduled(row: RecordedView, terms: Terms) -> bool:
+    """Whether a row came over HTTP to be executed later."""
+    own = terms.get(row["id"])
+    return own is not None and own["execute_at"] is not None and row["channel"] == _HTTP
 
 
 def refusal_of(
@@ -162,6 +185,7 @@ def _asked_by(
         row["type"],
         _currencies(row, terms, reversed_legs),
         parties_of_row(row, terms, reversed_legs),
+        owner_id_of(row["submitter"]) if row["channel"] == _HTTP else None,
     )
 
 

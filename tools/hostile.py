@@ -4,9 +4,10 @@
 
 A private system gets so many messages that no contract knows (octets, JSON with parts exchanged,
 missing or doubled, properties of the wrong kind), with good ones among them; then schemathesis
-tries every operation of the published document. Afterwards every process must be the one that was
-started, every message a transaction or a dead letter, every good one posted, `verify` clean, and
-no answer a 5xx or an undocumented one. Exit 0 if all is well.
+tries every operation of the published document, as a system and as people who are signed in.
+Afterwards every process must be the one that was started, every message a transaction or a dead
+letter, every good one posted, `verify` clean, and no answer a 5xx or an undocumented one. Exit 0 if
+all is well.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 from uuid import uuid4
 
 import aio_pika
@@ -27,26 +28,29 @@ import aiohttp
 import orjson
 
 from cli.launching import with_our_code
+from cli.users import create_user, new_password
 from contracts.messages import REQUESTED_TYPE
+from contracts.scopes import Role as PersonRole
 from contracts.topology import TRANSACTIONS_EXCHANGE
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
+from tools.generated_requests import (
+    ENDLESS,
+    ENDS_THE_SESSION,
+    NOT_LIMITED,
+    SEED,
+    try_operations,
+)
 from tools.proving import Verdict, private_servers
 from tools.system import CLIENT, MOVING_MONEY, System
 
 DIRECTORY: Final = Path(".local/hostile")
-DOCUMENT: Final = Path(__file__).parents[1] / "contracts/documents/openapi.json"
-CHECKS: Final = (
-    "not_a_server_error,status_code_conformance,content_type_conformance,"
-    "response_schema_conformance,ignored_auth"
-)
-SEED: Final = 20_261_129
+PEOPLE: Final = (PersonRole.CUSTOMER, PersonRole.ADMIN)
+"""Who signs in, beside the system: the least and the most that people may do."""
 GOOD_EVERY: Final = 50
 """Every so many messages one is good."""
 FLIGHT: Final = 200
 DRAINED_S: Final = 900.0
-TRIED_S: Final = 3_600.0
-"""A machine that others use takes many times as long as an idle one, which needs three minutes."""
 _VALUES: Final[tuple[Any, ...]] = (
     None, True, -1, 0, 1e400, "", "x" * 300, [], {}, [[]], {"a": {}}, "0.001", "-5", "NaN", "1e3",
     "' OR 1=1 --", "\u0000", "\ud800", "2026-13-45T00:00:00Z", str(uuid4()), 2**70,
@@ -147,42 +151,27 @@ class Attack:
             await asyncio.gather(*flight)
         await self._judge(count, good)
 
-    def try_every_operation(self, examples: int) -> None:
+    async def try_every_operation(self, examples: int) -> None:
         """Let schemathesis try the published document, and note what it says."""
-        # The key is in a file: a command line is read by everybody on the machine.
-        bearer = f"Bearer {self._system.api_key}"
-        (DIRECTORY / "schemathesis.toml").write_text(
-            f'[headers]\nAuthorization = "{bearer}"\n', encoding="utf-8"
-        )
-        with (DIRECTORY / "schemathesis.log").open("w+", encoding="utf-8") as said:
-            told, is_well = self._tried(examples, said)
-        self.verdict.note("schemathesis: no 5xx, nothing undocumented", told, is_well=is_well)
+        await self._try("a system's key", self._system.api_key, ENDLESS, examples)
+        for role in PEOPLE:
+            # Made just before: whoever came first may have changed who others are.
+            token = await self._token(role)
+            await self._try(f"a person, {role}", token, ENDLESS | ENDS_THE_SESSION, examples)
 
-    def _tried(self, examples: int, said: TextIO) -> tuple[str, bool]:
-        """Return what schemathesis counted, and whether it found nothing and ended in time."""
-        command = [
-            *(sys.executable, "-m", "schemathesis.cli", "run", str(DOCUMENT)),
-            *("--url", self._system.http_url, "--checks", CHECKS),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", str(examples)),
-            *("--exclude-operation-id", "follow_events"),
-            *("--suppress-health-check", "all", "--seed", str(SEED)),
-            *("--no-color", "--continue-on-failure"),
-        ]
-        try:
-            done = subprocess.run(
-                command,
-                cwd=DIRECTORY,
-                env={**self._environment, "PYTHONWARNINGS": "ignore"},
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                timeout=TRIED_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return f"not done in {TRIED_S:.0f} s", False
-        said.seek(0)
-        lines = [line.strip() for line in said if "generated" in line.lower()]
-        return lines[-1] if lines else "see schemathesis.log", done.returncode == 0
+    async def _try(self, who: str, token: str, excluded: frozenset[str], examples: int) -> None:
+        tried = await asyncio.to_thread(
+            try_operations,
+            self._system.http_url,
+            token,
+            examples=examples,
+            directory=DIRECTORY / who.replace(" ", "_"),
+            environment=self._environment,
+            excluded=excluded,
+        )
+        what = f"schemathesis as {who}: no 5xx, nothing undocumented"
+        told = tried.told if tried.cases else f"see {tried.log}"
+        self.verdict.note(what, told, is_well=tried.is_well)
 
     def verify(self) -> None:
         """Prove the books."""
@@ -217,6 +206,23 @@ class Attack:
         posted = f"{row['good']:,} of {good:,}"
         self.verdict.note("good ones among them, posted", posted, is_well=row["good"] == good)
 
+    async def _token(self, role: PersonRole) -> str:
+        """Return the access token of somebody new who has a role."""
+        email, password = f"{role}@example.com", new_password()
+        connection = await connect(self._environment["DATABASE_URL"], name="hostile")
+        try:
+            await create_user(
+                connection, email=email, name=None, role=role, password=password, actor="hostile"
+            )
+        finally:
+            await connection.close()
+        body = {"email": email, "password": password}
+        async with (
+            aiohttp.ClientSession(self._system.http_url) as session,
+            session.post("/v1/auth/login", json=body) as response,
+        ):
+            return str((await response.json())["access_token"])
+
     async def _wallet(self) -> str:
         headers = {"Authorization": f"Bearer {self._system.api_key}"}
         async with (
@@ -233,7 +239,8 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=60)
     options = parser.parse_args()
     directory = DIRECTORY.absolute()
-    with private_servers(directory, upstream_users=(CLIENT,)) as (stack, environment):
+    with private_servers(directory, upstream_users=(CLIENT,)) as (stack, servers):
+        environment = {**servers, **NOT_LIMITED}
         system = System(environment=environment, directory=directory, instances=MOVING_MONEY)
         system.start()
         upstream_url = stack.rabbitmq.upstream_url(CLIENT)
@@ -243,7 +250,7 @@ def main() -> None:
         before = {name: system.pid(name) for name in system.status_urls}
         try:
             asyncio.run(attack.send(options.messages))
-            attack.try_every_operation(options.examples)
+            asyncio.run(attack.try_every_operation(options.examples))
             attack.verify()
             after = {name: system.pid(name) for name in system.status_urls}
             told = "all" if before == after else str({k for k in before if before[k] != after[k]})

@@ -66,7 +66,7 @@ class _Erasure:
             user = await self._connection.fetchrow(self._sql["lock_person"], self._user_id)
             assert user is not None, "a user's row stays"  # noqa: S101
             try:
-                await close_owner_wallets(self._connection, self._user_id)
+                await close_owner_wallets(self._connection, self._user_id, may_be_frozen=True)
             except ContractError:
                 raise RefusedError(
                     "some of the person's wallets hold, owe or reserve money, or they are more"

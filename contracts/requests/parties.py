@@ -30,6 +30,8 @@ class Parties(NamedTuple):
     """Those of its conditions."""
     is_deposit: bool = False
     """Whether money comes from the world outside."""
+    made_by: str | None = None
+    """Who submitted what it ends: the hold that is captured or released, or what is cancelled."""
 
     @property
     def needed(self) -> frozenset[UUID]:
@@ -67,7 +69,7 @@ def parties_of_command(command: TransactionCommand, other: Row | None) -> Partie
         if other["type"] != TransactionType.HOLD:
             return NOBODY
         sides = [Side(one, is_debit=True) for one in (other["source_wallet_id"],) if one]
-        return _parties(sides, asked_about)
+        return _parties(sides, asked_about)._replace(made_by=other["submitter"])
     if terms is not None and terms.legs:
         legs = [Side(leg.wallet_id, leg.minor < 0, leg.is_external) for leg in terms.legs]
         return _parties(legs, asked_about)

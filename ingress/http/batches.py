@@ -72,7 +72,10 @@ class BatchCalls:
 
     async def preview(self, call: Call) -> web.Response:
         """POST /v1/transactions/preview: of one transaction, or of a batch."""
-        commands = await _previewed(await call.json(), client=call.client, services=self._services)
+        body = await call.json()
+        # Each is decided as if it were posted, and none of them counts as one that is.
+        await call.count.take(requests=_previews(body))
+        commands = await _previewed(body, client=call.client, services=self._services)
         found = await self._previewer.preview(commands)
         wallets = await self._seen(call.client, found.wallets)
         return json_response(
@@ -204,6 +207,12 @@ async def _previewed(body: Any, *, client: Client, services: Services) -> list[T
         raise found[0]
     commands = whole(found)
     return atomic(commands, submitter=client.name) if mode is BatchMode.ATOMIC else commands
+
+
+def _previews(body: Any) -> int:
+    """Return how many transactions a body asks a preview of, as far as that can be seen."""
+    items = body.get("transactions") if isinstance(body, dict) else None
+    return max(1, len(items)) if isinstance(items, list) else 1
 
 
 def _named(item: Any, place: int) -> Any:

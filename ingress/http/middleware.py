@@ -53,14 +53,15 @@ class RequestCount:
         self.headers: Mapping[str, str] = {}
         """What the answer says of the limits."""
 
-    async def take(self, costs: Mapping[LimitClass, int] = NO_COSTS) -> None:
+    async def take(self, costs: Mapping[LimitClass, int] = NO_COSTS, *, requests: int = 1) -> None:
         """Count it, unless it is; raises ContractError where a limit is reached.
 
-        `costs`: how many transactions of each class it asks for.
+        `costs`: how many transactions of each class it asks for; `requests`: as how many requests
+        of a person's it counts.
         """
         if not self.is_taken:
             self.is_taken = True
-            self.headers = await self._limiter.count(self._client, costs)
+            self.headers = await self._limiter.count(self._client, costs, requests=requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ COUNTED_BY_HANDLER: Final = frozenset(
     {
         "submit_transaction",
         "submit_transaction_batch",
+        "preview_transactions",
         "reverse_transaction",
         "read_transaction",
     }

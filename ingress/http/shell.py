@@ -16,6 +16,8 @@ PROTECTION: Final = {
     # No answer but the API page is one to be shown, and none in a frame.
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": _NOT_STORED,
+    # Not which library answers, nor its version.
+    "Server": "ackledger",
 }
 """What an answer says unless it says otherwise itself."""
 TAGGED_CACHE_CONTROL: Final = "private, no-cache"

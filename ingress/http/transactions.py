@@ -20,7 +20,7 @@ from contracts.requests.transaction import (
     checked_key,
 )
 from contracts.scopes import Reach, Scope
-from ingress.access import Theirs, holder_of, is_seen
+from ingress.access import Theirs, holder_of, is_seen, not_theirs
 from ingress.authentication import Client
 from ingress.calls import (
     Answer,
@@ -129,9 +129,15 @@ class TransactionCalls:
         return await self._store.list_page(wanted, before=before, limit=limit)
 
     async def _judge_cancellation(self, client: Client, transaction_id: UUID) -> None:
-        """Raise ContractError unless the wallets that a transaction needs are a client's."""
+        """Raise ContractError unless the wallets that a transaction needs are a client's.
+
+        With a member of an atomic batch go the others, so that is for whoever submitted them.
+        """
         row, theirs = await self._seen(client, transaction_id)
-        self._services.guard.judge(client, parties_of_row(row), theirs)
+        if row["batch_id"] is not None and row["submitter"] != client.name:
+            raise not_theirs()
+        parties = parties_of_row(row)._replace(made_by=row["submitter"])
+        self._services.guard.judge(client, parties, theirs)
 
     async def _seen(self, client: Client, transaction_id: UUID) -> tuple[Row, Theirs]:
         """Return the row of a transaction, and which of its wallets are a client's.

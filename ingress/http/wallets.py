@@ -26,7 +26,7 @@ from contracts.requests.wallet import (
     wallet_request_of,
 )
 from contracts.scopes import Reach, Role
-from ingress.access import Guard, check_change, customers_wallet, holder_of
+from ingress.access import Guard, check_change, check_deletion, customers_wallet, holder_of
 from ingress.authentication import Client
 from ingress.calls import Answer
 from ingress.http.middleware import Call, json_response, response_of
@@ -131,6 +131,7 @@ class WalletCalls:
         async with self._locked(call.client, wallet_id) as (connection, row):
             # Once it is deleted, asking for it again, under its former tag too, changes nothing.
             if row["deleted_at"] is None:
+                check_deletion(call.client, row["status"])
                 require_match(row, condition)
                 require_empty(row)
                 await self._store.delete(connection, wallet_id)

@@ -146,22 +146,23 @@ class RateLimiter:
         await self._counting.run()
 
     def count_soon(
-        self, client: Client, costs: Mapping[LimitClass, int] = NO_COSTS
+        self, client: Client, costs: Mapping[LimitClass, int] = NO_COSTS, *, requests: int = 1
     ) -> "asyncio.Future[Sequence[Allowance | ContractError]] | None":
         """Return what will hold a client's allowance; None where no limit holds for the request.
 
-        `costs`: how many transactions of each class it asks for. Raises BatcherFullError.
+        `costs`: how many transactions of each class it asks for; `requests`: as how many requests
+        of a person's it counts. Raises BatcherFullError.
         """
-        charges = self._rules.of_client(client, costs)
+        charges = self._rules.of_client(client, costs, requests=requests)
         return self._counting.submit([charges]) if charges else None
 
     async def count(
-        self, client: Client, costs: Mapping[LimitClass, int] = NO_COSTS
+        self, client: Client, costs: Mapping[LimitClass, int] = NO_COSTS, *, requests: int = 1
     ) -> Mapping[str, str]:
         """Count a client's request and return the headers that say so; raises ContractError."""
         if not self.is_limited(client):
             return {}
-        counted = self.count_soon(client, costs)
+        counted = self.count_soon(client, costs, requests=requests)
         return {} if counted is None else admitted(await counted)
 
     async def count_address(self, address: str, *, is_login: bool) -> Mapping[str, str]:

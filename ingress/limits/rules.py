@@ -143,14 +143,17 @@ class LimitRules:
         """Whether any limit holds for a client: systems usually have none."""
         return client.user_id is not None or bool(self._policies[self._class_of(client)])
 
-    def of_client(self, client: Client, costs: Mapping[LimitClass, int]) -> Sequence[Charge]:
+    def of_client(
+        self, client: Client, costs: Mapping[LimitClass, int], *, requests: int = 1
+    ) -> Sequence[Charge]:
         """Return what one request of a client takes; `costs`: its transactions by class.
 
-        Those count for people alone: systems move other people's money.
+        Those, and as how many requests it counts, are for people alone: systems move other
+        people's money.
         """
         if client.user_id is None:
             return self._charges(f"s:{client.name}", {self._class_of(client): 1})
-        return self._charges(f"u:{client.user_id}", {self._class_of(client): 1, **costs})
+        return self._charges(f"u:{client.user_id}", {self._class_of(client): requests, **costs})
 
     def of_address(self, address: str, *, is_login: bool) -> Sequence[Charge]:
         """Return what a call without a token takes from the buckets of its address."""

@@ -4,6 +4,7 @@ Whatever is done to an account is done under its row's lock, so that two who do 
 same time take turns.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
@@ -67,6 +68,8 @@ class AccountStore:
         """`first_wallet_currency`: a confirmed person begins with a wallet in it, if it is one."""
         self._pool = pool
         self._first_wallet_currency = first_wallet_currency
+        self._resets: dict[str, asyncio.Task[None]] = {}
+        """Requests that are under way, by their address."""
         self._sql = {**load_queries("ingress"), **load_queries("ingress.people")}
 
     async def register(self, email: str, *, password_hash: str, name: str | None) -> None:
@@ -86,7 +89,19 @@ class AccountStore:
                 await self._send_token(connection, user, TokenPurpose.RESET, mails.known_address)
 
     async def request_reset(self, email: str) -> None:
-        """Send whoever has an account under the address a mail to set the password anew."""
+        """Send whoever has an account under the address a mail to set the password anew.
+
+        All that ask for one address at one time are one request: they would wait for the account's
+        lock, with a connection each, and by that wait tell that there is an account.
+        """
+        under_way = self._resets.get(email)
+        if under_way is None:
+            under_way = asyncio.ensure_future(self._request_reset(email))
+            self._resets[email] = under_way
+            under_way.add_done_callback(lambda _: self._resets.pop(email, None))
+        await asyncio.shield(under_way)
+
+    async def _request_reset(self, email: str) -> None:
         async with self._pool.acquire() as connection, connection.transaction():
             user = await connection.fetchrow(self._sql["lock_user_by_email"], email)
             if user is not None and user["status"] in {UserStatus.ACTIVE, UserStatus.UNCONFIRMED}:
@@ -141,13 +156,14 @@ class AccountStore:
     async def delete(self, user_id: UUID, *, known_hash: str, origin: Origin) -> bool:
         """Delete an account whose password is still `known_hash`; return whether it still was.
 
-        Its wallets are closed in the same commit. Raises ContractError where one is not empty.
+        Its wallets are closed in the same commit. Raises ContractError where one is not empty, or
+        is frozen: whoever is to be stopped would begin anew under the same address.
         """
         async with self._pool.acquire() as connection, connection.transaction():
             user = await self._locked(connection, user_id)
             if user["password_hash"] != known_hash or user["status"] != UserStatus.ACTIVE:
                 return False
-            closed = await close_owner_wallets(connection, user_id)
+            closed = await close_owner_wallets(connection, user_id, may_be_frozen=False)
             await connection.execute(self._sql["delete_user"], user_id)
             await connection.execute(self._sql["revoke_sessions"], user_id, None)
             await connection.execute(self._sql["spend_user_tokens"], user_id)
@@ -274,7 +290,9 @@ class AccountStore:
         await connection.execute(self._sql["insert_first_wallet"], str(user_id), currency)
 
 
-async def close_owner_wallets(connection: Connection, user_id: UUID) -> list[str]:
+async def close_owner_wallets(
+    connection: Connection, user_id: UUID, *, may_be_frozen: bool
+) -> list[str]:
     """Close an owner's wallets, all of them empty, and return their ids; raises ContractError."""
     sql = load_queries("ingress.people")
     locked = await connection.fetch(
@@ -285,6 +303,11 @@ async def close_owner_wallets(connection: Connection, user_id: UUID) -> list[str
     if filled or len(ids) > CLOSED_WITH_ACCOUNT_MAX:
         raise ContractError(
             ProblemCode.WALLET_NOT_EMPTY, "bring your wallets to zero, and close them, first"
+        )
+    if not may_be_frozen and await connection.fetchval(sql["count_frozen_wallets"], ids):
+        raise ContractError(
+            ProblemCode.INSUFFICIENT_SCOPE,
+            "a wallet of yours is frozen: ask whoever runs the service",
         )
     closed = rows_changed(await connection.execute(sql["close_wallets"], ids))
     if closed != len(ids):

@@ -60,6 +60,16 @@ ACCOUNT_DELETED: Final = Mail(
 )
 
 
+def webhook_led(url: str) -> Mail:
+    """Return the mail that tells of a webhook that was made, or led elsewhere."""
+    return Mail(
+        "A webhook sends what happens in your account",
+        f"A webhook of your Ackledger account sends its events to\n\n{url}\n\n"
+        "from now on, and goes on after you log out or change your password. If it was not you, "
+        "delete it, change your password, and tell whoever runs the service.\n",
+    )
+
+
 def new_login(*, address: str | None, agent: str | None) -> Mail:
     """Return the mail that tells of a login."""
     return Mail(

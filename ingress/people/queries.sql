@@ -163,6 +163,10 @@ FOR NO KEY UPDATE;
 -- How many of some wallets hold money, owe some, or have some reserved.
 SELECT count(*) FROM wallets WHERE id = ANY ($1::uuid[]) AND (balance <> 0 OR held <> 0);
 
+-- name: count_frozen_wallets
+-- How many of some wallets are frozen.
+SELECT count(*) FROM wallets WHERE id = ANY ($1::uuid[]) AND status = 'FROZEN';
+
 -- name: close_wallets
 -- Closes locked wallets, and hides them from lists.
 UPDATE wallets

@@ -50,10 +50,16 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return a name's addresses; raises OSError where one of them is not public."""
-        found = await self._resolver.resolve(host, port, family)
-        if not all(is_public(one["host"]) for one in found):
-            raise OSError("the name leads to an address of a private network")
+        """Return a name's addresses; raises OSError where one of them is not public.
+
+        The same where there are none: which names there are inside is nobody's business.
+        """
+        try:
+            found = await self._resolver.resolve(host, port, family)
+        except OSError:
+            found = []
+        if not found or not all(is_public(one["host"]) for one in found):
+            raise OSError("the name leads to no address, or to one of a private network")
         return found
 
     async def close(self) -> None:

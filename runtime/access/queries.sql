@@ -41,3 +41,13 @@ SELECT
     ) AS names
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN wallets AS w ON w.id = wanted.id;
+
+-- name: read_people_rights
+-- What people may do now.
+SELECT r.id, r.role, r.is_active FROM people_rights AS r WHERE r.id = ANY ($1::uuid[]);
+
+-- name: read_key_rights
+-- What the keys of clients allow now, those that are over too.
+SELECT r.client, r.scopes, r.reach::text, r.is_in_force
+FROM key_rights AS r
+WHERE r.client = ANY ($1::text[]);

@@ -153,8 +153,10 @@ SECRET: Final[Mapping[str, frozenset[DatabaseRole]]] = {
     "mail_outbox": frozenset({_I, _N, _O}),
     # An update names the rows by what it reads of them.
     "webhook_secrets": frozenset({_I, _N}),
-    # A view of keys and accounts.
+    # Views of keys and accounts.
     "webhook_rights": frozenset({_N}),
+    "people_rights": frozenset({_P}),
+    "key_rights": frozenset({_P}),
 }
 """Tables that only these read, where all others are read by every role."""
 

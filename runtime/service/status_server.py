@@ -39,9 +39,23 @@ class Readiness:
         """`optional` names those without which the process still does its work, if less of it."""
         self._checks = dict(checks)
         self._optional = frozenset(optional)
+        self._reading: asyncio.Task[dict[str, DependencyState]] | None = None
 
     async def read(self) -> dict[str, DependencyState]:
-        """Return each dependency's state, within CHECK_TIMEOUT_S."""
+        """Return each dependency's state, within CHECK_TIMEOUT_S.
+
+        Whoever asks while it is looked up gets the same answer: nobody needs a key to ask, and a
+        crowd of checks would take the connections that they are to tell of.
+        """
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+            self._reading.add_done_callback(self._forget)
+        return await asyncio.shield(self._reading)
+
+    def _forget(self, _: object) -> None:
+        self._reading = None
+
+    async def _read(self) -> dict[str, DependencyState]:
         states = await asyncio.gather(*(_bounded(check) for check in self._checks.values()))
         return {
             name: replace(state, is_needed=name not in self._optional)

@@ -198,3 +198,15 @@ def test_the_console_has_no_server_of_its_own() -> None:
 
     assert "DATABASE_URL" not in text
     assert "AMQP_URL" not in text
+
+
+def test_operators_read_what_each_of_our_users_may() -> None:
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    rows = {
+        name: f"| `{name}` | `{' '.join(repr(one) for one in may)}` |"
+        for name, may in SERVICE_USERS.items()
+    }
+    # A row of a table writes its own sign with a stroke before it, and repr doubles each stroke.
+    plain = page.replace("\\|", "|")
+
+    assert [name for name, row in rows.items() if row.replace("\\\\", "\\") not in plain] == []

@@ -112,3 +112,27 @@ def _loadings(path: Path) -> Iterator[str]:
 def _may_load(path: Path, package: str) -> bool:
     own = relative(path.parent).replace("/", ".")
     return own == package.rpartition(".")[0] or f"{own}.".startswith(f"{package}.")
+
+
+_LOCK: Final = re.compile(r"\bpg_advisory_(?:xact_)?lock\(")
+_LOCK_ALONE: Final = re.compile(r"SELECT pg_advisory_(?:xact_)?lock\([^;]*\);\s*")
+
+
+def test_a_lock_is_a_statement_of_its_own() -> None:
+    """A statement reads what there was before it waited: what a lock guards is read in the next."""
+    queries = [
+        (f"{relative(path)}: {name}", text)
+        for path in _query_files()
+        for name, text in _queries_of(path)
+        if _LOCK.search(text)
+    ]
+
+    assert queries
+    assert [name for name, text in queries if not _LOCK_ALONE.fullmatch(text)] == []
+
+
+def _queries_of(path: Path) -> Iterator[tuple[str, str]]:
+    for block in path.read_text(encoding="utf-8").split("-- name: ")[1:]:
+        name, _, rest = block.partition("\n")
+        lines = [line for line in rest.split("\n") if not line.startswith("--")]
+        yield name, "\n".join(lines).strip()

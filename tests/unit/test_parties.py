@@ -35,6 +35,7 @@ def _money(kind: str, **wallets: UUID) -> dict[str, Any]:
 def _row(kind: str, source: UUID | None, destination: UUID | None, **more: Any) -> dict[str, Any]:
     return {
         "type": kind,
+        "submitter": "them",
         "source_wallet_id": source,
         "destination_wallet_id": destination,
         "currency": "USD",
@@ -102,7 +103,10 @@ def test_a_condition_needs_its_wallet_and_a_wallet_is_not_asked_about_alone() ->
 def test_what_ends_a_hold_needs_the_hold_s_wallet(kind: str) -> None:
     body = {"type": kind, "hold_id": str(_OTHER)}
 
-    assert _parties(body, _row("hold", _A, _B)).moved == {_A}
+    parties = _parties(body, _row("hold", _A, _B))
+
+    assert parties.moved == {_A}
+    assert parties.made_by == "them"
     assert _parties(body, _row("transfer", _A, _B)).moved == frozenset()
     assert _parties(body, None).moved == frozenset()
 

@@ -30,6 +30,12 @@ from notifier.webhooks.egress import Egress, PublicResolver
         "https://169.254.1.1/",
         "https://[::1]/",
         "https://[fe80::1]/",
+        "https://[fec0::1]/",
+        "https://127.1/",
+        "https://0177.0.0.1/",
+        "https://0x7f.0.0.1/",
+        "https://10.0x1/",
+        "https://127.0.0.1./",
         "https://user:secret@shop.example/",
         "https://shop.example/#part",
         "https://shop.example:0x50/",
@@ -44,7 +50,12 @@ def test_an_address_that_is_not_everybody_s_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["https://shop.example/in", "https://93.184.215.14:8443/x?y=z", "https://[2606:4700::1]/"],
+    [
+        "https://shop.example/in",
+        "https://1.shop.example/",
+        "https://93.184.215.14:8443/x?y=z",
+        "https://[2606:4700::1]/",
+    ],
 )
 def test_a_public_address_is_taken(url: str) -> None:
     assert url_fault(url, WebhookTargets.PUBLIC) is None
@@ -68,6 +79,9 @@ def test_where_any_target_may_be_named_plain_http_inside_may_be() -> None:
         "64:ff9b::5db8:d70e",
         "2002:5db8:d70e::1",
         "fc00::1",
+        "fec0::1",
+        "4000::1",
+        "::ffff:0:5db8:d70e",
         "ff02::1",
         "no address",
     ],
@@ -79,9 +93,24 @@ def test_addresses_inside_and_those_that_carry_another_are_not_public(address: s
 async def test_a_name_that_leads_inside_is_not_connected_to() -> None:
     resolver = PublicResolver()
 
-    with pytest.raises(OSError, match="private network"):
-        await resolver.resolve("localhost", 443)
+    # A name inside is told like one that there is not (RFC 6761).
+    for name in ("localhost", "nothing.invalid"):
+        with pytest.raises(OSError, match=r"^the name leads to no address, or to one of a private"):
+            await resolver.resolve(name, 443)
     await resolver.close()
+
+
+async def test_no_log_of_attempts_tells_which_names_there_are_inside() -> None:
+    egress = Egress(WebhookTargets.PUBLIC, user_agent="test")
+
+    # The first is this machine's where its names say so.
+    outcomes = [
+        await egress.post(f"https://{name}:1/in", b"{}", {})
+        for name in ("localhost.localdomain", "nothing.invalid")
+    ]
+
+    assert len({one.error for one in outcomes}) == 1
+    await egress.close()
 
 
 async def test_what_was_allowed_once_is_judged_again_before_it_is_sent() -> None:

@@ -15,8 +15,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple, Protocol, cast
 
-from aiohttp.http import SERVER_SOFTWARE
-
 from ingress.calls import (
     Answer,
     Measure,
@@ -147,8 +145,7 @@ def write_answer(answer: Answer, *, request_id: str) -> bytes:
         f"X-Request-Id: {request_id}\r\n"
         f"{_PROTECTION}"
         f"Content-Length: {len(answer.body)}\r\n"
-        f"Date: {_CLOCK.date()}\r\n"
-        f"Server: {SERVER_SOFTWARE}\r\n\r\n"
+        f"Date: {_CLOCK.date()}\r\n\r\n"
     )
     return head.encode("ascii") + answer.body
 

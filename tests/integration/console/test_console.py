@@ -117,6 +117,7 @@ async def test_every_answer_is_protected_and_the_cookie_is_read_by_nobody(
 ) -> None:
     async with browsing(doors) as browser:
         await browser.open("/login")
+        assert browser.headers["Server"] == "ackledger"
         policy = browser.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from console.__main__ import _cookie_key
-from console.session import COOKIE, Cookies, Session
+from console.api import Api
+from console.application import build_application
+from console.figures import Figures
+from console.session import COOKIE, Cookies, Session, Sessions
 from runtime.service.settings import ConfigurationError, ConsoleSettings, load_settings
 
 _SESSION = Session(
@@ -51,6 +54,27 @@ def test_over_tls_the_cookie_is_this_host_s_alone() -> None:
     assert written["path"] == "/"
     assert not written["domain"]
     assert _read(cookies, written.value, name=f"__Host-{COOKIE}") == _SESSION
+
+
+@pytest.mark.parametrize(
+    ("is_secure", "scheme", "is_taken"),
+    [(True, "https", True), (True, "http", False), (False, "http", True), (False, "https", True)],
+)
+async def test_over_tls_no_form_of_a_page_without_it_is_taken(
+    *, is_secure: bool, scheme: str, is_taken: bool
+) -> None:
+    # Nobody listens at its API: what is taken comes to that.
+    api = Api("http://127.0.0.1:1")
+    sessions = Sessions(api, Cookies(is_secure=is_secure))
+    app = build_application(api, sessions, Figures({}))
+    server = TestServer(app)
+    browser: TestClient[web.Request, web.Application] = TestClient(server)
+    async with browser:
+        origin = f"{scheme}://{server.host}:{server.port}"
+        answer = await browser.post("/login", data={"email": "a"}, headers={"Origin": origin})
+    await api.close()
+
+    assert answer.status == (503 if is_taken else 403)
 
 
 @pytest.mark.parametrize("content", [None, b"short"])

@@ -52,6 +52,8 @@ NOT_JSON: list[bytes] = [
     b'{"amount" : "1.00","amount":"2.00"}',
     b'{"metadata": {"a": 1, "\\u0061": 2}}',
     b"\x1f\x8b\x08",
+    orjson.dumps(_DEPOSIT).decode().encode("utf-16"),
+    orjson.dumps(_DEPOSIT).decode().encode("utf-32-be"),
 ]
 
 

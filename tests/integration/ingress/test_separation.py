@@ -372,6 +372,69 @@ async def test_a_payer_can_neither_take_back_nor_a_payee_cancel(neighbours: Neig
     assert (by_payer.status, by_payer.json["failure"]["code"]) == (200, "cancelled")
 
 
+async def test_what_was_scheduled_needs_the_grant_and_the_key_when_it_is_due(
+    neighbours: Neighbours, api: CheckedApi, make_client: MakeClient, database: Connection
+) -> None:
+    name = f"scheduling-{uuid4().hex}"
+    us = await make_client(name, reach=Reach.OWN)
+    granted, own = await neighbours.them.create_wallet(), await us.create_wallet()
+    for wallet in (granted, own):
+        await api.deposit(wallet, "5")
+    await grant_wallet(database, UUID(granted), client=name, actor="test")
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    made = [
+        (await us.submit({**transfer(one, neighbours.ours, "1"), "execute_at": soon}, wait=None))
+        for one in (granted, own)
+    ]
+    await revoke_grant(database, UUID(granted), client=name, actor="test")
+    lost = await _ended(api, made[0].json["id"])
+    kept = await _ended(api, made[1].json["id"])
+
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    last = await us.submit({**transfer(own, neighbours.ours, "1"), "execute_at": soon}, wait=None)
+    await database.execute("UPDATE api_keys SET revoked_at = now() WHERE client = $1", name)
+    revoked = await _ended(api, last.json["id"])
+
+    assert lost == ("FAILED", "wallet_not_found")
+    assert kept == ("COMPLETED", None)
+    assert revoked == ("FAILED", "not_permitted")
+
+
+async def _ended(api: CheckedApi, transaction_id: str) -> tuple[str, str | None]:
+    path, headers = f"/v1/transactions/{transaction_id}", {"Prefer": "wait=20"}
+    read = (await api.call("GET", path, headers=headers)).json
+    return read["status"], (read["failure"] or {}).get("code")
+
+
+async def test_whose_wallet_is_debited_does_not_cancel_the_others_of_an_atomic_batch(
+    neighbours: Neighbours, api: CheckedApi
+) -> None:
+    at = _in_an_hour()
+    members = [
+        {
+            **transfer(source, destination, "1"),
+            "execute_at": at,
+            "idempotency_key": uuid4().hex,
+        }
+        for source, destination in (
+            (neighbours.ours, neighbours.theirs),
+            (neighbours.theirs, neighbours.ours),
+        )
+    ]
+    batch = await api.call(
+        "POST", "/v1/transactions/batch", json={"mode": "atomic", "transactions": members}
+    )
+    first, second = [one["transaction"]["id"] for one in batch.json["items"]]
+    key = {"Idempotency-Key": uuid4().hex}
+    by_payer = await neighbours.us.call("POST", f"/v1/transactions/{first}/cancel", headers=key)
+    left = (await api.get(f"/v1/transactions/{second}")).json["status"]
+    by_submitter = await api.call("POST", f"/v1/transactions/{first}/cancel", headers=key)
+
+    assert (by_payer.status, by_payer.code) == (404, "wallet_not_found")
+    assert left == "SCHEDULED"
+    assert by_submitter.json["status"] == "FAILED"
+
+
 async def test_all_that_one_does_with_wallets_of_one_s_own_works(make_client: MakeClient) -> None:
     us = await make_client(reach=Reach.OWN)
     first, second = await us.create_wallet(), await us.create_wallet()

@@ -1,5 +1,6 @@
 """Making webhooks: where they may lead, what they may name, and how many there may be."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ _BODY: dict[str, Any] = {"url": "https://shop.example/in", "event_types": ["*"]}
     [
         ({"url": "http://shop.example/in"}, "/url"),
         ({"url": "https://10.0.0.7/in"}, "/url"),
+        ({"url": "https://127.1/in"}, "/url"),
+        ({"url": "https://[fec0::1]/in"}, "/url"),
         ({"event_types": ["transaction.nothing"]}, "/event_types/0"),
         ({"event_types": ["*", "*"]}, "/event_types"),
         ({"event_types": []}, "/event_types"),
@@ -55,6 +58,17 @@ async def test_a_submitter_has_so_many_and_pages_them(make_client: MakeClient) -
     assert (nothing.status, nothing.code) == (422, "validation_failed")
     assert (await api.call("DELETE", path)).status == 204
     assert (await api.call("POST", "/v1/webhooks", json=_BODY)).status == 201
+
+
+async def test_those_that_are_made_at_once_are_counted_too(make_client: MakeClient) -> None:
+    api = await make_client(reach=Reach.OWN)
+    answers = await asyncio.gather(
+        *(api.call("POST", "/v1/webhooks", json=_BODY) for _ in range(2 * WEBHOOKS_MAX))
+    )
+    made = (await api.get("/v1/webhooks", limit="200")).json["items"]
+
+    assert sorted(one.status for one in answers) == [201] * WEBHOOKS_MAX + [409] * WEBHOOKS_MAX
+    assert len(made) == WEBHOOKS_MAX
 
 
 async def test_a_reader_makes_none(make_client: MakeClient) -> None:

@@ -188,6 +188,20 @@ async def test_a_batch_counts_each_of_its_transactions(people: People) -> None:
     assert fitting.status != 429
 
 
+async def test_a_preview_counts_as_a_request_for_each_of_its_transactions(people: People) -> None:
+    person = await people.person()
+
+    async def preview(count: int) -> int:
+        items = [transfer(str(uuid4()), str(uuid4()), "1.00") for _ in range(count)]
+        body = {"transactions": items}
+        return (await person.call("POST", "/v1/transactions/preview", body)).status
+
+    # Of 60 in an hour.
+    statuses = [await preview(count) for count in (61, 40, 40, 1)]
+
+    assert statuses == [429, 404, 429, 404]
+
+
 async def test_logins_are_limited_by_the_address_that_a_trusted_proxy_names(
     doors: CheckedDoors,
 ) -> None:
@@ -286,6 +300,8 @@ async def test_every_answer_is_protected_from_browsers(doors: CheckedDoors) -> N
         assert headers["Referrer-Policy"] == "no-referrer"
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
+        # Nor does any name the libraries, and which of their weaknesses are not mended.
+        assert headers["Server"] == "ackledger"
     cached = [one.headers["Cache-Control"] for one in answers]
     assert cached[0] == "private, no-cache"
     assert set(cached[1:6]) == {"no-store"}

@@ -5,10 +5,15 @@ from uuid import uuid4
 
 import pytest
 
+from runtime.postgres.pool import connect
 from tests.integration.people.persons import PASSWORD, People, new_email
 from tests.support import Answer, eventually, withdrawal
 
 OTHER = "seven lamps of architecture"
+INGRESS_CONNECTIONS = 10
+"""That an ingress has for submissions and sign-ins, by default."""
+IN_NOBODY_S_WAY_S = 4.0
+"""Less than a request waits for a connection."""
 
 
 async def test_a_registered_person_confirms_the_address_and_logs_in(people: People) -> None:
@@ -104,6 +109,34 @@ async def test_the_mail_says_what_the_answer_does_not(people: People) -> None:
     ]
     assert await people.mails(unknown) == []
     assert (await people.log_in(known)).email == known
+
+
+async def test_many_who_ask_for_one_address_at_once_wait_in_nobody_s_way(people: People) -> None:
+    person = await people.person()
+    connection = await connect(people.doors.database_url, name="test")
+    known = len(await people.mails(person.email))
+    async with connection.transaction():
+        await connection.execute("SELECT FROM users WHERE email = $1 FOR UPDATE", person.email)
+        asking = [
+            asyncio.create_task(people.post("password/forgot", email=person.email))
+            for _ in range(2 * INGRESS_CONNECTIONS)
+        ]
+        await eventually(lambda: _waiting(people), what="one waits for the account's lock")
+        async with asyncio.timeout(IN_NOBODY_S_WAY_S):
+            await people.register()
+    await connection.close()
+    answers = await asyncio.gather(*asking)
+
+    assert {one.status for one in answers} == {202}
+    assert len(await people.mails(person.email)) == known + 1
+
+
+async def _waiting(people: People) -> bool:
+    rows = await people.fetch(
+        "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'"
+    )
+    return bool(rows)
 
 
 async def test_nobody_s_mailbox_is_filled(people: People) -> None:
@@ -269,11 +302,33 @@ async def test_an_account_is_deleted_once_its_wallets_are_empty(people: People) 
     full = await person.call("DELETE", "/v1/users/me", {"password": PASSWORD})
     wrong = await person.call("DELETE", "/v1/users/me", {"password": "not the password"})
     await api.submit(withdrawal(wallet["id"], "5.00", "EUR"))
+    path = f"/v1/wallets/{wallet['id']}"
+    await api.call("PATCH", path, json={"status": "FROZEN"})
+    frozen = await person.call("DELETE", "/v1/users/me", {"password": PASSWORD})
+    await api.call("PATCH", path, json={"status": "ACTIVE"})
     done = await person.call("DELETE", "/v1/users/me", {"password": PASSWORD})
 
     assert (full.status, full.code) == (409, "wallet_not_empty")
     assert (wrong.status, wrong.code) == (401, "invalid_credentials")
+    assert (frozen.status, frozen.code) == (403, "insufficient_scope")
     assert done.status == 204
     assert (await api.get(f"/v1/wallets/{wallet['id']}")).json["status"] == "CLOSED"
     assert (await people.post("login", email=person.email, password=PASSWORD)).status == 401
     assert await people.register(person.email) == person.email
+
+
+async def test_a_person_is_told_where_a_webhook_leads(people: People) -> None:
+    person = await people.person()
+    await person.call("PATCH", "/v1/users/me", {"is_mail_wanted": False})
+    made = await person.call(
+        "POST", "/v1/webhooks", {"url": "https://shop.example/in", "event_types": ["*"]}
+    )
+    path = f"/v1/webhooks/{made.json['id']}"
+    await person.call("PATCH", path, {"event_types": ["transaction.failed"]})
+    await person.call("PATCH", path, {"url": "https://evil.example/in"})
+    texts = [one["text"] for one in await people.mails(person.email)]
+
+    assert [text.split()[10] for text in texts if "webhook" in text] == [
+        "https://shop.example/in",
+        "https://evil.example/in",
+    ]

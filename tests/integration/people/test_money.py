@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -213,3 +214,87 @@ async def test_an_auditor_reads_everything_and_moves_nothing(
 
     assert (read.status, letters.status) == (200, 200)
     assert [(one.status, one.code) for one in (moved, made)] == [(403, "insufficient_scope")] * 2
+
+
+async def test_a_customer_ends_nothing_that_a_system_placed_on_their_wallet(
+    people: People, api: CheckedApi
+) -> None:
+    async with _somebody(people) as (user_id, me):
+        wallet, second = [await _funded(api, str(user_id)) for _ in range(2)]
+        hold = {"type": "hold", "source_wallet_id": wallet, "amount": "4", "currency": "USD"}
+        theirs, mine = (await api.submit(hold)).json["id"], (await me.submit(hold)).json["id"]
+        refused = [
+            await me.submit({"type": "release", "hold_id": theirs}),
+            await me.submit(
+                {"type": "capture", "hold_id": theirs, "destination_wallet_id": second}
+            ),
+            await me.call(
+                "POST",
+                "/v1/transactions/preview",
+                json={"type": "release", "hold_id": theirs},
+            ),
+        ]
+        released = await me.submit({"type": "release", "hold_id": mine})
+        captured = await api.submit({"type": "capture", "hold_id": theirs})
+
+    assert [(one.status, one.code) for one in refused] == [(403, "insufficient_scope")] * 3
+    assert released.json["status"] == "COMPLETED"
+    assert (captured.json["status"], captured.json["amount"]) == ("COMPLETED", "4.00")
+
+
+async def test_a_customer_cancels_what_they_scheduled_and_nothing_else(
+    people: People, api: CheckedApi
+) -> None:
+    async with _somebody(people) as (user_id, me):
+        wallet, second = [await _funded(api, str(user_id)) for _ in range(2)]
+        later = {
+            **transfer(wallet, second, "1"),
+            "execute_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+        }
+        cancelled = []
+        for client in (api, me):
+            scheduled = (await client.submit(later, wait=None)).json
+            path = f"/v1/transactions/{scheduled['id']}/cancel"
+            key = {"Idempotency-Key": uuid4().hex}
+            cancelled.append(await me.call("POST", path, headers=key))
+
+    assert (cancelled[0].status, cancelled[0].code) == (403, "insufficient_scope")
+    assert (cancelled[1].status, cancelled[1].json["status"]) == (200, "FAILED")
+
+
+async def test_a_customer_does_not_lose_a_frozen_wallet_by_deleting_it(
+    people: People, api: CheckedApi
+) -> None:
+    async with _somebody(people) as (_, me):
+        wallet = await me.create_wallet("GBP")
+        path = f"/v1/wallets/{wallet}"
+        await api.call("PATCH", path, json={"status": "FROZEN"})
+        refused = await me.call("DELETE", path)
+        another = await me.call("POST", "/v1/wallets", json={"currency": "GBP"})
+        await api.call("PATCH", path, json={"status": "ACTIVE"})
+        deleted = await me.call("DELETE", path)
+
+    assert (refused.status, refused.code) == (403, "insufficient_scope")
+    assert (another.status, another.code) == (409, "wallet_limit_reached")
+    assert deleted.status == 204
+
+
+async def test_what_was_scheduled_is_judged_again_when_it_is_due(
+    people: People, api: CheckedApi
+) -> None:
+    admin = await people.person(Role.ADMIN)
+    elsewhere = await api.create_wallet()
+    ended = []
+    for change in (None, {"status": "DISABLED"}, {"role": "auditor"}):
+        async with _somebody(people) as (user_id, me):
+            wallet = await _funded(api, str(user_id))
+            soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+            later = {**transfer(wallet, elsewhere, "1"), "execute_at": soon}
+            scheduled = (await me.submit(later, wait=None)).json["id"]
+            if change is not None:
+                changed = await admin.call("PATCH", f"/v1/users/{user_id}", change)
+                assert changed.status == 200
+        read = await api.call("GET", f"/v1/transactions/{scheduled}", headers={"Prefer": "wait=15"})
+        ended.append((read.json["status"], (read.json["failure"] or {}).get("code")))
+
+    assert ended == [("COMPLETED", None), ("FAILED", "not_permitted"), ("FAILED", "not_permitted")]

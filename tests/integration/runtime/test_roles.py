@@ -268,6 +268,8 @@ async def test_keys_are_read_by_whoever_checks_or_makes_them(
     assert await _may(connection, "SELECT * FROM api_keys") == (role in {_I, _O})
     # Through it the notifier learns what keys may do, and reads none.
     assert await _may(connection, "SELECT * FROM webhook_rights") == (role is _N)
+    for view in ("people_rights", "key_rights"):
+        assert await _may(connection, f"SELECT * FROM {view}") == (role is _P)
     assert await _may(connection, "SELECT * FROM transaction_views WHERE false")
     assert await _may(connection, "SELECT * FROM audit_log WHERE false")
 

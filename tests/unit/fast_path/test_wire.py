@@ -205,7 +205,7 @@ def test_an_answer_carries_the_calls_headers_and_the_usual_ones() -> None:
         b"Referrer-Policy",
         b"Content-Security-Policy",
         b"Cache-Control",
+        b"Server",
         b"Content-Length",
         b"Date",
-        b"Server",
     ]
