@@ -46,6 +46,7 @@ from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType, WalletKind, WalletStatus
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
+from processor.events.owed import owed_by_moves
 from processor.metrics import note_endings
 from processor.permissions import Permissions, Terms
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
@@ -82,6 +83,8 @@ class Decided:
     """The batch itself."""
     rules_version: int
     """The version of the rules that it was decided under."""
+    limits: str | None
+    """What of its wallets no move changes: see the column `outbox.wallets`."""
 
 
 @dataclass(slots=True)
@@ -414,8 +417,10 @@ class Poster:
     async def _committed_on_book(self, loaded: Loaded, on_book: PostedBook) -> BatchResult:
         """Forget what others may remember of these wallets, and tell as of any batch."""
         posting = on_book.posting
-        if self._event_buffer is not None and on_book.completed_outbox_id is not None:
-            self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
+        if self._event_buffer is not None:
+            self._event_buffer.has_others = True
+            if on_book.completed_outbox_id is not None:
+                self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
         self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
         self._changed_at = max(self._changed_at, posting.moment)
         note_endings(on_book.rows, posting, posting.moment, is_traced=self._traces.is_on)
@@ -447,9 +452,21 @@ class Poster:
         """Keep what a commit has left for the next batch and for the relay."""
         decided.writing.row_version = written["row_version"]
         self._changed_at = max(self._changed_at, written["moment"])
-        if self._event_buffer is not None and decided.posting.posted:
-            batch = BufferedBatch(loaded.rows, decided.posting.posted, self._changed_at)
-            self._event_buffer.keep(written["completed_outbox_id"], batch)
+        if self._event_buffer is None:
+            return
+        posting = decided.posting
+        if posting.posted:
+            outbox_id = written["completed_outbox_id"]
+            batch = BufferedBatch(loaded.rows, posting.posted, self._changed_at)
+            owed = owed_by_moves(
+                outbox_id,
+                [one.transaction_id for one in posting.posted],
+                written["moment"],
+                decided.limits,
+            )
+            self._event_buffer.keep(outbox_id, batch, owed=None if posting.refused else owed)
+        elif posting.refused:
+            self._event_buffer.has_others = True
 
     async def _tell_traces(self, pending: Sequence[Movement]) -> None:
         """Say what is committed, under the request and the trace id that each came with.
@@ -523,7 +540,14 @@ def _decide_batch(
         refused = {one.transaction_id for one in posting.refused}
         named = _wallet_ids_of(one for one in pending if one.id in refused)
         seen = {one: known[one].writing for one in named & known.keys() - written_over.keys()}
-    return Decided(posting, list(written_over.values()), seen, Writing(), rules_version)
+    return Decided(
+        posting,
+        list(written_over.values()),
+        seen,
+        Writing(),
+        rules_version,
+        _limits(posting.wallets),
+    )
 
 
 def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
@@ -542,7 +566,7 @@ def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
         [refusal.transaction_id for refusal in refused],
         [refusal.code.value for refusal in refused],
         list(map(detail_of, refused)),
-        _limits(changed),
+        decided.limits,
         list(decided.seen),
         [writing.row_version for writing in decided.seen.values()],
         decided.rules_version,

@@ -14,13 +14,15 @@ import structlog
 
 from contracts.representations.transaction import Row, format_moment
 from processor import metrics
-from processor.events.messages import Owed, SetAsideEvent, Settlement, owed_by
+from processor.events.buffer import BORN_CLAIMED_S
+from processor.events.messages import SetAsideEvent, Settlement
+from processor.events.owed import Owed, owed_by
 from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import ErrorClass, classify
 from runtime.service.periodic import one_of, repeat
 
-LEASE_S: Final = 5.0
+LEASE_S: Final = BORN_CLAIMED_S
 """How long a claim holds unless it is renewed: what a relay that died had claimed waits so long."""
 RENEW_S: Final = LEASE_S / 3
 """Two renewals may fail before a claim runs out."""
@@ -41,9 +43,10 @@ class Waiting(NamedTuple):
 class Outbox:
     """The tables of owed and refused events, as one relay works on them."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, claimant: UUID | None = None) -> None:
+        """`claimant`: by whom the rows of this process's sessions are born claimed, if they are."""
         self._pool = pool
-        self._claimant = uuid4()
+        self._claimant = claimant or uuid4()
         self._sql = load_queries("processor")
 
     async def claim(self, limit: int, *, least_age_s: float) -> list[Owed]:
