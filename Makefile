@@ -150,12 +150,13 @@ migrate-proof: setup ## Upgrade a book of TRANSACTIONS=2000000 from BASE=<commit
 	@$(BIN)/python -m tools.upgrade .local/base-$(BASE) --transactions $(or $(TRANSACTIONS),2000000)
 
 # The other checkout is made under .local, with its own environment. Needs wrk for the part over HTTP.
+# CASES="drain latency" compares only some.
 .PHONY: compare
 compare: setup ## Measure this tree and BASE=<commit> in turns, ROUNDS=3, and print their ratios
 	@test -n "$(BASE)" || { echo "BASE=<commit> is missing" >&2; exit 2; }
 	@test -d .local/base-$(BASE) || git worktree add --quiet --detach .local/base-$(BASE) $(BASE)
 	@$(MAKE) --quiet -C .local/base-$(BASE) setup PYTHON="$(PYTHON)"
-	@$(BIN)/python -m tools.bench.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),3)
+	@$(BIN)/python -m tools.bench.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),3) $(if $(CASES),--cases $(CASES))
 
 # PROMTOOL=/usr/bin/promtool takes another than Debian's, which is unpacked under .local.
 PROMETHEUS := .local/prometheus

@@ -352,7 +352,7 @@ class SubmitCall(TransactionCall):
             raise conflict(self._submission.command)
         self._log_recorded()
         if not self._wait_s:
-            self._await_announced()
+            self._await_secured()
             return
         is_new = outcome.standing is Standing.NEW
         completion = self._services.completion
@@ -362,20 +362,20 @@ class SubmitCall(TransactionCall):
     def _ended(self, ending: Ending) -> None:
         row = ending.result()
         if row is None:
-            self._await_announced()
+            self._await_secured()
         else:
             self._answer_with(row)
 
-    def _await_announced(self) -> None:
-        announced = self._accepted.announced
-        if announced is None or announced.done():
-            self._announced(announced)
+    def _await_secured(self) -> None:
+        secured = self._accepted.secured
+        if secured is None or secured.done():
+            self._secured(secured)
         else:
-            self._then(announced, self._announced)
+            self._then(secured, self._secured)
 
-    def _announced(self, announced: "asyncio.Future[None] | None") -> None:
-        if announced is not None:
-            announced.result()  # raises where the broker did not confirm it and it is not marked
+    def _secured(self, secured: "asyncio.Future[None] | None") -> None:
+        if secured is not None:
+            secured.result()  # raises where the broker did not confirm it and it is not marked
         if self._accepted.standing is Standing.NEW and not self._wait_s:
             self._end(_new_answer(self._submission, self._accepted.row))
         else:

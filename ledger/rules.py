@@ -1,11 +1,12 @@
 """The refusals: one ladder, whose order of lines is the order of precedence.
 
-A refusal is a business 'no': a value, never an exception. The ladder is told three times: whole for
-plain moves (`first_refusal`), in short for the common one of them (`refusal_of`), and for any legs
-(`refusal_before`, `refusal_after`). Property tests hold each against the others, and the order of
-REFUSAL_DETAILS is the ladder's down to INSUFFICIENT_FUNDS. For transactions of other types come
-before it: permission, EXPIRED, and what the plan refuses (`ledger.plans`). Fraud rules are asked
-last, in `ledger.screening`. How to add a line: CONTRIBUTING.md.
+A refusal is a business 'no': a value, never an exception. Plain moves go through `refusal_of`,
+which answers the common case itself and has `first_refusal` answer the others. Every other type
+goes through `refusal_before` its legs are applied, and `refusal_after`. Property tests
+(tests/property/test_ledger.py, test_book.py) hold these against one another, and the order of
+REFUSAL_DETAILS is the ladder's down to INSUFFICIENT_FUNDS. Other types are first asked for
+permission, for EXPIRED (`is_late`) and for what the plan refuses (`ledger.plans`). Fraud rules are
+asked last, in `ledger.screening`. How to add a line: CONTRIBUTING.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -158,8 +159,7 @@ def _is_within_limits(amount: int, source: LedgerWallet, destination: LedgerWall
     return destination.balance + amount <= MINOR_MAX and left >= -MINOR_MAX
 
 
-# The same ladder for transactions of every type: what the plan refuses (`ledger.plans`) stands
-# between the first line and these.
+# The same ladder for transactions of every type, after EXPIRED and what the plan refuses.
 
 
 def refusal_before(
@@ -234,7 +234,7 @@ def refusal_after(
 
 
 def is_late(instruction: Instruction, moment: datetime) -> bool:
-    """Whether a transaction's time is over: the first line of the ladder."""
+    """Whether a transaction's time is over, which comes before all that wallets refuse."""
     valid_until = instruction.terms.valid_until
     return valid_until is not None and valid_until < moment
 

@@ -357,7 +357,7 @@ RETURNING check_name, subject, detail;
 -- How many findings are kept, counted up to a bound.
 SELECT count(*) FROM (SELECT FROM integrity_findings LIMIT $1) AS counted;
 
--- name: forget_announced
+-- name: forget_marks_of_ended
 -- Takes the marks of at most $1 transactions that are PENDING no longer.
 DELETE FROM unannounced_transactions AS u
 USING (

@@ -294,7 +294,7 @@ class RetryQueue:
     async def run_once(self) -> RetryQueueCounts:
         """Publish what is due, confirmed; raises what keeps the broker from confirming."""
         ended = await self._pool.fetchval(self._sql["forget_ended"])
-        await self._pool.execute(self._sql["forget_announced"], FORGOTTEN_MAX)
+        await self._pool.execute(self._sql["forget_marks_of_ended"], FORGOTTEN_MAX)
         queues = await self._depth.look()
         is_paused = queues.deepest > QUEUE_DEPTH_MAX
         metrics.PAUSED.set(is_paused)

@@ -76,14 +76,14 @@ def standing_of(row: RecordedRow) -> Standing:
 class Accepted(NamedTuple):
     """How a submission was recorded. NEW ones are durable, and announced as far as can be.
 
-    `announced` is done when the broker has confirmed it, or it is marked as unannounced: waiting
+    `secured` is done when the broker has confirmed it, or it is marked as unannounced: waiting
     for it keeps a client's accepted order. It fails where neither can be had. None where there is
     nothing to wait for.
     """
 
     standing: Standing
     row: RecordedRow
-    announced: asyncio.Future[None] | None = None
+    secured: asyncio.Future[None] | None = None
 
 
 Outcome = Accepted | Exception
@@ -156,9 +156,9 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  # each submission has it for its answer
             return [error for _ in submissions]
         waiting = {
-            one.announced
+            one.secured
             for one in outcomes
-            if isinstance(one, Accepted) and one.announced is not None and not one.announced.done()
+            if isinstance(one, Accepted) and one.secured is not None and not one.secured.done()
         }
         if waiting:
             await asyncio.wait(waiting)
@@ -179,11 +179,11 @@ class Recorder:
         await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
         GROUP_SUBMISSIONS.observe(len(group))
         traced = self._traced(group, rows, began_ns)
-        announced = self._announce(group, rows, traced)
+        secured = self._announce(group, rows, traced)
         return [
             row
             if isinstance(row, Exception)
-            else Accepted(standing_of(row), row, announced.get(row.id))
+            else Accepted(standing_of(row), row, secured.get(row.id))
             for row in rows
         ]
 
@@ -211,51 +211,51 @@ class Recorder:
             if isinstance(row, RecordedRow) and is_to_announce(row):
                 partition = self._partition(submission)
                 by_partition[partition][row.id] = _Mark(partition, submission.submitter, row.id)
-        announced: dict[UUID, asyncio.Future[None]] = {}
+        secured: dict[UUID, asyncio.Future[None]] = {}
         for partition, marks in by_partition.items():
             confirmed = self._dispatch(partition, list(marks), traced)
-            announced.update(dict.fromkeys(marks, self._announced(confirmed, marks.values())))
-        return announced
+            secured.update(dict.fromkeys(marks, self._secured(confirmed, marks.values())))
+        return secured
 
     def _dispatch(self, partition: int, ids: list[UUID], traced: Traced) -> Confirmed:
         confirmed = self._dispatcher.dispatch(partition, ids)
         if traced:
-            announced = {one: traced[one] for one in ids if one in traced}
-            self._traces.announcing(confirmed, partition, announced)
+            told = {one: traced[one] for one in ids if one in traced}
+            self._traces.announcing(confirmed, partition, told)
         return confirmed
 
-    def _announced(self, confirmed: Confirmed, marks: Collection[_Mark]) -> asyncio.Future[None]:
+    def _secured(self, confirmed: Confirmed, marks: Collection[_Mark]) -> asyncio.Future[None]:
         """Done with the confirm or, where it does not come within the bound, with the marks."""
         loop = asyncio.get_running_loop()
-        announced: asyncio.Future[None] = loop.create_future()
-        announced.add_done_callback(_retrieve)
+        secured: asyncio.Future[None] = loop.create_future()
+        secured.add_done_callback(_retrieve)
         # Done at once: the line is full, and nothing will confirm it.
         if confirmed.done() or not self._dispatcher.is_up:
-            self._mark(marks, announced)
-            return announced
-        bound = loop.call_later(self._confirm_timeout_s, self._mark, marks, announced)
+            self._mark(marks, secured)
+            return secured
+        bound = loop.call_later(self._confirm_timeout_s, self._mark, marks, secured)
 
         def finish(_: Confirmed) -> None:
             bound.cancel()
-            _finish(announced)
+            _finish(secured)
 
         confirmed.add_done_callback(finish)
-        return announced
+        return secured
 
-    def _mark(self, marks: Collection[_Mark], announced: asyncio.Future[None]) -> None:
-        """Mark what is not confirmed; `announced` is done with that, or fails like it."""
+    def _mark(self, marks: Collection[_Mark], secured: asyncio.Future[None]) -> None:
+        """Mark what is not confirmed; `secured` is done with that, or fails like it."""
         try:
             marked = self._marker.submit(tuple(marks))
         except BatcherFullError as error:
-            announced.set_exception(error)
+            secured.set_exception(error)
             return
 
         def finish(_: object) -> None:
             error = marked.exception()
             if error is None:
-                _finish(announced)
-            elif not announced.done():
-                announced.set_exception(error)
+                _finish(secured)
+            elif not secured.done():
+                secured.set_exception(error)
 
         marked.add_done_callback(finish)
 
@@ -291,7 +291,7 @@ class Recorder:
         }
         if marks:
             confirmed = self._dispatch(partition, list(marks), traced)
-            await self._announced(confirmed, marks.values())
+            await self._secured(confirmed, marks.values())
         return [Accepted(standing_of(row), row) for row in rows]
 
     async def _record(self, group: Sequence[Submission]) -> list[RecordedRow | Exception]:
@@ -330,16 +330,16 @@ def _batch_conflict(
 
 def _in_the_end(outcome: Outcome) -> Outcome:
     """Return an outcome whose announcement was waited for, or what that came to."""
-    if isinstance(outcome, Exception) or outcome.announced is None:
+    if isinstance(outcome, Exception) or outcome.secured is None:
         return outcome
-    error = outcome.announced.exception()
+    error = outcome.secured.exception()
     return error if isinstance(error, Exception) else outcome
 
 
-def _retrieve(announced: asyncio.Future[None]) -> None:
+def _retrieve(secured: asyncio.Future[None]) -> None:
     """Look at an error that nobody may be waiting for: its client is gone, or has its answer."""
-    if not announced.cancelled():
-        announced.exception()
+    if not secured.cancelled():
+        secured.exception()
 
 
 def _finish(waited: asyncio.Future[None]) -> None:

@@ -209,3 +209,14 @@ ON CONFLICT (message_id) DO NOTHING;
 -- Makes somebody the owner of the first $2 wallets.
 UPDATE wallets SET owner_id = (SELECT id::text FROM users WHERE email = $1)
 WHERE id IN (SELECT id FROM wallets WHERE kind = 'customer' ORDER BY id LIMIT $2);
+
+-- name: lay_users
+-- Makes $1 confirmed accounts that share a password, of which $2 is the hash.
+INSERT INTO users (id, email, password_hash, status, confirmed_at)
+SELECT
+    uuid_v7(clock_us(), (n % 16000)::integer),
+    format('bench-%s@example.com', n),
+    $2::text,
+    'ACTIVE',
+    clock_timestamp()
+FROM generate_series(1, $1::integer) AS n;

@@ -1,13 +1,14 @@
 """One sample of the checkout in the working directory, as one line of JSON.
 
-Run by `tools.bench.trees` with the interpreter of that checkout, whose own code it measures.
+Run by `tools.bench.trees` with the interpreter of that checkout, whose own code it measures. Named
+as arguments, only some cases are sampled.
 """
 
 import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ import uvloop
 
 from ackledger.client.publishing import quiet_libraries
 from tools.bench.bench import Bench
-from tools.bench.cases import drain, names, posting
+from tools.bench.cases import drain, latency, names, posting
 from tools.bench.ground import without_settings
 from tools.bench.options import BenchOptions
 from tools.bench.result import BenchResult
@@ -23,11 +24,18 @@ from tools.stack import StackMode, StackOptions, start_stack
 from tools.system import CLIENT
 
 DIRECTORY: Final = Path(".local/tree-sample")
-CONTESTANTS: Final = (
-    names.of(names.RECORDED, names.UNIFORM),
-    names.of(names.SINGLES, names.UNIFORM),
-    names.over_http(100),
-)
+CASES: Final = {
+    "drain": (
+        drain.CASE,
+        (
+            names.of(names.RECORDED, names.UNIFORM),
+            names.of(names.SINGLES, names.UNIFORM),
+        ),
+    ),
+    "end-to-end": (posting.END_TO_END, (names.over_http(100),)),
+    # At the first of its rates: processes that are nearly idle pay for each commit alone.
+    "latency": (latency.CASE, (latency.CASE.arms[0].name,)),
+}
 
 
 class _Silent:
@@ -40,12 +48,12 @@ class _Silent:
         """Tell nothing."""
 
 
-async def _measure(bench: Bench) -> dict[str, Mapping[str, float]]:
-    arms = [*drain.CASE.arms, *posting.END_TO_END.arms]
+async def _measure(bench: Bench, cases: Sequence[str]) -> dict[str, Mapping[str, float]]:
     found: dict[str, Mapping[str, float]] = {}
-    for arm in arms:
-        if arm.name in CONTESTANTS:
-            found.update(await arm.measure(bench))
+    for name, (case, arms) in CASES.items():
+        for arm in case.arms:
+            if arm.name in arms and (name in cases or not cases):
+                found.update(await arm.measure(bench))
     return found
 
 
@@ -71,7 +79,7 @@ def main() -> None:
             result=result,
             watch=_Silent(),
         )
-        found = uvloop.run(_measure(bench))
+        found = uvloop.run(_measure(bench, sys.argv[1:]))
     if not result.is_clean:
         raise SystemExit(f"not clean: {result.unclean}")
     sys.stdout.write(json.dumps(found) + "\n")

@@ -11,24 +11,25 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 HERE: Final = Path.cwd()
 SAMPLERS: Final = ("tools/bench/tree_sample.py", "benchmarks/tree_sample.py")
 """Where a tree has the program that takes a sample of it; older trees have it elsewhere."""
-METRICS: Final = ("transactions_per_s", "completed_per_s", "p99_ms")
+METRICS: Final = ("transactions_per_s", "completed_per_s", "p50_ms", "p99_ms")
 """Beside processor time, `<process>_us` a transaction."""
 
 Samples = dict[tuple[str, str], list[float]]
 
 
-def _sample(tree: Path) -> dict[str, dict[str, float]]:
+def _sample(tree: Path, cases: Sequence[str]) -> dict[str, dict[str, float]]:
     # Each tree's own: it imports by the names that its modules have there.
     sampler = next(path for name in SAMPLERS if (path := tree / name).exists())
     done = subprocess.run(
         # -P: the folder of the sampler is no place to import from.
-        [tree / ".venv/bin/python", "-P", sampler],
+        [tree / ".venv/bin/python", "-P", sampler, *cases],
         cwd=tree,
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(tree)},
         stdout=subprocess.PIPE,
@@ -50,6 +51,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", type=Path, help="a checkout with an environment in .venv")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        default=[],
+        metavar="CASE",
+        help="only drain, end-to-end or latency, which both trees must know",
+    )
     options = parser.parse_args()
     before: Samples = defaultdict(list)
     after: Samples = defaultdict(list)
@@ -58,7 +66,7 @@ def main() -> None:
         # Whoever comes second finds a warmer machine: they change places.
         for tree, samples in turns if number % 2 == 0 else turns[::-1]:
             sys.stderr.write(f"round {number + 1} of {options.rounds}: {tree.name}\n")
-            _note(samples, _sample(tree))
+            _note(samples, _sample(tree, options.cases))
     for key in before:
         contestant, metric = key
         if (metric in METRICS or metric.endswith("_us")) and key in after:

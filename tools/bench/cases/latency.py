@@ -24,7 +24,7 @@ _HELD_S: Final = 0.1
 """Connections for answers of this length at the wanted rate; beyond it requests wait for one."""
 
 
-def _requests(field: Field, wallets: Sequence[UUID], seed: int) -> Callable[[], bytes]:
+def requests_of(field: Field, wallets: Sequence[UUID], seed: int) -> Callable[[], bytes]:
     """Return what makes requests that are answered once their transaction is final."""
     rng = random.Random(seed)
     url = URL(field.system.http_url)
@@ -73,7 +73,7 @@ async def _load(bench: Bench, field: Field, wallets: Sequence[UUID], rate: int) 
     loop = OpenLoop(
         host=url.host or "",
         port=url.port or 0,
-        request_of=_requests(field, wallets, bench.next_seed()),
+        request_of=requests_of(field, wallets, bench.next_seed()),
         moments=moments,
         warm_up_s=sizes.warm_up_s,
     )
