@@ -24,7 +24,6 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -43,7 +42,7 @@ from ledger.post import post
 from ledger.rules import detail_of
 from ledger.screening import Screening
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
-from ledger.words import TransactionType, WalletKind, WalletStatus
+from ledger.words import TransactionType
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.events.owed import owed_by_moves
@@ -53,8 +52,8 @@ from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.screening import BatchScreening, Screener
 from processor.traces import PostingTraces
 from processor.unannounced import UnannouncedReader
-from processor.wallet_cache import VersionedWallet, WalletCache, Writing
-from runtime.postgres.pool import Connection, Pool
+from processor.wallet_cache import VersionedWallet, WalletCache, Writing, wallet_of
+from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
 from runtime.screening.watch import CurrentRules
@@ -64,8 +63,6 @@ ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
 # A dictionary answers ten times faster than an enumeration's call.
 _TYPES: Final = {one.value: one for one in TransactionType}
-_KINDS: Final = {one.value: one for one in WalletKind}
-_STATUSES: Final = {one.value: one for one in WalletStatus}
 
 log = structlog.get_logger()
 
@@ -157,6 +154,9 @@ class Poster:
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
         """
         self._pool = pool
+        # The one batch that is written, and the next one, which is read meanwhile.
+        self._writing = Lane(pool)
+        self._reading = Lane(pool)
         self._partition = partition
         self._partitions = partitions
         self._unannounced = UnannouncedReader(partition, partitions=partitions)
@@ -180,7 +180,7 @@ class Poster:
         changed. So the database reads one batch while it writes another: the one that it stands
         `behind`, without which it is not posted.
         """
-        async with self._connection() as connection:
+        async with self._reading.use() as connection:
             loaded = await self._load(connection, items, behind=behind)
             if loaded.earlier and self._to_forget:
                 await self._unannounced.forget(connection, self._to_forget)
@@ -261,7 +261,7 @@ class Poster:
         if loaded is None or decided is None:
             return None
         loaded.writing_ns = time.time_ns()
-        async with self._connection() as connection:
+        async with self._writing.use() as connection:
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
             written = await self._write(connection, decided)
         return await self._committed(loaded, decided, written)
@@ -364,7 +364,7 @@ class Poster:
         rows = await connection.fetch(self._sql[query], wallet_ids) if wallet_ids else []
         found: dict[UUID, VersionedWallet] = {}
         for row in rows:
-            wallet, row_version, changed_at = _wallet(row)
+            wallet, row_version, changed_at = wallet_of(row)
             found[wallet.id] = VersionedWallet(wallet, Writing(row_version))
             self._changed_at = max(self._changed_at, changed_at)
         return found
@@ -597,22 +597,3 @@ def _movement(row: RecordedView) -> Movement:
     # By position: a name costs a lookup for each of six columns.
     transaction_id, kind, source, destination, amount, currency = islice(row.values(), 6)
     return Movement(transaction_id, _TYPES[kind], source, destination, amount, currency)
-
-
-def _wallet(row: asyncpg.Record) -> tuple[LedgerWallet, int, datetime]:
-    """Return a wallet, its row's version, and when it was changed last."""
-    (
-        wallet_id, kind, currency, status, balance, held, overdraft_limit, version, row_version,
-        updated_at,
-    ) = row  # fmt: skip
-    wallet = LedgerWallet(
-        wallet_id,
-        _KINDS[kind],
-        currency,
-        _STATUSES[status],
-        balance,
-        held,
-        overdraft_limit,
-        version,
-    )
-    return wallet, row_version, updated_at

@@ -63,7 +63,8 @@ class Bank:
 
     async def post(self, *amounts: int) -> list[UUID]:
         """Post a batch of transfers of these minor units; return their ids."""
-        transfers = [transfer_command(uuid4().hex, *self._wallets, one) for one in amounts]
+        source, destination = self._wallets
+        transfers = [transfer_command(uuid4().hex, source, destination, one) for one in amounts]
         ids = await record(self._database, transfers)
         await self._poster.post(ids)
         return ids
