@@ -2,7 +2,7 @@
 
 The outbox row stays the promise: what is not here any more, or was posted by another process, is
 read from the database. A commit whose one row is known here whole need not even be claimed: its row
-was born claimed by this process (migrations/0071).
+was born claimed by this process (migrations/0072).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ RECENT_MAX: Final = 8_192
 PATIENCE_S: Final = 1.0
 """A relay that has told of nothing for so long is not waited for."""
 CLAIMANT_SETTING: Final = "ackledger.claimant"
-"""Of a session: for whom its rows of the outbox are born claimed (migrations/0071)."""
+"""Of a session: for whom its rows of the outbox are born claimed (migrations/0072)."""
 BORN_CLAIMED_S: Final = 5.0
 """How long a row of the outbox is claimed from its birth, by whose session asks for it."""
 TAKEN_WITHIN_S: Final = BORN_CLAIMED_S / 2
