@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from typing import Final
+from uuid import UUID, uuid4
 
 from contracts.topology import EVENTS_LOG, partition_queue
 from processor.circuit import Circuit
 from processor.decoding import PartitionConsumer, partition_consumer
-from processor.events.buffer import EventBuffer
+from processor.events.buffer import CLAIMANT_SETTING, EventBuffer
 from processor.events.relay import OutboxRelay
 from processor.pipeline import Pipeline
 from processor.poster import Poster
@@ -42,12 +43,13 @@ BATCHES_IN_HAND: Final = 4
 async def serve(settings: ProcessorSettings) -> None:
     """Run the processor until a signal."""
     service = Service("processor", shutdown_timeout_s=settings.shutdown_timeout_s)
-    pool = _pool(settings)
+    claimant = uuid4()
+    pool = _pool(settings, claimant)
     await pool
     publisher = Publisher(settings.amqp_url, name="processor-publish")
     posted = asyncio.Event()
     fault_points = fault_points_in(settings.fault_orders)
-    event_buffer = EventBuffer()
+    event_buffer = EventBuffer(claimant=claimant)
     circuit = Circuit(pool)
     assets = AssetWatch(pool)
     tracer = tracer_of(settings, service="processor")
@@ -90,13 +92,18 @@ async def serve(settings: ProcessorSettings) -> None:
     await service.run()
 
 
-def _pool(settings: ProcessorSettings) -> Pool:
+def _pool(settings: ProcessorSettings, claimant: UUID) -> Pool:
+    """What its sessions owe is claimed for the relay of this process from the beginning."""
     return create_pool(
         settings.database_url,
         name="processor",
         size=settings.processor_database_connections + settings.partitions,
         statement_timeout_s=settings.database_statement_timeout_s,
-        session={**KEYED_SESSION, "lock_timeout": f"{int(settings.lock_timeout_s * 1000)}"},
+        session={
+            **KEYED_SESSION,
+            "lock_timeout": f"{int(settings.lock_timeout_s * 1000)}",
+            CLAIMANT_SETTING: str(claimant),
+        },
     )
 
 

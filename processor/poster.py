@@ -24,7 +24,6 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, Final
@@ -43,17 +42,18 @@ from ledger.post import post
 from ledger.rules import detail_of
 from ledger.screening import Screening
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
-from ledger.words import TransactionType, WalletKind, WalletStatus
+from ledger.words import TransactionType
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import BufferedBatch, EventBuffer
+from processor.events.owed import owed_by_moves
 from processor.metrics import note_endings
 from processor.permissions import Permissions, Terms
 from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.screening import BatchScreening, Screener
 from processor.traces import PostingTraces
 from processor.unannounced import UnannouncedReader
-from processor.wallet_cache import VersionedWallet, WalletCache, Writing
-from runtime.postgres.pool import Connection, Pool
+from processor.wallet_cache import VersionedWallet, WalletCache, Writing, wallet_of
+from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
 from runtime.screening.watch import CurrentRules
@@ -63,8 +63,6 @@ ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
 # A dictionary answers ten times faster than an enumeration's call.
 _TYPES: Final = {one.value: one for one in TransactionType}
-_KINDS: Final = {one.value: one for one in WalletKind}
-_STATUSES: Final = {one.value: one for one in WalletStatus}
 
 log = structlog.get_logger()
 
@@ -82,6 +80,8 @@ class Decided:
     """The batch itself."""
     rules_version: int
     """The version of the rules that it was decided under."""
+    limits: str | None
+    """What of its wallets no move changes: see the column `outbox.wallets`."""
 
 
 @dataclass(slots=True)
@@ -154,6 +154,9 @@ class Poster:
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
         """
         self._pool = pool
+        # The one batch that is written, and the next one, which is read meanwhile.
+        self._writing = Lane(pool)
+        self._reading = Lane(pool)
         self._partition = partition
         self._partitions = partitions
         self._unannounced = UnannouncedReader(partition, partitions=partitions)
@@ -177,7 +180,7 @@ class Poster:
         changed. So the database reads one batch while it writes another: the one that it stands
         `behind`, without which it is not posted.
         """
-        async with self._connection() as connection:
+        async with self._reading.use() as connection:
             loaded = await self._load(connection, items, behind=behind)
             if loaded.earlier and self._to_forget:
                 await self._unannounced.forget(connection, self._to_forget)
@@ -258,7 +261,7 @@ class Poster:
         if loaded is None or decided is None:
             return None
         loaded.writing_ns = time.time_ns()
-        async with self._connection() as connection:
+        async with self._writing.use() as connection:
             await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
             written = await self._write(connection, decided)
         return await self._committed(loaded, decided, written)
@@ -361,7 +364,7 @@ class Poster:
         rows = await connection.fetch(self._sql[query], wallet_ids) if wallet_ids else []
         found: dict[UUID, VersionedWallet] = {}
         for row in rows:
-            wallet, row_version, changed_at = _wallet(row)
+            wallet, row_version, changed_at = wallet_of(row)
             found[wallet.id] = VersionedWallet(wallet, Writing(row_version))
             self._changed_at = max(self._changed_at, changed_at)
         return found
@@ -414,8 +417,10 @@ class Poster:
     async def _committed_on_book(self, loaded: Loaded, on_book: PostedBook) -> BatchResult:
         """Forget what others may remember of these wallets, and tell as of any batch."""
         posting = on_book.posting
-        if self._event_buffer is not None and on_book.completed_outbox_id is not None:
-            self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
+        if self._event_buffer is not None:
+            self._event_buffer.has_others = True
+            if on_book.completed_outbox_id is not None:
+                self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
         self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
         self._changed_at = max(self._changed_at, posting.moment)
         note_endings(on_book.rows, posting, posting.moment, is_traced=self._traces.is_on)
@@ -447,9 +452,21 @@ class Poster:
         """Keep what a commit has left for the next batch and for the relay."""
         decided.writing.row_version = written["row_version"]
         self._changed_at = max(self._changed_at, written["moment"])
-        if self._event_buffer is not None and decided.posting.posted:
-            batch = BufferedBatch(loaded.rows, decided.posting.posted, self._changed_at)
-            self._event_buffer.keep(written["completed_outbox_id"], batch)
+        if self._event_buffer is None:
+            return
+        posting = decided.posting
+        if posting.posted:
+            outbox_id = written["completed_outbox_id"]
+            batch = BufferedBatch(loaded.rows, posting.posted, self._changed_at)
+            owed = owed_by_moves(
+                outbox_id,
+                [one.transaction_id for one in posting.posted],
+                written["moment"],
+                decided.limits,
+            )
+            self._event_buffer.keep(outbox_id, batch, owed=None if posting.refused else owed)
+        elif posting.refused:
+            self._event_buffer.has_others = True
 
     async def _tell_traces(self, pending: Sequence[Movement]) -> None:
         """Say what is committed, under the request and the trace id that each came with.
@@ -523,7 +540,14 @@ def _decide_batch(
         refused = {one.transaction_id for one in posting.refused}
         named = _wallet_ids_of(one for one in pending if one.id in refused)
         seen = {one: known[one].writing for one in named & known.keys() - written_over.keys()}
-    return Decided(posting, list(written_over.values()), seen, Writing(), rules_version)
+    return Decided(
+        posting,
+        list(written_over.values()),
+        seen,
+        Writing(),
+        rules_version,
+        _limits(posting.wallets),
+    )
 
 
 def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
@@ -542,7 +566,7 @@ def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
         [refusal.transaction_id for refusal in refused],
         [refusal.code.value for refusal in refused],
         list(map(detail_of, refused)),
-        _limits(changed),
+        decided.limits,
         list(decided.seen),
         [writing.row_version for writing in decided.seen.values()],
         decided.rules_version,
@@ -573,22 +597,3 @@ def _movement(row: RecordedView) -> Movement:
     # By position: a name costs a lookup for each of six columns.
     transaction_id, kind, source, destination, amount, currency = islice(row.values(), 6)
     return Movement(transaction_id, _TYPES[kind], source, destination, amount, currency)
-
-
-def _wallet(row: asyncpg.Record) -> tuple[LedgerWallet, int, datetime]:
-    """Return a wallet, its row's version, and when it was changed last."""
-    (
-        wallet_id, kind, currency, status, balance, held, overdraft_limit, version, row_version,
-        updated_at,
-    ) = row  # fmt: skip
-    wallet = LedgerWallet(
-        wallet_id,
-        _KINDS[kind],
-        currency,
-        _STATUSES[status],
-        balance,
-        held,
-        overdraft_limit,
-        version,
-    )
-    return wallet, row_version, updated_at

@@ -204,7 +204,7 @@ class RetryingPoster:
         metrics.TRANSACTIONS.labels("completed").inc(len(posting.posted))
         metrics.TRANSACTIONS.labels("failed").inc(len(posting.refused))
         metrics.HELD_BACK.inc(len(posting.held))
-        log.info("batch_posted", transactions=len(posting.posted), refused=len(posting.refused))
+        log.debug("batch_posted", transactions=len(posting.posted), refused=len(posting.refused))
 
     def _tell_stuck(self, *, is_stuck: bool) -> None:
         if is_stuck is not self._is_stuck:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from runtime.postgres.pool import Pool
+from runtime.postgres.pool import Lane, Pool
 from runtime.service.batcher import MicroBatcher
 
 READ_MAX: Final = 200
@@ -24,7 +24,7 @@ class GatheredReads:
 
     def __init__(self, pool: Pool, sql: str) -> None:
         """`sql` takes an array of ids, and returns the rows of those that there are."""
-        self._pool = pool
+        self._lane = Lane(pool)
         self._sql = sql
         self._reads: MicroBatcher[UUID, asyncpg.Record | None] = MicroBatcher(
             self._read, group_max=READ_MAX, waiting_max=WAITING_MAX, workers=WORKERS
@@ -42,6 +42,7 @@ class GatheredReads:
         return self._reads.submit([wanted])
 
     async def _read(self, ids: list[UUID]) -> Sequence[asyncpg.Record | None]:
-        rows = await self._pool.fetch(self._sql, ids)
+        async with self._lane.use() as connection:
+            rows = await connection.fetch(self._sql, ids)
         by_id = {row["id"]: row for row in rows}
         return [by_id.get(one) for one in ids]

@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from runtime.postgres.pool import UNREACHABLE, Pool, connect
+from runtime.postgres.pool import UNREACHABLE, Lane, Pool, connect
 from runtime.postgres.queries import load_queries
 from runtime.service.backoff import Backoff
 
@@ -35,7 +35,7 @@ class CompletionWatch:
 
     def __init__(self, *, url: str, pool: Pool) -> None:
         self._url = url
-        self._pool = pool
+        self._lane = Lane(pool)
         self._sql = load_queries("ingress")
         self._awaited: dict[UUID, set[Ending]] = {}
         self._to_read: set[UUID] = set()
@@ -133,7 +133,10 @@ class CompletionWatch:
                 await self._look_at(ids)
 
     async def _look_at(self, ids: list[UUID]) -> None:
-        rows = await self._pool.fetch(self._sql["read_final"], ids) if ids else []
+        if not ids:
+            return
+        async with self._lane.use() as connection:
+            rows = await connection.fetch(self._sql["read_final"], ids)
         for row in rows:
             for ending in list(self._awaited.get(row["id"], ())):
                 if not ending.done():

@@ -26,7 +26,7 @@ from contracts.record import (
 from ingress.metrics import GROUP_SUBMISSIONS, MARKED, SUBMISSIONS
 from ingress.submit.dispatcher import Confirmed, Dispatcher
 from ingress.submit.traces import NONE_TRACED, SubmissionTraces, Traced
-from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import BatcherFullError, MicroBatcher
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
@@ -123,6 +123,7 @@ class Recorder:
     ) -> None:
         """`confirm_timeout_s` bounds the wait for the broker; after it, a transaction is marked."""
         self._pool = pool
+        self._lane = Lane(pool)
         self._dispatcher = dispatcher
         self._partitions = partitions
         self._confirm_timeout_s = confirm_timeout_s
@@ -296,7 +297,8 @@ class Recorder:
 
     async def _record(self, group: Sequence[Submission]) -> list[RecordedRow | Exception]:
         try:
-            return list(await self._insert(self._pool, group))
+            async with self._lane.use() as connection:
+                return list(await self._insert(connection, group))
         except _ROW_FAULTS as error:
             if len(group) == 1:
                 return [error]

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from itertools import compress
 from typing import Final, NamedTuple
 
-from processor.events.messages import Owed, Stretch
+from processor.events.messages import Stretch
+from processor.events.owed import Owed
 
 QUESTIONS_MAX: Final = 32
 """Keys that a round asks about, each with a wait for the broker; all others count as heard."""

@@ -8,14 +8,12 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import orjson
 import structlog
-from asyncpg.pgproto import pgproto
 
-from contracts.identifiers import event_id
 from contracts.messages import (
     CLOUD_EVENTS_SOURCE,
     REQUEST_ID_HEADER,
@@ -29,11 +27,11 @@ from contracts.representations.event import (
     event_body,
     posted_event_body,
 )
-from contracts.representations.transaction import Row, format_moment
+from contracts.representations.transaction import Row
 from contracts.topology import EVENTS_EXCHANGE
-from ledger.state import WalletState
 from processor import metrics
 from processor.events.buffer import Buffered, BufferedBatch, BufferedViews
+from processor.events.owed import NOTHING_KNOWN, Owed, WalletsAfter
 from runtime.amqp.publisher import Outgoing
 from runtime.amqp.wire.frame_encoder import text_header, text_headers
 
@@ -45,61 +43,6 @@ nothing."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 log = structlog.get_logger()
-
-
-class Owed(NamedTuple):
-    """Events that a commit owes: what became of its transactions, or of some in a row."""
-
-    outbox_id: UUID
-    event_type: str
-    occurred_at: str
-    transaction_ids: Sequence[UUID]
-    positions: Sequence[int]
-    """Where among the transactions of the outbox row each of them stands."""
-    is_last: bool = True
-    """Whether none stand behind them."""
-    origin_id: UUID | None = None
-    """The row that they were owed by first, where it was another: event ids are made of it."""
-    wallets: str | None = None
-    """JSON of what the commit left wallets as: see the column `outbox.wallets`."""
-
-    def event_id(self, transaction_id: UUID) -> str:
-        """Return the id of one transaction's event: the same however often it is owed anew."""
-        return event_id(self.origin_id or self.outbox_id, transaction_id)
-
-    def wallets_after(self) -> "WalletsAfter":
-        """Return what is known of the wallets; nothing means that they follow from the entries."""
-        return NOTHING_KNOWN if self.wallets is None else _wallets_after(self.wallets)
-
-
-class WalletsAfter:
-    """Wallets as a commit left them."""
-
-    def __init__(self, known: Mapping[str, Any]) -> None:
-        """`known` has the form of the column `outbox.wallets`."""
-        self._known = known
-        self.limits: Limits = known.get("limits", {})
-
-    def of(self, transaction_id: UUID) -> list[WalletState] | None:
-        """Return those that one transaction touched; None where they follow from its entries."""
-        found = self._known.get(str(transaction_id))
-        if found is None:
-            return None
-        # asyncpg's UUID is the standard one in every respect, and ten times as quick to read.
-        return [WalletState(pgproto.UUID(one), *rest) for one, *rest in found]
-
-    def only(self, transaction_id: UUID) -> Mapping[str, Any]:
-        """Return what is known for one transaction's event, in the same form."""
-        key = str(transaction_id)
-        return {key: self._known[key]} if key in self._known else {"limits": self.limits}
-
-
-NOTHING_KNOWN: Final = WalletsAfter({})
-
-
-@functools.lru_cache(maxsize=8)  # the events of a row travel in several flights
-def _wallets_after(text: str) -> WalletsAfter:
-    return WalletsAfter(orjson.loads(text))
 
 
 class Place(NamedTuple):
@@ -198,20 +141,6 @@ class BuiltFlight:
             for one in part.transaction_ids
             if (place := Place(part.outbox_id, one)) not in self.broken
         ]
-
-
-def owed_by(row: Row) -> Owed:
-    """Return the events that an outbox row stands for, in the order of its transactions."""
-    at = format_moment(row["created_at"])
-    return Owed(
-        row["id"],
-        row["event_type"],
-        at,
-        row["transaction_ids"],
-        range(len(row["transaction_ids"])),
-        origin_id=row["origin_id"],
-        wallets=row["wallets"],
-    )
 
 
 def flights(owed: Sequence[Owed], size: int) -> Iterator[list[Owed]]:

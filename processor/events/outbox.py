@@ -14,13 +14,15 @@ import structlog
 
 from contracts.representations.transaction import Row, format_moment
 from processor import metrics
-from processor.events.messages import Owed, SetAsideEvent, Settlement, owed_by
-from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Connection, Pool, rows_changed
+from processor.events.buffer import BORN_CLAIMED_S
+from processor.events.messages import SetAsideEvent, Settlement
+from processor.events.owed import Owed, owed_by
+from runtime.postgres.pool import Connection, Lane, Pool, rows_changed
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import ErrorClass, classify
 from runtime.service.periodic import one_of, repeat
 
-LEASE_S: Final = 5.0
+LEASE_S: Final = BORN_CLAIMED_S
 """How long a claim holds unless it is renewed: what a relay that died had claimed waits so long."""
 RENEW_S: Final = LEASE_S / 3
 """Two renewals may fail before a claim runs out."""
@@ -41,14 +43,15 @@ class Waiting(NamedTuple):
 class Outbox:
     """The tables of owed and refused events, as one relay works on them."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self._claimant = uuid4()
+    def __init__(self, pool: Pool, *, claimant: UUID | None = None) -> None:
+        """`claimant`: by whom the rows of this process's sessions are born claimed, if they are."""
+        self._lane = Lane(pool)
+        self._claimant = claimant or uuid4()
         self._sql = load_queries("processor")
 
     async def claim(self, limit: int, *, least_age_s: float) -> list[Owed]:
         """Claim the oldest owed rows, and those that this relay claimed before; oldest first."""
-        async with self._connection() as connection:
+        async with self._lane.use() as connection:
             rows = await connection.fetch(
                 self._sql["claim_outbox"], limit, least_age_s, self._claimant, LEASE_S
             )
@@ -74,7 +77,7 @@ class Outbox:
         """
         ended = settlement.ended
         refused, aside = settlement.only_ended()
-        async with self._connection() as connection:
+        async with self._lane.use() as connection:
             if refused or aside:
                 count = await connection.fetchval(
                     self._sql["end_outbox"],
@@ -97,14 +100,14 @@ class Outbox:
     async def release(self, ids: Sequence[UUID]) -> None:
         """Give claims back, as well as that goes: they run out anyway."""
         with suppress(Exception):
-            async with asyncio.timeout(RELEASE_TIMEOUT_S), self._connection() as connection:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S), self._lane.use() as connection:
                 await connection.execute(self._sql["release_outbox"], ids, self._claimant)
 
     async def read(self, transaction_ids: Sequence[UUID]) -> Mapping[UUID, Row]:
         """Return rows of `transaction_views` by their ids; one that cannot be read is left out."""
         if not transaction_ids:
             return {}
-        async with self._connection() as connection:
+        async with self._lane.use() as connection:
             try:
                 return await self._fetch(connection, transaction_ids)
             except Exception as error:
@@ -114,13 +117,13 @@ class Outbox:
 
     async def lines(self) -> list[str]:
         """Return the routing keys whose refused events wait."""
-        async with self._connection() as connection:
+        async with self._lane.use() as connection:
             rows = await connection.fetch(self._sql["list_refused"])
         return [row["routing_key"] for row in rows]
 
     async def claim_refused(self, routing_key: str, *, least_age_s: float = 0) -> Waiting | None:
         """Claim the first of a line that has waited for so long; None where there is none."""
-        async with self._connection() as connection:
+        async with self._lane.use() as connection:
             row = await connection.fetchrow(
                 self._sql["claim_refused"], routing_key, self._claimant, LEASE_S, least_age_s
             )
@@ -141,25 +144,14 @@ class Outbox:
         self, waiting: Waiting, left: Sequence[UUID], aside: Sequence[SetAsideEvent]
     ) -> None:
         """Keep what is left of a claimed row in its line, and set the others aside."""
-        async with self._connection() as connection:
+        async with self._lane.use() as connection:
             await connection.execute(
                 self._sql["settle_refused"], waiting.id, self._claimant, left, *_columns(aside)
             )
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection within a bound, given up if its server falls silent."""
-        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            try:
-                yield connection
-            except TimeoutError:
-                # Giving it back politely would wait for the silent server a second time.
-                connection.terminate()
-                raise
-
     async def _renew(self, ids: Sequence[UUID]) -> None:
         async def renew() -> None:
-            async with self._connection() as connection:
+            async with self._lane.use() as connection:
                 await connection.execute(self._sql["renew_outbox"], ids, self._claimant, LEASE_S)
 
         await repeat(

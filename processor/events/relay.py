@@ -36,7 +36,6 @@ from processor.events.messages import (
     ALL_LANDED,
     BuiltFlight,
     Landing,
-    Owed,
     Place,
     SetAsideEvent,
     Settlement,
@@ -49,6 +48,7 @@ from processor.events.messages import (
     tell_set_aside,
 )
 from processor.events.outbox import Outbox, Waiting
+from processor.events.owed import Owed
 from processor.traces import EventTraces
 from runtime.amqp.connection import loss_as_error
 from runtime.amqp.publisher import (
@@ -124,10 +124,10 @@ class OutboxRelay:
         long an event that a full queue refuses is tried again before it is set aside.
         """
         self._pool = pool
-        self._outbox = Outbox(pool)
+        self._event_buffer = event_buffer or EventBuffer()
+        self._outbox = Outbox(pool, claimant=self._event_buffer.claimant)
         self._publisher = publisher
         self._posted = posted
-        self._event_buffer = event_buffer or EventBuffer()
         self._fault_points = fault_points
         self._traces = traces or EventTraces()
         self._retries = EventRetries(
@@ -135,6 +135,7 @@ class OutboxRelay:
         )
         self._is_careful = False
         self._least_age_s = LEFT_BEHIND_S
+        self._claim_at = 0.0
         self._too_large: dict[Place, NotConfirmedError] = {}
 
     async def run(self) -> None:
@@ -149,8 +150,7 @@ class OutboxRelay:
         Raises NotConfirmedError, and what the database raises; what is not known then is taken
         again by the next round.
         """
-        limit = 1 if self._is_careful else OWED_MAX
-        owed = await self._outbox.claim(limit, least_age_s=least_age_s)
+        owed = self._remembered() or await self._claimed(least_age_s)
         if not owed:
             return Relayed(owed=0, events=0)
         settlement = Settlement(owed)
@@ -158,6 +158,8 @@ class OutboxRelay:
             async with self._outbox.holding(owed):
                 await self._publish(owed, settlement)
         except BaseException:
+            # What was built is no longer in memory.
+            self._event_buffer.has_others = True
             await self._give_back(settlement)
             raise
         self._is_careful = False
@@ -165,6 +167,30 @@ class OutboxRelay:
         await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
         await self._end(settlement)
         return Relayed(owed=len(owed), events=sum(len(one.transaction_ids) for one in owed))
+
+    def _remembered(self) -> Sequence[Owed]:
+        """Return the rows of this process's last commits, which were born claimed by it.
+
+        None where others have to be looked for: those of earlier commits, or of other processes.
+        """
+        if self._is_careful or _now() >= self._claim_at:
+            return ()
+        return self._event_buffer.oldest(OWED_MAX)
+
+    async def _claimed(self, least_age_s: float) -> Sequence[Owed]:
+        """Claim the oldest rows, of this process or left behind by another."""
+        limit = 1 if self._is_careful else OWED_MAX
+        self._claim_at = _now() + IDLE_S
+        # What is committed from now on may be more than is claimed.
+        self._event_buffer.has_others = False
+        try:
+            owed = await self._outbox.claim(limit, least_age_s=least_age_s)
+        except BaseException:
+            self._event_buffer.has_others = True
+            raise
+        if len(owed) == limit:
+            self._event_buffer.has_others = True
+        return owed
 
     async def _relay(self) -> None:
         # Nothing ends the loop but cancellation.

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.events.audience import QUESTIONS_MAX, Audience
-from processor.events.messages import Owed, Stretch
+from processor.events.messages import Stretch
+from processor.events.owed import Owed
 
 _KEYS = [None, *(f"transaction.completed.transfer.{one}" for one in ("EUR", "USD", "JPY", "KWD"))]
 

@@ -5,7 +5,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.events.messages import Owed, flights
+from processor.events.messages import flights
+from processor.events.owed import Owed
 
 
 def _owed(sizes: list[int]) -> list[Owed]:

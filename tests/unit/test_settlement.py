@@ -6,7 +6,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.events.messages import BuiltFlight, Landing, Owed, Place, Settlement, flights
+from processor.events.messages import BuiltFlight, Landing, Place, Settlement, flights
+from processor.events.owed import Owed
 from runtime.amqp.publisher import Outgoing
 
 _MESSAGE = Outgoing("ackledger.events", "transaction.completed.deposit.USD", b"{}", "any.v1")

@@ -26,7 +26,8 @@ from ledger.state import Posted, Posting, Refused
 from ledger.words import FailureCode
 from notifier.webhooks.egress import Outcome
 from notifier.webhooks.traces import WebhookTraces
-from processor.events.messages import BuiltFlight, Landing, Owed
+from processor.events.messages import BuiltFlight, Landing
+from processor.events.owed import Owed
 from processor.traces import EventTraces, PostingTraces
 from runtime.amqp.publisher import Outgoing
 from runtime.service.lifecycle import CLOSE_TIMEOUT_S

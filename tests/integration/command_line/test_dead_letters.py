@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.messages import DeadLetterReason
-from processor.events.messages import Owed, set_aside
+from processor.events.messages import set_aside
+from processor.events.owed import Owed
 from runtime.postgres.pool import Connection
 from tests.integration.command_line.calling import Called, ackledger, environment_of
 from tests.integration.dead_letters.letters import audited, deposit, requested, store

@@ -10,7 +10,8 @@ import pytest
 from contracts.record import RECORDED_COLUMNS, Submission
 from ledger.state import Posting
 from processor.events.buffer import BufferedBatch, EventBuffer
-from processor.events.messages import event_message, owed_by, posted_message
+from processor.events.messages import event_message, posted_message
+from processor.events.owed import owed_by
 from processor.poster import BatchResult, Loaded, Poster
 from processor.wallet_cache import WalletCache
 from runtime.amqp.publisher import Outgoing

@@ -13,7 +13,8 @@ from contracts.identifiers import external_wallet_id
 from ledger.words import MINOR_MAX
 from processor.book import BookViews
 from processor.events.buffer import EventBuffer
-from processor.events.messages import build, owed_by, stretch_of
+from processor.events.messages import build, stretch_of
+from processor.events.owed import owed_by
 from processor.poster import BatchResult, Poster
 from processor.wallet_cache import WalletCache
 from runtime.postgres.pool import Connection

@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 from aiormq.abc import DeliveredMessage
 
+from processor.events.buffer import EventBuffer
 from processor.events.relay import FLIGHT_MAX, REFUSED_KEPT_S, OutboxRelay
 from processor.poster import Poster
 from processor.traces import EventTraces
@@ -27,6 +28,7 @@ def relay_of(
     *,
     refused_kept_s: float = REFUSED_KEPT_S,
     traces: EventTraces | None = None,
+    event_buffer: EventBuffer | None = None,
 ) -> OutboxRelay:
     """Return a relay that nothing is posted beside."""
     return OutboxRelay(
@@ -36,6 +38,7 @@ def relay_of(
         fault_points=faults,
         refused_kept_s=refused_kept_s,
         traces=traces,
+        event_buffer=event_buffer,
     )
 
 

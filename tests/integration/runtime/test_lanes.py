@@ -1,0 +1,131 @@
+"""A lane keeps its connection between uses, and gives it back when anything is wrong with it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from runtime.postgres.pool import NOT_KEPT, Lane, Pool, connect, create_pool
+from tests.support import eventually
+
+_PID = "SELECT pg_backend_pid()"
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[Pool]:
+    """A pool of which one connection may be kept."""
+    size = NOT_KEPT + 1
+    async with create_pool(database_url, name="test", size=size, statement_timeout_s=60) as pool:
+        yield pool
+
+
+async def _pid(lane: Lane) -> int:
+    async with lane.use() as connection:
+        return int(await connection.fetchval(_PID))
+
+
+async def _fail(lane: Lane) -> None:
+    async with lane.use() as connection:
+        await connection.execute("BEGIN")
+        raise ZeroDivisionError
+
+
+async def test_uses_one_after_the_other_have_one_connection_that_is_never_idle(
+    pool: Pool,
+) -> None:
+    lane = Lane(pool)
+    pids = {await _pid(lane) for _ in range(3)}
+
+    assert len(pids) == 1
+    assert (pool.get_size(), pool.get_idle_size()) == (1, 0)
+
+
+async def test_a_use_beside_another_borrows(pool: Pool) -> None:
+    lane = Lane(pool)
+    async with lane.use() as connection:
+        kept = await connection.fetchval(_PID)
+        other = await _pid(lane)
+
+    assert other != kept
+    assert await _pid(lane) == kept
+    assert pool.get_idle_size() == 1
+
+
+async def test_what_failed_goes_back_with_its_transaction_undone(pool: Pool) -> None:
+    lane = Lane(pool)
+    with pytest.raises(ZeroDivisionError):
+        await _fail(lane)
+
+    assert (pool.get_size(), pool.get_idle_size()) == (1, 1)
+    async with lane.use() as connection:
+        assert not connection.is_in_transaction()
+
+
+async def test_a_server_that_fell_silent_is_not_asked_again(pool: Pool) -> None:
+    lane = Lane(pool)
+    before = await _pid(lane)
+    with pytest.raises(TimeoutError):
+        async with lane.use() as connection:
+            await connection.execute("SELECT pg_sleep(60)", timeout=0.1)
+
+    assert await _pid(lane) != before
+
+
+async def test_a_connection_that_died_between_two_uses_is_replaced(
+    pool: Pool, database_url: str
+) -> None:
+    lane = Lane(pool)
+    before = await _pid(lane)
+    admin = await connect(database_url, name="admin")
+    await admin.execute("SELECT pg_terminate_backend($1)", before)
+    await admin.close()
+
+    async def is_noticed() -> bool:
+        return pool.get_size() == 0
+
+    await eventually(is_noticed, what="a connection that is gone")
+    assert await _pid(lane) != before
+
+
+async def test_a_use_that_is_cancelled_leaves_the_lane_usable(pool: Pool) -> None:
+    lane = Lane(pool)
+    began = asyncio.Event()
+
+    async def use() -> None:
+        async with lane.use() as connection:
+            began.set()
+            await connection.execute("SELECT pg_sleep(60)")
+
+    using = asyncio.ensure_future(use())
+    await began.wait()
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+
+    async with asyncio.timeout(5):
+        await _pid(lane)
+
+
+async def test_a_pool_keeps_some_for_others(pool: Pool) -> None:
+    first, second = Lane(pool), Lane(pool)
+    await _pid(first)
+    await _pid(second)
+
+    assert (pool.get_size(), pool.get_idle_size()) == (2, 1)
+
+
+async def test_a_pool_is_closed_without_waiting_for_its_lanes(database_url: str) -> None:
+    pool = create_pool(database_url, name="test", size=NOT_KEPT + 2, statement_timeout_s=60)
+    await pool
+    idle, busy = Lane(pool), Lane(pool)
+    await _pid(idle)
+    async with asyncio.timeout(5):
+        async with busy.use() as connection:
+            closing = asyncio.ensure_future(pool.close())
+            await asyncio.sleep(0)
+            assert await connection.fetchval(_PID)
+        await closing
+
+    with pytest.raises(asyncpg.InterfaceError):
+        await _pid(idle)
