@@ -577,6 +577,24 @@ SELECT
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN wallets AS w ON w.id = wanted.id;
 
+-- name: read_newest_entries
+-- The newest entries of one wallet between two of its sequences, with what their transactions tell.
+-- The currency is the wallet's: a journal may have several.
+WITH newest AS MATERIALIZED (
+    SELECT e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at
+    FROM entries AS e
+    WHERE e.wallet_id = $1 AND e.sequence < $2 AND e.sequence > $3
+    ORDER BY e.sequence DESC
+    LIMIT $4
+)
+
+SELECT
+    e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at,
+    t.type, t.description, (SELECT w.currency FROM wallets AS w WHERE w.id = $1) AS currency
+FROM newest AS e
+INNER JOIN transactions AS t ON t.id = e.transaction_id
+ORDER BY e.sequence DESC;
+
 -- name: examine_entries
 -- A bounded window of one wallet's entries, newest first.
 WITH examined AS MATERIALIZED (

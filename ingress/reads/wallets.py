@@ -158,6 +158,13 @@ class WalletStore:
         floor = await self._sequence_before(wallet_id, wanted.start)
         if before is None:
             before = await self._sequence_before(wallet_id, wanted.end, default=2**63 - 2) + 1
+        if wanted.type is None:
+            # All of them match: one query reads the page, and whether there is another.
+            newest = await self._lists.fetch(
+                self._sql["read_newest_entries"], wallet_id, before, floor, limit + 1
+            )
+            page = newest[:limit]
+            return page, page[-1]["sequence"] if len(newest) > limit else None
 
         async def step(start: int, count: int) -> Examined[int]:
             rows = await self._lists.fetch(
