@@ -17,6 +17,27 @@ FROM record_transactions(
     traceparents => $12
 );
 
+-- name: record_transaction
+-- The same for a single plain move, which most groups are at low rates: without the function, in
+-- six tenths of the server's time. No row is returned where its key was used before: the function
+-- says what became of that one.
+WITH moment AS MATERIALIZED (
+    SELECT clock_us() AS at_us
+)
+
+INSERT INTO transactions (
+    id, submitter, idempotency_key, fingerprint, channel, type, source_wallet_id,
+    destination_wallet_id, amount, currency, description, metadata, request_id, traceparent,
+    created_at
+)
+SELECT
+    uuid_v7(m.at_us), $1, $2, $3, 'http', $4::text::transaction_type, $5, $6, $7, $8, $9,
+    $10::text::json, $11, $12, timestamptz 'epoch' + m.at_us * interval '1 microsecond'
+FROM moment AS m
+ON CONFLICT (submitter, idempotency_key) DO NOTHING
+RETURNING
+    0 AS request, id, TRUE AS is_new, TRUE AS is_same, TRUE AS is_pending, created_at;
+
 -- name: record_transactions_with_terms
 -- The same for a group of which some are more than plain moves.
 SELECT request, id, is_new, is_same, status = 'PENDING' AS is_pending, created_at

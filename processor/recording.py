@@ -86,7 +86,7 @@ class RequestRecorder:
             is_any_unannounced = False
         else:
             arguments = recording_arguments(submissions)
-            rows = await self._rows(connection, "record_transactions", arguments)
+            rows = await self._rows_of_moves(connection, arguments)
             recorded = recorded_rows(rows, len(submissions))
             outcomes = iter(list(map(self._outcome, submissions, recorded)))
             views = recorded_views(arguments, recorded, channel=Channel.AMQP)
@@ -155,6 +155,17 @@ class RequestRecorder:
         query = "record_transactions" if is_plain else "record_transactions_with_terms"
         rows = await self._rows(connection, query, recording_arguments(submissions))
         return recorded_rows(rows, len(submissions))
+
+    async def _rows_of_moves(
+        self, connection: Connection, arguments: Sequence[Sequence[object]]
+    ) -> list[asyncpg.Record]:
+        """Record plain moves: one alone by a statement of its own, unless its key was used."""
+        if len(arguments[0]) == 1:
+            alone = [value for [value] in arguments]
+            rows = await self._rows(connection, "record_transaction", alone)
+            if rows:
+                return rows
+        return await self._rows(connection, "record_transactions", arguments)
 
     async def _rows(
         self, connection: Connection, query: str, arguments: Sequence[object]

@@ -308,8 +308,15 @@ class Recorder:
     async def _insert(
         self, database: "Pool | Connection", group: Sequence[Submission]
     ) -> list[RecordedRow]:
-        name = "record_transactions_with_terms" if have_terms(group) else "record_transactions"
-        rows = await database.fetch(self._sql[name], *recording_arguments(group))
+        arguments = recording_arguments(group)
+        is_plain = not have_terms(group)
+        rows: list[asyncpg.Record] = []
+        if is_plain and len(group) == 1:
+            alone = [value for [value] in arguments]
+            rows = await database.fetch(self._sql["record_transaction"], *alone)
+        if not rows:
+            name = "record_transactions" if is_plain else "record_transactions_with_terms"
+            rows = await database.fetch(self._sql[name], *arguments)
         return recorded_rows(rows, len(group))
 
     def _partition(self, submission: Submission) -> int:
