@@ -21,7 +21,6 @@ from uuid import UUID
 import asyncpg
 import orjson
 import structlog
-from prometheus_client import Counter
 
 from contracts.identifiers import (
     trace_id_of,
@@ -56,6 +55,7 @@ from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import BacklogGauge, backlog_full
 from ingress.submit.completion import CompletionWatch, Ending
 from ingress.submit.recorder import Accepted, Outcome, Recorder, Standing, count_standing
+from runtime.service.measures import Increasing
 
 RETRY_AFTER_S: Final = 1
 NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -144,8 +144,7 @@ class Measure:
     def __init__(self, operation_id: str) -> None:
         self.operation_id = operation_id
         self._seconds = REQUEST_SECONDS.labels(operation_id)
-        # A label's child is looked up under a lock: once is enough.
-        self._by_status: dict[int, Counter] = {}
+        self._by_status: dict[int, Increasing] = {}
 
     def count(self, status: int, *, started: float, ended: float | None = None) -> None:
         """Count an answer to a request whose head was there at `started` (perf_counter).

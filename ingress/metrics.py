@@ -2,30 +2,30 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from contracts.people import LoginOutcome
-from runtime.service.measures import from_zero
+from runtime.service.measures import HotCounter, HotHistogram, from_zero
 
-REQUESTS: Final = Counter(
+REQUESTS: Final = HotCounter(
     "ackledger_ingress_requests", "Requests answered", ["operation", "status"]
 )
-REQUEST_SECONDS: Final = Histogram(
+REQUEST_SECONDS: Final = HotHistogram(
     "ackledger_ingress_request_seconds",
     "From the parsed head of a request to its answer",
     ["operation"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-SUBMISSIONS: Final = Counter(
+SUBMISSIONS: Final = HotCounter(
     "ackledger_ingress_submissions", "Submissions by how they stand to their key", ["standing"]
 )
 from_zero(SUBMISSIONS, ("new", "replay", "conflict"))
-GROUP_SUBMISSIONS: Final = Histogram(
+GROUP_SUBMISSIONS: Final = HotHistogram(
     "ackledger_ingress_group_submissions",
     "Submissions in one insert",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
-ANNOUNCED: Final = Counter(
+ANNOUNCED: Final = HotCounter(
     "ackledger_ingress_announced", "Recorded transactions that the broker confirmed"
 )
 UNANNOUNCED: Final = Gauge(

@@ -7,23 +7,23 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 from contracts.identifiers import trace_id_of
 from contracts.messages import DeadLetterReason
 from contracts.record import RecordedView
 from ledger.state import BookPosting, Posting
 from ledger.words import FailureCode, TransactionStatus, TransactionType
-from runtime.service.measures import ManyHistogram, from_zero
+from runtime.service.measures import HotCounter, HotHistogram, from_zero
 from runtime.tracing.spans import sampled_context
 
-TRANSACTIONS: Final = Counter(
+TRANSACTIONS: Final = HotCounter(
     "ackledger_processor_transactions",
     "Transactions that a commit of ours ended, by outcome",
     ["outcome"],
 )
 from_zero(TRANSACTIONS, ("completed", "failed", "quarantined"))
-ENDED: Final = Counter(
+ENDED: Final = HotCounter(
     "ackledger_transactions_ended",
     "Transactions that a commit of ours ended, by type and status, and why those that FAILED did",
     ["type", "status", "failure_code"],
@@ -32,23 +32,24 @@ for _type in TransactionType:
     ENDED.labels(_type.value, TransactionStatus.COMPLETED.value, "")
     for _code in FailureCode:
         ENDED.labels(_type.value, TransactionStatus.FAILED.value, _code.value)
-END_TO_END_SECONDS: Final = ManyHistogram(
+END_TO_END_SECONDS: Final = HotHistogram(
     "ackledger_transaction_end_to_end_seconds",
     "From a transaction's acceptance to the commit that ended it, by the database's clock",
-    label="channel",
-    values=("http", "amqp"),
+    ["channel"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
 )
-HELD_BACK: Final = Counter(
+for _channel in ("http", "amqp"):
+    END_TO_END_SECONDS.labels(_channel)
+HELD_BACK: Final = HotCounter(
     "ackledger_processor_held_back", "Transactions that a rule holds back for review"
 )
-BATCHES: Final = Counter("ackledger_processor_batches", "Batches committed")
-BATCH_TRANSACTIONS: Final = Histogram(
+BATCHES: Final = HotCounter("ackledger_processor_batches", "Batches committed")
+BATCH_TRANSACTIONS: Final = HotHistogram(
     "ackledger_processor_batch_transactions",
     "Transactions in a committed batch",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
-BATCH_SECONDS: Final = Histogram(
+BATCH_SECONDS: Final = HotHistogram(
     "ackledger_processor_batch_seconds",
     "From taking a batch to its commit",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
@@ -101,8 +102,10 @@ CONSUMERS_REBUILT: Final = Counter(
 WAITING_DELIVERIES: Final = Gauge(
     "ackledger_processor_waiting_deliveries", "Deliveries that wait for the next batch"
 )
-EVENTS: Final = Counter("ackledger_relay_events", "Events confirmed by the broker", ["event_type"])
-EVENTS_UNHEARD: Final = Counter(
+EVENTS: Final = HotCounter(
+    "ackledger_relay_events", "Events confirmed by the broker", ["event_type"]
+)
+EVENTS_UNHEARD: Final = HotCounter(
     "ackledger_relay_unheard",
     "Events that were not sent, or came back, since no queue is bound to take them",
     ["event_type"],
@@ -153,7 +156,7 @@ def note_endings(
     for labels, count in tally.items():
         ENDED.labels(*labels).inc(count)
     for channel, seconds in waits.items():
-        END_TO_END_SECONDS.observe_many(channel, seconds)
+        END_TO_END_SECONDS.labels(channel).observe_many(seconds)
     if is_traced:
         _name_traces(rows, posting, moment)
 
@@ -166,4 +169,4 @@ def _name_traces(
         if sampled_context(row["traceparent"]) is not None:
             seconds = (moment - row["created_at"]).total_seconds()
             trace_id = trace_id_of(row["traceparent"])
-            END_TO_END_SECONDS.exemplify(row["channel"], seconds, trace_id=trace_id)
+            END_TO_END_SECONDS.labels(row["channel"]).exemplify(seconds, trace_id=trace_id)

@@ -70,7 +70,7 @@ FROM transactions
 WHERE id = ANY ($1::uuid[]);
 
 -- name: read_pending
--- What is still to be posted, without a lock: `write_posting` counts what it changes. First what the
+-- What is still to be posted, without a lock: `write_moves` counts what it changes. First what the
 -- ledger needs, then what the events tell. OFFSET 0 keeps the lookup by key: a plan that was made
 -- while the table was small would read all of it.
 SELECT
@@ -284,7 +284,7 @@ WHERE partition = $1 AND transaction_id = ANY ($2::uuid[]);
 SELECT id, request_id, traceparent FROM transactions WHERE id = ANY ($1::uuid[]);
 
 -- name: read_wallets
--- The wallets that no batch before left in memory, without a lock: `write_posting` writes over no
+-- The wallets that no batch before left in memory, without a lock: `write_moves` writes over no
 -- other row than the one that was read.
 SELECT
     w.id, w.kind::text, w.currency, w.status::text, w.balance, w.held, w.overdraft_limit,

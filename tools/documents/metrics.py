@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from runtime.service.measures import ManyHistogram
+from runtime.service.measures import HotCounter, HotHistogram
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "metrics.md"
 MODULES: Final = (
@@ -55,12 +55,12 @@ def metrics() -> list[Metric]:
     return sorted(set(found))
 
 
-_MADE_BY_US: Final = (MetricWrapperBase, ManyHistogram)
+_MADE_BY_US: Final = (MetricWrapperBase, HotCounter, HotHistogram)
 
 
-def _metric(process: str, collector: MetricWrapperBase | ManyHistogram) -> Metric:
+def _metric(process: str, collector: MetricWrapperBase | HotCounter | HotHistogram) -> Metric:
     [family] = collector.describe()
-    if isinstance(collector, ManyHistogram):
+    if isinstance(collector, HotCounter | HotHistogram):
         labels = collector.labels_named
     else:
         labels = collector._labelnames  # noqa: SLF001  # nothing else says it

@@ -23,14 +23,17 @@ class _Nothing:
     def take(self, *_: Any, **__: Any) -> None:
         """Keep nothing."""
 
-    inc = dec = set = observe = set_function = take
+    inc = dec = set = observe = observe_many = exemplify = set_function = take
 
 
 for _kind in ("Counter", "Gauge", "Histogram"):
     setattr(prometheus_client, _kind, _Nothing)
 
-import processor.metrics  # noqa: E402  # after the classes that it makes its metrics of
-from runtime.service import measures  # noqa: E402
+from runtime.service import measures  # noqa: E402  # after the classes that it makes metrics of
+
+for _kind in ("HotCounter", "HotHistogram"):
+    setattr(measures, _kind, _Nothing)
+
+import processor.metrics  # noqa: E402  # likewise
 
 processor.metrics.note_endings = _Nothing().take
-measures.ManyHistogram.observe_many = _Nothing.take  # type: ignore[method-assign, assignment]
