@@ -44,7 +44,7 @@ from ledger.screening import Screening
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
-from processor.events.buffer import BufferedBatch, EventBuffer
+from processor.events.buffer import RECENT_MAX, BufferedBatch, EventBuffer
 from processor.events.owed import owed_by_moves
 from processor.metrics import note_endings
 from processor.permissions import Permissions, Terms
@@ -243,7 +243,7 @@ class Poster:
         return transaction_id
 
     async def _post(self, items: Sequence[Item], loaded: Loaded | None) -> BatchResult:
-        if self._event_buffer is not None:
+        if self._event_buffer is not None and self._event_buffer.size >= RECENT_MAX:
             await self._event_buffer.room()
         try:
             if loaded is None and not any(isinstance(item, Submission) for item in items):

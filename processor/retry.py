@@ -44,6 +44,19 @@ ItemResult: TypeAlias = ItemRecord | FailedItem
 SetAside: TypeAlias = Callable[[FailedItem], Awaitable[None]]
 
 
+class _Delays:
+    """The delays of one call, which most never need."""
+
+    def __init__(self) -> None:
+        self._backoff: Backoff | None = None
+
+    def next_s(self) -> float:
+        """Return the next one in seconds."""
+        if self._backoff is None:
+            self._backoff = Backoff(first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)
+        return self._backoff.next_delay_s()
+
+
 class RetryingPoster:
     """Posts a partition's batches; only what fails alone, for an unknown reason, is given up.
 
@@ -86,11 +99,11 @@ class RetryingPoster:
 
         Raises what is not transient, and GivenBackError as `post` does.
         """
-        backoff = _backoff()
+        delays = _Delays()
         try:
             while True:
                 try:
-                    return await self._try(call, backoff)
+                    return await self._try(call, delays)
                 except _StuckError:
                     self._tell_stuck(is_stuck=True)
         finally:
@@ -99,12 +112,12 @@ class RetryingPoster:
     async def _post(
         self, items: Sequence[Item], set_aside: SetAside, loaded: Loaded | None = None
     ) -> list[ItemResult]:
-        backoff = _backoff()
+        delays = _Delays()
         is_first = True
         while True:
             try:
                 post = partial(self._poster.post, items, loaded=loaded)
-                result = await self._try(post, backoff)
+                result = await self._try(post, delays)
             except GivenBackError:
                 raise
             except _StuckError as error:
@@ -168,7 +181,7 @@ class RetryingPoster:
             return [InvalidItem(f"its atomic batch cannot be recorded: {problem!r}")] * len(items)
         return [FailedItem(items[0], error), *recorded.outcomes[1:]]
 
-    async def _try(self, call: Callable[[], Awaitable[Result]], backoff: Backoff) -> Result:
+    async def _try(self, call: Callable[[], Awaitable[Result]], delays: _Delays) -> Result:
         """Return what a call returns within TRIES_MAX tries; raises _StuckError after them."""
         for tries in count(1):
             try:
@@ -176,10 +189,10 @@ class RetryingPoster:
             except GivenBackError:
                 raise
             except Exception as error:  # noqa: BLE001  # classify names the fate of each
-                await self._bear(error, tries=tries, backoff=backoff)
+                await self._bear(error, tries=tries, delays=delays)
         raise AssertionError("count() has no end")
 
-    async def _bear(self, error: Exception, *, tries: int, backoff: Backoff) -> None:
+    async def _bear(self, error: Exception, *, tries: int, delays: _Delays) -> None:
         """Return, after a pause, if the same call may be made again; raises otherwise."""
         match classify(error):
             case ErrorClass.UNKNOWN | ErrorClass.POISON:
@@ -193,7 +206,7 @@ class RetryingPoster:
             raise GivenBackError("the process stops while the database fails it") from error
         if self._circuit.is_open or tries >= TRIES_MAX:
             await self._circuit.examine(error)
-        await asyncio.sleep(backoff.next_delay_s())
+        await asyncio.sleep(delays.next_s())
         if tries >= TRIES_MAX:
             raise _StuckError from error
 
@@ -226,7 +239,3 @@ def _cut_of(items: Sequence[Item]) -> int:
         if before is None or before != after
     ]
     return min(cuts, key=lambda place: abs(place - middle), default=0)
-
-
-def _backoff() -> Backoff:
-    return Backoff(first_s=RETRY_FIRST_S, most_s=RETRY_MOST_S)

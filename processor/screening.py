@@ -84,7 +84,8 @@ class Screener:
     @property
     def is_on(self) -> bool:
         """Whether there is anything to enforce: then batches are posted under locks."""
-        return self._rules.book.is_in_force
+        book = self._rules.book
+        return bool(book.rules or book.limits)
 
     @property
     def version(self) -> int:

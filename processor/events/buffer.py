@@ -104,7 +104,8 @@ class EventBuffer:
         are here wait: events are told in the order of their commits."""
         self._batches: dict[UUID, _Kept] = {}
         self._told_early: dict[UUID, None] = {}
-        self._size = 0
+        self.size = 0
+        """Transactions that are kept: from RECENT_MAX on there is no `room`."""
         self._told = asyncio.Event()
 
     def keep(self, outbox_id: UUID, batch: Buffered, *, owed: Owed | None = None) -> None:
@@ -115,7 +116,7 @@ class EventBuffer:
         if owed is None:
             self.has_others = True
         self._batches[outbox_id] = _Kept(batch, owed, time.monotonic() + TAKEN_WITHIN_S)
-        self._size += len(batch)
+        self.size += len(batch)
 
     def get(self, outbox_id: UUID) -> Buffered | None:
         """Return a batch, if it is still known."""
@@ -140,7 +141,7 @@ class EventBuffer:
             return
         while True:
             oldest = next(iter(self._batches))
-            self._size -= len(self._batches.pop(oldest).batch)
+            self.size -= len(self._batches.pop(oldest).batch)
             if oldest == outbox_id:
                 break
         self._told.set()
@@ -151,12 +152,12 @@ class EventBuffer:
         Read again from the tables, an event costs twice as much. Where the relay stands still, what
         is kept is forgotten, and posting goes on.
         """
-        while self._size >= RECENT_MAX:
+        while self.size >= RECENT_MAX:
             self._told.clear()
             if not await is_set_within(self._told, PATIENCE_S):
-                log.info("events_left_behind", count=self._size)
+                log.info("events_left_behind", count=self.size)
                 self._batches.clear()
-                self._size = 0
+                self.size = 0
                 self.has_others = True
 
 

@@ -65,11 +65,6 @@ class RuleBook:
     _applying: dict[tuple[TransactionType, str], tuple[Rule, ...]] = field(default_factory=dict)
 
     @property
-    def is_in_force(self) -> bool:
-        """Whether there is anything to enforce."""
-        return bool(self.rules or self.limits)
-
-    @property
     def needs_owners(self) -> bool:
         """Whether any rule looks at who owns a wallet."""
         return any(rule.needs_owners for rule in self.rules)
