@@ -189,7 +189,11 @@ class Sealer:
         )
 
     def _signer(self) -> Signer | None:
-        signer = None if self._keys is None else self._keys.signer()
+        try:
+            signer = None if self._keys is None else self._keys.signer()
+        except SigningKeyError:
+            metrics.SEAL_IS_SIGNED.set(0)
+            raise
         metrics.SEAL_IS_SIGNED.set(signer is not None)
         if signer is None and not self._is_told:
             self._is_told = True

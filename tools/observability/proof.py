@@ -18,8 +18,14 @@ from tools.proving import Verdict
 ALERT_S: Final = 300.0
 """For an alert to go off, to be told of, or to be resolved: the longest `for` is a minute, and a
 machine that others use may be slow."""
-NEWER: Final = frozenset({"pg_replication_lag_seconds"})
-"""Metrics that Debian's exporter is too old to have."""
+REPLICATED: Final = frozenset(
+    {
+        "pg_replication_slots_active",
+        "pg_stat_replication_pg_current_wal_lsn_bytes",
+        "pg_stat_replication_pg_wal_lsn_diff",
+    }
+)
+"""Metrics that only a server with a replica or a replication slot has: this one has neither."""
 EXEMPLIFIED: Final = "ackledger_transaction_end_to_end_seconds_bucket"
 POINTS: Final = 120
 """Of each line of a picture."""
@@ -103,13 +109,13 @@ class Proof:
         self.verdict.note(
             f"{len(recorded)} recording rules", str(empty or "all"), is_well=not empty
         )
-        named = set(_METRIC.findall(text)) - NEWER
+        named = set(_METRIC.findall(text)) - REPLICATED
         missing = [one for one in sorted(named) if not await self._prometheus.query(one)]
         self.verdict.note(
             f"{len(named)} metrics of rules", str(missing or "all"), is_well=not missing
         )
-        for name in sorted(NEWER):
-            self.verdict.note(name, "not looked at: this exporter is too old")
+        for name in sorted(REPLICATED):
+            self.verdict.note(name, "not looked at: this server has no replica and no slot")
 
     async def alerts(self, fault: Fault) -> None:
         """Alerts are pending, firing and told of while a fault lasts, and resolved after it."""

@@ -1,14 +1,17 @@
 """What has ended is sealed once, in one chain, whatever dies in between."""
 
 import asyncio
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 
 from reconciler.retry_queue import REWIND
 from reconciler.sealing import BrokenChainError, SealCounts, Sealer
 from runtime.postgres.pool import Pool, connect
 from runtime.service.fault_points import FaultPoint, FaultPoints
+from runtime.service.key_directory import SigningKeyError
 from tests.integration.seals.sealing import (
     UNGUARD,
     Database,
@@ -269,3 +272,21 @@ async def test_seals_take_no_change(database: Database, database_url: str, pool:
     for statement in ("UPDATE seals SET until = now()", "DELETE FROM seals"):
         with pytest.raises(Exception, match=r"permission denied|append-only"):
             await database.execute(statement)
+
+
+async def test_no_seal_is_signed_while_the_key_is_away(
+    pool: Pool, keys: SealKeys, tmp_path: Path
+) -> None:
+    sealer = sealer_of(pool, keys)
+    await sealer.run_once()
+    assert REGISTRY.get_sample_value("ackledger_seal_is_signed") == 1
+    signing = tmp_path / "seal-keys" / "signing.pem"
+    away = signing.rename(signing.with_suffix(".away"))
+
+    with pytest.raises(SigningKeyError):
+        await sealer.run_once()
+
+    assert REGISTRY.get_sample_value("ackledger_seal_is_signed") == 0
+    away.rename(signing)
+    await sealer.run_once()
+    assert REGISTRY.get_sample_value("ackledger_seal_is_signed") == 1
