@@ -1,7 +1,8 @@
 """Following events: from now on, after any event that is kept, and only what is one's own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import aio_pika
@@ -83,39 +84,47 @@ async def test_filters_let_through_what_they_name(api: CheckedApi) -> None:
     assert (bad.status, bad.code) == (400, "invalid_parameter")
 
 
+async def _pages(api: CheckedApi, path: str) -> list[Any]:
+    """Read page after page: one may end at its time before it has come to the log's end."""
+    pages, cursor = [], ""
+    while True:
+        answer = await api.call("GET", f"{path}{cursor}", headers={"Accept": "application/json"})
+        pages.append(answer.json)
+        if answer.json["next_cursor"] is None:
+            return pages
+        cursor = f"&after={answer.json['next_cursor']}"
+
+
+def _ids(pages: Sequence[Any]) -> list[str]:
+    return [item["id"] for page in pages for item in page["items"]]
+
+
 async def test_pages_give_the_same_events_and_go_on_where_they_ended(api: CheckedApi) -> None:
     wallet = await api.create_wallet()
     ids = [(await api.deposit(wallet, f"{number}.00")).json["id"] for number in range(1, 6)]
-    json = {"Accept": "application/json"}
+    path = f"/v1/events?wallet_id={wallet}"
 
     async def all_kept() -> list[str] | None:
-        """Read page after page, since events come when they come."""
-        found: list[str] = []
-        cursor = ""
-        while True:
-            path = f"/v1/events?wallet_id={wallet}&limit=2{cursor}"
-            page = (await api.call("GET", path, headers=json)).json
-            found += [item["id"] for item in page["items"]]
-            if page["next_cursor"] is None:
-                return found if len(found) == len(ids) else None
-            cursor = f"&after={page['next_cursor']}"
+        """Events come when they come."""
+        found = _ids(await _pages(api, f"{path}&limit=2"))
+        return found if len(found) == len(ids) else None
 
     assert await eventually(all_kept, what="all events") == ids
-    page = (await api.call("GET", f"/v1/events?wallet_id={wallet}", headers=json)).json
-    assert page["reset"] is False
-    after = f"/v1/events?wallet_id={wallet}&after={page['last_id']}"
-    nothing = (await api.call("GET", after, headers=json)).json
-    assert (nothing["items"], nothing["next_cursor"]) == ([], None)
+    *_, last = pages = await _pages(api, path)
+    assert not any(page["reset"] for page in pages)
+    after = f"{path}&after={last['last_id']}"
+    assert _ids(await _pages(api, after)) == []
     later = await api.deposit(wallet, "6.00")
 
-    async def next_page() -> list[str]:
-        answer = await api.call("GET", after, headers=json)
-        return [item["id"] for item in answer.json["items"]]
+    async def next_event() -> list[str]:
+        return _ids(await _pages(api, after))
 
-    assert await eventually(next_page, what="the next event") == [later.json["id"]]
-    reset = await api.call("GET", f"/v1/events?wallet_id={wallet}&after=7-1234abcd", headers=json)
+    assert await eventually(next_event, what="the next event") == [later.json["id"]]
+    reset = await api.call(
+        "GET", f"{path}&after=7-1234abcd", headers={"Accept": "application/json"}
+    )
     assert reset.json["reset"] is True
-    assert [item["id"] for item in reset.json["items"]] == [*ids, later.json["id"]]
+    assert _ids(await _pages(api, path)) == [*ids, later.json["id"]]
 
 
 async def test_own_readers_get_what_is_theirs_and_no_balance_of_others(
