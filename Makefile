@@ -135,6 +135,11 @@ bench-events: setup ## Measure what the log of events and those who follow it co
 bench-console: setup ## Measure every page of the console over a long history
 	@exec $(BIN)/python -m tools.bench.console_pages $(or $(TRANSACTIONS),10000000) $(or $(ROUNDS),50)
 
+# 1,000 programs log in, with 100,000 accounts, while others submit; ROUNDS=5.
+.PHONY: bench-logins
+bench-logins: setup ## Measure what logins cost those who submit
+	@exec $(BIN)/python -m tools.bench.logins --rounds $(or $(ROUNDS),5)
+
 # PART=metrics, tracing or rules; TRANSACTIONS=10000 over HTTP, ROUNDS=5, in turns without that part.
 .PHONY: bench-overheads
 bench-overheads: setup ## Measure what metrics, tracing or rules cost: PART=metrics

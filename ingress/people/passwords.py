@@ -1,11 +1,14 @@
 """Hashing of passwords: Argon2id, off the event loop, so many at once and so many waiting."""
 
 import asyncio
+import math
 import os
+import random
 import secrets
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -22,7 +25,42 @@ PARALLELISM: Final = 1
 _NICENESS: Final = 10
 """Hashing is patient: a core that submissions need is theirs."""
 
+HASH_S: Final = 0.025
+"""What a hash takes at least on a core that is shared: how soon it is somebody's turn."""
+TURN_MOST_S: Final = 60
+_CHANCE: Final = random.SystemRandom()
+
 Result = TypeVar("Result")
+
+
+class SignInBusyError(ContractError):
+    """Too many people sign in at once."""
+
+    def __init__(self, wait_s: int) -> None:
+        """`wait_s`: after how many seconds it may be this one's turn."""
+        super().__init__(ProblemCode.SIGN_IN_BUSY, "send it again after Retry-After")
+        self.headers: Mapping[str, str] = {"Retry-After": str(wait_s)}
+
+
+class Turns:
+    """When those who were refused are to come back: not all at once, and not before their turn.
+
+    Told the same second, a thousand of them come back in that second, are refused again, and take
+    the event loop from those who submit.
+    """
+
+    def __init__(self, *, per_s: float) -> None:
+        """`per_s`: how many can be served."""
+        self._per_s = per_s
+        self._free_at = 0.0
+
+    def after(self, waiting: int, now: float) -> int:
+        """Return after how many seconds one more is to come, behind `waiting` and those refused."""
+        first = now + waiting / self._per_s
+        self._free_at = min(max(self._free_at, first) + 1 / self._per_s, now + TURN_MOST_S)
+        # From its turn on, within as long again: whoever was refused long ago may not come back.
+        ahead_s = self._free_at - now
+        return math.ceil(_CHANCE.uniform(ahead_s, min(2 * ahead_s, TURN_MOST_S)))
 
 
 class Passwords:
@@ -38,6 +76,7 @@ class Passwords:
         )
         self._in_hand = 0
         self._in_hand_max = at_once + waiting_max
+        self._turns = Turns(per_s=at_once / HASH_S)
         # An address that nobody has costs what one costs whose password is wrong.
         self._nobodys = self._hasher.hash(secrets.token_urlsafe())
 
@@ -67,7 +106,7 @@ class Passwords:
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         if self._in_hand >= self._in_hand_max:
-            raise ContractError(ProblemCode.SIGN_IN_BUSY, "send it again after Retry-After")
+            raise SignInBusyError(self._turns.after(self._in_hand, time.monotonic()))
         self._in_hand += 1
         future = asyncio.get_running_loop().run_in_executor(self._threads, work)
         future.add_done_callback(self._leave)

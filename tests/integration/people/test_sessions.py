@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import argon2
 
 from ingress.http.people import KEYS_CACHED_S
+from ingress.people.passwords import TURN_MOST_S
 from tests.integration.people.persons import PASSWORD, People, Person
 from tests.support import Answer, eventually
 
@@ -189,7 +190,10 @@ async def test_a_flood_of_logins_is_refused_and_the_rest_is_served(people: Peopl
     refused = [answer for answer in answers if answer.status == 503]
 
     assert {answer.status for answer in answers} == {200, 503}
-    assert {(one.code, one.headers["Retry-After"]) for one in refused} == {("sign_in_busy", "1")}
+    assert {one.code for one in refused} == {"sign_in_busy"}
+    # They do not all come back in the same second.
+    waits = {int(one.headers["Retry-After"]) for one in refused}
+    assert 1 <= min(waits) < max(waits) <= TURN_MOST_S
     assert (await people.log_in(email)).email == email
 
 
