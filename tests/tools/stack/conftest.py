@@ -1,5 +1,7 @@
 """Stacks of these tests' own, beside whatever stack the rest of the suite uses."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import pytest
 
 from tests.tools.stack.starting import default_ports_taken, options, processes_of
 from tools.stack import Stack, start_stack, stop_stack
+
+ENDED_WITHIN_S = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +21,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running = start_stack(options(directory))
         yield running
         running.stop(graceful=False)
-    assert processes_of(directory) == []
+    # A shell that a server had started ends a moment after it.
+    until = time.monotonic() + ENDED_WITHIN_S
+    while (left := processes_of(directory)) and time.monotonic() < until:
+        threading.Event().wait(0.05)
+    assert left == []
 
 
 @pytest.fixture
@@ -33,6 +41,10 @@ def nothing_left() -> Callable[[Path], None]:
     """The check that no process of a directory lives."""
 
     def check(directory: Path) -> None:
-        assert processes_of(directory) == []
+        # A shell that a server had started ends a moment after it.
+    until = time.monotonic() + ENDED_WITHIN_S
+    while (left := processes_of(directory)) and time.monotonic() < until:
+        threading.Event().wait(0.05)
+    assert left == []
 
     return check
