@@ -13,6 +13,14 @@ from tools.stack import Stack, start_stack, stop_stack
 ENDED_WITHIN_S = 5.0
 
 
+def _left(directory: Path) -> list[str]:
+    """Return what still runs; a shell that a server had started ends a moment after it."""
+    until = time.monotonic() + ENDED_WITHIN_S
+    while (left := processes_of(directory)) and time.monotonic() < until:
+        threading.Event().wait(0.05)
+    return left
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack that this process owns, while the default ports are taken."""
@@ -21,11 +29,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running = start_stack(options(directory))
         yield running
         running.stop(graceful=False)
-    # A shell that a server had started ends a moment after it.
-    until = time.monotonic() + ENDED_WITHIN_S
-    while (left := processes_of(directory)) and time.monotonic() < until:
-        threading.Event().wait(0.05)
-    assert left == []
+    assert _left(directory) == []
 
 
 @pytest.fixture
@@ -41,10 +45,6 @@ def nothing_left() -> Callable[[Path], None]:
     """The check that no process of a directory lives."""
 
     def check(directory: Path) -> None:
-        # A shell that a server had started ends a moment after it.
-    until = time.monotonic() + ENDED_WITHIN_S
-    while (left := processes_of(directory)) and time.monotonic() < until:
-        threading.Event().wait(0.05)
-    assert left == []
+        assert _left(directory) == []
 
     return check
