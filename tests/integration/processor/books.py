@@ -15,10 +15,10 @@ from processor.recording import ItemOutcome, ItemRecord
 from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, create_pool
 
 
-def open_pool(url: str) -> Pool:
+def open_pool(url: str, *, size: int = 4) -> Pool:
     """Return a pool as the processor has it."""
     return create_pool(
-        url, name="test", size=4, statement_timeout_s=60, session=dict(KEYED_SESSION)
+        url, name="test", size=size, statement_timeout_s=60, session=dict(KEYED_SESSION)
     )
 
 

@@ -27,8 +27,12 @@ async def _post_all(poster: Poster, batches: list[list[UUID]]) -> None:
 
 
 async def _rows_read(database: Connection, pool: Pool, *, table: str = "transactions") -> int:
-    """Return how many index entries of a table all sessions have read so far."""
-    await pool.execute("SELECT pg_stat_force_next_flush()")
+    """Return how many index entries of a table both sessions have read so far.
+
+    Each session tells what it read when it is asked to; so the pool has one, which posts and reads.
+    """
+    for session in (database, pool):
+        await session.execute("SELECT pg_stat_force_next_flush()")
     read: int = await database.fetchval(
         "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = $1", table
     )
@@ -38,7 +42,7 @@ async def _rows_read(database: Connection, pool: Pool, *, table: str = "transact
 async def test_a_batch_that_was_planned_on_a_small_table_does_not_scan_the_grown_one(
     database: Connection, database_url: str
 ) -> None:
-    async with open_pool(database_url) as pool:
+    async with open_pool(database_url, size=1) as pool:
         poster = Poster(pool)
         for batch in await _transfers(database, _SMALL):
             await poster.post(batch)
@@ -63,16 +67,15 @@ async def test_a_transaction_s_entries_are_looked_up_however_few_there_were_when
 ) -> None:
     read = load_queries("processor")["read_transactions"]
     await database.execute("ANALYZE entries")
-    async with open_pool(database_url) as reading, open_pool(database_url) as posting:
+    async with open_pool(database_url, size=1) as pool:
         [first], *grown = await _transfers(database, _GROWN)
-        await reading.fetch(read, [first])
-        poster = Poster(posting)
-        await _post_all(poster, grown)
-        before = await _rows_read(database, reading, table="entries")
-        [row] = await reading.fetch(read, grown[-1])
+        await pool.fetch(read, [first])
+        await _post_all(Poster(pool), grown)
+        before = await _rows_read(database, pool, table="entries")
+        [row] = await pool.fetch(read, grown[-1])
 
         async def counted() -> int:
-            return await _rows_read(database, reading, table="entries") - before
+            return await _rows_read(database, pool, table="entries") - before
 
         looked_at = await eventually(counted, what="the entries that were read")
 
