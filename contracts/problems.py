@@ -3,7 +3,7 @@
 `ContractError` is how bad input is told, once, at the edge.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -170,6 +170,8 @@ class ContractError(Exception):
         self.code = code
         self.detail = detail
         self.errors = tuple(errors)
+        self.headers: Mapping[str, str] = {}
+        """What the answer says beside its body, where that is more than its status asks for."""
 
     @classmethod
     def invalid_fields(

@@ -12,8 +12,6 @@ from contracts.identifiers import trace_id_of
 from contracts.operations import BODY_BYTES_MAX
 from contracts.problems import PROBLEMS, ContractError, ProblemCode
 from ingress.calls import RETRY, Answer, Names
-from ingress.limits.rules import RateLimitedError
-from ingress.people.passwords import SignInBusyError
 from ingress.submit.admission import backlog_full
 from runtime.postgres.pool import UNREACHABLE
 from runtime.service.batcher import BatcherFullError
@@ -99,7 +97,7 @@ def problem_body(error: ContractError, *, instance: str, names: Names) -> dict[s
 
 
 def _headers(error: ContractError) -> Mapping[str, str]:
-    if isinstance(error, RateLimitedError | SignInBusyError):
+    if error.headers:
         return error.headers
     status = PROBLEMS[error.code].status
     if status == web.HTTPServiceUnavailable.status_code:

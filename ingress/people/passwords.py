@@ -8,7 +8,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -39,7 +39,7 @@ class SignInBusyError(ContractError):
     def __init__(self, wait_s: int) -> None:
         """`wait_s`: after how many seconds it may be this one's turn."""
         super().__init__(ProblemCode.SIGN_IN_BUSY, "send it again after Retry-After")
-        self.headers: Mapping[str, str] = {"Retry-After": str(wait_s)}
+        self.headers = {"Retry-After": str(wait_s)}
 
 
 class Turns:
