@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 
+from contracts.identifiers import moment_of
 from reconciler import metrics
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
@@ -25,8 +26,6 @@ TRANSACTIONS_PER_STEP_MIN: Final = 50
 """What it looks at least, where a step took longer than a statement may."""
 SHARE_MAX: Final = 0.25
 """The part of the time that it works while it is behind, so that posting keeps the server."""
-_TIME_BITS: Final = 80
-"""What stands behind the milliseconds in a UUIDv7."""
 
 log = structlog.get_logger()
 
@@ -54,7 +53,8 @@ class _Stretch:
     def lag_s(self) -> float:
         if self.next_until == self.swept_until:
             return 0.0
-        return max(0, _milliseconds(self.swept_until) - _milliseconds(self.next_until)) / 1000
+        ahead = moment_of(self.swept_until) - moment_of(self.next_until)
+        return max(0.0, ahead.total_seconds())
 
 
 class IntegrityCheck:
@@ -154,7 +154,3 @@ async def note_findings(connection: Connection, findings: Sequence[Finding]) -> 
             detail=row["detail"],
         )
     return len(rows)
-
-
-def _milliseconds(transaction_id: UUID) -> int:
-    return transaction_id.int >> _TIME_BITS

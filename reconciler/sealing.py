@@ -12,13 +12,13 @@ nothing, and of two that seal at once the second waits and goes on where the fir
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
 
-from contracts.identifiers import first_id_at
+from contracts.identifiers import first_id_at, moment_of
 from reconciler import metrics
 from reconciler.integrity import SHARE_MAX, note_findings
 from reconciler.retry_queue import (
@@ -62,8 +62,6 @@ CLOCK_STEP_S: Final = 0.5
 """A database's clock that has lost so much against ours was set back."""
 _FIRST_ID: Final = UUID(int=0)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_TIME_BITS: Final = 80
-"""What stands behind the milliseconds in a UUIDv7."""
 
 log = structlog.get_logger()
 
@@ -174,7 +172,7 @@ class Sealer:
                 audited = await self._audit(connection, places, clock["horizon"])
                 ended = [*polled.ended, *walked.ended]
                 seal = await self._seal(
-                    connection, signer, ended, audited.ids, until=_moment_of(walked.next_start)
+                    connection, signer, ended, audited.ids, until=moment_of(walked.next_start)
                 )
                 await self._fault_points.reach(FaultPoint.RECONCILER_SEALING)
                 await self._move(connection, places, polled, walked, audited)
@@ -288,7 +286,7 @@ class Sealer:
         if start >= places.walked_before:
             return set()
         rows = await connection.fetch(
-            self._sql["list_sealed_between"], start, until, _moment_of(start)
+            self._sql["list_sealed_between"], start, until, moment_of(start)
         )
         return {row["id"] for row in rows}
 
@@ -373,7 +371,7 @@ class Sealer:
     def _note(self, seal: Seal | None, walked: _Found, now: datetime) -> None:
         """Tell the metrics, and write the seal down beside the keys: it is committed."""
         self._clock_lead_s = _lead_s(now)
-        age_s = (now - _moment_of(walked.next_start)).total_seconds()
+        age_s = (now - moment_of(walked.next_start)).total_seconds()
         self._reached_at = time.monotonic() - max(0.0, age_s)
         if seal is None:
             return
@@ -457,8 +455,3 @@ def _values(
 def _lead_s(now: datetime) -> float:
     """Return how far the database's clock is ahead of ours, which counts from any moment."""
     return (now - _EPOCH).total_seconds() - time.monotonic()
-
-
-def _moment_of(transaction_id: UUID) -> datetime:
-    """Return the moment in an id, to the millisecond."""
-    return _EPOCH + timedelta(milliseconds=transaction_id.int >> _TIME_BITS)

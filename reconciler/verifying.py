@@ -18,6 +18,7 @@ from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, connect
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
+from runtime.service.periodic import repeat
 from verification.checks import Finding, VerificationReport
 from verification.seal_keys import SealKeys
 from verification.verify import SealExpectations, verify
@@ -83,7 +84,7 @@ class Verifier:
         return LOOK_S
 
     async def _verify(self, verification_id: UUID) -> VerificationReport:
-        expected = self._expectations()
+        expected = SealExpectations.of(self._keys, unsealed_max_s=self._unsealed_max_s)
         async with (
             self._connection("verification") as connection,
             self._connection("verification-seals") as beside,
@@ -96,14 +97,6 @@ class Verifier:
                 seals=expected,
                 progress=progress,
             )
-
-    def _expectations(self) -> SealExpectations:
-        """Return what the seals must be; raises SigningKeyError where the keys cannot be read."""
-        if self._keys is None:
-            return SealExpectations(None, (), self._unsealed_max_s)
-        latest = self._keys.latest()
-        anchors = () if latest is None else (latest,)
-        return SealExpectations(self._keys.trusted(), anchors, self._unsealed_max_s)
 
     @asynccontextmanager
     async def _connection(self, name: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
@@ -125,18 +118,18 @@ class Verifier:
             now = (done, total)
 
         async def write() -> None:
-            while True:
-                await asyncio.sleep(PROGRESS_S)
-                try:
-                    await self._pool.execute(
-                        self._sql["note_verification_progress"], verification_id, *now
-                    )
-                except Exception as error:
-                    # The next one says more.
-                    if not is_transient(error):
-                        raise
+            await self._pool.execute(self._sql["note_verification_progress"], verification_id, *now)
 
-        writing = asyncio.create_task(write())
+        writing = asyncio.ensure_future(
+            repeat(
+                write,
+                every_s=PROGRESS_S,
+                is_at_once=False,
+                is_passing=is_transient,
+                # The next one says more.
+                failed=lambda _: None,
+            )
+        )
         try:
             yield note
         finally:

@@ -58,7 +58,7 @@ from verification.checks import (
     unturned_finding,
     wallet_findings,
 )
-from verification.seal_keys import Anchor, TrustedKeys
+from verification.seal_keys import Anchor, SealKeys, TrustedKeys
 from verification.seals import ChainWalk, LeafStream
 
 WALLETS_PER_PAGE: Final = 5_000
@@ -89,6 +89,20 @@ class SealExpectations:
     trusted: TrustedKeys | None = None
     anchors: Sequence[Anchor] = ()
     unsealed_max_s: float = UNSEALED_MAX_S
+
+    @classmethod
+    def of(
+        cls, keys: SealKeys | None, *, unsealed_max_s: float, written_down: Sequence[Anchor] = ()
+    ) -> "SealExpectations":
+        """Return what seals must be by a directory of keys, and by anchors known from elsewhere.
+
+        Raises SigningKeyError where the keys cannot be read.
+        """
+        if keys is None:
+            return cls(None, written_down, unsealed_max_s)
+        trusted, latest = keys.trusted(), keys.latest()
+        anchors = written_down if latest is None else (*written_down, latest)
+        return cls(trusted, anchors, unsealed_max_s)
 
 
 NO_EXPECTATIONS: Final = SealExpectations()

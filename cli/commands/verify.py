@@ -57,15 +57,13 @@ def _expectations(settings: "VerifySettings", written_down: "list[str]") -> "Sea
         anchors = [Anchor.of_text(text) for text in written_down]
     except ValueError as error:
         raise UsageError(f"--seal: {error}") from error
-    if settings.seal_keys is None:
-        return SealExpectations(None, anchors, settings.verify_unsealed_max_s)
-    keys = SealKeys(settings.seal_keys)
+    keys = None if settings.seal_keys is None else SealKeys(settings.seal_keys)
     try:
-        trusted, latest = keys.trusted(), keys.latest()
+        return SealExpectations.of(
+            keys, unsealed_max_s=settings.verify_unsealed_max_s, written_down=anchors
+        )
     except SigningKeyError as error:
         raise UsageError(f"ACKLEDGER_SEAL_KEYS: {error}") from error
-    known = [*anchors, latest] if latest is not None else anchors
-    return SealExpectations(trusted, known, settings.verify_unsealed_max_s)
 
 
 async def _report(settings: "VerifySettings", seals: "SealExpectations") -> "VerificationReport":

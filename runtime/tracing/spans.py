@@ -14,6 +14,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from yarl import URL
 
+from contracts.identifiers import is_sampled
+
 AttributeValue: TypeAlias = str | int
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 
@@ -23,7 +25,6 @@ UNNAMED: Final[Attributes] = MappingProxyType({})
 _IDS: Final = Random()  # noqa: S311  # seeded by the system; ids are no secrets
 _TRACE_BITS: Final = 128
 _SPAN_BITS: Final = 64
-_SAMPLED: Final = 1
 _RANDOM_BITS: Final = 56
 _DEFAULT_PORTS: Final = {"postgresql": 5432, "postgres": 5432, "amqp": 5672, "amqps": 5671}
 
@@ -86,7 +87,7 @@ def is_within(trace_id: int, ratio: float) -> bool:
 
 def sampled_context(traceparent: str | None) -> TraceContext | None:
     """Return the span that a valid traceparent names, if its trace is kept."""
-    if traceparent is None or not int(traceparent[53:], 16) & _SAMPLED:
+    if traceparent is None or not is_sampled(traceparent):
         return None
     return TraceContext(int(traceparent[3:35], 16), int(traceparent[36:52], 16))
 
