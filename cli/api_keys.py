@@ -13,6 +13,7 @@ import asyncpg
 
 from cli.dependencies import Connection
 from cli.failures import RefusedError, UsageError
+from contracts.people import PERSON_PREFIX
 from contracts.representations.transaction import format_moment
 from contracts.scopes import KEY_SCOPES, Reach, Scope
 from runtime.postgres.queries import load_queries
@@ -23,8 +24,6 @@ KEY_BYTES: Final = 32
 SHOWN_PREFIX: Final = 12
 """Characters of a key by which people tell keys apart: 48 of its 256 bits."""
 
-PERSON_PREFIX: Final = "user:"
-"""Begins the submitter of each person, so no system's name does."""
 EXPIRES_IN_MAX: Final = timedelta(days=3660)
 """Ten years: longer means that nobody wants an end."""
 

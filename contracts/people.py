@@ -4,6 +4,7 @@ import re
 import unicodedata
 from enum import StrEnum
 from typing import Final
+from uuid import UUID
 
 EMAIL_MAX: Final = 254
 """Characters of an address: RFC 5321 leaves room for no more."""
@@ -20,6 +21,24 @@ NAME_MAX: Final = 100
 _DISTINCT_MIN: Final = 3
 _TELLING_MIN: Final = 4
 """A part of an address that is shorter is in many good passwords by chance."""
+
+PERSON_PREFIX: Final = "user:"
+"""Begins the submitter of each person, so no system's name does."""
+
+
+def submitter_of(user_id: UUID) -> str:
+    """Return the name under which a person submits."""
+    return f"{PERSON_PREFIX}{user_id}"
+
+
+def user_id_of(submitter: str) -> UUID | None:
+    """Return the person who submits under a name; None where that is a system's."""
+    if not submitter.startswith(PERSON_PREFIX):
+        return None
+    try:
+        return UUID(submitter.removeprefix(PERSON_PREFIX))
+    except ValueError:
+        return None
 
 
 class UserStatus(StrEnum):

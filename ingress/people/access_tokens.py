@@ -15,6 +15,7 @@ from uuid import UUID
 import jwt
 import structlog
 
+from contracts.people import submitter_of
 from contracts.scopes import ROLE_REACH, ROLE_SCOPES, Role, with_implied
 from ingress.authentication import FRESH_S, WAITING_MAX, Client, Lookups
 from ingress.people.issuers import SKEW_S, STRANGE, Issuers
@@ -190,7 +191,7 @@ def _client_of(claims: Claims, sessions: Mapping[UUID, Any]) -> Client | None:
         return None
     role = Role(session["role"])
     return Client(
-        name=f"user:{claims.user_id}",
+        name=submitter_of(claims.user_id),
         scopes=with_implied(ROLE_SCOPES[role] & claims.scopes),
         reach=ROLE_REACH[role],
         role=role,

@@ -17,7 +17,7 @@ import structlog
 
 from contracts.identifiers import external_wallet_id
 from contracts.money import currency_refusal
-from contracts.people import TokenPurpose, UserStatus
+from contracts.people import TokenPurpose, UserStatus, submitter_of
 from contracts.problems import ContractError, ProblemCode
 from ingress.people import mails
 from ingress.people.mails import CONFIRM_S, RESET_S, Mail
@@ -200,7 +200,7 @@ class AccountStore:
     async def _note_own(
         self, connection: Connection, user_id: UUID, action: str, origin: Origin, **detail: Any
     ) -> None:
-        await self.note(connection, f"user:{user_id}", action, user_id, origin, **detail)
+        await self.note(connection, submitter_of(user_id), action, user_id, origin, **detail)
 
     async def _locked_by_email(self, connection: Connection, email: str) -> asyncpg.Record:
         user = await connection.fetchrow(self._sql["lock_user_by_email"], email)

@@ -17,6 +17,7 @@ import orjson
 import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from contracts.people import submitter_of
 from contracts.scopes import ROLE_REACH, ROLE_SCOPES, Scope
 from ingress.authentication import Client
 from runtime.service.periodic import is_set_within
@@ -172,7 +173,7 @@ def _client_of(token: str, key: jwt.PyJWK, issuer: TokenIssuer) -> Client:
     )
     user_id = foreign_user_id(issuer.issuer, claims["sub"])
     return Client(
-        name=f"user:{user_id}",
+        name=submitter_of(user_id),
         # There is no account here that they could read or change.
         scopes=ROLE_SCOPES[issuer.role] - {Scope.PROFILE},
         reach=ROLE_REACH[issuer.role],

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
-from uuid import UUID
 
+from contracts.people import user_id_of
 from contracts.scopes import (
     Reach,
     Rights,
@@ -17,14 +17,12 @@ from runtime.access.clients import UpstreamClient
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
-_PERSON: Final = "user:"
-"""How the names of people who submit begin; no client is called so."""
 _NONE: Final = Rights(frozenset(), Reach.OWN)
 
 
 def owner_id_of(submitter: str) -> str | None:
     """Return the `owner_id` of wallets that belong to who submitted over HTTP; None of a client."""
-    user_id = _user_id(submitter)
+    user_id = user_id_of(submitter)
     return None if user_id is None else str(user_id)
 
 
@@ -49,7 +47,7 @@ class HttpSubmitters:
         return {one.name: one for one in found if one.is_restricted}
 
     async def _rights(self, connection: Connection, names: list[str]) -> list[tuple[str, Rights]]:
-        people = {user_id: name for name in names if (user_id := _user_id(name)) is not None}
+        people = {user_id: name for name in names if (user_id := user_id_of(name)) is not None}
         clients = [name for name in names if name not in people.values()]
         found = []
         if people:
@@ -66,12 +64,3 @@ class HttpSubmitters:
 def _client(name: str, rights: Iterable[Rights]) -> UpstreamClient:
     reach = widest_reach(rights, Scope.TRANSACTIONS_WRITE)
     return UpstreamClient(name, reach or Reach.OWN, is_disabled=reach is None)
-
-
-def _user_id(submitter: str) -> UUID | None:
-    if not submitter.startswith(_PERSON):
-        return None
-    try:
-        return UUID(submitter.removeprefix(_PERSON))
-    except ValueError:
-        return None
