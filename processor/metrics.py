@@ -38,8 +38,7 @@ END_TO_END_SECONDS: Final = HotHistogram(
     ["channel"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
 )
-for _channel in ("http", "amqp"):
-    END_TO_END_SECONDS.labels(_channel)
+from_zero(END_TO_END_SECONDS, ("http", "amqp"))
 HELD_BACK: Final = HotCounter(
     "ackledger_processor_held_back", "Transactions that a rule holds back for review"
 )

@@ -3,15 +3,15 @@
 import asyncio
 import platform
 import time
-from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
@@ -38,13 +38,13 @@ POOL_CONNECTIONS: Final = Gauge(
 )
 
 
-def from_zero(counter: "Counter | HotCounter", values: Iterable[str]) -> None:
-    """Let a counter have a line for each value of its one label from the beginning.
+def from_zero(metric: "Counter | HotCounter | HotHistogram", values: Iterable[str]) -> None:
+    """Let a metric have a line for each value of its one label from the beginning.
 
     Otherwise the first increase is no increase to Prometheus, which has never seen a 0.
     """
     for value in values:
-        counter.labels(value)
+        metric.labels(value)
 
 
 class SelfMeasures:
@@ -75,7 +75,10 @@ def watch_pool(name: str, *, opened: Callable[[], int], idle: Callable[[], int],
     POOL_CONNECTIONS.labels(name, "max").set(most)
 
 
-class _Hot(Collector, ABC):
+Line = TypeVar("Line")
+
+
+class _Hot(Collector, Generic[Line]):
     """A metric that the event loop's thread alone changes, so without the locks of others.
 
     prometheus_client's take a lock for each increase, two for each observation, and one to find a
@@ -86,23 +89,26 @@ class _Hot(Collector, ABC):
         self,
         name: str,
         documentation: str,
-        labels: Sequence[str] = (),
+        labels: Sequence[str],
         *,
-        registry: CollectorRegistry = REGISTRY,
+        new_line: Callable[[], Line],
+        registry: CollectorRegistry,
     ) -> None:
         self._name = name
         self._documentation = documentation
         self.labels_named = tuple(labels)
+        self._new_line = new_line
+        self._lines: dict[tuple[str, ...], Line] = {} if labels else {(): new_line()}
         registry.register(self)
 
-    @abstractmethod
-    def describe(self) -> Iterable[Metric]:
-        """Return it without values."""
-
-    def _key(self, values: tuple[object, ...]) -> tuple[str, ...]:
+    def labels(self, *values: object) -> Line:
+        """Return the line of these values; it is there from now on."""
+        line = self._lines.get(values)  # type: ignore[arg-type]  # texts are found as they are
+        if line is not None:
+            return line
         if len(values) != len(self.labels_named):
             raise ValueError(f"{self._name} has {len(self.labels_named)} labels")
-        return tuple(map(str, values))
+        return self._lines.setdefault(tuple(map(str, values)), self._new_line())
 
 
 class Increasing:
@@ -118,7 +124,7 @@ class Increasing:
         self.value += more
 
 
-class HotCounter(_Hot):
+class HotCounter(_Hot[Increasing]):
     """A counter of what each request or batch counts."""
 
     def __init__(
@@ -129,15 +135,7 @@ class HotCounter(_Hot):
         *,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        self._lines: dict[tuple[str, ...], Increasing] = {} if labels else {(): Increasing()}
-        super().__init__(name, documentation, labels, registry=registry)
-
-    def labels(self, *values: object) -> Increasing:
-        """Return the line of these values; it is there from now on."""
-        line = self._lines.get(values)  # type: ignore[arg-type]  # texts are found as they are
-        if line is None:
-            line = self._lines.setdefault(self._key(values), Increasing())
-        return line
+        super().__init__(name, documentation, labels, new_line=Increasing, registry=registry)
 
     def inc(self, more: float = 1) -> None:
         """Add to a counter without labels."""
@@ -184,7 +182,7 @@ class Observing:
         self.exemplars[at] = Exemplar({"trace_id": trace_id}, value, time.time())
 
 
-class HotHistogram(_Hot):
+class HotHistogram(_Hot[Observing]):
     """A histogram of what each request or batch takes."""
 
     def __init__(
@@ -197,17 +195,8 @@ class HotHistogram(_Hot):
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._bounds = tuple(buckets)
-        self._lines: dict[tuple[str, ...], Observing] = {}
-        if not labels:
-            self._lines[()] = Observing(self._bounds)
-        super().__init__(name, documentation, labels, registry=registry)
-
-    def labels(self, *values: object) -> Observing:
-        """Return the line of these values; it is there from now on."""
-        line = self._lines.get(values)  # type: ignore[arg-type]  # texts are found as they are
-        if line is None:
-            line = self._lines.setdefault(self._key(values), Observing(self._bounds))
-        return line
+        new_line = partial(Observing, self._bounds)
+        super().__init__(name, documentation, labels, new_line=new_line, registry=registry)
 
     def observe(self, value: float) -> None:
         """Add to a histogram without labels."""
