@@ -18,11 +18,10 @@ from collections.abc import (
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -155,8 +154,8 @@ class Poster:
         """
         self._pool = pool
         # The one batch that is written, and the next one, which is read meanwhile.
-        self._writing = Lane(pool)
-        self._reading = Lane(pool)
+        self._writing = Lane(pool, timeout_s=ACQUIRE_TIMEOUT_S)
+        self._reading = Lane(pool, timeout_s=ACQUIRE_TIMEOUT_S)
         self._partition = partition
         self._partitions = partitions
         self._unannounced = UnannouncedReader(partition, partitions=partitions)
@@ -220,7 +219,7 @@ class Poster:
 
     async def earlier_than(self, item: Item) -> Sequence[UUID]:
         """Return what is posted with an item because it was accepted before it, by their ids."""
-        async with self._connection() as connection:
+        async with self._reading.use() as connection:
             return (await self._load(connection, [item])).earlier
 
     async def quarantine(
@@ -455,18 +454,15 @@ class Poster:
         if self._event_buffer is None:
             return
         posting = decided.posting
+        if posting.refused:
+            # Their events are owed by a row of their own.
+            self._event_buffer.has_others = True
         if posting.posted:
             outbox_id = written["completed_outbox_id"]
+            ids = [one.transaction_id for one in posting.posted]
             batch = BufferedBatch(loaded.rows, posting.posted, self._changed_at)
-            owed = owed_by_moves(
-                outbox_id,
-                [one.transaction_id for one in posting.posted],
-                written["moment"],
-                decided.limits,
-            )
-            self._event_buffer.keep(outbox_id, batch, owed=None if posting.refused else owed)
-        elif posting.refused:
-            self._event_buffer.has_others = True
+            owed = owed_by_moves(outbox_id, ids, written["moment"], decided.limits)
+            self._event_buffer.keep(outbox_id, batch, owed=owed)
 
     async def _tell_traces(self, pending: Sequence[Movement]) -> None:
         """Say what is committed, under the request and the trace id that each came with.
@@ -474,7 +470,7 @@ class Poster:
         It is committed: whatever fails here costs lines of a log, never the batch.
         """
         try:
-            async with self._connection() as connection:
+            async with self._reading.use() as connection:
                 rows = await connection.fetch(self._sql["read_traces"], [one.id for one in pending])
         except Exception as error:  # noqa: BLE001  # see above
             log.warning("traces_not_told", transactions=len(pending), error=repr(error))
@@ -499,21 +495,18 @@ class Poster:
             self._wallet_cache.clear()
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A connection, given up if its server falls silent."""
-        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-            with _given_up_in_silence(connection):
-                yield connection
-
-    @asynccontextmanager
     async def _database_transaction(self) -> AsyncIterator[Connection]:
-        """A database transaction on such a connection."""
+        """A database transaction on a connection that is given up if its server falls silent."""
         async with (
             self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection,
             connection.transaction(),
         ):
-            with _given_up_in_silence(connection):
+            try:
                 yield connection
+            except TimeoutError:
+                # Undoing the work politely would wait for the silent server a second time.
+                connection.terminate()
+                raise
 
 
 def _wallet_ids_of(pending: Iterable[Movement]) -> set[UUID]:
@@ -581,16 +574,6 @@ def _limits(changed: Sequence[LedgerWallet]) -> str | None:
         if wallet.overdraft_limit or wallet.held
     }
     return orjson.dumps({"limits": limits}).decode() if limits else None
-
-
-@contextmanager
-def _given_up_in_silence(connection: Connection) -> Iterator[None]:
-    """Undoing the work politely would wait for the silent server a second time."""
-    try:
-        yield
-    except TimeoutError:
-        connection.terminate()
-        raise
 
 
 def _movement(row: RecordedView) -> Movement:

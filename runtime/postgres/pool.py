@@ -131,8 +131,10 @@ class Lane:
     small to spare one, it is borrowed all the same.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> None:
+        """`timeout_s`: for a connection of the pool, and to give it back."""
         self._pool = pool
+        self._timeout_s = timeout_s
         self._is_kept = isinstance(pool, _BoundedPool) and pool.keep(self)
         self._kept: _Pooled | None = None
         self._is_busy = False
@@ -140,7 +142,7 @@ class Lane:
 
     def borrow(self) -> "_Acquired":
         """Return what borrows another connection of the pool."""
-        return self._pool.acquire()
+        return self._pool.acquire(timeout=self._timeout_s)
 
     def use(self) -> "_Use":
         """Return what gives the connection for the length of a block.
@@ -161,7 +163,7 @@ class Lane:
         self._is_busy = True
         try:
             if self._kept is None or _is_gone(self._kept):
-                self._kept = await self._pool.acquire()
+                self._kept = await self.borrow()
                 self._uses = 0
         except BaseException:
             self._is_busy = False
