@@ -901,8 +901,9 @@ LIMIT $3;
 -- name: read_deliveries
 -- Deliveries with their tries as JSON.
 SELECT
-    d.id, d.webhook_id, substr(d.body, strpos(d.body, '"id":"') + 6, 36) AS transaction_id, d.event_id, d.event_type, d.status, d.next_attempt_at, d.created_at,
-    d.delivered_at, webhook_tries(d.id) AS tries
+    d.id, d.webhook_id, substr(d.body, strpos(d.body, '"id":"') + 6, 36) AS transaction_id,
+    d.event_id, d.event_type, d.status, d.next_attempt_at, d.created_at, d.delivered_at,
+    webhook_tries(d.id) AS tries
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN webhook_deliveries AS d ON d.id = wanted.id;
 

@@ -9,7 +9,8 @@ import pytest
 from runtime.amqp.connection import Channel, close, connect, open_channel
 from runtime.amqp.publisher import Publisher
 from runtime.amqp.topology import declare_topology
-from runtime.postgres.pool import Pool
+from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.pool import connect as connect_to_database
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tests.integration.processor.books import open_pool
 from tests.integration.reconciler.serving import running
@@ -69,3 +70,11 @@ async def own_doors(
     """A system for one module alone: what stops in it fails no other module's tests."""
     async with open_doors(stack, template, tmp_path_factory.mktemp("system")) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+async def books(doors: CheckedDoors) -> AsyncIterator[Connection]:
+    """The database of a system, to look behind its answers and to change what no door does."""
+    connection = await connect_to_database(doors.database_url, name="test")
+    yield connection
+    await connection.close()

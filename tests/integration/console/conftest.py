@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from contracts.scopes import Role as PersonRole
 from ingress.people.token_keys import TokenKeys
+from tests.integration.console.browsing import Browser, browsing, logged_in
 from tests.integration.ingress.serving import CheckedDoors, open_doors
 from tools.stack import Stack
 from tools.system import MOVING_MONEY, Instance, Role
@@ -38,3 +40,11 @@ async def doors(
         },
     ) as opened:
         yield opened
+
+
+@pytest.fixture
+async def operator(doors: CheckedDoors) -> AsyncIterator[Browser]:
+    """An operator's browser."""
+    async with browsing(doors) as browser:
+        await logged_in(browser, doors, PersonRole.OPERATOR)
+        yield browser

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -10,27 +9,11 @@ import orjson
 import pytest
 
 from contracts.scopes import Role as PersonRole
-from runtime.postgres.pool import Connection, connect
+from runtime.postgres.pool import Connection
 from tests.integration.console.browsing import HOSTILE, Browser, browsing, logged_in
 from tests.integration.dead_letters.letters import requested, store
 from tests.integration.ingress.serving import CheckedDoors
 from tests.support import deposit, eventually
-
-
-@pytest.fixture(scope="module")
-async def books(doors: CheckedDoors) -> AsyncIterator[Connection]:
-    """The system's database, to store dead letters in it."""
-    connection = await connect(doors.database_url, name="test")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def operator(doors: CheckedDoors) -> AsyncIterator[Browser]:
-    """An operator's browser."""
-    async with browsing(doors) as browser:
-        await logged_in(browser, doors, PersonRole.OPERATOR)
-        yield browser
 
 
 def _fields(page: Browser, action: str) -> dict[str, Any]:

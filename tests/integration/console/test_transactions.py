@@ -9,29 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.scopes import Role as PersonRole
-from runtime.postgres.pool import Connection, connect
+from runtime.postgres.pool import Connection
 from tests.integration.console.browsing import Browser, browsing, logged_in
 from tests.integration.dead_letters.letters import quarantined_deposit, store
 from tests.integration.ingress.serving import CheckedDoors
 from tests.integration.webhooks.calls import deliveries_of, make_webhook
 from tests.integration.webhooks.receiver import Receiver
 from tests.support import deposit, eventually
-
-
-@pytest.fixture(scope="module")
-async def books(doors: CheckedDoors) -> AsyncIterator[Connection]:
-    """The system's database."""
-    connection = await connect(doors.database_url, name="test")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def operator(doors: CheckedDoors) -> AsyncIterator[Browser]:
-    """An operator's browser."""
-    async with browsing(doors) as browser:
-        await logged_in(browser, doors, PersonRole.OPERATOR)
-        yield browser
 
 
 @pytest.fixture

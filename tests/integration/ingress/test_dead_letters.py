@@ -2,14 +2,13 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
-from runtime.postgres.pool import Connection, connect
+from runtime.postgres.pool import Connection
 from tests.integration.dead_letters.letters import audited, quarantined_deposit, requested, store
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors, MakeClient
@@ -17,14 +16,6 @@ from tests.support import Answer, deposit, eventually
 
 LETTERS = "/v1/dead-letters"
 BOTH = pytest.mark.parametrize("act", ["replay", "discard"])
-
-
-@pytest.fixture(scope="module")
-async def books(doors: CheckedDoors) -> AsyncIterator[Connection]:
-    """The system's database, to store dead letters in it and to look behind the answers."""
-    connection = await connect(doors.database_url, name="test")
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

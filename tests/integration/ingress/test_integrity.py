@@ -1,28 +1,17 @@
 """Operators read how far the books are checked, and have the whole of them verified."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from contracts.scopes import Scope
-from runtime.postgres.pool import Connection, connect
+from runtime.postgres.pool import Connection
 from tests.integration.ingress.document import CheckedApi
-from tests.integration.ingress.serving import CheckedDoors, MakeClient
+from tests.integration.ingress.serving import MakeClient
 from tests.support import eventually
 
 REQUEST = "/v1/integrity/verifications"
-
-
-@pytest.fixture(scope="module")
-async def books(doors: CheckedDoors) -> AsyncIterator[Connection]:
-    """The system's database."""
-    connection = await connect(doors.database_url, name="test")
-    yield connection
-    await connection.close()
 
 
 async def _ended(api: CheckedApi, verification_id: str) -> Any:

@@ -1,25 +1,16 @@
 """How a transaction came in and what it waits for, as operators read it."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from contracts.scopes import Reach
-from runtime.postgres.pool import Connection, connect
+from runtime.postgres.pool import Connection
 from tests.integration.ingress.document import CheckedApi
 from tests.integration.ingress.serving import CheckedDoors, MakeClient
 from tests.integration.processor.ruling import add_rule
 from tests.support import Answer, deposit, eventually, requested, transfer
-
-
-@pytest.fixture(scope="module")
-async def books(doors: CheckedDoors) -> AsyncIterator[Connection]:
-    """The system's database."""
-    connection = await connect(doors.database_url, name="test")
-    yield connection
-    await connection.close()
 
 
 async def _submitted(api: CheckedApi, body: dict[str, Any], **headers: str) -> Answer:

@@ -1,7 +1,5 @@
 """Stacks of these tests' own, beside whatever stack the rest of the suite uses."""
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,14 +9,7 @@ from tests.tools.stack.starting import default_ports_taken, options, processes_o
 from tools.stack import Stack, start_stack, stop_stack
 
 ENDED_WITHIN_S = 5.0
-
-
-def _left(directory: Path) -> list[str]:
-    """Return what still runs; a shell that a server had started ends a moment after it."""
-    until = time.monotonic() + ENDED_WITHIN_S
-    while (left := processes_of(directory)) and time.monotonic() < until:
-        threading.Event().wait(0.05)
-    return left
+"""A shell that a server had started ends a moment after it."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +20,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running = start_stack(options(directory))
         yield running
         running.stop(graceful=False)
-    assert _left(directory) == []
+    assert processes_of(directory, ended_within_s=ENDED_WITHIN_S) == []
 
 
 @pytest.fixture
@@ -45,6 +36,6 @@ def nothing_left() -> Callable[[Path], None]:
     """The check that no process of a directory lives."""
 
     def check(directory: Path) -> None:
-        assert _left(directory) == []
+        assert processes_of(directory, ended_within_s=ENDED_WITHIN_S) == []
 
     return check

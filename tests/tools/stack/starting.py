@@ -42,17 +42,23 @@ def options(directory: Path) -> StackOptions:
     )
 
 
-def processes_of(directory: Path) -> list[str]:
-    """All processes that mention the directory anywhere: found without the stack's own means."""
-    found = []
+def processes_of(directory: Path, *, ended_within_s: float = 0) -> list[str]:
+    """All processes that mention the directory anywhere: found without the stack's own means.
+
+    Those that end `ended_within_s` are left out.
+    """
+    found = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             home = process.environ().get("HOME", "")
             if str(directory) in " ".join([*process.cmdline(), process.cwd(), home]):
-                found.append(f"{process.pid} {process.name()}")
-    return found
+                found[process] = f"{process.pid} {process.name()}"
+    if ended_within_s:
+        _, alive = psutil.wait_procs(found, timeout=ended_within_s)
+        return [found[one] for one in alive]
+    return list(found.values())
 
 
 @contextmanager
