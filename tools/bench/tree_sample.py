@@ -32,7 +32,8 @@ CASES: Final = {
             names.of(names.SINGLES, names.UNIFORM),
         ),
     ),
-    "end-to-end": (posting.END_TO_END, (names.over_http(100),)),
+    "end-to-end": (posting.END_TO_END, (names.over_http(100), names.over_http(200))),
+    "submit": (posting.SUBMIT, (names.BATCH_OF_500, names.BATCH_OF_500_ALONE)),
     # At the first of its rates: processes that are nearly idle pay for each commit alone.
     "latency": (latency.CASE, (latency.CASE.arms[0].name,)),
 }

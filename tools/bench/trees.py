@@ -18,6 +18,11 @@ from typing import Final
 HERE: Final = Path.cwd()
 SAMPLERS: Final = ("tools/bench/tree_sample.py", "benchmarks/tree_sample.py")
 """Where a tree has the program that takes a sample of it; older trees have it elsewhere."""
+OLDER_NAMES: Final = {
+    "ackledger.client.publishing": "ops.clients.amqp",
+    "from tools.": "from ops.",
+}
+"""Where the oldest trees, which have none, keep what this one's sampler imports."""
 METRICS: Final = ("transactions_per_s", "completed_per_s", "p50_ms", "p99_ms")
 """Beside processor time, `<process>_us` a transaction."""
 
@@ -26,7 +31,8 @@ Samples = dict[tuple[str, str], list[float]]
 
 def _sample(tree: Path, cases: Sequence[str]) -> dict[str, dict[str, float]]:
     # Each tree's own: it imports by the names that its modules have there.
-    sampler = next(path for name in SAMPLERS if (path := tree / name).exists())
+    sampler = next((path for name in SAMPLERS if (path := tree / name).exists()), None)
+    sampler = sampler or _translated(tree)
     done = subprocess.run(
         # -P: the folder of the sampler is no place to import from.
         [tree / ".venv/bin/python", "-P", sampler, *cases],
@@ -38,6 +44,17 @@ def _sample(tree: Path, cases: Sequence[str]) -> dict[str, dict[str, float]]:
     )
     found: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def _translated(tree: Path) -> Path:
+    """Return this tree's sampler, with the modules' older names, in a tree that has none."""
+    text = (HERE / SAMPLERS[0]).read_text()
+    for name, older in OLDER_NAMES.items():
+        text = text.replace(name, older)
+    sampler = tree / ".local/tree_sample.py"
+    sampler.parent.mkdir(exist_ok=True)
+    sampler.write_text(text)
+    return sampler
 
 
 def _note(samples: Samples, found: dict[str, dict[str, float]]) -> None:
