@@ -33,10 +33,7 @@ import orjson
 import structlog
 
 from contracts.identifiers import trace_id_of
-from contracts.record import (
-    RecordedView,
-    Submission,
-)
+from contracts.record import RECORDED_COLUMNS, RecordedView, Submission
 from ledger.post import post
 from ledger.rules import detail_of
 from ledger.screening import Screening
@@ -51,7 +48,7 @@ from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.screening import BatchScreening, Screener
 from processor.traces import PostingTraces
 from processor.unannounced import UnannouncedReader
-from processor.wallet_cache import VersionedWallet, WalletCache, Writing, wallet_of
+from processor.wallet_cache import VersionedWallet, WalletCache, Writing, wallet_of, wallets_in
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
@@ -60,6 +57,10 @@ from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
+TOGETHER_MAX: Final = 16
+"""Transactions that are read with their wallets: of more most are remembered."""
+_WALLETS: Final = len(RECORDED_COLUMNS) + 1
+"""From where on a row has the columns of its wallets, if it was read with them."""
 # A dictionary answers ten times faster than an enumeration's call.
 _TYPES: Final = {one.value: one for one in TransactionType}
 
@@ -186,7 +187,9 @@ class Poster:
                 self._to_forget.clear()
             if self._wallet_cache.is_on and not loaded.is_on_book:
                 _, unknown = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
-                loaded.wallets = await self._wallets(connection, unknown, query="read_wallets")
+                read = {one: loaded.wallets[one] for one in unknown if one in loaded.wallets}
+                unread = [one for one in unknown if one not in read]
+                loaded.wallets = read | await self._wallets(connection, unread, "read_wallets")
             return loaded
 
     def decide_ahead(self, loaded: Loaded) -> None:
@@ -300,7 +303,7 @@ class Poster:
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
         read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
         unread = [one for one in missing if one not in read]
-        return known | read | await self._wallets(connection, unread, query="lock_wallets")
+        return known | read | await self._wallets(connection, unread, "lock_wallets")
 
     async def _load(
         self,
@@ -319,15 +322,14 @@ class Poster:
             if isinstance(one, ItemOutcome) and not one.is_key_reused and one.partition is None
         )
         unread = [one for one in order if one not in by_id] if by_id else list(order)
-        query = self._sql["lock_pending" if is_locked else "read_pending"]
-        rows = await connection.fetch(query, unread, self._partition) if unread else []
+        rows, wallets = await self._pending(connection, unread, is_locked=is_locked)
         by_id.update((row[0], row) for row in rows)
         views: Sequence[RecordedView] = [by_id[one] for one in order if one in by_id]
         # What was recorded just now, without terms, is not among what was read.
         read: Sequence[RecordedView] = rows
         earlier: Sequence[UUID] = ()
         is_partial = False
-        if is_any_unannounced or (rows and rows[0][-1]):
+        if is_any_unannounced or (rows and rows[0][len(RECORDED_COLUMNS)]):
             put = await self._unannounced.put_in_order(
                 connection,
                 views,
@@ -342,13 +344,25 @@ class Poster:
             outcomes,
             by_id,
             [_movement(row) for row in views],
-            wallets={},
+            wallets=wallets,
             earlier=earlier,
             is_partial=is_partial,
             terms=terms,
             began_ns=began_ns,
             is_refused=await self._is_refused(connection, views, terms),
         )
+
+    async def _pending(
+        self, connection: Connection, ids: Sequence[UUID], *, is_locked: bool
+    ) -> tuple[Sequence[asyncpg.Record], dict[UUID, VersionedWallet]]:
+        """Return what is PENDING of these, and the wallets that were read with it."""
+        if not ids:
+            return [], {}
+        if is_locked or not self._wallet_cache.is_on or len(ids) > TOGETHER_MAX:
+            query = self._sql["lock_pending" if is_locked else "read_pending"]
+            return await connection.fetch(query, ids, self._partition), {}
+        rows = await connection.fetch(self._sql["read_pending_with_wallets"], ids, self._partition)
+        return rows, self._found(wallet for row in rows for wallet in wallets_in(row[_WALLETS:]))
 
     async def _is_refused(
         self, connection: Connection, rows: Sequence[RecordedView], terms: Terms
@@ -357,10 +371,14 @@ class Poster:
         return not terms and bool(await self._permissions.refusals(connection, rows, terms))
 
     async def _wallets(
-        self, connection: Connection, wallet_ids: Sequence[UUID], *, query: str
+        self, connection: Connection, wallet_ids: Sequence[UUID], query: str
     ) -> dict[UUID, VersionedWallet]:
         """Return those that exist of wallets that no batch before has left in memory."""
-        rows = await connection.fetch(self._sql[query], wallet_ids) if wallet_ids else []
+        if not wallet_ids:
+            return {}
+        return self._found(await connection.fetch(self._sql[query], wallet_ids))
+
+    def _found(self, rows: Iterable[Iterable[Any]]) -> dict[UUID, VersionedWallet]:
         found: dict[UUID, VersionedWallet] = {}
         for row in rows:
             wallet, row_version, changed_at = wallet_of(row)

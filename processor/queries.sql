@@ -82,8 +82,38 @@ FROM unnest($1::uuid[]) AS wanted (id)
 CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
 WHERE t.status = 'PENDING';
 
+-- name: read_pending_with_wallets
+-- The same with each one's two wallets, as `read_wallets` has them: of a few that come alone one
+-- statement less is read than a batch spends on them.
+SELECT
+    t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,
+    t.idempotency_key, t.submitter, t.channel::text, t.description, t.metadata, t.request_id,
+    t.traceparent, t.reverses, t.created_at, t.has_terms,
+    EXISTS (SELECT FROM unannounced_transactions WHERE partition = $2) AS is_any_unannounced,
+    s.id AS source_id, s.kind::text AS source_kind, s.currency AS source_currency,
+    s.status::text AS source_status, s.balance AS source_balance, s.held AS source_held,
+    s.overdraft_limit AS source_overdraft_limit, s.version AS source_version,
+    s.row_version AS source_row_version, s.updated_at AS source_updated_at,
+    d.id AS destination_id, d.kind::text AS destination_kind, d.currency AS destination_currency,
+    d.status::text AS destination_status, d.balance AS destination_balance, d.held AS destination_held,
+    d.overdraft_limit AS destination_overdraft_limit, d.version AS destination_version,
+    d.row_version AS destination_row_version, d.updated_at AS destination_updated_at
+FROM unnest($1::uuid[]) AS wanted (id)
+CROSS JOIN LATERAL (SELECT one.* FROM transactions AS one WHERE one.id = wanted.id OFFSET 0) AS t
+LEFT JOIN LATERAL (
+    SELECT one.*, one.xmin AS row_version FROM wallets AS one
+    WHERE one.id = t.source_wallet_id
+    OFFSET 0
+) AS s ON TRUE
+LEFT JOIN LATERAL (
+    SELECT one.*, one.xmin AS row_version FROM wallets AS one
+    WHERE one.id = t.destination_wallet_id
+    OFFSET 0
+) AS d ON TRUE
+WHERE t.status = 'PENDING';
+
 -- name: lock_pending
--- The same, locked in id order, after somebody changed them between their reading and their
+-- As `read_pending`, locked in id order, after somebody changed them between their reading and their
 -- writing. Joined, not `= ANY`: a conflicting row would recheck the whole array.
 SELECT
     t.id, t.type::text, t.source_wallet_id, t.destination_wallet_id, t.amount, t.currency,

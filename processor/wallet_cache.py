@@ -4,12 +4,10 @@ Nothing rests on that being right: each comes with what wrote its row, and a wri
 that it was decided on (processor/poster.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
-
-import asyncpg
 
 from ledger.state import LedgerWallet
 from ledger.words import WalletKind, WalletStatus
@@ -96,8 +94,8 @@ class WalletCache:
         self._latest = Writing(0)
 
 
-def wallet_of(row: asyncpg.Record) -> tuple[LedgerWallet, int, datetime]:
-    """Return a wallet, its row's version, and when it was changed last."""
+def wallet_of(row: Iterable[Any]) -> tuple[LedgerWallet, int, datetime]:
+    """Return a wallet, its row's version, and when it was changed last: of ten columns' values."""
     (
         wallet_id, kind, currency, status, balance, held, overdraft_limit, version, row_version,
         updated_at,
@@ -113,3 +111,13 @@ def wallet_of(row: asyncpg.Record) -> tuple[LedgerWallet, int, datetime]:
         version,
     )
     return wallet, row_version, updated_at
+
+
+def wallets_in(columns: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the columns of each of several wallets, of which some may be all NULL: not there."""
+    for begin in range(0, len(columns), _COLUMNS):
+        if columns[begin] is not None:
+            yield columns[begin : begin + _COLUMNS]
+
+
+_COLUMNS: Final = 10

@@ -12,7 +12,7 @@ from ledger.state import Posting
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.events.messages import event_message, posted_message
 from processor.events.owed import owed_by
-from processor.poster import BatchResult, Loaded, Poster
+from processor.poster import TOGETHER_MAX, BatchResult, Loaded, Poster
 from processor.wallet_cache import WalletCache
 from runtime.amqp.publisher import Outgoing
 from runtime.postgres.pool import Connection, Pool
@@ -69,6 +69,42 @@ async def test_a_wallet_that_was_frozen_since_the_last_batch_is_frozen_in_the_ne
     assert [one.code for one in frozen.refused] == ["wallet_frozen"]
     assert len(thawed.posted) == 1
     assert await balances_of(database, [alice, bob]) == [80, 120]
+
+
+async def test_the_wallets_of_a_few_transactions_are_read_with_them(
+    database: Connection, poster: Poster
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    missing = uuid4()
+    commands = [
+        transfer_command(f"{number}", alice, missing if number % 2 else bob, 1)
+        for number in range(TOGETHER_MAX + 1)
+    ]
+    ids = await record(database, commands)
+    few = await poster.load(ids[:TOGETHER_MAX])
+    many = await poster.load(ids)
+    result = await poster.post(ids[:TOGETHER_MAX], loaded=few)
+
+    def told(loaded: Loaded) -> dict[UUID, tuple[object, int | None]]:
+        return {key: (one.wallet, one.writing.row_version) for key, one in loaded.wallets.items()}
+
+    assert set(few.wallets) == {alice, bob}
+    assert told(few) == told(many)
+    assert len(result.posting.posted) == len(result.posting.refused) == TOGETHER_MAX / 2
+    assert await balances_of(database, [alice, bob]) == [92, 108]
+
+
+async def test_what_is_read_with_a_transaction_gives_way_to_what_the_last_batch_left(
+    database: Connection, poster: Poster
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=100)
+    await _post(poster, database, "first", alice, bob, amount=10)
+    [second] = await record(database, [transfer_command("second", bob, alice, 1)])
+    loaded = await poster.load([second])
+
+    assert loaded.wallets == {}
+    assert (await poster.post([second], loaded=loaded)).posting.posted
+    assert await balances_of(database, [alice, bob]) == [91, 109]
 
 
 async def test_what_another_poster_wrote_in_between_counts(
