@@ -15,6 +15,7 @@ from tools.bench.result import BenchResult
 from tools.stack import Stack
 from verification.verify import verify
 
+_FINDINGS_TOLD: Final = 3
 _PENDING_MAX_S: Final = VerifySettings.model_fields["verify_pending_max_s"].default
 
 
@@ -115,7 +116,14 @@ class Bench:
         """Verify a ledger that has come to rest; what is found goes into the result."""
         self.watch.step(f"verifying after {what}")
         report = await verify(connection, pending_max_s=_PENDING_MAX_S)
+        findings = [] if report.clean else report.to_json()["findings"]
+        self.found(what, findings, total=report.findings_total)
+
+    def found(self, what: str, findings: Sequence[object], *, total: int | None = None) -> None:
+        """Keep what a proof of some books came to; `total` where more was found than is told."""
         self.result.verified += 1
-        if not report.clean:
-            first = report.to_json()["findings"][:3]
-            self.result.unclean.append(f"{what}: {report.findings_total} findings, first {first}")
+        if findings:
+            count = len(findings) if total is None else total
+            self.result.unclean.append(
+                f"{what}: {count} findings, first {list(findings[:_FINDINGS_TOLD])}"
+            )

@@ -29,6 +29,7 @@ HOT_WITH_HOLDS: Final = "transfers from one wallet with 100,000 open holds"
 
 PGBENCH: Final = "pgbench TPC-B"
 AIO_PIKA: Final = "aio-pika + asyncpg"
+AIO_PIKA_BATCHED: Final = "aio-pika + asyncpg in batches"
 FASTSTREAM: Final = "FastStream + asyncpg"
 CELERY: Final = "Celery + SQLAlchemy"
 
