@@ -7,13 +7,15 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """A run. `cases` empty stands for all of them."""
+    """A run. `cases` empty stands for all of them; `postgres` None for the stack's usual server."""
 
     directory: Path
     runs: int
     is_quick: bool
     processors: int
     cases: tuple[str, ...] = ()
+    postgres: int | None = None
+    """Major version of the PostgreSQL that everything runs on."""
 
     @property
     def sizes(self) -> "Sizes":
