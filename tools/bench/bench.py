@@ -96,9 +96,14 @@ class Bench:
         """Which processes run."""
         return self._crew
 
-    async def wallets(self, connection: Connection) -> Wallets:
-        """Make the usual wallets."""
-        return await make_wallets(connection, rich=self.sizes.wallets, poor=self.sizes.poor_wallets)
+    async def wallets(self, connection: Connection, pattern: Pattern = Pattern.UNIFORM) -> Wallets:
+        """Make as many wallets as a pattern needs."""
+        rich = self.wallets_of(pattern)
+        return await make_wallets(connection, rich=rich, poor=self.sizes.poor_wallets)
+
+    def wallets_of(self, pattern: Pattern) -> int:
+        """Return among how many wallets the money moves."""
+        return self.sizes.many_wallets if pattern.is_among_many else self.sizes.wallets
 
     def transfers(self, wallets: Wallets, pattern: Pattern, count: int) -> Sequence[Transfer]:
         """Plan transfers between them."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -134,17 +134,27 @@ _BATCHED: Final = Rival(
 )
 _BATCHES: Final = ((100, 400), (500, 1_000), (500, 2_000), (1_000, 4_000))
 """Tunings of the batching rival: the most in a batch, and the prefetch."""
+_BATCHES_ELSEWHERE: Final = _BATCHES[:2]
+"""With wallets that are not uniform: those that led where they are."""
+
+
+def _batching(pattern: Pattern, tunings: Iterable[tuple[int, int]]) -> Iterator[Contestant]:
+    for batch, prefetch in tunings:
+        yield Contestant(_BATCHED, pattern, batch, "batch", prefetch)
+
 
 CONTESTANTS: Final = (
     *(Contestant(_AIO_PIKA, Pattern.UNIFORM, tuning, "prefetch") for tuning in (16, 32, 64)),
     *(Contestant(_FASTSTREAM, Pattern.UNIFORM, tuning, "prefetch") for tuning in (16, 32, 64)),
     *(Contestant(_CELERY, Pattern.UNIFORM, tuning, "processes") for tuning in (4, 8)),
     *(Contestant(_AIO_PIKA, Pattern.HOT, tuning, "prefetch") for tuning in (4, 16, 32)),
-    *(
-        Contestant(_BATCHED, pattern, batch, "batch", prefetch)
-        for pattern in (Pattern.UNIFORM, Pattern.HOT)
-        for batch, prefetch in _BATCHES
-    ),
+    *_batching(Pattern.UNIFORM, _BATCHES),
+    *_batching(Pattern.HOT, _BATCHES_ELSEWHERE),
+    Contestant(_AIO_PIKA, Pattern.ZIPF_1, 16, "prefetch"),
+    *(Contestant(_AIO_PIKA, Pattern.ZIPF_2, tuning, "prefetch") for tuning in (4, 16)),
+    *_batching(Pattern.WIDE, _BATCHES_ELSEWHERE),
+    *_batching(Pattern.ZIPF_1, _BATCHES_ELSEWHERE),
+    *_batching(Pattern.ZIPF_2, _BATCHES_ELSEWHERE),
 )
 
 
@@ -158,7 +168,7 @@ def measuring(contestant: Contestant) -> Measure:
                 resources.files("tools.bench.rivals").joinpath("schema.sql").read_text()
             )
             rows = await connection.fetch(
-                sql["fill_rival_wallets"], bench.sizes.wallets, BALANCE_MINOR
+                sql["fill_rival_wallets"], bench.wallets_of(contestant.pattern), BALANCE_MINOR
             )
             wallets = Wallets([row["id"] for row in rows], [])
             transfers = bench.transfers(
