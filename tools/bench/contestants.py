@@ -59,7 +59,8 @@ class Rival:
 class Contestant:
     """A rival with one tuning: messages in hand at once, worker processes, or a batch's size.
 
-    `prefetch`: of the rivals for which the tuning is something else.
+    `prefetch`: of the rivals for which the tuning is something else. `consumers`: processes that
+    share the queue.
     """
 
     rival: Rival
@@ -67,17 +68,24 @@ class Contestant:
     tuning: int
     tuned: str
     prefetch: int | None = None
+    consumers: int = 1
 
     @property
     def name(self) -> str:
         """The rival, the pattern, the tuning."""
         prefetch = "" if self.prefetch is None else f", prefetch {self.prefetch}"
-        return f"{rival_prefix(self.rival.name, self.pattern)}{self.tuned} {self.tuning}{prefetch}"
+        consumers = "" if self.consumers == 1 else f", {self.consumers} consumers"
+        tuning = f"{self.tuned} {self.tuning}{prefetch}{consumers}"
+        return f"{rival_prefix(self.rival.name, self.pattern)}{tuning}"
 
     @property
     def settings(self) -> Mapping[str, str]:
         """What its program is told in its environment."""
-        return {"PREFETCH": str(self.prefetch or self.tuning), "BATCH": str(self.tuning)}
+        return {
+            "PREFETCH": str(self.prefetch or self.tuning),
+            "BATCH": str(self.tuning),
+            "CONSUMERS": str(self.consumers),
+        }
 
 
 def _fields(transfer: Transfer) -> dict[str, object]:
@@ -132,15 +140,22 @@ _BATCHED: Final = Rival(
     _plain,
     count=lambda sizes: sizes.singles,
 )
-_BATCHES: Final = ((100, 400), (500, 1_000), (500, 2_000), (1_000, 4_000))
-"""Tunings of the batching rival: the most in a batch, and the prefetch."""
+Batching = tuple[int, int, int]
+_BATCHES: Final[Sequence[Batching]] = (
+    (500, 1_000, 1),
+    (200, 400, 2),
+    (500, 1_000, 2),
+    (200, 400, 1),
+    (1_000, 2_000, 1),
+)
+"""Tunings of the batching rival: the most in a batch, the prefetch, and consumers."""
 _BATCHES_ELSEWHERE: Final = _BATCHES[:2]
 """With wallets that are not uniform: those that led where they are."""
 
 
-def _batching(pattern: Pattern, tunings: Iterable[tuple[int, int]]) -> Iterator[Contestant]:
-    for batch, prefetch in tunings:
-        yield Contestant(_BATCHED, pattern, batch, "batch", prefetch)
+def _batching(pattern: Pattern, tunings: Iterable[Batching]) -> Iterator[Contestant]:
+    for batch, prefetch, consumers in tunings:
+        yield Contestant(_BATCHED, pattern, batch, "batch", prefetch, consumers)
 
 
 CONTESTANTS: Final = (

@@ -1,5 +1,6 @@
 """The rivals: what is started by name is there, and those that post in batches post the same."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib.util import find_spec
@@ -8,12 +9,13 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
+import orjson
 import pytest
 
 from runtime.postgres.queries import load_queries
 from tests.conftest import Connection
 from tools.bench.contestants import BALANCE_MINOR, CONTESTANTS, Contestant, disagreements
-from tools.bench.rivals.aio_pika_asyncpg_batched import post_batch
+from tools.bench.rivals.aio_pika_asyncpg_batched import post_batch, settle
 from tools.bench.rivals.posting import post_with_asyncpg
 from tools.bench.trees import SAMPLERS
 
@@ -28,6 +30,8 @@ _TRANSACTIONS: Final = """
 _SETTLED: Final = ("rival_wallets", "rival_entries", "rival_transactions")
 
 Asked = dict[str, Any]
+Pool = Any
+"""asyncpg's: its types take parameters in its stubs alone."""
 
 
 @pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda one: one.name)
@@ -148,6 +152,65 @@ async def test_all_of_a_batch_ends_at_one_moment_so_that_the_first_is_left_out_w
 
     [row] = await books.fetch(load_queries("tools.bench")["measure_rival"])
     assert (row["transactions"], row["after_first"]) == (20, 15)
+
+
+class _Delivered:
+    """A message in a consumer's hands, and what the broker was told about it."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.told: list[str] = []
+
+    async def ack(self, *, multiple: bool) -> None:
+        self.told.append("ack of all until here" if multiple else "ack")
+
+    async def reject(self) -> None:
+        self.told.append("reject")
+
+
+def _delivered(transfers: Sequence[Asked]) -> list[_Delivered]:
+    return [_Delivered(orjson.dumps(one)) for one in transfers]
+
+
+@pytest.fixture
+async def pool(books: Connection, empty_database_url: str) -> AsyncIterator[Pool]:
+    """Connections to the books, which hold wallets that can pay."""
+    await _begin_anew(books, balance=BALANCE_MINOR)
+    async with asyncpg.create_pool(empty_database_url, min_size=2, max_size=2) as pool:
+        yield pool
+
+
+async def test_consumers_that_are_delivered_the_same_at_once_post_it_once(
+    books: Connection, pool: Pool
+) -> None:
+    transfers = list(_transfers(random.Random(2), 200))
+    batches = [_delivered(transfers), _delivered(transfers[::-1])]
+
+    await asyncio.gather(*(settle(pool, batch) for batch in batches))
+
+    assert await disagreements(books) == []
+    keys = await books.fetch("SELECT idempotency_key AS key FROM rival_transactions")
+    assert {row["key"] for row in keys} == {one["key"] for one in transfers}
+    assert [batch[-1].told for batch in batches] == [["ack of all until here"]] * 2
+
+
+async def test_what_cannot_be_posted_is_rejected_by_itself_and_its_neighbours_are_posted(
+    books: Connection, pool: Pool
+) -> None:
+    transfers = list(_transfers(random.Random(3), 20))
+    batch = _delivered(transfers)
+    batch[4] = _Delivered(b"no JSON")
+    batch[11] = _Delivered(orjson.dumps(_asked(UUID(int=404), _WALLETS[0], 1)))
+
+    await settle(pool, batch)
+
+    rejected = [at for at, one in enumerate(batch) if one.told == ["reject"]]
+    assert rejected == [4, 11]
+    assert batch[-1].told == ["ack of all until here"]
+    posted = await books.fetch("SELECT idempotency_key AS key FROM rival_transactions")
+    kept = [one["key"] for at, one in enumerate(transfers) if at not in rejected]
+    assert {row["key"] for row in posted} == set(kept)
+    assert await disagreements(books) == []
 
 
 _HARM: Final = {

@@ -3,10 +3,11 @@
 Up to BATCH deliveries are gathered, for LINGER_S at most, and posted in one database transaction of
 three statements that work on sets; one `multiple` ack follows the commit. Wallets are locked in the
 order of their ids, and transfers decided one after the other, so that each is covered by what those
-before it left. The books are those of posting.py; ids are taken in their usual spelling.
+before it left. The books are those of posting.py; ids are taken in their usual spelling. Of several
+CONSUMERS each is a process of its own; they share the queue, and nobody keeps its order then.
 
 Run: `python -m tools.bench.rivals.aio_pika_asyncpg_batched`, with DATABASE_URL, AMQP_URL, QUEUE,
-PREFETCH and BATCH in the environment.
+PREFETCH, BATCH and CONSUMERS in the environment.
 """
 
 import asyncio
@@ -101,19 +102,23 @@ async def _gather(arrived: "asyncio.Queue[AbstractIncomingMessage]", most: int) 
     return batch
 
 
-async def _settle(pool: "asyncpg.Pool[asyncpg.Record]", batch: Sequence[Any]) -> None:
+async def settle(pool: "asyncpg.Pool[asyncpg.Record]", batch: Sequence[Any]) -> None:
     """Post and ack; what no commit takes is found by halves, and rejected by itself."""
     try:
         transfers = [orjson.loads(message.body) for message in batch]
         async with pool.acquire() as connection, connection.transaction():
             await post_batch(connection, transfers)
+    except asyncpg.UniqueViolationError:
+        # Another consumer has just recorded what was delivered to both: it is known now.
+        await settle(pool, batch)
+        return
     except (KeyError, TypeError, ValueError):
         if len(batch) == 1:
             await batch[0].reject()
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            await _settle(pool, half)
+            await settle(pool, half)
         return
     # Of a channel that is lost all comes again, and is known then.
     with suppress(ChannelInvalidStateError):
@@ -130,8 +135,11 @@ async def main() -> None:
     arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     await queue.consume(arrived.put)
     while True:
-        await _settle(pool, await _gather(arrived, int(os.environ["BATCH"])))
+        await settle(pool, await _gather(arrived, int(os.environ["BATCH"])))
 
 
 if __name__ == "__main__":
+    for _ in range(int(os.environ["CONSUMERS"]) - 1):
+        if os.fork() == 0:
+            break
     uvloop.run(main())
