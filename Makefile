@@ -112,9 +112,11 @@ $(BENCH_VENV)/.ready: requirements/bench.lock pyproject.toml
 	@touch $@
 
 # CASES=a,b picks some, RUNS=5 takes more samples; QUICK=1 only tries whether all of it works.
+# POSTGRES=15 runs all on the installed 15, and leaves the page alone: its report stands beside ours.
+BENCH_KEPT = $(if $(POSTGRES),--report docs/performance/report-postgresql-$(POSTGRES).json,--report docs/performance/report.json --page docs)
 .PHONY: bench
 bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write docs/performance.md
-	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(QUICK),--quick,--report docs/performance/report.json --page docs)
+	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(POSTGRES),--postgres $(POSTGRES)) $(if $(QUICK),--quick,$(BENCH_KEPT))
 
 # MESSAGES over AMQP, EXAMPLES of each operation over HTTP.
 .PHONY: hostile

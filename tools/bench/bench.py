@@ -15,6 +15,7 @@ from tools.bench.result import BenchResult
 from tools.stack import Stack
 from verification.verify import verify
 
+_FINDINGS_TOLD: Final = 3
 _PENDING_MAX_S: Final = VerifySettings.model_fields["verify_pending_max_s"].default
 
 
@@ -95,9 +96,14 @@ class Bench:
         """Which processes run."""
         return self._crew
 
-    async def wallets(self, connection: Connection) -> Wallets:
-        """Make the usual wallets."""
-        return await make_wallets(connection, rich=self.sizes.wallets, poor=self.sizes.poor_wallets)
+    async def wallets(self, connection: Connection, pattern: Pattern = Pattern.UNIFORM) -> Wallets:
+        """Make as many wallets as a pattern needs."""
+        rich = self.wallets_of(pattern)
+        return await make_wallets(connection, rich=rich, poor=self.sizes.poor_wallets)
+
+    def wallets_of(self, pattern: Pattern) -> int:
+        """Return among how many wallets the money moves."""
+        return self.sizes.many_wallets if pattern.is_among_many else self.sizes.wallets
 
     def transfers(self, wallets: Wallets, pattern: Pattern, count: int) -> Sequence[Transfer]:
         """Plan transfers between them."""
@@ -115,7 +121,14 @@ class Bench:
         """Verify a ledger that has come to rest; what is found goes into the result."""
         self.watch.step(f"verifying after {what}")
         report = await verify(connection, pending_max_s=_PENDING_MAX_S)
+        findings = [] if report.clean else report.to_json()["findings"]
+        self.found(what, findings, total=report.findings_total)
+
+    def found(self, what: str, findings: Sequence[object], *, total: int | None = None) -> None:
+        """Keep what a proof of some books came to; `total` where more was found than is told."""
         self.result.verified += 1
-        if not report.clean:
-            first = report.to_json()["findings"][:3]
-            self.result.unclean.append(f"{what}: {report.findings_total} findings, first {first}")
+        if findings:
+            count = len(findings) if total is None else total
+            self.result.unclean.append(
+                f"{what}: {count} findings, first {list(findings[:_FINDINGS_TOLD])}"
+            )

@@ -1,8 +1,8 @@
-"""Consumers that commit once a message, each as its own documentation teaches, and tuned."""
+"""Consumers that others would write: a commit a message, or a batch; each with several tunings."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,6 +23,7 @@ from tools.bench.draining import rate_of
 from tools.bench.failing import BenchFailedError
 from tools.bench.ground import Ground
 from tools.bench.laying import Pattern, Transfer, Wallets, publish
+from tools.bench.options import Sizes
 from tools.bench.programs import missing_module, running_program
 from tools.bench.result import Figures
 from tools.bench.usage import CpuMeter
@@ -31,6 +32,8 @@ QUEUE: Final = "rival"
 LOOK_S: Final = 0.25
 _BOUND_S: Final = 300.0
 _AMOUNT_MINOR: Final = 100
+BALANCE_MINOR: Final = 10**12
+"""In each wallet of a rival at the beginning: as much as ours may overdraw."""
 
 Body = Callable[[Transfer], bytes]
 
@@ -44,6 +47,8 @@ class Rival:
     arguments: Callable[[int], Sequence[str]]
     body: Body
     headers: Callable[[Transfer], Mapping[str, str]] = lambda _: {}
+    count: Callable[[Sizes], int] = lambda sizes: sizes.rival
+    """How many transfers it is laid: enough that a sample is not over before it began."""
 
     def missing(self) -> str | None:
         """Return why it cannot run here."""
@@ -52,17 +57,35 @@ class Rival:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A rival with one tuning: messages in hand at once, or worker processes."""
+    """A rival with one tuning: messages in hand at once, worker processes, or a batch's size.
+
+    `prefetch`: of the rivals for which the tuning is something else. `consumers`: processes that
+    share the queue.
+    """
 
     rival: Rival
     pattern: Pattern
     tuning: int
     tuned: str
+    prefetch: int | None = None
+    consumers: int = 1
 
     @property
     def name(self) -> str:
         """The rival, the pattern, the tuning."""
-        return f"{rival_prefix(self.rival.name, self.pattern)}{self.tuned} {self.tuning}"
+        prefetch = "" if self.prefetch is None else f", prefetch {self.prefetch}"
+        consumers = "" if self.consumers == 1 else f", {self.consumers} consumers"
+        tuning = f"{self.tuned} {self.tuning}{prefetch}{consumers}"
+        return f"{rival_prefix(self.rival.name, self.pattern)}{tuning}"
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What its program is told in its environment."""
+        return {
+            "PREFETCH": str(self.prefetch or self.tuning),
+            "BATCH": str(self.tuning),
+            "CONSUMERS": str(self.consumers),
+        }
 
 
 def _fields(transfer: Transfer) -> dict[str, object]:
@@ -110,11 +133,43 @@ _CELERY: Final = Rival(
     headers=lambda one: {"lang": "py", "task": "transfer", "id": one.key, "root_id": one.key},
 )
 
+_BATCHED: Final = Rival(
+    names.AIO_PIKA_BATCHED,
+    "aio_pika",
+    lambda _: ("-m", "tools.bench.rivals.aio_pika_asyncpg_batched"),
+    _plain,
+    count=lambda sizes: sizes.singles,
+)
+Batching = tuple[int, int, int]
+_BATCHES: Final[Sequence[Batching]] = (
+    (500, 1_000, 1),
+    (200, 400, 2),
+    (500, 1_000, 2),
+    (200, 400, 1),
+    (1_000, 2_000, 1),
+)
+"""Tunings of the batching rival: the most in a batch, the prefetch, and consumers."""
+_BATCHES_ELSEWHERE: Final = _BATCHES[:2]
+"""With wallets that are not uniform: those that led where they are."""
+
+
+def _batching(pattern: Pattern, tunings: Iterable[Batching]) -> Iterator[Contestant]:
+    for batch, prefetch, consumers in tunings:
+        yield Contestant(_BATCHED, pattern, batch, "batch", prefetch, consumers)
+
+
 CONTESTANTS: Final = (
     *(Contestant(_AIO_PIKA, Pattern.UNIFORM, tuning, "prefetch") for tuning in (16, 32, 64)),
     *(Contestant(_FASTSTREAM, Pattern.UNIFORM, tuning, "prefetch") for tuning in (16, 32, 64)),
     *(Contestant(_CELERY, Pattern.UNIFORM, tuning, "processes") for tuning in (4, 8)),
     *(Contestant(_AIO_PIKA, Pattern.HOT, tuning, "prefetch") for tuning in (4, 16, 32)),
+    *_batching(Pattern.UNIFORM, _BATCHES),
+    *_batching(Pattern.HOT, _BATCHES_ELSEWHERE),
+    Contestant(_AIO_PIKA, Pattern.ZIPF_1, 16, "prefetch"),
+    *(Contestant(_AIO_PIKA, Pattern.ZIPF_2, tuning, "prefetch") for tuning in (4, 16)),
+    *_batching(Pattern.WIDE, _BATCHES_ELSEWHERE),
+    *_batching(Pattern.ZIPF_1, _BATCHES_ELSEWHERE),
+    *_batching(Pattern.ZIPF_2, _BATCHES_ELSEWHERE),
 )
 
 
@@ -127,17 +182,27 @@ def measuring(contestant: Contestant) -> Measure:
             await connection.execute(
                 resources.files("tools.bench.rivals").joinpath("schema.sql").read_text()
             )
-            rows = await connection.fetch(sql["fill_rival_wallets"], bench.sizes.wallets)
+            rows = await connection.fetch(
+                sql["fill_rival_wallets"], bench.wallets_of(contestant.pattern), BALANCE_MINOR
+            )
             wallets = Wallets([row["id"] for row in rows], [])
-            transfers = bench.transfers(wallets, contestant.pattern, bench.sizes.rival)
+            transfers = bench.transfers(
+                wallets, contestant.pattern, contestant.rival.count(bench.sizes)
+            )
             await _publish(ground, contestant.rival, transfers)
             await connection.execute(sql["settle_tables"])
-            figures = await _consume(
-                bench.directory, ground, connection, contestant, count=len(transfers)
-            )
+            figures = await _consume(bench.directory, ground, connection, contestant, transfers)
+            bench.watch.step(f"verifying after {contestant.name}")
+            bench.found(f"{names.DRAIN}, {contestant.name}", await disagreements(connection))
         return {contestant.name: figures}
 
     return measure
+
+
+async def disagreements(connection: Connection) -> list[str]:
+    """Return what is wrong in a rival's books, which have to fit as ours have to."""
+    rows = await connection.fetch(load_queries("tools.bench")["verify_rival"], BALANCE_MINOR)
+    return [f"{row['finding']}: {row['subject']}" for row in rows]
 
 
 async def _publish(ground: Ground, rival: Rival, transfers: Sequence[Transfer]) -> None:
@@ -162,16 +227,20 @@ async def _publish(ground: Ground, rival: Rival, transfers: Sequence[Transfer]) 
 
 
 async def _consume(
-    directory: Path, ground: Ground, connection: Connection, contestant: Contestant, *, count: int
+    directory: Path,
+    ground: Ground,
+    connection: Connection,
+    contestant: Contestant,
+    transfers: Sequence[Transfer],
 ) -> Figures:
     """Let the rival consume all of it, and return what its table says."""
-    rival = contestant.rival
+    rival, count = contestant.rival, len(transfers)
     environment = {
         "PATH": "/usr/bin:/bin",
         "DATABASE_URL": ground.database_url,
         "AMQP_URL": ground.amqp_url,
         "QUEUE": QUEUE,
-        "PREFETCH": str(contestant.tuning),
+        **contestant.settings,
     }
     with running_program(
         "rival", rival.arguments(contestant.tuning), directory=directory, environment=environment
@@ -180,7 +249,7 @@ async def _consume(
         begun = await progress.reach(1)
         # Its start is no part of what a message costs.
         meter = CpuMeter({"rival": program.pid, **ground.server_pids})
-        await progress.reach(count)
+        await progress.reach(count, last_key=transfers[-1].key)
         cpu = meter.figures(max(count - begun, 1))
     [row] = await connection.fetch(load_queries("tools.bench")["measure_rival"])
     return {"transactions_per_s": rate_of(row, expected=count), **cpu}
@@ -201,18 +270,28 @@ class _Progress:
         self._program = program
         self._log = directory / "logs" / "rival.log"
         self._deadline = time.monotonic() + _BOUND_S
-        self._sql = load_queries("tools.bench")["count_rival_completed"]
+        self._sql = load_queries("tools.bench")
 
-    async def reach(self, count: int) -> int:
-        """Return how many it has done, once that is as many as wanted."""
-        while (done := int(await self._connection.fetchval(self._sql))) < count:
+    async def reach(self, count: int, *, last_key: str | None = None) -> int:
+        """Return how many it has done, once that is as many as wanted.
+
+        They are counted only once the last of the line is done: counting reads the whole table.
+        """
+        while (done := await self._done(last_key)) < count:
             if self._program.poll() is not None:
                 raise BenchFailedError(
                     f"{self._name} ended with {self._program.returncode}; see {self._log}"
                 )
             if time.monotonic() > self._deadline:
                 raise BenchFailedError(
-                    f"{self._name}: {done} of {count} in {_BOUND_S:.0f} s; see {self._log}"
+                    f"{self._name}: {await self._done(None)} of {count} in {_BOUND_S:.0f} s; "
+                    f"see {self._log}"
                 )
             await asyncio.sleep(LOOK_S)
         return done
+
+    async def _done(self, last_key: str | None) -> int:
+        ended = self._sql["is_rival_ended"]
+        if last_key is not None and not await self._connection.fetchval(ended, last_key):
+            return 0
+        return int(await self._connection.fetchval(self._sql["count_rival_completed"]))

@@ -1,6 +1,6 @@
 """What is demanded of the figures, and whether a run meets it. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,14 @@ def judge(result: BenchResult) -> list[Judged]:
     """Return every demand with its value; a quick run's figures mean nothing, so it has none."""
     is_quick = result.circumstances.get("is_quick", False)
     return [Judged(demand, None if is_quick else demand.value(result)) for demand in DEMANDS]
+
+
+def judge_all(results: Sequence[BenchResult]) -> list[Judged]:
+    """Return every demand once, with its value in the first result that measured it."""
+    return [
+        next((one for one in judged if one.value is not None), judged[0])
+        for judged in zip(*map(judge, results), strict=True)
+    ]
 
 
 def best_of(result: BenchResult, case: str, prefix: str, metric: str) -> float | None:

@@ -1,10 +1,11 @@
 """Laying a backlog: rows and messages as the doors would have made them, faster than they do."""
 
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any, Final, Protocol, TypeVar, assert_never
 from uuid import UUID, uuid4
 
@@ -39,6 +40,18 @@ class Pattern(StrEnum):
     UNIFORM = names.UNIFORM
     HOT = names.HOT
     REFUSALS = names.REFUSALS
+    WIDE = names.WIDE
+    ZIPF_1 = names.ZIPF_1
+    ZIPF_2 = names.ZIPF_2
+
+    @property
+    def is_among_many(self) -> bool:
+        """Whether it spreads over ten times the usual number of wallets."""
+        return self is Pattern.WIDE or self in _EXPONENTS
+
+
+_EXPONENTS: Final = {Pattern.ZIPF_1: 1.0, Pattern.ZIPF_2: 2.0}
+"""The wallet of rank n is drawn in proportion to 1/n to the power of this."""
 
 
 class Kind(StrEnum):
@@ -109,17 +122,31 @@ def plan_transfers(
     """Yield transfers between two different wallets, each under a key of its own."""
     rng = random.Random(seed)
     rich = wallets.rich
+    draw = _drawing(rich, pattern, rng)
     for _ in range(count):
-        source = rng.choice(rich)
+        source = draw()
         if pattern is Pattern.HOT:
             source = rich[0]
         if pattern is Pattern.REFUSALS and rng.random() < REFUSED_SHARE:
             source = rng.choice(wallets.poor)
-        destination = rng.choice(rich)
+        destination = draw()
         while destination == source:
-            destination = rng.choice(rich)
+            destination = draw()
         # Random, as clients make them: the index of keys gets no help from their order.
         yield Transfer(str(uuid4()), source, destination)
+
+
+def _drawing(wallets: Sequence[UUID], pattern: Pattern, rng: random.Random) -> Callable[[], UUID]:
+    """Return what draws a wallet: any alike, or by Zipf's law.
+
+    By that law the most used wallets are anywhere among all: neighbours would share their pages.
+    """
+    exponent = _EXPONENTS.get(pattern)
+    if exponent is None:
+        return lambda: rng.choice(wallets)
+    ranked = rng.sample(wallets, len(wallets))
+    weights = list(accumulate(rank**-exponent for rank in range(1, len(ranked) + 1)))
+    return lambda: rng.choices(ranked, cum_weights=weights)[0]
 
 
 async def make_wallets(connection: Connection, *, rich: int, poor: int) -> Wallets:

@@ -2,7 +2,9 @@
 
 Each is timed from its chosen moment to the last byte of its answer. So a server that stalls is
 charged with all that would have come meanwhile, which a load generator that waits for answers
-hides (coordinated omission).
+hides (coordinated omission). Those that leave late, because no connection was free or because the
+generator itself was, are counted, and so are those that never left: a load of which much was not
+offered is not the load that its name says.
 """
 
 import asyncio
@@ -21,6 +23,8 @@ from tools.bench.statistics import quantile
 CONNECTIONS_MAX: Final = 1_000
 SETTLE_S: Final = 15.0
 """For the last answers, after the last request."""
+LATE_S: Final = 0.005
+"""Beyond the switch interval and a busy core's turn: the load waits, and not the clock."""
 _SWITCH_S: Final = 0.0005
 _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
@@ -39,9 +43,16 @@ def poisson_moments(rate_per_s: float, seconds: float, *, seed: int) -> Iterator
 
 @dataclass(slots=True)
 class OpenLoopReport:
-    """Latencies of the answered requests, warm-up left out; `cores`: what the generator took."""
+    """Latencies of the answered requests, warm-up left out; `cores`: what the generator took.
+
+    Of all that were `offered`, `late` ones left more than LATE_S after their moment, `dropped` ones
+    never, and `failed` ones left without coming to a good answer.
+    """
 
     latencies_ms: list[float] = field(default_factory=list)
+    offered: int = 0
+    late: int = 0
+    dropped: int = 0
     failed: int = 0
     cores: float = 0.0
     first_failure: str = ""
@@ -50,13 +61,17 @@ class OpenLoopReport:
         """Return the usual quantiles; raises BenchFailedError without a single answer."""
         if not self.latencies_ms:
             raise BenchFailedError(
-                f"no request was answered well ({self.failed} failed): {self.first_failure}"
+                f"no request was answered well ({self.failed} failed, {self.dropped} never left): "
+                f"{self.first_failure}"
             )
         ordered = sorted(self.latencies_ms)
         return {
             "p50_ms": quantile(ordered, 0.5),
             "p90_ms": quantile(ordered, 0.9),
             "p99_ms": quantile(ordered, 0.99),
+            "offered_requests": float(self.offered),
+            "late_requests": float(self.late),
+            "dropped_requests": float(self.dropped),
             "failed_requests": float(self.failed),
             "load_generator_cores": self.cores,
         }
@@ -131,19 +146,22 @@ class OpenLoop:
         request_of: Callable[[], bytes],
         moments: Sequence[float],
         warm_up_s: float,
+        settle_s: float = SETTLE_S,
     ) -> None:
         self._host = host
         self._port = port
         self._request_of = request_of
         self._moments = moments
         self._warm_up_s = warm_up_s
+        self._settle_s = settle_s
         self._idle: deque[_Connection] = deque()
         self._all: list[_Connection] = []
         self._due: deque[float] = deque()
         self._open = len(moments)
         self._done = asyncio.Event()
         self._began = 0.0
-        self._report = OpenLoopReport()
+        self._sent = 0
+        self._report = OpenLoopReport(offered=len(moments))
 
     async def run(self, *, connections: int) -> OpenLoopReport:
         """Send everything, and return when all is answered or the time for it is over."""
@@ -161,7 +179,8 @@ class OpenLoop:
         finally:
             for one in self._all:
                 one.close()
-        self._report.failed += self._open
+        self._report.dropped = len(self._moments) - self._sent
+        self._report.failed += self._open - self._report.dropped
         return self._report
 
     async def _send_all(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -172,10 +191,10 @@ class OpenLoop:
         pacer = threading.Thread(target=self._pace, args=(loop,), name="pacer", daemon=True)
         pacer.start()
         try:
-            async with asyncio.timeout(self._moments[-1] + SETTLE_S):
+            async with asyncio.timeout(self._moments[-1] + self._settle_s):
                 await self._done.wait()
         except TimeoutError:
-            pass  # what is still open counts as failed
+            pass  # what is still open counts as failed, or as dropped
         finally:
             sys.setswitchinterval(previous)
         elapsed = time.perf_counter() - self._began
@@ -199,7 +218,12 @@ class OpenLoop:
         while self._due and self._idle:
             one = self._idle.popleft()
             if one.is_open:
-                one.send(self._request_of(), self._began + self._due.popleft())
+                self._send(one, self._began + self._due.popleft())
+
+    def _send(self, connection: _Connection, moment: float) -> None:
+        self._sent += 1
+        self._report.late += time.perf_counter() - moment > LATE_S
+        connection.send(self._request_of(), moment)
 
     def _answered(self, connection: _Connection, answer: bytes) -> None:
         now = time.perf_counter()

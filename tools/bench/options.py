@@ -7,13 +7,15 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
-    """A run. `cases` empty stands for all of them."""
+    """A run. `cases` empty stands for all of them; `postgres` None for the stack's usual server."""
 
     directory: Path
     runs: int
     is_quick: bool
     processors: int
     cases: tuple[str, ...] = ()
+    postgres: int | None = None
+    """Major version of the PostgreSQL that everything runs on."""
 
     @property
     def sizes(self) -> "Sizes":
@@ -26,6 +28,8 @@ class Sizes:
     """How much is done for one sample of each kind."""
 
     wallets: int
+    many_wallets: int
+    """Ten times as many: over so many the money is spread uniformly and by Zipf's law."""
     poor_wallets: int
     recorded: int
     requested: int
@@ -50,6 +54,7 @@ class Sizes:
 
 FULL: Final = Sizes(
     wallets=10_000,
+    many_wallets=100_000,
     poor_wallets=3_000,
     recorded=100_000,
     requested=100_000,
@@ -71,6 +76,7 @@ FULL: Final = Sizes(
 # Proves that every case works; its figures mean nothing.
 QUICK: Final = Sizes(
     wallets=500,
+    many_wallets=5_000,
     poor_wallets=150,
     recorded=3_000,
     requested=3_000,

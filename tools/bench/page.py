@@ -9,7 +9,8 @@ from tools.bench.cases import names
 from tools.bench.charts import Bar, bar_chart
 from tools.bench.demands import NOT_MET
 from tools.bench.metrics import metric_of, shown
-from tools.bench.result import BenchResult
+from tools.bench.result import BenchResult, by_case
+from tools.bench.summary import summary_lines
 from tools.bench.tables import case_table, circumstance_lines, demand_table
 
 PAGE: Final = "performance.md"
@@ -58,9 +59,10 @@ def write_page(results: Sequence[BenchResult], directory: Path) -> list[Path]:
 
 def sections(results: Sequence[BenchResult]) -> Iterator[tuple[str, str]]:
     """Yield name and text of each section that the results fill."""
+    yield "summary", "\n".join(f"- {line}" for line in summary_lines(results))
     yield "circumstances", "\n".join(_circumstances(results))
     yield "demands", _emphasised(markdown_table(*demand_table(results)))
-    for case, result in _by_case(results).items():
+    for case, result in by_case(results).items():
         pictures = "\n".join(
             f"![{case}, {metric_of(metric).label}]({CHARTS}/{_chart_name(case, metric)}.svg)"
             for metric in _CHARTED.get(case, ())
@@ -107,17 +109,8 @@ def _verdict(result: BenchResult) -> str:
     return f"**{len(result.unclean)} ledgers did not verify clean**: {'; '.join(result.unclean)}"
 
 
-def _by_case(results: Sequence[BenchResult]) -> dict[str, BenchResult]:
-    """Each case with the first result that holds it."""
-    found: dict[str, BenchResult] = {}
-    for result in results:
-        for case in result.values:
-            found.setdefault(case, result)
-    return found
-
-
 def _charts(results: Sequence[BenchResult]) -> Iterator[tuple[str, str]]:
-    for case, result in _by_case(results).items():
+    for case, result in by_case(results).items():
         for metric in _CHARTED.get(case, ()):
             bars = list(_bars(result, case, metric))
             yield _chart_name(case, metric), bar_chart(f"{case}: {metric_of(metric).label}", bars)

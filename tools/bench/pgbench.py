@@ -24,10 +24,13 @@ _MARGIN_S: Final = 60
 _READY = "pgbench.ready"
 
 
-def program() -> Path | None:
-    """Return pgbench beside the server's own programs; None where it is not installed."""
+def program(major: int | None = None) -> Path | None:
+    """Return pgbench beside the server's own programs; None where it is not installed.
+
+    `major`: of the server, where it is not the usual one.
+    """
     try:
-        found = find_postgres(StackOptions()) / "pgbench"
+        found = find_postgres(StackOptions(postgres_major=major)) / "pgbench"
     except StackError:
         return None
     return found if found.exists() else None
@@ -46,8 +49,8 @@ def measuring(clients: int) -> Measure:
         await _prepare(bench, url)
         # Dropping a database forces a checkpoint, after which every page is logged whole once: the
         # rival shall not pay for our tidying.
-        await _run(url, clients, bench.sizes.pgbench_warm_up_s)
-        per_s = await _run(url, clients, bench.sizes.pgbench_s)
+        await _run(bench, url, clients, bench.sizes.pgbench_warm_up_s)
+        per_s = await _run(bench, url, clients, bench.sizes.pgbench_s)
         return {f"{names.PGBENCH}, {clients} clients": {"transactions_per_s": per_s}}
 
     return measure
@@ -65,12 +68,13 @@ async def _prepare(bench: Bench, url: str) -> None:
         await connection.execute(sql["create_pgbench"])
     finally:
         await connection.close()
-    await _call("--initialize", "--quiet", f"--scale={bench.sizes.pgbench_scale}", url)
+    await _call(bench, "--initialize", "--quiet", f"--scale={bench.sizes.pgbench_scale}", url)
     marker.touch()
 
 
-async def _run(url: str, clients: int, seconds: int) -> float:
+async def _run(bench: Bench, url: str, clients: int, seconds: int) -> float:
     output = await _call(
+        bench,
         f"--client={clients}",
         f"--jobs={_THREADS}",
         f"--time={seconds}",
@@ -89,8 +93,8 @@ def parse_tps(output: str) -> float:
     return float(found[1])
 
 
-async def _call(*arguments: str, bound_s: float = 600.0) -> str:
-    pgbench = program()
+async def _call(bench: Bench, *arguments: str, bound_s: float = 600.0) -> str:
+    pgbench = program(bench.options.postgres)
     if pgbench is None:
         raise BenchFailedError(missing() or "")
     return await asyncio.to_thread(_blocking, [str(pgbench), *arguments], bound_s)

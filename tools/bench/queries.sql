@@ -80,14 +80,20 @@ SELECT count(*) FROM transactions WHERE completed_at >= $1 AND completed_at < $2
 SELECT id FROM transactions WHERE status = 'COMPLETED' LIMIT $1;
 
 -- name: fill_rival_wallets
--- The rivals' wallets.
+-- The rivals' wallets: $1 of them, with $2 in each.
 INSERT INTO rival_wallets (id, balance)
-SELECT gen_random_uuid(), 1000000000000 FROM generate_series(1, $1::bigint)
+SELECT gen_random_uuid(), $2::bigint FROM generate_series(1, $1::bigint)
 RETURNING id;
 
 -- name: count_rival_completed
 -- How far a rival is.
 SELECT count(*) FROM rival_transactions WHERE status <> 'PENDING';
+
+-- name: is_rival_ended
+-- Whether it has come to the last of the line: a lookup by a key, so that looking costs it nothing.
+SELECT EXISTS (
+    SELECT FROM rival_transactions WHERE idempotency_key = $1 AND status <> 'PENDING'
+);
 
 -- name: measure_rival
 -- The same as for the ledger: the first and the last commit, and how many after the first.
@@ -99,6 +105,58 @@ SELECT
         WHERE completed_at > (SELECT min(completed_at) FROM rival_transactions)
     ) AS after_first
 FROM rival_transactions;
+
+-- name: verify_rival
+-- Each disagreement in a rival's books, by the words of what is wrong: wallets began with $1.
+WITH chained AS (
+    SELECT
+        e.*,
+        row_number() OVER by_wallet AS position,
+        $1::bigint + sum(e.amount) OVER by_wallet AS running
+    FROM rival_entries AS e
+    WINDOW by_wallet AS (PARTITION BY e.wallet_id ORDER BY e.sequence)
+),
+
+sums AS (
+    SELECT wallet_id, sum(amount) AS moved, count(*) AS entries FROM rival_entries
+    GROUP BY wallet_id
+),
+
+legs AS (
+    SELECT
+        t.id, t.status,
+        count(e.wallet_id) AS entries,
+        count(e.wallet_id) FILTER (
+            WHERE (e.wallet_id = t.source_wallet_id AND e.amount = -t.amount)
+            OR (e.wallet_id = t.destination_wallet_id AND e.amount = t.amount)
+        ) AS right_entries
+    FROM rival_transactions AS t
+    LEFT JOIN rival_entries AS e ON e.transaction_id = t.id
+    GROUP BY t.id
+)
+
+SELECT 'sequence with a gap' AS finding, wallet_id AS subject FROM chained
+WHERE position <> sequence
+UNION ALL
+SELECT 'balance_after is not the sum', wallet_id FROM chained WHERE running <> balance_after
+UNION ALL
+SELECT 'overdrawn', wallet_id FROM chained WHERE balance_after < 0 AND amount < 0
+UNION ALL
+SELECT 'balance is not the sum of its entries', w.id
+FROM rival_wallets AS w
+LEFT JOIN sums AS s ON s.wallet_id = w.id
+WHERE w.balance <> $1::bigint + coalesce(s.moved, 0) OR w.version <> coalesce(s.entries, 0)
+UNION ALL
+SELECT 'entry without a transaction', e.wallet_id
+FROM rival_entries AS e
+LEFT JOIN rival_transactions AS t ON t.id = e.transaction_id
+WHERE t.id IS NULL
+UNION ALL
+SELECT 'entries do not fit the status ' || status, id FROM legs
+WHERE
+    status NOT IN ('COMPLETED', 'FAILED')
+    OR entries <> right_entries
+    OR entries <> CASE status WHEN 'COMPLETED' THEN 2 ELSE 0 END;
 
 -- name: number_wallets
 -- Gives every wallet a number, by which the history names it; made anew when there are more.

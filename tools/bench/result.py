@@ -1,6 +1,6 @@
 """What a bench run found: every value of every figure, the circumstances, the proofs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,3 +103,12 @@ def load_result(path: Path) -> BenchResult:
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is no report of a bench run: {error!r}") from error
     return result
+
+
+def by_case(results: Sequence[BenchResult]) -> dict[str, BenchResult]:
+    """Return each case with the first result that holds it."""
+    found: dict[str, BenchResult] = {}
+    for result in results:
+        for case in result.values:
+            found.setdefault(case, result)
+    return found

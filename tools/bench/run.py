@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from ackledger.client.publishing import quiet_libraries
+from cli.failures import UsageError
 from tools.bench.bench import Bench, Watch
 from tools.bench.cases.catalogue import chosen
 from tools.bench.failing import BenchFailedError
@@ -21,7 +22,16 @@ from tools.bench.programs import end_programs
 from tools.bench.result import BenchResult
 from tools.children import Say, end_leftovers
 from tools.running import stack_failure
-from tools.stack import Stack, StackError, StackMode, StackOptions, start_stack, stop_stack
+from tools.stack import (
+    Stack,
+    StackError,
+    StackMode,
+    StackOptions,
+    StackUnavailable,
+    start_stack,
+    stop_stack,
+)
+from tools.stack.postgres import find_postgres
 from tools.system import CLIENT
 
 Keep = Callable[[BenchResult], None]
@@ -39,8 +49,10 @@ def run_bench(
     """Run the cases and stop all that was started; the directory is emptied first.
 
     `keep` is given the result after each case, so that a run that is cut short keeps what it has.
-    Raises CommandError when a sample cannot be taken.
+    Raises CommandError when a sample cannot be taken, UsageError when the PostgreSQL that it asks
+    for is not installed: before anything is emptied or started.
     """
+    require_postgres(options.postgres)
     result = BenchResult()
     quiet_libraries()
     with _servers(options, environment, say) as stack:
@@ -53,6 +65,18 @@ def run_bench(
         )
         uvloop.run(_cancellable(bench, command, keep))
     return result
+
+
+def require_postgres(major: int | None) -> None:
+    """Raise UsageError where a run would be without the server that was asked for."""
+    if major is None:
+        return
+    try:
+        find_postgres(StackOptions(postgres_major=major))
+    except StackUnavailable as reason:
+        raise UsageError(
+            f"--postgres {major}: {reason}. On Debian: apt install postgresql-{major}"
+        ) from reason
 
 
 async def _cancellable(bench: Bench, command: str, keep: Keep) -> None:
@@ -111,6 +135,7 @@ def _stack_options(options: BenchOptions, environment: Mapping[str, str], say: S
     return StackOptions(
         directory=options.directory,
         mode=StackMode.LOCAL,
+        postgres_major=options.postgres,
         upstream_users=(CLIENT,),
         environment=environment,
         progress=lambda service, text: say(f"{service:<9} {text}"),

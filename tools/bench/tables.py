@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tools.bench.demands import Judged, judge
+from tools.bench.demands import Judged, judge_all
 from tools.bench.metrics import metric_of, shown
 from tools.bench.result import BenchResult
 from tools.bench.statistics import Spread
@@ -35,12 +35,7 @@ def _cell(metric: str, spread: Spread | None) -> str:
 def demand_table(results: Sequence[BenchResult]) -> tuple[Row, list[Row]]:
     """Return heading and rows; each demand by the first result that measured it."""
     heading = ["demand", "at least", "aim", "measured", ""]
-    every = [judge(result) for result in results]
-    rows = []
-    for judged in zip(*every, strict=True):
-        one = next((found for found in judged if found.value is not None), judged[0])
-        rows.append(_demand_row(one))
-    return heading, rows
+    return heading, [_demand_row(one) for one in judge_all(results)]
 
 
 def _demand_row(judged: Judged) -> Row:

@@ -22,6 +22,11 @@ PROCESSORS: Final = 2
 """One is active, the other stands by and helps with the events: the usual deployment."""
 _FIGURES_SHOWN: Final = 3
 
+_Runs = Annotated[int | None, typer.Option(min=1, max=100, help="Samples of each contestant.")]
+_Postgres = Annotated[
+    int | None, typer.Option(min=1, help="Run all on this major version of PostgreSQL, such as 15.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -32,15 +37,14 @@ def _bench(
     context: typer.Context,
     *,
     cases: Annotated[str, typer.Option(help="Only these, by name, with commas between them.")] = "",
-    runs: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Samples of each contestant.")
-    ] = None,
+    runs: _Runs = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small sizes: everything works, figures mean nothing.")
     ] = False,
     processors: Annotated[
         int, typer.Option(min=1, max=8, help="How many processors run.")
     ] = PROCESSORS,
+    postgres: _Postgres = None,
     directory: Annotated[
         Path | None, typer.Option(help="Where servers and logs are kept; it is emptied.")
     ] = None,
@@ -73,6 +77,7 @@ def _bench(
         runs=runs or (1 if quick else RUNS),
         is_quick=quick,
         processors=processors,
+        postgres=postgres,
         cases=tuple(name.strip() for name in cases.split(",") if name.strip()),
     )
     result = _run(context, options, report)
@@ -160,7 +165,9 @@ def _command_line(options: "BenchOptions") -> str:
     """Return what repeats a run."""
     cases = f" --cases {','.join(options.cases)}" if options.cases else ""
     quick = " --quick" if options.is_quick else ""
-    return f"ackledger bench{cases} --runs {options.runs} --processors {options.processors}{quick}"
+    postgres = "" if options.postgres is None else f" --postgres {options.postgres}"
+    sizes = f"--runs {options.runs} --processors {options.processors}"
+    return f"ackledger bench{cases} {sizes}{postgres}{quick}"
 
 
 class _Follower:

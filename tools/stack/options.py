@@ -76,6 +76,8 @@ class StackOptions:
     redis_url: str | None = None
     management_url: str | None = None
     postgres: PostgresBinaries = PostgresBinaries.AUTO
+    postgres_major: int | None = None
+    """Only a PostgreSQL of this major version; None takes any."""
     upstream_users: tuple[str, ...] = ("demo",)
     detached: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from signal import SIGINT
@@ -37,10 +37,37 @@ _MISSING = {
 
 def find_postgres(options: StackOptions) -> Path:
     """The folder with `postgres` and `initdb`; StackUnavailable if there is none."""
+    others: dict[str, Path] = {}
     for folder in _folders(options):
-        if all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb")):
+        if not all(os.access(folder / name, os.X_OK) for name in ("postgres", "initdb")):
+            continue
+        if options.postgres_major is None:
             return folder
-    raise StackUnavailable(_MISSING[options.postgres])
+        version = version_of(folder)
+        if version.split(".")[0] == str(options.postgres_major):
+            return folder
+        others.setdefault(version, folder)
+    raise StackUnavailable(_missing(options, others))
+
+
+def version_of(folder: Path) -> str:
+    """The version that the server in a folder says it is of."""
+    text = subprocess.run(
+        [folder / "postgres", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_PROBE_S,
+    ).stdout
+    found = re.search(r"\d+(\.\d+)*", text)
+    return found.group() if found else ""
+
+
+def _missing(options: StackOptions, others: Mapping[str, Path]) -> str:
+    if options.postgres_major is None:
+        return _MISSING[options.postgres]
+    found = ", ".join(f"{version} in {folder}" for version, folder in others.items())
+    return f"PostgreSQL {options.postgres_major} is not installed; there is {found or 'none'}"
 
 
 def _folders(options: StackOptions) -> Iterator[Path]:
@@ -93,15 +120,7 @@ class PrivatePostgres(PrivateService):
 
     @cached_property
     def version(self) -> str:
-        text = subprocess.run(
-            [self._folder / "postgres", "--version"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_PROBE_S,
-        ).stdout
-        found = re.search(r"\d+(\.\d+)*", text)
-        return found.group() if found else ""
+        return version_of(self._folder)
 
     @property
     def data(self) -> Path:

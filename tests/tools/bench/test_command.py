@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import orjson
+import pytest
 
 from cli.launching import with_our_code
 from tests.tools.stack.starting import processes_of
+from tools.bench import pgbench
 
 _BOUND_S = 300
 
@@ -61,3 +63,30 @@ async def test_a_directory_that_holds_something_else_is_left_alone(tmp_path: Pat
     assert code == 2
     assert "name another --directory" in output
     assert (tmp_path / "mine").read_text(encoding="utf-8") == "precious"
+
+
+async def test_a_server_that_is_not_installed_is_refused_before_anything_is_started(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "bench"
+    options = ("--quick", "--cases", "start-up", "--directory", str(directory))
+
+    code, output = await _run(*options, "--postgres", "7")
+
+    assert code == 2
+    assert "--postgres 7: PostgreSQL 7 is not installed; there is " in output
+    assert "apt install postgresql-7" in output
+    assert not directory.exists()
+
+
+@pytest.mark.skipif(pgbench.program(15) is None, reason="PostgreSQL 15 is not installed")
+async def test_the_circumstances_name_the_server_that_was_asked_for(tmp_path: Path) -> None:
+    directory, report = tmp_path / "bench", tmp_path / "report.json"
+    options = ("--quick", "--cases", "start-up", "--directory", str(directory))
+
+    code, output = await _run(*options, "--postgres", "15", "--report", str(report))
+
+    assert code == 0, output
+    circumstances = orjson.loads(report.read_bytes())["circumstances"]
+    assert circumstances["versions"]["PostgreSQL"].split(".")[0] == "15"
+    assert circumstances["command"].endswith("--postgres 15 --quick")

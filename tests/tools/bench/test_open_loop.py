@@ -2,9 +2,10 @@
 
 import asyncio
 import statistics
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import uvloop
@@ -42,8 +43,17 @@ def test_the_length_of_an_answer_is_known_once_its_head_is_there() -> None:
 
 
 def test_a_run_without_an_answer_has_no_figures() -> None:
-    with pytest.raises(BenchFailedError, match="3 failed"):
-        OpenLoopReport(failed=3).figures()
+    with pytest.raises(BenchFailedError, match="3 failed, 2 never left"):
+        OpenLoopReport(failed=3, dropped=2).figures()
+
+
+def test_what_was_not_offered_in_time_stands_beside_the_quantiles() -> None:
+    report = OpenLoopReport(latencies_ms=[1.0], offered=9, late=4, dropped=3, failed=2)
+
+    figures = report.figures()
+
+    counted = ("offered_requests", "late_requests", "dropped_requests", "failed_requests")
+    assert [figures[name] for name in counted] == [9, 4, 3, 2]
 
 
 class _Server:
@@ -94,3 +104,73 @@ async def _load_and_look() -> None:
     assert report.failed > 0
     assert report.first_failure.startswith("HTTP/1.1 503")
     assert min(report.latencies_ms) > 0
+
+
+_REQUEST: Final = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+_ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+_MOMENTS: Final = [number / 200 for number in range(21)]
+_LAST_S: Final = _MOMENTS[-1]
+
+
+async def _offer(
+    answers: asyncio.Event,
+    moments: Sequence[float] = _MOMENTS,
+    *,
+    connections: int,
+    settle_s: float = 10.0,
+) -> OpenLoopReport:
+    """Offer requests to a server that answers none before it may."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                await answers.wait()
+                writer.write(_ANSWER)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    loop = OpenLoop(
+        host="127.0.0.1",
+        port=server.sockets[0].getsockname()[1],
+        request_of=lambda: _REQUEST,
+        moments=moments,
+        warm_up_s=0.0,
+        settle_s=settle_s,
+    )
+    try:
+        return await loop.run(connections=connections)
+    finally:
+        answers.set()
+        server.close()
+
+
+async def test_requests_that_wait_for_a_connection_are_late_and_timed_from_their_moment() -> None:
+    answers = asyncio.Event()
+    asyncio.get_running_loop().call_later(3 * _LAST_S, answers.set)
+
+    report = await _offer(answers, connections=1)
+
+    # The first had a connection; the others waited for its answer, the last as long as it took.
+    assert (report.offered, report.dropped, report.failed) == (21, 0, 0)
+    assert report.late >= 20
+    assert len(report.latencies_ms) == 21
+    assert min(report.latencies_ms) > _LAST_S * 1000
+
+
+async def test_requests_that_never_left_are_dropped_and_did_not_fail() -> None:
+    report = await _offer(asyncio.Event(), connections=3, settle_s=0.1)
+
+    assert (report.offered, report.dropped, report.failed) == (21, 18, 3)
+    assert report.latencies_ms == []
+
+
+async def test_requests_that_leave_at_their_moment_are_not_late() -> None:
+    answers = asyncio.Event()
+    answers.set()
+
+    far_apart = [number / 20 for number in range(1, 11)]
+    report = await _offer(answers, far_apart, connections=10)
+
+    # A busy machine may hold some of them up, but not for half a second.
+    assert report.late < len(far_apart)
+    assert (report.offered, report.dropped, report.failed) == (10, 0, 0)

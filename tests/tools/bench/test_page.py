@@ -85,6 +85,17 @@ def test_a_chart_is_well_formed_and_longer_bars_are_larger_values() -> None:
     assert bars[0].attrib["fill"] != bars[1].attrib["fill"]
 
 
+def test_the_longest_name_has_room_before_its_bar() -> None:
+    name = "a rival, with every tuning of it, " * 4
+    chart = ET.fromstring(bar_chart("rate", [Bar(name, Spread(50, 50, 50), "50")]))  # noqa: S314
+
+    _, label, _ = (one for one in chart.iter() if one.tag.endswith("text"))
+    bar = [one for one in chart.iter() if one.tag.endswith("rect")][1]
+    assert float(label.attrib["x"]) > 6 * len(name)
+    assert float(bar.attrib["x"]) > float(label.attrib["x"])
+    assert float(chart.attrib["width"]) > float(bar.attrib["x"]) + float(bar.attrib["width"])
+
+
 def test_a_chart_without_a_single_value_is_still_one() -> None:
     assert ET.fromstring(bar_chart("nothing", [])) is not None  # noqa: S314
 

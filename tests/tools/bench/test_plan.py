@@ -1,14 +1,17 @@
 """What is laid: transfers of each pattern, and rounds of history that never pay themselves."""
 
 from collections import Counter
+from itertools import permutations
 from uuid import UUID
 
 import pytest
 
 from cli.failures import UsageError
+from tools.bench.cases import names
 from tools.bench.cases.catalogue import CASES, chosen
 from tools.bench.cases.growth import shift_of
 from tools.bench.contestants import CONTESTANTS
+from tools.bench.demands import rival_prefix
 from tools.bench.laying import Pattern, Wallets, in_groups, plan_transfers
 from tools.bench.options import FULL, QUICK, BenchOptions
 from tools.bench.pgbench import parse_tps
@@ -45,6 +48,39 @@ def test_a_uniform_spread_uses_every_wallet_alike() -> None:
 
     assert set(sources) == set(_WALLETS.rich)
     assert max(sources.values()) < 2 * min(sources.values())
+
+
+@pytest.mark.parametrize(("pattern", "exponent"), [(Pattern.ZIPF_1, 1.0), (Pattern.ZIPF_2, 2.0)])
+def test_by_zipf_s_law_the_wallet_of_rank_n_pays_as_often_as_it_says(
+    pattern: Pattern, exponent: float
+) -> None:
+    sources = Counter(one.source for one in plan_transfers(_WALLETS, pattern, 40_000, seed=5))
+    shares = [count / 40_000 for _, count in sources.most_common(5)]
+    total = sum(rank**-exponent for rank in range(1, len(_WALLETS.rich) + 1))
+
+    expected = [rank**-exponent / total for rank in range(1, 6)]
+    assert shares == pytest.approx(expected, rel=0.15)
+
+
+def test_the_most_used_wallets_by_zipf_s_law_are_no_neighbours() -> None:
+    transfers = plan_transfers(_WALLETS, Pattern.ZIPF_2, 20_000, seed=6)
+    ranked = [one for one, _ in Counter(one.source for one in transfers).most_common(5)]
+
+    assert ranked != sorted(ranked)
+    assert set(ranked) != set(_WALLETS.rich[:5])
+
+
+def test_no_pattern_of_wallets_is_taken_for_another_by_how_its_name_begins() -> None:
+    prefixes = [rival_prefix(names.AIO_PIKA, pattern) for pattern in Pattern]
+
+    assert not [pair for pair in permutations(prefixes, 2) if pair[0].startswith(pair[1])]
+
+
+def test_zipf_s_law_and_its_uniform_counterpart_spread_over_ten_times_the_wallets() -> None:
+    for sizes in (FULL, QUICK):
+        assert sizes.many_wallets == 10 * sizes.wallets
+    wide = {pattern for pattern in Pattern if pattern.is_among_many}
+    assert wide == {Pattern.WIDE, Pattern.ZIPF_1, Pattern.ZIPF_2}
 
 
 @pytest.mark.parametrize("wallets", [2, 500, 10_000, 1_000_000])

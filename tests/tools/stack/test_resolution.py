@@ -242,6 +242,34 @@ def test_the_system_postgres_can_be_asked_for(tmp_path: Path) -> None:
     assert found == tmp_path / "usr/lib/postgresql/15/bin"
 
 
+def _installed(root: Path, version: str) -> Path:
+    """A PostgreSQL that can do no more than tell its version."""
+    folder = root / "usr/lib/postgresql" / version.partition(".")[0] / "bin"
+    folder.mkdir(parents=True)
+    (folder / "initdb").touch(mode=0o755)
+    (folder / "postgres").write_text(f"#!/bin/sh\necho 'postgres (PostgreSQL) {version}'\n")
+    (folder / "postgres").chmod(0o755)
+    return folder
+
+
+def test_a_postgres_of_one_major_version_can_be_asked_for(tmp_path: Path) -> None:
+    _installed(tmp_path, "17.2")
+    wanted = _installed(tmp_path, "15.18")
+
+    found = find_postgres(StackOptions(postgres_major=15, system_root=tmp_path))
+
+    assert found == wanted
+
+
+def test_a_major_version_that_is_not_installed_is_told_with_those_that_are(
+    tmp_path: Path,
+) -> None:
+    _installed(tmp_path, "17.2")
+
+    with pytest.raises(StackUnavailable, match=r"PostgreSQL 7 is not installed; .* 17\.2 in "):
+        find_postgres(StackOptions(postgres_major=7, system_root=tmp_path))
+
+
 def test_an_unpacked_erl_finds_its_home_beside_itself(tmp_path: Path) -> None:
     erl = tmp_path / "erlang" / "bin" / "erl"
     erl.parent.mkdir(parents=True)

@@ -19,6 +19,9 @@ SINGLES: Final = "upstream's single messages"
 UNIFORM: Final = "uniform"
 HOT: Final = "one hot wallet"
 REFUSALS: Final = "30 % refusals"
+WIDE: Final = "uniform over ten times the wallets"
+ZIPF_1: Final = "Zipf 1.0"
+ZIPF_2: Final = "Zipf 2.0"
 
 TRANSFERS: Final = "transfers"
 HOLDS: Final = "holds"
@@ -29,6 +32,7 @@ HOT_WITH_HOLDS: Final = "transfers from one wallet with 100,000 open holds"
 
 PGBENCH: Final = "pgbench TPC-B"
 AIO_PIKA: Final = "aio-pika + asyncpg"
+AIO_PIKA_BATCHED: Final = "aio-pika + asyncpg in batches"
 FASTSTREAM: Final = "FastStream + asyncpg"
 CELERY: Final = "Celery + SQLAlchemy"
 
