@@ -23,8 +23,8 @@ from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
 from processor.recording import Item
 from runtime.amqp.connection import user_of
 from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
+from runtime.amqp.incoming import Arrival, DeliveringChannel, Properties
 from runtime.amqp.watchdog import QUIET_MAX_S
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, Properties
 
 _RECORDED: Final = RECORDED_TYPE.encode()
 # The body of a recorded message: what stands around its ids, and an id with quotes and comma.

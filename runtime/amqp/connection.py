@@ -17,8 +17,7 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
-from runtime.amqp.wire.deliveries import tolerate_undecodable_properties
-from runtime.amqp.wire.frame_filter import FilteredConnection
+from runtime.amqp.incoming import FilteredConnection, tolerate_undecodable_properties
 from runtime.service.backoff import Backoff
 
 Channel: TypeAlias = AbstractChannel

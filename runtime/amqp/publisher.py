@@ -29,10 +29,9 @@ from runtime.amqp.connection import (
     open_channel,
     user_of,
 )
+from runtime.amqp.incoming import ACK, NACK, RETURN, FilteredConnection, Properties
 from runtime.amqp.topology import QueueDownError, TopologyError, check_queue
-from runtime.amqp.wire.deliveries import Properties
 from runtime.amqp.wire.frame_encoder import Outgoing, Route, publish_frames
-from runtime.amqp.wire.frame_filter import ACK, NACK, RETURN, FilteredConnection
 
 UNCONFIRMED_MAX: Final = 20_000
 """Messages without a confirm on one channel; a broker that owes more is not given another."""
