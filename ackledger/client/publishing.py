@@ -36,7 +36,7 @@ from ackledger.client.requests import Id, Json, Mode, Reversal, TransactionReque
 from contracts.messages import CONTENT_TYPE, REQUESTED_TYPE
 from contracts.topology import TRANSACTIONS_EXCHANGE
 from runtime.amqp.connection import UNREACHABLE, Channel, close, connect, open_channel
-from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.amqp.publisher import PERSISTENT
 from runtime.resilience.reasons import reason_of
 from runtime.service.backoff import Backoff
 

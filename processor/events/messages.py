@@ -32,8 +32,7 @@ from contracts.topology import EVENTS_EXCHANGE
 from processor import metrics
 from processor.events.buffer import Buffered, BufferedBatch, BufferedViews
 from processor.events.owed import NOTHING_KNOWN, Owed, WalletsAfter
-from runtime.amqp.publisher import Outgoing
-from runtime.amqp.wire.frame_encoder import text_header, text_headers
+from runtime.amqp.publisher import Outgoing, text_header, text_headers
 
 DETAIL_MAX: Final = 500
 """Characters of an error: enough to recognize it."""
