@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 from contracts.topology import EVENTS_LOG, partition_queue
 from processor.circuit import Circuit
-from processor.decoding import PartitionConsumer, partition_consumer
 from processor.events.buffer import CLAIMANT_SETTING, EventBuffer
 from processor.events.relay import OutboxRelay
+from processor.intake import PartitionConsumer, partition_consumer
 from processor.pipeline import Pipeline
 from processor.poster import Poster
 from processor.replies import Forwarder, Replies

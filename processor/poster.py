@@ -42,9 +42,9 @@ from ledger.words import TransactionType
 from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
 from processor.events.buffer import RECENT_MAX, BufferedBatch, EventBuffer
 from processor.events.owed import owed_by_moves
+from processor.intake import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.metrics import note_endings
 from processor.permissions import Permissions, Terms
-from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.screening import BatchScreening, Screener
 from processor.traces import PostingTraces
 from processor.unannounced import UnannouncedReader

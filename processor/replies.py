@@ -38,7 +38,7 @@ from contracts.messages import (
 from contracts.topology import DEAD_LETTERS, partition_queue
 from ledger.words import FINAL_STATUSES
 from processor import metrics
-from processor.decoding import Delivery, PartitionConsumer, Poison
+from processor.intake import Delivery, InvalidItem, ItemOutcome, PartitionConsumer, Poison
 from processor.letters import (
     DeadLetterCause,
     letter_of_invalid,
@@ -48,7 +48,6 @@ from processor.letters import (
     told,
 )
 from processor.poster import ACQUIRE_TIMEOUT_S, Poster
-from processor.recording import InvalidItem, ItemOutcome
 from processor.retry import FailedItem, ItemResult, RetryingPoster
 from runtime.access.sight import UpstreamSight, rendered_for
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError

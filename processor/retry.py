@@ -12,8 +12,8 @@ import structlog
 
 from processor import metrics
 from processor.circuit import Circuit
+from processor.intake import InvalidItem, Item, ItemRecord, batch_id_of
 from processor.poster import BatchResult, Loaded, Poster
-from processor.recording import InvalidItem, Item, ItemRecord, batch_id_of
 from runtime.resilience.error_classification import ErrorClass, GivenBackError, classify
 from runtime.service.backoff import Backoff
 

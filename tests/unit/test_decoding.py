@@ -12,7 +12,7 @@ from pamqp import commands
 from pamqp.header import ContentHeader
 
 from contracts.messages import DeadLetterReason, Recorded, Requested, encode_recorded
-from processor.decoding import Poison, decoded, estimated_transactions
+from processor.intake import Poison, decoded, estimated_transactions
 from runtime.amqp.incoming import Arrival, DeliveringChannel, Properties
 from tests.support import deposit, requested
 
