@@ -39,8 +39,7 @@ from ledger.state import (
 )
 from ledger.words import FailureCode, HoldStatus, TransactionStatus
 from processor.events.buffer import BufferedViews
-from processor.permissions import Permissions
-from processor.screening import NO_REVIEWS, ReviewStates, Screener
+from processor.restrictions import NO_REVIEWS, Permissions, ReviewStates, Screener
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 

@@ -44,8 +44,7 @@ from processor.events.buffer import RECENT_MAX, BufferedBatch, EventBuffer
 from processor.events.owed import owed_by_moves
 from processor.intake import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.metrics import note_endings
-from processor.permissions import Permissions, Terms
-from processor.screening import BatchScreening, Screener
+from processor.restrictions import BatchScreening, Permissions, Screener, Terms
 from processor.traces import PostingTraces
 from processor.unannounced import UnannouncedReader
 from processor.wallet_cache import VersionedWallet, WalletCache, Writing, wallet_of, wallets_in
