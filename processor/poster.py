@@ -39,7 +39,7 @@ from ledger.rules import detail_of
 from ledger.screening import Screening
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType
-from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
+from processor.book import LONG_AGO, BookPoster, PostedBook
 from processor.events.buffer import RECENT_MAX, BufferedBatch, EventBuffer
 from processor.events.owed import owed_by_moves
 from processor.intake import Item, ItemOutcome, ItemRecord, RequestRecorder
@@ -47,7 +47,15 @@ from processor.metrics import note_endings
 from processor.restrictions import BatchScreening, Permissions, Screener, Terms
 from processor.traces import PostingTraces
 from processor.unannounced import UnannouncedReader
-from processor.wallet_cache import VersionedWallet, WalletCache, Writing, wallet_of, wallets_in
+from processor.wallet_cache import (
+    PostingMismatchError,
+    VersionedWallet,
+    WalletCache,
+    Writing,
+    mismatches_told,
+    wallet_of,
+    wallets_in,
+)
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
@@ -338,7 +346,7 @@ class Poster:
             views = read = put.rows
             earlier, is_partial = put.earlier, put.is_partial
             by_id.update((row["id"], row) for row in put.rows)
-        terms = await self._book.read_terms(connection, read)
+        terms = await self._book.read_terms(connection, read) if read else {}
         return Loaded(
             outcomes,
             by_id,
