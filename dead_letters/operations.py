@@ -50,7 +50,7 @@ from dead_letters.replay import (
     posting_detail,
     recording_detail,
 )
-from ledger.rules import REFUSAL_DETAILS
+from ledger.post import REFUSAL_DETAILS
 from ledger.words import FailureCode
 from runtime.access.sight import UpstreamSight, rendered_for
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher

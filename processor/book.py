@@ -24,8 +24,8 @@ from contracts.book import (
 )
 from contracts.record import RecordedView
 from contracts.representations.transaction import Row, format_moment
-from ledger.post import post_book
-from ledger.rules import detail_of
+from ledger.book import post_book
+from ledger.post import detail_of
 from ledger.state import (
     NO_TERMS,
     BookPosting,

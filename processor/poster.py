@@ -13,14 +13,7 @@ again on locked rows.
 import asyncio
 import logging
 import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,8 +27,7 @@ import structlog
 
 from contracts.identifiers import trace_id_of
 from contracts.record import RECORDED_COLUMNS, RecordedView, Submission
-from ledger.post import post
-from ledger.rules import detail_of
+from ledger.post import detail_of, post
 from ledger.screening import Screening
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType

@@ -35,7 +35,7 @@ from ingress.limits.rules import class_of_type
 from ingress.reads.preview import Previewer
 from ingress.submit.admission import backlog_full
 from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
-from ledger.rules import REFUSAL_DETAILS
+from ledger.post import REFUSAL_DETAILS
 from ledger.state import WalletState
 from ledger.words import FailureCode, TransactionStatus
 
