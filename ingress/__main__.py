@@ -62,7 +62,7 @@ from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
 from ingress.submit.traces import SubmissionTraces
 from ingress.webhooks import WebhookStore
-from runtime.access.holders import WalletHolders
+from runtime.access.wallets import WalletHolders
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database

@@ -49,7 +49,7 @@ from processor.letters import (
 )
 from processor.poster import ACQUIRE_TIMEOUT_S, Poster
 from processor.retry import FailedItem, ItemResult, RetryingPoster
-from runtime.access.sight import UpstreamSight, rendered_for
+from runtime.access.submitters import UpstreamSight, rendered_for
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
 from runtime.amqp.republishing import grouped
 from runtime.postgres.pool import Connection, Pool

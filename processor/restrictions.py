@@ -38,8 +38,7 @@ from ledger.screening import (
 )
 from ledger.state import Held, Instruction, Movement
 from ledger.words import FailureCode, TransactionType
-from runtime.access.clients import UpstreamClient, UpstreamClients
-from runtime.access.submitters import HttpSubmitters, owner_id_of
+from runtime.access.submitters import HttpSubmitters, UpstreamClient, UpstreamClients, owner_id_of
 from runtime.access.wallets import Holder, Question, WalletAccess
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries

@@ -23,7 +23,7 @@ from contracts.topology import EVENTS_LOG
 from ingress.authentication import Client
 from ingress.events.ring import Ring
 from ingress.metrics import EVENTS_FOLLOWERS, EVENTS_READ
-from runtime.access.holders import Holders, WalletHolders
+from runtime.access.wallets import Holders, WalletHolders
 from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.stream import Start, Stream, open_stream
 from runtime.amqp.topology import TopologyError

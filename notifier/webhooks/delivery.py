@@ -23,7 +23,7 @@ from notifier import metrics
 from notifier.webhooks.egress import Egress, Outcome
 from notifier.webhooks.readers import readers_of, shown_now
 from notifier.webhooks.traces import WebhookTraces
-from runtime.access.holders import WalletHolders
+from runtime.access.wallets import WalletHolders
 from runtime.event_log.event import LoggedEvent, wallets_of
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed

@@ -21,8 +21,7 @@ from contracts.topology import EVENTS_LOG
 from contracts.webhooks import ALL_EVENTS, DeliveryStatus, WebhookStatus
 from notifier import metrics
 from notifier.webhooks.readers import readers_of
-from runtime.access.holders import Holders, WalletHolders
-from runtime.access.wallets import Holder
+from runtime.access.wallets import Holder, Holders, WalletHolders
 from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.stream import Start, Stream, open_stream
 from runtime.amqp.topology import TopologyError

@@ -11,8 +11,7 @@ from uuid import UUID
 import orjson
 
 from contracts.representations.transaction import Json, shown_to
-from runtime.access.holders import NOBODY, Holders
-from runtime.access.wallets import Holder
+from runtime.access.wallets import NOBODY, Holder, Holders
 
 ID_MAX: Final = 40
 """Characters of an id that is looked at."""

@@ -12,8 +12,7 @@ from ingress.authentication import Client
 from ingress.events.log import EventLog
 from ingress.events.ring import Ring
 from processor.events.bundles import OCTETS_MAX, bundles_of
-from runtime.access.holders import Holders, WalletHolders
-from runtime.access.wallets import Holder
+from runtime.access.wallets import Holder, Holders, WalletHolders
 from runtime.amqp.publisher import Outgoing
 from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, keys_of
 from runtime.event_log.reading import behind
