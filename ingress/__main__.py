@@ -76,8 +76,7 @@ from runtime.service.status_server import (
     check_broker,
     listen_shared,
 )
-from runtime.tracing.spans import Tracer, server_of
-from runtime.tracing.tracer import tracer_of
+from runtime.tracing.spans import Tracer, server_of, tracer_of
 
 
 class HttpServer:

@@ -19,8 +19,7 @@ from runtime.service.lifecycle import Service, run_process
 from runtime.service.logs import escape
 from runtime.service.settings import ConfigurationError, Deployment, NotifierSettings
 from runtime.service.status_server import Readiness, StatusServer, check_broker
-from runtime.tracing.spans import Tracer
-from runtime.tracing.tracer import tracer_of
+from runtime.tracing.spans import Tracer, tracer_of
 
 _DATABASE_CONNECTIONS: Final = 8
 

@@ -33,8 +33,7 @@ from runtime.service.status_server import (
     check_broker,
     check_circuit,
 )
-from runtime.tracing.spans import Tracer, server_of
-from runtime.tracing.tracer import tracer_of
+from runtime.tracing.spans import Tracer, server_of, tracer_of
 
 BATCHES_IN_HAND: Final = 4
 """Deliveries to hold, in batches of single messages: one is written, one read, others come."""
