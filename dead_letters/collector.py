@@ -19,8 +19,8 @@ from runtime.amqp.incoming import Arrival, DeliveringChannel
 from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.periodic import Backoff
 
 IN_HAND_MAX: Final = 16
 """Messages in hand at once; of the large ones fewer, as the consumer bounds their octets."""

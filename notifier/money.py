@@ -39,7 +39,7 @@ from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 BATCH_MAX: Final = 500
 """Events of one commit: its statements look up some thousand wallets."""

@@ -60,8 +60,7 @@ from runtime.resilience.error_classification import (
     classify,
     is_transient,
 )
-from runtime.service.backoff import Backoff
-from runtime.service.periodic import repeat
+from runtime.service.periodic import Backoff, repeat
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 DETAIL_MAX: Final = 1000

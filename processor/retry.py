@@ -19,7 +19,7 @@ from processor.poster import BatchResult, Loaded, Poster
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import ErrorClass, GivenBackError, classify
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 PROBE_TIMEOUT_S: Final = 2.0
 PROBE_FIRST_S: Final = 0.1

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from cli.watch.database import Look
-    from runtime.watching.reading import Reading
-    from runtime.watching.snapshot import Snapshot
+    from runtime.watching.reading import Reading, Snapshot
 
     Looks: TypeAlias = AbstractAsyncContextManager[Look]
 

@@ -19,7 +19,7 @@ from cli.replay.sent import SentRow, SentRows
 from cli.replay.tally import Tally, Trail
 from contracts.problems import ProblemCode
 from contracts.representations.pages import PAGE_LIMIT_MAX
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 SETTLE_TIMEOUT_S: Final = 120.0
 """Without any wallet settling for so long, the processor is taken for stopped."""

@@ -11,8 +11,7 @@ from cli.failures import UnreachableError
 from reconciler.observation import COUNTED_MAX, observe_book
 from runtime.postgres.queries import load_queries
 from runtime.service.settings import DatabaseSettings
-from runtime.watching.reading import OPEN_DEAD_LETTERS
-from runtime.watching.snapshot import Metrics, ProcessLook, Snapshot
+from runtime.watching.reading import OPEN_DEAD_LETTERS, Metrics, ProcessLook, Snapshot
 
 LOOK_TIMEOUT_S: Final = 10.0
 """Both statements are bounded; a server that takes longer is in trouble that no watch shows."""

@@ -9,8 +9,7 @@ from rich.text import Text
 
 from cli.escaping import printable
 from cli.watch.sparkline import History
-from runtime.watching.reading import Reading
-from runtime.watching.snapshot import ProcessLook, Snapshot
+from runtime.watching.reading import ProcessLook, Reading, Snapshot
 
 _STYLES = {"ready": "green", "up": "green", "degraded": "yellow", "not_ready": "red"}
 _GOOD: Final = "green"

@@ -8,8 +8,7 @@ import aiohttp
 
 from cli.failures import UnreachableError
 from cli.watch.database import Look
-from runtime.watching.reading import Reading, reading_of
-from runtime.watching.snapshot import Snapshot, take_snapshot
+from runtime.watching.reading import Reading, Snapshot, reading_of, take_snapshot
 
 
 @asynccontextmanager

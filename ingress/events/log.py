@@ -27,11 +27,18 @@ from runtime.access.wallets import Holders, WalletHolders
 from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.stream import Start, Stream, open_stream
 from runtime.amqp.topology import TopologyError
-from runtime.event_log.event import Key, LoggedEvent, LogPosition, Wanted, keys_of, wallets_of
-from runtime.event_log.reading import behind, next_events
+from runtime.event_log.event import (
+    Key,
+    LoggedEvent,
+    LogPosition,
+    Wanted,
+    behind,
+    keys_of,
+    next_events,
+    wallets_of,
+)
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
-from runtime.service.periodic import is_set_within
+from runtime.service.periodic import Backoff, is_set_within
 
 PREFETCH: Final = 50
 """Messages that one consumer has in hand, of up to 64 events each."""

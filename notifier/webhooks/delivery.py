@@ -28,9 +28,8 @@ from runtime.event_log.event import LoggedEvent, wallets_of
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.service.periodic import is_set_within, one_of, repeat
+from runtime.service.periodic import Backoff, is_set_within, one_of, repeat
 
 AT_ONCE_MAX: Final = 100
 """Deliveries that one notifier has in hand."""

@@ -30,15 +30,16 @@ from runtime.event_log.event import (
     LoggedEvent,
     LogPosition,
     Wanted,
+    behind,
     keys_of,
+    next_events,
     wallets_of,
 )
-from runtime.event_log.reading import behind, next_events
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.periodic import Backoff
 
 PREFETCH: Final = 50
 """Messages in hand, of up to 64 events each, and so the most in one commit."""

@@ -60,9 +60,8 @@ from runtime.amqp.publisher import (
 )
 from runtime.postgres.assets import read_assets
 from runtime.postgres.pool import UNREACHABLE, Pool
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.service.periodic import is_set_within, one_of, repeat
+from runtime.service.periodic import Backoff, is_set_within, one_of, repeat
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""

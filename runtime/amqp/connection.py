@@ -18,7 +18,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
 from runtime.amqp.incoming import FilteredConnection, tolerate_undecodable_properties
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 Channel: TypeAlias = AbstractChannel
 

@@ -14,8 +14,7 @@ from ingress.events.ring import Ring
 from processor.events.bundles import OCTETS_MAX, bundles_of
 from runtime.access.wallets import Holder, Holders, WalletHolders
 from runtime.amqp.publisher import Outgoing
-from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, keys_of
-from runtime.event_log.reading import behind
+from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, behind, keys_of
 
 BODY = orjson.dumps(examples.TRANSACTION_EVENT)
 
