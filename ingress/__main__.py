@@ -33,12 +33,12 @@ from ingress.http.wallets import WalletCalls
 from ingress.http.webhooks import WebhookCalls
 from ingress.limits.limiter import (
     SIGN_IN_TIMEOUT_S,
+    LimitRules,
     RateLimiter,
     check_redis,
     connect_redis,
 )
 from ingress.limits.login_guard import LoginGuard, Slowing
-from ingress.limits.rules import LimitRules
 from ingress.people.access_tokens import AccessTokens, TokenNames, TokenSigner
 from ingress.people.accounts import AccountStore
 from ingress.people.issuers import Issuers

@@ -9,8 +9,7 @@ import pytest
 from contracts.problems import ContractError, ProblemCode
 from contracts.representations import examples
 from ingress.authentication import Client
-from ingress.events.log import EventLog
-from ingress.events.ring import Ring
+from ingress.events.log import EventLog, Ring
 from processor.events.bundles import OCTETS_MAX, bundles_of
 from runtime.access.wallets import Holder, Holders, WalletHolders
 from runtime.amqp.publisher import Outgoing
