@@ -8,7 +8,7 @@ from typing import Final
 
 from contracts.operations.assets import ASSET_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
-from contracts.operations.events import EVENT_OPERATIONS
+from contracts.operations.events import EVENT_OPERATIONS, WEBHOOK_OPERATIONS
 from contracts.operations.people import PEOPLE_OPERATIONS
 from contracts.operations.reviews import REVIEW_OPERATIONS
 from contracts.operations.service import SERVICE_OPERATIONS
@@ -25,7 +25,6 @@ from contracts.operations.shapes import (
 from contracts.operations.trail import AUDIT_OPERATIONS, INTEGRITY_OPERATIONS, SEAL_OPERATIONS
 from contracts.operations.transactions import TRANSACTION_OPERATIONS
 from contracts.operations.wallets import WALLET_OPERATIONS
-from contracts.operations.webhooks import WEBHOOK_OPERATIONS
 
 __all__ = [
     "BODY_BYTES_MAX",

@@ -10,7 +10,6 @@ from ingress.http.batches import BatchCalls
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.events import EventCalls
-from ingress.http.holds import HoldCalls
 from ingress.http.middleware import (
     Gate,
     Handler,
@@ -23,7 +22,7 @@ from ingress.http.reviews import ReviewCalls
 from ingress.http.shell import cross_origin, share
 from ingress.http.trail import AuditCalls, IntegrityCalls, SealCalls
 from ingress.http.transactions import TransactionCalls
-from ingress.http.wallets import WalletCalls
+from ingress.http.wallets import HoldCalls, WalletCalls
 from ingress.http.webhooks import WebhookCalls
 from runtime.service.status_server import Readiness, render_readiness
 

@@ -16,6 +16,8 @@ import structlog
 
 from contracts.messages import (
     CLOUD_EVENTS_SOURCE,
+    EVENT_BUNDLE_TYPE,
+    JSON_LINES,
     REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
     DeadLetterReason,
@@ -28,7 +30,7 @@ from contracts.representations.event import (
     posted_event_body,
 )
 from contracts.representations.transaction import Row
-from contracts.topology import EVENTS_EXCHANGE
+from contracts.topology import EVENT_BUNDLES, EVENTS_EXCHANGE
 from processor import metrics
 from processor.events.buffer import Buffered, BufferedBatch, BufferedViews
 from processor.events.owed import NOTHING_KNOWN, Owed, WalletsAfter
@@ -495,3 +497,38 @@ def _by_place(
 def _storable(text: str) -> str:
     """Text that PostgreSQL stores, bounded."""
     return text[:DETAIL_MAX].encode(errors="replace").decode().replace("\x00", _REPLACEMENT)
+
+
+OCTETS_MAX: Final = 1024 * 1024
+"""Of a bundle; an event that is larger goes alone. Brokers take 16 MiB and more."""
+
+
+def bundles_of(events: Sequence[Outgoing]) -> list[Outgoing]:
+    """Return what tells the log of events, in their order: one message unless they are large."""
+    return [
+        Outgoing(
+            exchange=EVENT_BUNDLES,
+            routing_key="",
+            body=b"\n".join(bodies),
+            type=EVENT_BUNDLE_TYPE,
+            content_type=JSON_LINES,
+        )
+        for bodies in _cut([_line(event.body) for event in events])
+    ]
+
+
+def _line(body: bytes) -> bytes:
+    # In JSON the end of a line is a space between two tokens, or escaped.
+    return body.replace(b"\n", b" ")
+
+
+def _cut(bodies: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Yield bodies that travel together; nearly always all of them do."""
+    start = size = 0
+    for number, body in enumerate(bodies):
+        if size and size + len(body) > OCTETS_MAX:
+            yield bodies[start:number]
+            start, size = number, 0
+        size += len(body)
+    if bodies:
+        yield bodies[start:]

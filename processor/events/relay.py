@@ -31,7 +31,6 @@ from contracts.money import UnknownCurrencyError
 from processor import metrics
 from processor.events.audience import Audience
 from processor.events.buffer import EventBuffer
-from processor.events.bundles import bundles_of
 from processor.events.messages import (
     ALL_LANDED,
     BuiltFlight,
@@ -41,6 +40,7 @@ from processor.events.messages import (
     Settlement,
     Stretch,
     build,
+    bundles_of,
     flights,
     not_sent,
     set_aside,

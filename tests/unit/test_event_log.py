@@ -10,7 +10,7 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.representations import examples
 from ingress.authentication import Client
 from ingress.events.log import EventLog, Ring
-from processor.events.bundles import OCTETS_MAX, bundles_of
+from processor.events.messages import OCTETS_MAX, bundles_of
 from runtime.access.wallets import Holder, Holders, WalletHolders
 from runtime.amqp.publisher import Outgoing
 from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, behind, keys_of
