@@ -7,10 +7,9 @@ from typing import Final
 from notifier.mails import MailDelivery
 from notifier.money import MoneyNotifications
 from notifier.smtp import PrintedMails, Sender, SmtpSender, SmtpServer
-from notifier.webhooks.delivery import WebhookDelivery
+from notifier.webhooks.delivery import WebhookDelivery, WebhookTraces
 from notifier.webhooks.egress import Egress
 from notifier.webhooks.feed import WebhookFeed
-from notifier.webhooks.traces import WebhookTraces
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.migrate import check_database
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool

@@ -11,9 +11,8 @@ from itertools import groupby
 from typing import Final
 
 from cli.dependencies import Connection
-from cli.export.beancount import BeancountWriter
 from cli.export.book import Balance, BookTransaction, BookWriter
-from cli.export.journals import HledgerWriter, LedgerWriter
+from cli.export.journals import BeancountWriter, HledgerWriter, LedgerWriter
 from cli.export.reading import BookReader, Span
 from cli.export.records import CsvWriter, JsonLinesWriter
 from cli.export.texts import Accounts

@@ -24,8 +24,8 @@ from ingress.http.traces import RequestTraces
 from ingress.submit.traces import SubmissionTraces
 from ledger.state import Posted, Posting, Refused
 from ledger.words import FailureCode
+from notifier.webhooks.delivery import WebhookTraces
 from notifier.webhooks.egress import Outcome
-from notifier.webhooks.traces import WebhookTraces
 from processor.events.messages import BuiltFlight, Landing
 from processor.events.owed import Owed
 from processor.traces import EventTraces, PostingTraces

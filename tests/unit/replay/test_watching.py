@@ -6,8 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from cli.watch.screen import screen_of
-from cli.watch.sparkline import READINGS_KEPT, History, sparkline
+from cli.watch.screen import READINGS_KEPT, History, screen_of, sparkline
 from runtime.watching.reading import (
     Metrics,
     ProcessLook,
