@@ -25,6 +25,16 @@ NOTED_EVERY_S: Final = 60.0
 REMEMBERED_MAX: Final = 10_000
 
 _PASSING: Final[tuple[type[BaseException], ...]] = (asyncpg.PostgresError, *UNREACHABLE)
+FRESH_S: Final = 1.0
+"""A caller is looked up again after this long: a revocation is felt within it."""
+KEY_MAX: Final = 256
+ACCESS_TOKEN_MAX: Final = 4096
+"""Characters; a token of ours has some 600."""
+KEY_PREFIX: Final = "ack_"
+LOOKUP_MAX: Final = 200
+WAITING_MAX: Final = 10_000
+_NEVER: Final[tuple[float, None]] = (0.0, None)
+_POINTS: Final = 2
 
 log = structlog.get_logger()
 
@@ -65,19 +75,6 @@ class KeyUse:
         hashes = list(self._waiting)
         await self._pool.execute(self._sql["note_key_use"], hashes, NOTED_EVERY_S)
         self._waiting.difference_update(hashes)
-
-
-FRESH_S: Final = 1.0
-"""A caller is looked up again after this long: a revocation is felt within it."""
-KEY_MAX: Final = 256
-ACCESS_TOKEN_MAX: Final = 4096
-"""Characters; a token of ours has some 600."""
-KEY_PREFIX: Final = "ack_"
-LOOKUP_MAX: Final = 200
-WAITING_MAX: Final = 10_000
-
-_NEVER: Final[tuple[float, None]] = (0.0, None)
-_POINTS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ from ledger.words import (
     WalletKind,
 )
 
+_NOT_REVERSIBLE: Final = frozenset(
+    {TransactionType.HOLD, TransactionType.RELEASE, TransactionType.REVERSAL}
+)
+
 
 class Change(NamedTuple):
     """What a transaction makes of a book."""
@@ -125,11 +129,6 @@ def state_of(wallet: LedgerWallet) -> WalletState:
 def states_of(wallets: Iterable[LedgerWallet]) -> tuple[WalletState, ...]:
     """Return the wallets as an event tells of them, without external ones."""
     return tuple([state_of(one) for one in wallets if one.kind is not WalletKind.EXTERNAL])
-
-
-_NOT_REVERSIBLE: Final = frozenset(
-    {TransactionType.HOLD, TransactionType.RELEASE, TransactionType.REVERSAL}
-)
 
 
 class Plan(NamedTuple):

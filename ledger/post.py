@@ -34,6 +34,33 @@ from ledger.state import (
 )
 from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, WalletStatus
 
+REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
+    FailureCode.SAME_WALLET: "source and destination are the same wallet",
+    FailureCode.WALLET_NOT_FOUND: "a wallet of the transaction does not exist",
+    FailureCode.NOT_PERMITTED: (
+        "its submitter may not ask for it, or it names an external wallet, which takes part in "
+        "deposits and withdrawals only"
+    ),
+    FailureCode.CURRENCY_MISMATCH: "the transaction's currency is not the wallet's",
+    FailureCode.WALLET_CLOSED: "a wallet of the transaction is closed",
+    FailureCode.WALLET_FROZEN: "a wallet of the transaction is frozen",
+    FailureCode.LIMIT_EXCEEDED: "a balance would leave 64 bits of minor units",
+    FailureCode.INSUFFICIENT_FUNDS: "the source wallet's available balance is less than the amount",
+    FailureCode.EXPIRED: "it was not posted until `valid_until`",
+    FailureCode.TRANSACTION_NOT_FOUND: "the transaction to be reversed does not exist",
+    FailureCode.ALREADY_REVERSED: "the transaction is reversed as a whole already",
+    FailureCode.NOT_REVERSIBLE: "the transaction cannot be reversed, or not in part",
+    FailureCode.AMOUNT_EXCEEDS_REVERSIBLE: "the amount is more than is left to be reversed",
+    FailureCode.HOLD_NOT_FOUND: "the hold does not exist",
+    FailureCode.HOLD_EXPIRED: "the hold has expired",
+    FailureCode.HOLD_CLOSED: "the hold was captured or released already",
+    FailureCode.AMOUNT_EXCEEDS_HOLD: "the amount is more than the hold has left",
+    FailureCode.CONDITION_FAILED: "a condition of the transaction is not met",
+    FailureCode.RULE_REFUSED: "a rule refuses the transaction",
+    FailureCode.BATCH_FAILED: "another transaction of the atomic batch was refused",
+}
+"""What a client reads beside the code: the reason, and no balance."""
+
 
 def post(
     wallets: Iterable[LedgerWallet],
@@ -100,34 +127,6 @@ def _move(movement: Movement, source: LedgerWallet, destination: LedgerWallet) -
         source.balance,
         destination.balance,
     )
-
-
-REFUSAL_DETAILS: Final[Mapping[FailureCode, str]] = {
-    FailureCode.SAME_WALLET: "source and destination are the same wallet",
-    FailureCode.WALLET_NOT_FOUND: "a wallet of the transaction does not exist",
-    FailureCode.NOT_PERMITTED: (
-        "its submitter may not ask for it, or it names an external wallet, which takes part in "
-        "deposits and withdrawals only"
-    ),
-    FailureCode.CURRENCY_MISMATCH: "the transaction's currency is not the wallet's",
-    FailureCode.WALLET_CLOSED: "a wallet of the transaction is closed",
-    FailureCode.WALLET_FROZEN: "a wallet of the transaction is frozen",
-    FailureCode.LIMIT_EXCEEDED: "a balance would leave 64 bits of minor units",
-    FailureCode.INSUFFICIENT_FUNDS: "the source wallet's available balance is less than the amount",
-    FailureCode.EXPIRED: "it was not posted until `valid_until`",
-    FailureCode.TRANSACTION_NOT_FOUND: "the transaction to be reversed does not exist",
-    FailureCode.ALREADY_REVERSED: "the transaction is reversed as a whole already",
-    FailureCode.NOT_REVERSIBLE: "the transaction cannot be reversed, or not in part",
-    FailureCode.AMOUNT_EXCEEDS_REVERSIBLE: "the amount is more than is left to be reversed",
-    FailureCode.HOLD_NOT_FOUND: "the hold does not exist",
-    FailureCode.HOLD_EXPIRED: "the hold has expired",
-    FailureCode.HOLD_CLOSED: "the hold was captured or released already",
-    FailureCode.AMOUNT_EXCEEDS_HOLD: "the amount is more than the hold has left",
-    FailureCode.CONDITION_FAILED: "a condition of the transaction is not met",
-    FailureCode.RULE_REFUSED: "a rule refuses the transaction",
-    FailureCode.BATCH_FAILED: "another transaction of the atomic batch was refused",
-}
-"""What a client reads beside the code: the reason, and no balance."""
 
 
 def detail_of(refused: Refused) -> str:

@@ -51,6 +51,11 @@ Terms = Mapping[UUID, asyncpg.Record]
 _AMQP: Final = Channel.AMQP.value
 _HTTP: Final = Channel.HTTP.value
 _NOTHING: Final[Mapping[UUID, FailureCode]] = {}
+REMEMBERED_MAX: Final = 50_000
+"""Owners of wallets, and pairs of wallets, that are kept in memory: neither ever changes."""
+HISTORY_MAX: Final = 1_000
+"""Transactions of either wallet of a pair among which an earlier one between both is looked for.
+Where both have more, a pair may count as new although it is not: the strict side."""
 
 
 class Asked(NamedTuple):
@@ -219,13 +224,6 @@ def _currencies(
     if legs is None and terms is not None:
         legs = terms["legs"]
     return currencies_of_legs(legs) if legs else frozenset()
-
-
-REMEMBERED_MAX: Final = 50_000
-"""Owners of wallets, and pairs of wallets, that are kept in memory: neither ever changes."""
-HISTORY_MAX: Final = 1_000
-"""Transactions of either wallet of a pair among which an earlier one between both is looked for.
-Where both have more, a pair may count as new although it is not: the strict side."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,12 @@ PROBE_TIMEOUT_S: Final = 2.0
 PROBE_FIRST_S: Final = 0.1
 PROBE_MOST_S: Final = 1.0
 """Between two probes. Work goes on this much after the database is back, and a little more."""
+TRIES_MAX: Final = 3
+"""Failures in a row after which the database is asked whether it is there at all."""
+RETRY_FIRST_S: Final = 0.05
+RETRY_MOST_S: Final = 2.0
+"""Between two tries: how long a lock may be free, or a disk have room, before we look again."""
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
@@ -111,15 +117,6 @@ class Circuit:
             is_usable = await connection.fetchval(self._sql["probe"], timeout=PROBE_TIMEOUT_S)
         if not is_usable:
             raise ConnectionError("the database takes no writes, or is not migrated")
-
-
-TRIES_MAX: Final = 3
-"""Failures in a row after which the database is asked whether it is there at all."""
-RETRY_FIRST_S: Final = 0.05
-RETRY_MOST_S: Final = 2.0
-"""Between two tries: how long a lock may be free, or a disk have room, before we look again."""
-
-Result = TypeVar("Result")
 
 
 class _StuckError(Exception):

@@ -23,6 +23,9 @@ from cli.export.texts import (
 )
 from contracts.money import format_minor
 
+_BEGINNING = "1970-01-01"
+_DAY = timedelta(days=1)
+
 
 class _JournalWriter(ABC):
     """What the two formats share."""
@@ -96,10 +99,6 @@ class LedgerWriter(_JournalWriter):
 
     def _declare(self, asset: BookAsset) -> str:
         return f"commodity {self._commodity[asset.code]}\n"
-
-
-_BEGINNING = "1970-01-01"
-_DAY = timedelta(days=1)
 
 
 class BeancountWriter:

@@ -29,6 +29,17 @@ from ingress.people.accounts import close_owner_wallets
 from runtime.postgres.pool import rows_changed
 from runtime.postgres.queries import load_queries
 
+PAGE: Final = 500
+"""Rows in memory at once; a transaction of a hundred legs has some tens of kilobytes."""
+Write = Callable[[str], object]
+"""Takes the next piece of the text."""
+Json = dict[str, Any]
+Rows = AsyncIterator[asyncpg.Record]
+_FIRST: Final = UUID(int=0)
+STEP: Final = 1_000
+"""Rows in one commit: posting waits for none of them for longer than some milliseconds."""
+Step = Callable[[], Awaitable[int]]
+
 
 async def find_person(connection: Connection, id_or_email: str) -> UUID:
     """Return the id of an account; raises RefusedError where nobody has it.
@@ -48,17 +59,6 @@ def _id_of(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-
-PAGE: Final = 500
-"""Rows in memory at once; a transaction of a hundred legs has some tens of kilobytes."""
-
-Write = Callable[[str], object]
-"""Takes the next piece of the text."""
-Json = dict[str, Any]
-Rows = AsyncIterator[asyncpg.Record]
-
-_FIRST: Final = UUID(int=0)
 
 
 async def export_person(connection: Connection, id_or_email: str, write: Write) -> dict[str, int]:
@@ -168,12 +168,6 @@ def _deed(row: asyncpg.Record) -> Json:
         "action": row["action"],
         "detail": orjson.Fragment(row["detail"]),
     }
-
-
-STEP: Final = 1_000
-"""Rows in one commit: posting waits for none of them for longer than some milliseconds."""
-
-Step = Callable[[], Awaitable[int]]
 
 
 async def erase_person(connection: Connection, id_or_email: str, *, actor: str) -> dict[str, Any]:

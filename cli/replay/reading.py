@@ -27,6 +27,14 @@ from contracts.json import decode_json
 
 LINE_BYTES_MAX: Final = 1024 * 1024
 """The longest line, as long as a body may be."""
+RECORD_LINES_MAX: Final = 100
+"""Lines of one quoted value: each stray quote makes so many lines be looked at once more."""
+Suspicion = Callable[[Sequence[str]], bool]
+"""Whether the cells of a line within a quoted value read as a row of their own."""
+STANDARD_INPUT: Final = "-"
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error)
+_WALLETS: Final = (Field.WALLET, Field.SOURCE_WALLET_ID, Field.DESTINATION_WALLET_ID)
 
 
 class LineError(ValueError):
@@ -84,13 +92,6 @@ class Lines:
     def _skip_rest(self) -> None:
         while (rest := self._stream.readline(LINE_BYTES_MAX)) and not rest.endswith(b"\n"):
             pass
-
-
-RECORD_LINES_MAX: Final = 100
-"""Lines of one quoted value: each stray quote makes so many lines be looked at once more."""
-
-Suspicion = Callable[[Sequence[str]], bool]
-"""Whether the cells of a line within a quoted value read as a row of their own."""
 
 
 class RecordError(ValueError):
@@ -209,12 +210,6 @@ class CsvRecords:
 
 def _without_end(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
-
-
-STANDARD_INPUT: Final = "-"
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-_DAMAGED: Final = (EOFError, gzip.BadGzipFile, zlib.error)
-_WALLETS: Final = (Field.WALLET, Field.SOURCE_WALLET_ID, Field.DESTINATION_WALLET_ID)
 
 
 class FileFormat(StrEnum):

@@ -26,6 +26,14 @@ ROWS_AT_ONCE_MAX: Final = 50_000
 Transaction = dict[str, Any]
 Histories = Callable[[str], AsyncIterator[list[Transaction]]]
 """The submitter's transactions of a wallet, page by page, the newest first."""
+SETTLE_TIMEOUT_S: Final = 120.0
+"""Without any wallet settling for so long, the processor is taken for stopped."""
+_AT_ONCE: Final = 8
+_REUSED: Final = {
+    "code": ProblemCode.IDEMPOTENCY_KEY_REUSED.value,
+    "detail": "the key was already used with different content",
+}
+"""What the HTTP door answers, and a dead letter says over AMQP."""
 
 
 class Conflicts:
@@ -87,16 +95,6 @@ class Conflicts:
         for row in self._sent.of(found):
             found[row.wallet].append(row)
         return list(found.items())
-
-
-SETTLE_TIMEOUT_S: Final = 120.0
-"""Without any wallet settling for so long, the processor is taken for stopped."""
-_AT_ONCE: Final = 8
-_REUSED: Final = {
-    "code": ProblemCode.IDEMPOTENCY_KEY_REUSED.value,
-    "detail": "the key was already used with different content",
-}
-"""What the HTTP door answers, and a dead letter says over AMQP."""
 
 
 class Settlement:

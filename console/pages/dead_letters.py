@@ -31,6 +31,20 @@ LINES_MAX: Final = 400
 VALUE_MAX: Final = 200
 """Characters of a value in a line."""
 _INDENT: Final = "  "
+ACTS: Final = ("replay", "discard")
+LISTED: Final = 50
+SELECTED_MAX: Final = 200
+"""Dead letters that are selected one by one; a group may have any number."""
+TRIED: Final = 100
+"""Dead letters of a group of which one page says what would happen to each."""
+SINGLE_STEP: Final = 25
+"""Selected ones that one step ends, each by a call of its own."""
+_FILTERS: Final = ("reason", "submitter", "fingerprint", "until")
+_NAMING: Final = ("reason", "submitter", "fingerprint")
+_COUNT_DIGITS: Final = 9
+_NOT_DONE: Final = frozenset({404, 409})
+_REFUSED: Final = "dead_letter_refused"
+Items = list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +107,6 @@ def _at(place: tuple[str | int, ...]) -> str:
 def _written(value: Any) -> str:
     text = orjson.dumps(value, default=str).decode()
     return text if len(text) <= VALUE_MAX else f"{text[:VALUE_MAX]}…"
-
-
-ACTS: Final = ("replay", "discard")
-LISTED: Final = 50
-SELECTED_MAX: Final = 200
-"""Dead letters that are selected one by one; a group may have any number."""
-TRIED: Final = 100
-"""Dead letters of a group of which one page says what would happen to each."""
-SINGLE_STEP: Final = 25
-"""Selected ones that one step ends, each by a call of its own."""
-_FILTERS: Final = ("reason", "submitter", "fingerprint", "until")
-_NAMING: Final = ("reason", "submitter", "fingerprint")
-_COUNT_DIGITS: Final = 9
-_NOT_DONE: Final = frozenset({404, 409})
-_REFUSED: Final = "dead_letter_refused"
-
-Items = list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)

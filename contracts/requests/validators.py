@@ -28,6 +28,18 @@ METADATA_VALUES_MAX: Final = 256
 
 _LOSES_DIGITS: Final = "a number would lose digits in 64 bits, send it as a text"
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+IDEMPOTENCY_KEY_MAX: Final = 255
+DECIMALS_MAX: Final = 12
+"""As many as any currency has; of an amount whose currency is not known at the door."""
+_DIGITS_MAX: Final = 19
+"""Before the point: no currency's minor units are fewer than its major units."""
+_RFC_3339: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+# Within these years no offset and no step of a microsecond leaves the calendar.
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9998
 
 
 def storable_text(value: object) -> str:
@@ -88,21 +100,6 @@ def _number(value: object) -> float:
     if Decimal(repr(number)) != value:
         raise TypeError(_LOSES_DIGITS)
     return number
-
-
-IDEMPOTENCY_KEY_MAX: Final = 255
-DECIMALS_MAX: Final = 12
-"""As many as any currency has; of an amount whose currency is not known at the door."""
-_DIGITS_MAX: Final = 19
-"""Before the point: no currency's minor units are fewer than its major units."""
-
-_RFC_3339: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?"
-    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
-# Within these years no offset and no step of a microsecond leaves the calendar.
-_FIRST_YEAR: Final = 1970
-_LAST_YEAR: Final = 9998
 
 
 def decimal_amount(value: object) -> Decimal:

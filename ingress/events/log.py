@@ -44,6 +44,25 @@ OCTETS_MAX: Final = 32 * 1024 * 1024
 """Of their bodies; decoded they take some five times as much."""
 _FORGOTTEN_AT_ONCE: Final = 4
 """One part in so many is forgotten at a time: a list is cut at its front by moving the rest."""
+PREFETCH: Final = 50
+"""Messages that one consumer has in hand, of up to 64 events each."""
+LOOKED_AT_MAX: Final = 200
+"""Events that a follower looks at before others have their turn."""
+CATCHING_UP_MAX: Final = 8
+"""Followers that read the stream by consumers of their own; others wait for them."""
+OF_ONE_PERSON_MAX: Final = 20
+"""Followers of one customer: tabs of a browser."""
+IDLE_S: Final = 60.0
+"""After which a log that nobody follows is not read any more."""
+READY_S: Final = 5.0
+"""For the end of the stream to be found."""
+DATABASE_PAUSE_S: Final = 0.5
+ARRIVAL_S: Final = 2.0
+"""For an event to arrive that is known to be there, and that another process may have had first."""
+EMPTY_S: Final = 0.3
+"""The same where there may be none: the broker's count is some seconds old."""
+
+log = structlog.get_logger()
 
 
 class Ring:
@@ -106,28 +125,6 @@ class Ring:
         gone, self._events = self._events[:count], self._events[count:]
         self.first_number += len(gone)
         self._octets -= sum(len(one.body) for one in gone)
-
-
-PREFETCH: Final = 50
-"""Messages that one consumer has in hand, of up to 64 events each."""
-LOOKED_AT_MAX: Final = 200
-"""Events that a follower looks at before others have their turn."""
-CATCHING_UP_MAX: Final = 8
-"""Followers that read the stream by consumers of their own; others wait for them."""
-OF_ONE_PERSON_MAX: Final = 20
-"""Followers of one customer: tabs of a browser."""
-IDLE_S: Final = 60.0
-"""After which a log that nobody follows is not read any more."""
-READY_S: Final = 5.0
-"""For the end of the stream to be found."""
-DATABASE_PAUSE_S: Final = 0.5
-ARRIVAL_S: Final = 2.0
-"""For an event to arrive that is known to be there, and that another process may have had first."""
-
-EMPTY_S: Final = 0.3
-"""The same where there may be none: the broker's count is some seconds old."""
-
-log = structlog.get_logger()
 
 
 class Taken(NamedTuple):

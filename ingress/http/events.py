@@ -35,6 +35,22 @@ from runtime.service.batcher import BatcherFullError
 
 INTERVAL_S: Final = 1.0
 """Between two rounds. A look-up is good for as long, so a revocation is felt in twice that."""
+RETRY_MS: Final = 1_000
+"""After which a browser connects again."""
+ACCESS_FRESH_S: Final = 1.0
+"""No event is sent to whom nobody has looked up for so long: a revocation is felt within it."""
+SILENT_MAX: Final = 1_000
+"""Events that were looked at and not wanted, after which the client is told how far it is."""
+PIECE_OCTETS: Final = 32 * 1024
+"""Written at once; a client that does not read has this and a full socket, and gets no more."""
+LOOKED_AT_MAX: Final = 5_000
+"""Events that one page looks at."""
+PAGE_S: Final = 2.0
+"""For a page: one that is not full by then ends where it has come to."""
+_HEARTBEAT: Final = b": heartbeat\n\n"
+_RESET: Final = b"event: reset\ndata: {}\n\n"
+_UNREADABLE: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
+_BEGIN: Final = b"retry: %d\n\n" % RETRY_MS
 
 log = structlog.get_logger()
 
@@ -93,25 +109,6 @@ class AccessWatch:
             if not is_passing(error):
                 raise
             log.debug("events_access_unknown", error=repr(error))
-
-
-RETRY_MS: Final = 1_000
-"""After which a browser connects again."""
-ACCESS_FRESH_S: Final = 1.0
-"""No event is sent to whom nobody has looked up for so long: a revocation is felt within it."""
-SILENT_MAX: Final = 1_000
-"""Events that were looked at and not wanted, after which the client is told how far it is."""
-PIECE_OCTETS: Final = 32 * 1024
-"""Written at once; a client that does not read has this and a full socket, and gets no more."""
-LOOKED_AT_MAX: Final = 5_000
-"""Events that one page looks at."""
-PAGE_S: Final = 2.0
-"""For a page: one that is not full by then ends where it has come to."""
-
-_HEARTBEAT: Final = b": heartbeat\n\n"
-_RESET: Final = b"event: reset\ndata: {}\n\n"
-_UNREADABLE: Final[tuple[type[BaseException], ...]] = (TopologyError, *UNREACHABLE)
-_BEGIN: Final = b"retry: %d\n\n" % RETRY_MS
 
 
 class EventCalls:

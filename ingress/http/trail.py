@@ -16,6 +16,8 @@ from ingress.http.middleware import Call, Handler, json_response
 from ingress.parsing import ID_BYTES, SEQUENCE_BYTES
 from ingress.reads.trail import LAST_ID, AuditFilter, AuditStore, IntegrityStore, SealStore
 
+_LISTING = "findings"
+
 
 class SealCalls:
     """Read the chain of seals."""
@@ -44,9 +46,6 @@ class SealCalls:
             else query.cursor("seals", following.to_bytes(SEQUENCE_BYTES, "big"))
         )
         return json_response({"items": [render_seal(row) for row in rows], "next_cursor": cursor})
-
-
-_LISTING = "findings"
 
 
 class IntegrityCalls:

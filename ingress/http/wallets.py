@@ -38,6 +38,9 @@ from runtime.postgres.audit import note_act
 from runtime.postgres.pool import Connection
 
 _FIRST_ID: Final = UUID(int=0)
+_MOMENT_BYTES: Final = 8
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class WalletCalls:
@@ -286,11 +289,6 @@ def _currency(code: str | None) -> str | None:
 def wallet_not_found(wallet_id: UUID) -> ContractError:
     """Return what is wrong with the id of a wallet that there is not, or that is another's."""
     return ContractError(ProblemCode.WALLET_NOT_FOUND, f"there is no wallet {wallet_id}")
-
-
-_MOMENT_BYTES: Final = 8
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class HoldCalls:

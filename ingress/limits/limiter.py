@@ -39,6 +39,25 @@ _OWN_CLASSES: Final[Mapping[str, LimitClass]] = {
     TransactionType.DEPOSIT: LimitClass.DEPOSIT,
     TransactionType.WITHDRAWAL: LimitClass.WITHDRAWAL,
 }
+ANSWER_TIMEOUT_S: Final = 0.1
+"""A limiter must cost less than what it protects."""
+SIGN_IN_TIMEOUT_S: Final = 1.0
+"""Those who sign in wait for a password's hash anyway, and are refused where nobody counts."""
+REST_S: Final = 1.0
+"""After a failure Redis is left alone this long, so that requests do not wait for it in turn."""
+GROUP_MAX: Final = 200
+"""Requests that one round trip counts: Redis takes some ten microseconds for each."""
+WAITING_MAX: Final = 10_000
+BUCKETS_MAX: Final = 20_000
+"""Kept by a process while Redis is away, some megabytes; beyond it the one used least lately goes.
+Whoever has so many addresses loses no limit that they would have kept."""
+FAILURES: Final = (RedisError, OSError, TimeoutError)
+
+log = structlog.get_logger()
+
+ScriptCall: TypeAlias = tuple[Sequence[str], Sequence[int | str]]
+"""Keys and arguments."""
+NO_COSTS: Final[Mapping[LimitClass, int]] = {}
 
 
 class Policy(NamedTuple):
@@ -205,28 +224,6 @@ def network_of(address: str) -> str:
 
 def _seconds(microseconds: int) -> int:
     return math.ceil(microseconds / _US)
-
-
-ANSWER_TIMEOUT_S: Final = 0.1
-"""A limiter must cost less than what it protects."""
-SIGN_IN_TIMEOUT_S: Final = 1.0
-"""Those who sign in wait for a password's hash anyway, and are refused where nobody counts."""
-REST_S: Final = 1.0
-"""After a failure Redis is left alone this long, so that requests do not wait for it in turn."""
-GROUP_MAX: Final = 200
-"""Requests that one round trip counts: Redis takes some ten microseconds for each."""
-WAITING_MAX: Final = 10_000
-BUCKETS_MAX: Final = 20_000
-"""Kept by a process while Redis is away, some megabytes; beyond it the one used least lately goes.
-Whoever has so many addresses loses no limit that they would have kept."""
-
-FAILURES: Final = (RedisError, OSError, TimeoutError)
-
-log = structlog.get_logger()
-
-ScriptCall: TypeAlias = tuple[Sequence[str], Sequence[int | str]]
-"""Keys and arguments."""
-NO_COSTS: Final[Mapping[LimitClass, int]] = {}
 
 
 class RedisScript:

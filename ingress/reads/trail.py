@@ -14,6 +14,15 @@ from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.pagination import Examined, examine
 
+COUNTED_MAX: Final = 10_000
+"""Findings that are counted: the reconciler keeps no more of one verification."""
+_TRIES: Final = 3
+"""One that is open may end between the two questions; that it happens again and again does not."""
+LAST_ID: Final = UUID(int=2**128 - 1)
+_FIRST_ID: Final = UUID(int=0)
+_ID_LEAD: Final = timedelta(seconds=1)
+"""A record's id is made microseconds before its moment; this covers a server that stands still."""
+
 
 class SealStore:
     """Seals as clients read them."""
@@ -32,12 +41,6 @@ class SealStore:
         rows = await self._lists.fetch(self._sql["list_seals"], before, limit + 1)
         page = rows[:limit]
         return page, page[-1]["number"] if len(rows) > limit else None
-
-
-COUNTED_MAX: Final = 10_000
-"""Findings that are counted: the reconciler keeps no more of one verification."""
-_TRIES: Final = 3
-"""One that is open may end between the two questions; that it happens again and again does not."""
 
 
 class IntegrityStore:
@@ -79,12 +82,6 @@ class IntegrityStore:
                 if row is not None and row["ended_at"] is None:
                     return row, False
         raise ContractError(ProblemCode.DATABASE_UNAVAILABLE, "ask again in a moment")
-
-
-LAST_ID: Final = UUID(int=2**128 - 1)
-_FIRST_ID: Final = UUID(int=0)
-_ID_LEAD: Final = timedelta(seconds=1)
-"""A record's id is made microseconds before its moment; this covers a server that stands still."""
 
 
 @dataclass(frozen=True, slots=True)

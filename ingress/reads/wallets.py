@@ -21,6 +21,7 @@ from runtime.postgres.queries import load_queries
 from runtime.service.pagination import Examined, Window, examine
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+_LAST_ID: Final = UUID(int=2**128 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +268,6 @@ def _fingerprint(wanted: ValidWalletRequest) -> bytes:
         # A customer's wallet keeps the fingerprint that it had before there were other kinds.
         content.append(wanted.kind)
     return fingerprint_of_json(content)
-
-
-_LAST_ID: Final = UUID(int=2**128 - 1)
 
 
 class HoldPosition(NamedTuple):

@@ -41,6 +41,26 @@ from runtime.tracing.spans import (
 
 _REFUSED_FROM: Final = 400
 """From this status on an answer is an error to whoever asked, as OpenTelemetry has it."""
+AT_ONCE_MAX: Final = 100
+"""Deliveries that one notifier has in hand."""
+AT_ONCE_PER_WEBHOOK: Final = 10
+LEASE_S: Final = 60.0
+"""Longer than an attempt may take with what comes before and after it."""
+IDLE_S: Final = 1.0
+"""How often it is looked for what is due by the clock."""
+NOT_PERMITTED: Final = "its owner may not see this event any more"
+"""Of a delivery that is given up, in the log of attempts."""
+JITTER: Final = 0.2
+"""Of a pause, either way."""
+PURGED_MAX: Final = 1_000
+PURGE_EVERY_S: Final = 60.0
+COUNT_EVERY_S: Final = 10.0
+COUNTED_MAX: Final = 10_000
+_GONE: Final = 410
+_ACTOR: Final = "notifier"
+_RANDOM: Final = random.SystemRandom()
+
+log = structlog.get_logger()
 
 
 class WebhookTraces:
@@ -81,28 +101,6 @@ class WebhookTraces:
                 is_error=is_error,
             )
         )
-
-
-AT_ONCE_MAX: Final = 100
-"""Deliveries that one notifier has in hand."""
-AT_ONCE_PER_WEBHOOK: Final = 10
-LEASE_S: Final = 60.0
-"""Longer than an attempt may take with what comes before and after it."""
-IDLE_S: Final = 1.0
-"""How often it is looked for what is due by the clock."""
-NOT_PERMITTED: Final = "its owner may not see this event any more"
-"""Of a delivery that is given up, in the log of attempts."""
-JITTER: Final = 0.2
-"""Of a pause, either way."""
-PURGED_MAX: Final = 1_000
-PURGE_EVERY_S: Final = 60.0
-COUNT_EVERY_S: Final = 10.0
-COUNTED_MAX: Final = 10_000
-_GONE: Final = 410
-_ACTOR: Final = "notifier"
-_RANDOM: Final = random.SystemRandom()
-
-log = structlog.get_logger()
 
 
 def next_delay_s(retries: int) -> float | None:

@@ -42,6 +42,8 @@ SEVERAL: Final = "several"
 """Stands for the currency in the routing key of a journal in more than one, or of what refers to
 nothing."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+OCTETS_MAX: Final = 1024 * 1024
+"""Of a bundle; an event that is larger goes alone. Brokers take 16 MiB and more."""
 
 log = structlog.get_logger()
 
@@ -497,10 +499,6 @@ def _by_place(
 def _storable(text: str) -> str:
     """Text that PostgreSQL stores, bounded."""
     return text[:DETAIL_MAX].encode(errors="replace").decode().replace("\x00", _REPLACEMENT)
-
-
-OCTETS_MAX: Final = 1024 * 1024
-"""Of a bundle; an event that is larger goes alone. Brokers take 16 MiB and more."""
 
 
 def bundles_of(events: Sequence[Outgoing]) -> list[Outgoing]:

@@ -31,6 +31,7 @@ from runtime.postgres.queries import load_queries
 FRESH_S: Final = 1.0
 """A record is read again after this long: a change is felt within it."""
 REMEMBERED_MAX: Final = 10_000
+_NONE: Final = Rights(frozenset(), Reach.OWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,6 @@ def _client(row: asyncpg.Record) -> UpstreamClient:
 
 def _words(values: list[str] | None) -> frozenset[str] | None:
     return None if values is None else frozenset(values)
-
-
-_NONE: Final = Rights(frozenset(), Reach.OWN)
 
 
 def owner_id_of(submitter: str) -> str | None:

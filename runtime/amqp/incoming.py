@@ -52,6 +52,31 @@ _ARGUMENTS_AT: Final = _START + 4
 
 Handler: TypeAlias = Callable[[bytes, bytes, bytes], None]
 """Gets a method's arguments and, where it has a content, the properties and the body."""
+SHORT_TEXT_BYTES_MAX: Final = 255
+"""What AMQP's short strings hold, and so the most that may be made of one."""
+_FLAGS: Final = commands.Basic.Properties.flags
+_CONTENT_TYPE: Final = _FLAGS["content_type"]
+_CONTENT_ENCODING: Final = _FLAGS["content_encoding"]
+_HEADERS: Final = _FLAGS["headers"]
+_CORRELATION_ID: Final = _FLAGS["correlation_id"]
+_REPLY_TO: Final = _FLAGS["reply_to"]
+_EXPIRATION: Final = _FLAGS["expiration"]
+_MESSAGE_ID: Final = _FLAGS["message_id"]
+_TIMESTAMP: Final = _FLAGS["timestamp"]
+_MESSAGE_TYPE: Final = _FLAGS["message_type"]
+_USER_ID: Final = _FLAGS["user_id"]
+_FLAGS_FIELD: Final = Struct(">H").unpack_from
+_TABLE_SIZE: Final = Struct(">I").unpack_from
+# The octets of delivery_mode and priority, whichever of the two are there.
+_OCTETS: Final = {
+    0: 0,
+    _FLAGS["delivery_mode"]: 1,
+    _FLAGS["priority"]: 1,
+    _FLAGS["delivery_mode"] | _FLAGS["priority"]: 2,
+}
+_OCTET_FLAGS: Final = _FLAGS["delivery_mode"] | _FLAGS["priority"]
+_UNREADABLE: Final = (IndexError, error)
+_UNREADABLE_TABLE: Final = (ValueError, OverflowError, OSError, RecursionError, LookupError, error)
 
 
 class FrameFilter:
@@ -274,35 +299,6 @@ class FilteredReader(asyncio.StreamReader):
         if rest := self._frame_filter.end():
             super().feed_data(rest)
         super().feed_eof()
-
-
-SHORT_TEXT_BYTES_MAX: Final = 255
-"""What AMQP's short strings hold, and so the most that may be made of one."""
-
-_FLAGS: Final = commands.Basic.Properties.flags
-_CONTENT_TYPE: Final = _FLAGS["content_type"]
-_CONTENT_ENCODING: Final = _FLAGS["content_encoding"]
-_HEADERS: Final = _FLAGS["headers"]
-_CORRELATION_ID: Final = _FLAGS["correlation_id"]
-_REPLY_TO: Final = _FLAGS["reply_to"]
-_EXPIRATION: Final = _FLAGS["expiration"]
-_MESSAGE_ID: Final = _FLAGS["message_id"]
-_TIMESTAMP: Final = _FLAGS["timestamp"]
-_MESSAGE_TYPE: Final = _FLAGS["message_type"]
-_USER_ID: Final = _FLAGS["user_id"]
-
-_FLAGS_FIELD: Final = Struct(">H").unpack_from
-_TABLE_SIZE: Final = Struct(">I").unpack_from
-# The octets of delivery_mode and priority, whichever of the two are there.
-_OCTETS: Final = {
-    0: 0,
-    _FLAGS["delivery_mode"]: 1,
-    _FLAGS["priority"]: 1,
-    _FLAGS["delivery_mode"] | _FLAGS["priority"]: 2,
-}
-_OCTET_FLAGS: Final = _FLAGS["delivery_mode"] | _FLAGS["priority"]
-_UNREADABLE: Final = (IndexError, error)
-_UNREADABLE_TABLE: Final = (ValueError, OverflowError, OSError, RecursionError, LookupError, error)
 
 
 def short_text(octets: bytes) -> str:

@@ -61,6 +61,15 @@ _BASIC_CLASS: Final = commands.Basic.frame_id
 _LONG_TEXT_START: Final = Struct(">cI").pack
 _TABLE_START: Final = Struct(">I").pack
 _NO_HEADERS: Final = encode.field_table({})
+UNCONFIRMED_MAX: Final = 20_000
+"""Messages without a confirm on one channel; a broker that owes more is not given another."""
+LOOK_S: Final = 0.05
+"""Between two looks at a queue that is not up."""
+_TAG_DIGITS: Final = 12
+_CONFIRM: Final = Struct(">QB").unpack_from
+_MULTIPLE: Final = 1
+
+log = structlog.get_logger()
 
 
 class Outgoing(NamedTuple):
@@ -208,17 +217,6 @@ def _method(exchange: str, routing_key: str, channel: int, *, is_mandatory: bool
 @functools.lru_cache(maxsize=256)  # names of headers
 def _short(text: str) -> bytes:
     return encode.short_string(text)
-
-
-UNCONFIRMED_MAX: Final = 20_000
-"""Messages without a confirm on one channel; a broker that owes more is not given another."""
-LOOK_S: Final = 0.05
-"""Between two looks at a queue that is not up."""
-_TAG_DIGITS: Final = 12
-_CONFIRM: Final = Struct(">QB").unpack_from
-_MULTIPLE: Final = 1
-
-log = structlog.get_logger()
 
 
 class NotConfirmedError(Exception):

@@ -62,6 +62,8 @@ KEYED_SESSION: Final = {
     "enable_mergejoin": "off",
 }
 """Session settings of the processes: index lookups, whatever the statistics say."""
+_PLACE: Final = "exported snapshot"
+"""What stands in the statement for the snapshot's name: it takes no parameter."""
 
 
 def create_pool(
@@ -265,10 +267,6 @@ def _server_settings(
 def rows_changed(status: str) -> int:
     """Return the count in a command status such as 'UPDATE 3'."""
     return int(status.rsplit(" ", 1)[-1])
-
-
-_PLACE: Final = "exported snapshot"
-"""What stands in the statement for the snapshot's name: it takes no parameter."""
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
 _RANDOM: Final = random.SystemRandom()
+Step = Callable[[], Awaitable[float | None]]
+"""Does a bounded piece of work, and returns the seconds to rest after it; None for the usual."""
 
 
 class Backoff:
@@ -28,10 +30,6 @@ class Backoff:
     def reset(self) -> None:
         """Start anew after a success."""
         self._ceiling_s = self._first_s
-
-
-Step = Callable[[], Awaitable[float | None]]
-"""Does a bounded piece of work, and returns the seconds to rest after it; None for the usual."""
 
 
 async def repeat(

@@ -34,6 +34,15 @@ from contracts.scopes import Role
 from contracts.webhooks import WebhookTargets
 
 PREFIX = "ACKLEDGER_"
+PUBLISHED_PASSWORDS: Final = frozenset(
+    {
+        *("ackledger-local", "postgres-local", "demo-local", "admin-local", "migrate-local"),
+        *("ingress-local", "processor-local", "reconciler-local", "notifier-local"),
+        *("operator-local", "reader-local"),
+        *("ackledger", "postgres", "guest", "demo"),
+    }
+)
+"""Those of docker-compose.yml and deploy/, and the usual ones of the three servers."""
 
 
 class ConfigurationError(Exception):
@@ -439,17 +448,6 @@ _URL_VARIABLES: Final = {
 def variable_of(field: str, alias: object) -> str:
     """Return the environment variable that sets a field."""
     return alias if isinstance(alias, str) else PREFIX + field.upper()
-
-
-PUBLISHED_PASSWORDS: Final = frozenset(
-    {
-        *("ackledger-local", "postgres-local", "demo-local", "admin-local", "migrate-local"),
-        *("ingress-local", "processor-local", "reconciler-local", "notifier-local"),
-        *("operator-local", "reader-local"),
-        *("ackledger", "postgres", "guest", "demo"),
-    }
-)
-"""Those of docker-compose.yml and deploy/, and the usual ones of the three servers."""
 
 
 def unfit_for_production(urls: Mapping[str, str], *, is_plaintext_allowed: bool) -> str | None:

@@ -30,6 +30,7 @@ _TRACE_BITS: Final = 128
 _SPAN_BITS: Final = 64
 _RANDOM_BITS: Final = 56
 _DEFAULT_PORTS: Final = {"postgresql": 5432, "postgres": 5432, "amqp": 5672, "amqps": 5671}
+_PATH: Final = "/v1/traces"
 
 
 class SpanKind(IntEnum):
@@ -126,9 +127,6 @@ def server_of(url: str) -> Attributes:
 def _bits(count: int) -> int:
     """Return a random number that is not 0, which names nothing."""
     return _IDS.getrandbits(count) or 1
-
-
-_PATH: Final = "/v1/traces"
 
 
 def tracer_of(settings: TracingSettings, *, service: str) -> Tracer:

@@ -18,6 +18,14 @@ _ANSWER_IN_S: Final = 3.0
 _LOST: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 Labels = frozenset[tuple[str, str]]
+_SUBMISSIONS = "ackledger_ingress_submissions_total"
+_POSTED = "ackledger_processor_transactions_total"
+_REQUEST_SECONDS = "ackledger_ingress_request_seconds"
+_BATCH_SECONDS = "ackledger_processor_batch_seconds"
+_END_TO_END_SECONDS = "ackledger_transaction_end_to_end_seconds"
+_IS_LEADER = "ackledger_reconciler_is_leader"
+OPEN_DEAD_LETTERS = "ackledger_open_dead_letters"
+"""No process serves it: the database says it, where that is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +107,6 @@ async def _look(session: aiohttp.ClientSession, url: str) -> ProcessLook:
 async def _read(session: aiohttp.ClientSession, url: str) -> bytes:
     async with session.get(url) as response:
         return await response.read()
-
-
-_SUBMISSIONS = "ackledger_ingress_submissions_total"
-_POSTED = "ackledger_processor_transactions_total"
-_REQUEST_SECONDS = "ackledger_ingress_request_seconds"
-_BATCH_SECONDS = "ackledger_processor_batch_seconds"
-_END_TO_END_SECONDS = "ackledger_transaction_end_to_end_seconds"
-_IS_LEADER = "ackledger_reconciler_is_leader"
-OPEN_DEAD_LETTERS = "ackledger_open_dead_letters"
-"""No process serves it: the database says it, where that is asked."""
 
 
 @dataclass(frozen=True, slots=True)
