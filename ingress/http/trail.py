@@ -1,7 +1,5 @@
 """The calls on the trail: seals, the books' integrity, and the audit log."""
 
-from uuid import UUID
-
 from aiohttp import web
 
 from contracts.problems import ContractError, ProblemCode
@@ -12,8 +10,7 @@ from contracts.representations.trail import (
     render_seal,
     render_verification,
 )
-from ingress.http.middleware import Call, Handler, json_response
-from ingress.parsing import ID_BYTES, SEQUENCE_BYTES
+from ingress.http.middleware import Call, Handler, json_response, page_response
 from ingress.reads.trail import LAST_ID, AuditFilter, AuditStore, IntegrityStore, SealStore
 
 _LISTING = "findings"
@@ -35,17 +32,11 @@ class SealCalls:
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/seals."""
         query = call.query
-        position = query.position("seals", SEQUENCE_BYTES)
         rows, following = await self._store.list_page(
-            before=None if position is None else int.from_bytes(position, "big"),
-            limit=query.limit(),
+            before=query.sequence_position("seals"), limit=query.limit()
         )
-        cursor = (
-            None
-            if following is None
-            else query.cursor("seals", following.to_bytes(SEQUENCE_BYTES, "big"))
-        )
-        return json_response({"items": [render_seal(row) for row in rows], "next_cursor": cursor})
+        items = [render_seal(row) for row in rows]
+        return page_response(items, query.cursor("seals", following))
 
 
 class IntegrityCalls:
@@ -74,10 +65,8 @@ class IntegrityCalls:
         rows, following = await self._store.list_findings(
             after=(check, subject), limit=query.limit()
         )
-        cursor = None if following is None else query.cursor_of_names(_LISTING, following)
-        return json_response(
-            {"items": [render_finding(row) for row in rows], "next_cursor": cursor}
-        )
+        items = [render_finding(row) for row in rows]
+        return page_response(items, query.cursor(_LISTING, following))
 
     async def request(self, call: Call) -> web.Response:
         """POST /v1/integrity/verifications."""
@@ -103,13 +92,8 @@ class AuditCalls:
             start=query.moment("from"),
             end=query.moment("to"),
         )
-        position = query.position("audit", ID_BYTES)
         rows, following = await self._store.list_page(
-            wanted,
-            before=LAST_ID if position is None else UUID(bytes=position),
-            limit=query.limit(),
+            wanted, before=query.id_position("audit") or LAST_ID, limit=query.limit()
         )
-        cursor = None if following is None else query.cursor("audit", following.bytes)
-        return json_response(
-            {"items": [render_audit_record(row) for row in rows], "next_cursor": cursor}
-        )
+        items = [render_audit_record(row) for row in rows]
+        return page_response(items, query.cursor("audit", following))

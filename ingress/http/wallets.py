@@ -30,8 +30,8 @@ from contracts.scopes import Reach, Role
 from ingress.access import Guard, check_change, check_deletion, customers_wallet, holder_of
 from ingress.authentication import Client
 from ingress.calls import Answer
-from ingress.http.middleware import Call, json_response, response_of
-from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, TagCondition, cursor_error, uuid_of
+from ingress.http.middleware import Call, json_response, page_response, response_of
+from ingress.parsing import ID_BYTES, TagCondition, cursor_error, uuid_of
 from ingress.reads.wallets import EntryFilter, HoldPosition, HoldStore, WalletFilter, WalletStore
 from ledger.words import HoldStatus
 from runtime.postgres.audit import note_act
@@ -96,15 +96,14 @@ class WalletCalls:
             kind=query.word("kind", RequestedKind),
             is_deleted_wanted=query.flag("include_deleted"),
         )
-        position = query.position("wallets", ID_BYTES)
         rows, following = await self._store.list_page(
             wanted,
-            after=_FIRST_ID if position is None else UUID(bytes=position),
+            after=query.id_position("wallets") or _FIRST_ID,
             limit=query.limit(),
             holder=None if call.client.reach is Reach.ALL else holder_of(call.client),
         )
-        cursor = None if following is None else query.cursor("wallets", following.bytes)
-        return json_response({"items": [render_wallet(row) for row in rows], "next_cursor": cursor})
+        items = [render_wallet(row) for row in rows]
+        return page_response(items, query.cursor("wallets", following))
 
     async def change(self, call: Call) -> web.Response:
         """PATCH /v1/wallets/{wallet_id}."""
@@ -154,23 +153,13 @@ class WalletCalls:
             type=query.word("type", TransactionType),
         )
         listing = f"entries:{wallet_id}"
-        position = query.position(listing, SEQUENCE_BYTES)
-        limit = query.limit()
+        before, limit = query.sequence_position(listing), query.limit()
         await self._existing(call.client, wallet_id)
         rows, following = await self._store.list_entries(
-            wallet_id,
-            wanted,
-            before=None if position is None else int.from_bytes(position, "big"),
-            limit=limit,
+            wallet_id, wanted, before=before, limit=limit
         )
-        cursor = (
-            None
-            if following is None
-            else query.cursor(listing, following.to_bytes(SEQUENCE_BYTES, "big"))
-        )
-        return json_response(
-            {"items": [render_wallet_entry(row) for row in rows], "next_cursor": cursor}
-        )
+        items = [render_wallet_entry(row) for row in rows]
+        return page_response(items, query.cursor(listing, following))
 
     async def read_balance(self, call: Call) -> web.Response:
         """GET /v1/wallets/{wallet_id}/balance."""
@@ -318,7 +307,7 @@ class HoldCalls:
         if page is None:
             raise wallet_not_found(wallet_id)
         following = page.next_position
-        cursor = None if following is None else query.cursor(listing, _bytes_of(following))
+        cursor = query.cursor(listing, None if following is None else _bytes_of(following))
         return json_response(
             {
                 "wallet": render_wallet(page.wallet),
