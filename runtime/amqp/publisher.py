@@ -397,9 +397,6 @@ async def _is_settled(connection: FilteredConnection, queue: str) -> bool:
     return True
 
 
-__all__ = ["NotConfirmedError", "Outgoing", "Publisher", "RefusedError", "UnroutableError"]
-
-
 class Publisher:
     """Publishes persistent, confirmed messages over one connection of its own.
 
