@@ -11,8 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from runtime.watching.reading import Reading, reading_of
-from runtime.watching.snapshot import ProcessLook, Snapshot, take_snapshot
+from runtime.watching.reading import ProcessLook, Reading, Snapshot, reading_of, take_snapshot
 
 INTERVAL_S: Final = 5.0
 """Between two looks: a look parses some thousand lines of metrics."""

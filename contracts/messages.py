@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.json import TooManyFieldsError, content_type_error, decode_json
 from contracts.problems import ContractError, ProblemCode
 from contracts.representations.transaction import Json
-from contracts.requests.fields import IdempotencyKey
 from contracts.requests.references import atomic
 from contracts.requests.terms import TransactionRequest
 from contracts.requests.transaction import (
@@ -31,6 +30,7 @@ from contracts.requests.transaction import (
     command_of,
     json_pointer,
 )
+from contracts.requests.validators import IdempotencyKey
 
 REQUESTED_TYPE: Final = "transaction.requested.v1"
 RECORDED_TYPE: Final = "transaction.recorded.v1"

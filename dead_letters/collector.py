@@ -15,12 +15,12 @@ from dead_letters import metrics
 from dead_letters.model import CollectedLetter, least_of, letter_of
 from runtime.amqp.connection import user_of
 from runtime.amqp.consumer import Consumer
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel
+from runtime.amqp.incoming import Arrival, DeliveringChannel
 from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.periodic import Backoff
 
 IN_HAND_MAX: Final = 16
 """Messages in hand at once; of the large ones fewer, as the consumer bounds their octets."""

@@ -26,7 +26,7 @@ from contracts.operations.dead_letters import GROUP_HOURS
 from contracts.representations.pages import BodyEncoding, DeadLetterFate, DeadLetterState
 from contracts.representations.transaction import format_moment
 from contracts.topology import DEAD_LETTERS, EVENTS_EXCHANGE
-from runtime.amqp.wire.deliveries import Properties
+from runtime.amqp.incoming import Properties
 
 DEATH_HEADER: Final = "x-death"
 _OUR_HEADERS: Final = frozenset(

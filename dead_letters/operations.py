@@ -50,9 +50,9 @@ from dead_letters.replay import (
     posting_detail,
     recording_detail,
 )
-from ledger.rules import REFUSAL_DETAILS
+from ledger.post import REFUSAL_DETAILS
 from ledger.words import FailureCode
-from runtime.access.sight import UpstreamSight, rendered_for
+from runtime.access.submitters import UpstreamSight, rendered_for
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction
 from runtime.postgres.audit import Trail, note_act

@@ -13,35 +13,30 @@ from dead_letters.operations import DeadLetters
 from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator
 from ingress.calls import Services
-from ingress.events.access import AccessWatch
 from ingress.events.log import EventLog
 from ingress.http.addresses import ClientAddresses
 from ingress.http.application import build_application
-from ingress.http.audit import AuditCalls
 from ingress.http.batches import BatchCalls
 from ingress.http.connection import HttpConnection
 from ingress.http.dead_letters import DeadLetterCalls
-from ingress.http.events import EventCalls
+from ingress.http.events import AccessWatch, EventCalls
 from ingress.http.fast_path.connection import FastCalls, FastPath
-from ingress.http.holds import HoldCalls
-from ingress.http.integrity import IntegrityCalls
 from ingress.http.middleware import Gate
 from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.reviews import ReviewCalls
-from ingress.http.seals import SealCalls
 from ingress.http.traces import RequestTraces
+from ingress.http.trail import AuditCalls, IntegrityCalls, SealCalls
 from ingress.http.transactions import TransactionCalls
-from ingress.http.wallets import WalletCalls
+from ingress.http.wallets import HoldCalls, WalletCalls
 from ingress.http.webhooks import WebhookCalls
-from ingress.integrity import IntegrityStore
 from ingress.limits.limiter import (
     SIGN_IN_TIMEOUT_S,
+    LimitRules,
     RateLimiter,
     check_redis,
     connect_redis,
 )
 from ingress.limits.login_guard import LoginGuard, Slowing
-from ingress.limits.rules import LimitRules
 from ingress.people.access_tokens import AccessTokens, TokenNames, TokenSigner
 from ingress.people.accounts import AccountStore
 from ingress.people.issuers import Issuers
@@ -49,12 +44,10 @@ from ingress.people.passwords import Passwords
 from ingress.people.profiles import ProfileStore
 from ingress.people.sessions import SessionStore
 from ingress.people.token_keys import TokenKeys
-from ingress.reads.audit import AuditStore
-from ingress.reads.holds import HoldStore
 from ingress.reads.preview import Previewer
-from ingress.reads.seals import SealStore
+from ingress.reads.trail import AuditStore, IntegrityStore, SealStore
 from ingress.reads.transactions import TransactionStore
-from ingress.reads.wallets import WalletStore
+from ingress.reads.wallets import HoldStore, WalletStore
 from ingress.submit.admission import BacklogGauge
 from ingress.submit.cancellation import Cancellations
 from ingress.submit.completion import CompletionWatch
@@ -62,7 +55,7 @@ from ingress.submit.dispatcher import Dispatcher
 from ingress.submit.recorder import Recorder
 from ingress.submit.traces import SubmissionTraces
 from ingress.webhooks import WebhookStore
-from runtime.access.holders import WalletHolders
+from runtime.access.wallets import WalletHolders
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
@@ -80,8 +73,7 @@ from runtime.service.status_server import (
     check_broker,
     listen_shared,
 )
-from runtime.tracing.spans import Tracer, server_of
-from runtime.tracing.tracer import tracer_of
+from runtime.tracing.spans import Tracer, server_of, tracer_of
 
 
 class HttpServer:

@@ -47,8 +47,7 @@ from contracts.requests.transaction import (
 from contracts.scopes import Reach, Scope
 from ingress.access import Guard, is_seen, shown
 from ingress.authentication import Authenticator, Client, identified, token_of
-from ingress.limits.limiter import NO_COSTS, RateLimiter, admitted
-from ingress.limits.rules import Allowance, class_of_type
+from ingress.limits.limiter import NO_COSTS, Allowance, RateLimiter, admitted, class_of_type
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
 from ingress.reads.transactions import TransactionStore

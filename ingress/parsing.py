@@ -182,6 +182,16 @@ class Query:
             raise cursor_error()
         return position
 
+    def id_position(self, listing: str) -> UUID | None:
+        """Return the id in the cursor, None without one; raises ContractError as `position`."""
+        position = self.position(listing, ID_BYTES)
+        return None if position is None else UUID(bytes=position)
+
+    def sequence_position(self, listing: str) -> int | None:
+        """Return the sequence in the cursor, None without one; raises ContractError likewise."""
+        position = self.position(listing, SEQUENCE_BYTES)
+        return None if position is None else int.from_bytes(position, "big")
+
     def names(self, listing: str, count: int) -> list[str] | None:
         """Return the position of so many texts in the cursor, None without one.
 
@@ -198,12 +208,25 @@ class Query:
             raise cursor_error()
         return names
 
-    def cursor_of_names(self, listing: str, names: Sequence[str]) -> str:
-        """Return the cursor that continues this list behind a position of texts without NUL."""
-        return self.cursor(listing, _BETWEEN_NAMES.join(names).encode())
+    def cursor(
+        self, listing: str, following: UUID | int | bytes | Sequence[str] | None
+    ) -> str | None:
+        """Return the cursor that continues this list, with these filters; None at its end.
 
-    def cursor(self, listing: str, position: bytes) -> str:
-        """Return the cursor that continues this list, with these filters, behind a position."""
+        `following` is the position that it goes on behind: an id, a sequence, octets, or texts
+        without NUL.
+        """
+        match following:
+            case None:
+                return None
+            case UUID():
+                position = following.bytes
+            case int():
+                position = following.to_bytes(SEQUENCE_BYTES, "big")
+            case bytes():
+                position = following
+            case _:
+                position = _BETWEEN_NAMES.join(following).encode()
         check = _check(self._listing(listing), position)
         return base64.urlsafe_b64encode(check + position).decode().rstrip("=")
 

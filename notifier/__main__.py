@@ -7,10 +7,9 @@ from typing import Final
 from notifier.mails import MailDelivery
 from notifier.money import MoneyNotifications
 from notifier.smtp import PrintedMails, Sender, SmtpSender, SmtpServer
-from notifier.webhooks.delivery import WebhookDelivery
+from notifier.webhooks.delivery import WebhookDelivery, WebhookTraces
 from notifier.webhooks.egress import Egress
 from notifier.webhooks.feed import WebhookFeed
-from notifier.webhooks.traces import WebhookTraces
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.migrate import check_database
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
@@ -19,8 +18,7 @@ from runtime.service.lifecycle import Service, run_process
 from runtime.service.logs import escape
 from runtime.service.settings import ConfigurationError, Deployment, NotifierSettings
 from runtime.service.status_server import Readiness, StatusServer, check_broker
-from runtime.tracing.spans import Tracer
-from runtime.tracing.tracer import tracer_of
+from runtime.tracing.spans import Tracer, tracer_of
 
 _DATABASE_CONNECTIONS: Final = 8
 

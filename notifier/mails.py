@@ -19,8 +19,7 @@ from notifier import metrics
 from notifier.smtp import FailureKind, Mail, MailError, Sender
 from runtime.postgres.pool import Pool, rows_changed
 from runtime.postgres.queries import load_queries
-from runtime.service.backoff import Backoff
-from runtime.service.periodic import Step, one_of, repeat
+from runtime.service.periodic import Backoff, Step, one_of, repeat
 
 TAKEN_MAX: Final = 10
 """Mails that one notifier takes at once, to leave some to the others."""

@@ -34,12 +34,12 @@ from contracts.topology import DEAD_LETTERS, NOTIFICATIONS
 from ledger.words import TransactionType
 from notifier import metrics
 from runtime.amqp.consumer import Consumer
+from runtime.amqp.incoming import Arrival, DeliveringChannel
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 BATCH_MAX: Final = 500
 """Events of one commit: its statements look up some thousand wallets."""

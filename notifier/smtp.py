@@ -21,7 +21,7 @@ import structlog
 from yarl import URL
 
 from contracts.people import normalized_email
-from runtime.service.production import is_loopback
+from runtime.service.settings import is_loopback
 
 STEP_TIMEOUT_S: Final = 10.0
 """For a connection and for each answer of the server."""

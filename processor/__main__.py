@@ -8,13 +8,13 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from contracts.topology import EVENTS_LOG, partition_queue
-from processor.circuit import Circuit
-from processor.decoding import PartitionConsumer, partition_consumer
 from processor.events.buffer import CLAIMANT_SETTING, EventBuffer
 from processor.events.relay import OutboxRelay
+from processor.intake import PartitionConsumer, partition_consumer
 from processor.pipeline import Pipeline
 from processor.poster import Poster
 from processor.replies import Forwarder, Replies
+from processor.retry import Circuit
 from processor.traces import EventTraces, PostingTraces
 from processor.wallet_cache import WalletCache
 from runtime.amqp.publisher import Publisher
@@ -33,8 +33,7 @@ from runtime.service.status_server import (
     check_broker,
     check_circuit,
 )
-from runtime.tracing.spans import Tracer, server_of
-from runtime.tracing.tracer import tracer_of
+from runtime.tracing.spans import Tracer, server_of, tracer_of
 
 BATCHES_IN_HAND: Final = 4
 """Deliveries to hold, in batches of single messages: one is written, one read, others come."""

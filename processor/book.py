@@ -5,8 +5,7 @@ is left of a transaction to be reversed. So what is read behind those locks stay
 commit. What names which wallets to lock is read before; it never changes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -25,8 +24,8 @@ from contracts.book import (
 )
 from contracts.record import RecordedView
 from contracts.representations.transaction import Row, format_moment
-from ledger.post import post_book
-from ledger.rules import detail_of
+from ledger.book import post_book
+from ledger.post import detail_of
 from ledger.state import (
     NO_TERMS,
     BookPosting,
@@ -39,29 +38,12 @@ from ledger.state import (
 )
 from ledger.words import FailureCode, HoldStatus, TransactionStatus
 from processor.events.buffer import BufferedViews
-from processor.permissions import Permissions
-from processor.screening import NO_REVIEWS, ReviewStates, Screener
+from processor.restrictions import NO_REVIEWS, Permissions, ReviewStates, Screener
+from processor.wallet_cache import mismatches_told
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MISMATCH: Final = "AL001"
-"""What the database's functions raise where the rows are not those that were decided on."""
-
-
-class PostingMismatchError(Exception):
-    """The database changed other rows than were read; the batch was undone."""
-
-
-@contextmanager
-def mismatches_told() -> Iterator[None]:
-    """Raise PostingMismatchError for what the database says of other rows."""
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        if error.sqlstate == _MISMATCH:
-            raise PostingMismatchError(str(error)) from error
-        raise
 
 
 class _Referred(NamedTuple):

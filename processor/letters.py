@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from contracts.messages import DeadLetterReason, Requested, encode_recorded
-from processor.decoding import Delivery
+from processor.intake import Delivery
 
 _IDS_SHOWN_MAX: Final = 3
 """Transactions that a letter about reused keys names; the places name all."""

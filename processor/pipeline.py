@@ -15,12 +15,10 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from processor import metrics
-from processor.circuit import Circuit
-from processor.decoding import Delivery, PartitionConsumer, Poison
+from processor.intake import Delivery, Item, PartitionConsumer, Poison
 from processor.poster import Loaded, Poster
-from processor.recording import Item
 from processor.replies import BatchReplies, Forwarder, Replies
-from processor.retry import FailedItem, ItemResult, RetryingPoster
+from processor.retry import Circuit, FailedItem, ItemResult, RetryingPoster
 from runtime.resilience.error_classification import GivenBackError
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
 

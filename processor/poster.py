@@ -13,14 +13,7 @@ again on locked rows.
 import asyncio
 import logging
 import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,21 +27,27 @@ import structlog
 
 from contracts.identifiers import trace_id_of
 from contracts.record import RECORDED_COLUMNS, RecordedView, Submission
-from ledger.post import post
-from ledger.rules import detail_of
+from ledger.post import detail_of, post
 from ledger.screening import Screening
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
 from ledger.words import TransactionType
-from processor.book import LONG_AGO, BookPoster, PostedBook, PostingMismatchError, mismatches_told
+from processor.book import LONG_AGO, BookPoster, PostedBook
 from processor.events.buffer import RECENT_MAX, BufferedBatch, EventBuffer
 from processor.events.owed import owed_by_moves
+from processor.intake import Item, ItemOutcome, ItemRecord, RequestRecorder
 from processor.metrics import note_endings
-from processor.permissions import Permissions, Terms
-from processor.recording import Item, ItemOutcome, ItemRecord, RequestRecorder
-from processor.screening import BatchScreening, Screener
+from processor.restrictions import BatchScreening, Permissions, Screener, Terms
 from processor.traces import PostingTraces
 from processor.unannounced import UnannouncedReader
-from processor.wallet_cache import VersionedWallet, WalletCache, Writing, wallet_of, wallets_in
+from processor.wallet_cache import (
+    PostingMismatchError,
+    VersionedWallet,
+    WalletCache,
+    Writing,
+    mismatches_told,
+    wallet_of,
+    wallets_in,
+)
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError
@@ -339,7 +338,7 @@ class Poster:
             views = read = put.rows
             earlier, is_partial = put.earlier, put.is_partial
             by_id.update((row["id"], row) for row in put.rows)
-        terms = await self._book.read_terms(connection, read)
+        terms = await self._book.read_terms(connection, read) if read else {}
         return Loaded(
             outcomes,
             by_id,

@@ -38,7 +38,7 @@ from contracts.messages import (
 from contracts.topology import DEAD_LETTERS, partition_queue
 from ledger.words import FINAL_STATUSES
 from processor import metrics
-from processor.decoding import Delivery, PartitionConsumer, Poison
+from processor.intake import Delivery, InvalidItem, ItemOutcome, PartitionConsumer, Poison
 from processor.letters import (
     DeadLetterCause,
     letter_of_invalid,
@@ -48,9 +48,8 @@ from processor.letters import (
     told,
 )
 from processor.poster import ACQUIRE_TIMEOUT_S, Poster
-from processor.recording import InvalidItem, ItemOutcome
 from processor.retry import FailedItem, ItemResult, RetryingPoster
-from runtime.access.sight import UpstreamSight, rendered_for
+from runtime.access.submitters import UpstreamSight, rendered_for
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
 from runtime.amqp.republishing import grouped
 from runtime.postgres.pool import Connection, Pool
@@ -61,8 +60,7 @@ from runtime.resilience.error_classification import (
     classify,
     is_transient,
 )
-from runtime.service.backoff import Backoff
-from runtime.service.periodic import repeat
+from runtime.service.periodic import Backoff, repeat
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 DETAIL_MAX: Final = 1000

@@ -1,13 +1,17 @@
 """Wallets as the batches of this process leave them, so that the next batch need not read them.
 
 Nothing rests on that being right: each comes with what wrote its row, and a write names the version
-that it was decided on (processor/poster.py).
+that it was decided on (processor/poster.py). Where the database finds any other row it changes
+nothing: `PostingMismatchError`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
+
+import asyncpg
 
 from ledger.state import LedgerWallet
 from ledger.words import WalletKind, WalletStatus
@@ -18,6 +22,23 @@ _STATUSES: Final = {one.value: one for one in WalletStatus}
 
 GENERATION_MAX: Final = 16_384
 """Wallets in a generation; two are kept, some 10 MB in all."""
+_MISMATCH: Final = "AL001"
+"""What the database's functions raise where the rows are not those that were decided on."""
+
+
+class PostingMismatchError(Exception):
+    """The database changed other rows than were read; the batch was undone."""
+
+
+@contextmanager
+def mismatches_told() -> Iterator[None]:
+    """Raise PostingMismatchError for what the database says of other rows."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == _MISMATCH:
+            raise PostingMismatchError(str(error)) from error
+        raise
 
 
 class Writing:

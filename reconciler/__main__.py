@@ -30,9 +30,7 @@ from runtime.service.key_directory import SigningKeyError
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ConfigurationError, ReconcilerSettings
 from runtime.service.status_server import Readiness, StatusServer, check_broker
-from runtime.tracing.announcements import AnnouncementTraces
-from runtime.tracing.spans import Tracer, server_of
-from runtime.tracing.tracer import tracer_of
+from runtime.tracing.spans import AnnouncementTraces, Tracer, server_of, tracer_of
 from verification.seal_keys import SealKeys
 
 CONNECT_TIMEOUT_S: Final = 10.0

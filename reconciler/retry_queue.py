@@ -26,8 +26,7 @@ from runtime.amqp.topology import TopologyError, look_at_queue
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.tracing.announcements import AnnouncementTraces
-from runtime.tracing.spans import TraceContext, sampled_context
+from runtime.tracing.spans import AnnouncementTraces, TraceContext, sampled_context
 
 ROWS_PER_STEP_MAX: Final = 20_000
 """Rows that one commit walks over: some tens of milliseconds."""

@@ -26,9 +26,8 @@ from reconciler.verifying import Verifier
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
 from runtime.service.key_directory import SigningKeyError
-from runtime.service.periodic import Step, is_set_within, repeat
+from runtime.service.periodic import Backoff, Step, is_set_within, repeat
 
 # Any number, the same for every process of Ackledger: 'ackr' in ASCII.
 LOCK_KEY: Final = 0x61636B72

@@ -21,7 +21,7 @@ from cli.private_files import (
     make_state_folder,
     open_private,
 )
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 from tools.stack import processes
 
 READY_BOUND_S: Final = 30.0

@@ -25,9 +25,8 @@ from uuid import UUID
 import asyncpg
 
 from contracts.messages import EVENT_REASONS, DeadLetterReason
-from runtime.postgres.pool import Connection
+from runtime.postgres.pool import Connection, one_snapshot
 from runtime.postgres.queries import load_queries
-from runtime.postgres.snapshot import one_snapshot
 from verification.checks import (
     POSTED_STATUSES,
     RARE_STATUSES,

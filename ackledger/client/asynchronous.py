@@ -20,7 +20,7 @@ from contracts.representations.pages import PAGE_LIMIT_MAX, TransactionPreview
 from contracts.representations.transaction import Transaction
 from contracts.representations.wallet import Balance, Wallet, WalletEntry, WalletHold
 from ledger.words import FINAL_STATUSES, TransactionStatus
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 SETTLED: Final = FINAL_STATUSES | {TransactionStatus.QUARANTINED}
 """What does not change by itself any more: QUARANTINED waits for an operator."""

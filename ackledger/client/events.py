@@ -13,7 +13,7 @@ from ackledger.client.errors import ProblemError, UnreachableError
 from ackledger.client.session import LOST, PASSING, read_as
 from contracts.representations.event import TransactionEvent
 from runtime.resilience.reasons import reason_of
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 RETRY_S_MOST: Final = 30.0
 EVENT_OCTETS_MAX: Final = 4 * 1024 * 1024

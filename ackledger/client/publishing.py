@@ -36,9 +36,9 @@ from ackledger.client.requests import Id, Json, Mode, Reversal, TransactionReque
 from contracts.messages import CONTENT_TYPE, REQUESTED_TYPE
 from contracts.topology import TRANSACTIONS_EXCHANGE
 from runtime.amqp.connection import UNREACHABLE, Channel, close, connect, open_channel
-from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.amqp.publisher import PERSISTENT
 from runtime.resilience.reasons import reason_of
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 CONFIRM_TIMEOUT_S: Final = 30.0
 """A quorum queue confirms in milliseconds; a broker in a memory alarm, when it is over."""

@@ -26,7 +26,7 @@ from ackledger.client.errors import (
     problem_error,
 )
 from runtime.resilience.reasons import reason_of
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)

@@ -10,8 +10,7 @@ import orjson
 
 from contracts.topology import EVENTS_LOG
 from runtime.amqp.stream import open_stream
-from runtime.event_log.event import LoggedEvent
-from runtime.event_log.reading import next_events
+from runtime.event_log.event import LoggedEvent, next_events
 from runtime.postgres.queries import load_queries
 from runtime.service.settings import BrokerSettings
 

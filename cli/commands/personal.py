@@ -46,7 +46,7 @@ def _export(
 
 async def _exported(settings: "DatabaseSettings", who: str, file: "BinaryIO") -> "dict[str, int]":
     from cli.dependencies import database_connection
-    from cli.personal.export import export_person
+    from cli.personal.person import export_person
 
     async with database_connection(settings, name="users-export") as connection:
         return await export_person(connection, who, lambda text: file.write(text.encode()))
@@ -86,7 +86,7 @@ def _erase(
 
 async def _erased(settings: "DatabaseSettings", who: str, *, actor: str) -> "dict[str, Any]":
     from cli.dependencies import database_connection
-    from cli.personal.erasure import erase_person
+    from cli.personal.person import erase_person
 
     async with database_connection(settings, name="users-erase") as connection:
         return await erase_person(connection, who, actor=actor)

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import TypeAlias
 
-    from cli.watch.database import Look
-    from runtime.watching.reading import Reading
-    from runtime.watching.snapshot import Snapshot
+    from cli.watch.watch import Look
+    from runtime.watching.reading import Reading, Snapshot
 
     Looks: TypeAlias = AbstractAsyncContextManager[Look]
 
@@ -81,8 +80,7 @@ async def _show(looks: "Looks", interval_s: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from cli.watch.screen import screen_of
-    from cli.watch.sparkline import History
+    from cli.watch.screen import History, screen_of
     from cli.watch.watch import readings
 
     history = History()
@@ -109,8 +107,7 @@ def _json(snapshot: "Snapshot", reading: "Reading") -> dict[str, Any]:
 
 
 def _looks(context: typer.Context, options: list[str], *, is_database: bool) -> "Looks":
-    from cli.watch.database import database_looks
-    from cli.watch.watch import status_looks
+    from cli.watch.watch import database_looks, status_looks
     from runtime.service.settings import DatabaseSettings
 
     if not is_database:

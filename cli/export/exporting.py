@@ -11,13 +11,12 @@ from itertools import groupby
 from typing import Final
 
 from cli.dependencies import Connection
-from cli.export.beancount import BeancountWriter
 from cli.export.book import Balance, BookTransaction, BookWriter
-from cli.export.journals import HledgerWriter, LedgerWriter
+from cli.export.journals import BeancountWriter, HledgerWriter, LedgerWriter
 from cli.export.reading import BookReader, Span
 from cli.export.records import CsvWriter, JsonLinesWriter
 from cli.export.texts import Accounts
-from runtime.postgres.snapshot import one_snapshot
+from runtime.postgres.pool import one_snapshot
 
 Write = Callable[[str], object]
 """Takes the next piece of the text."""

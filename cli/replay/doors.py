@@ -15,7 +15,7 @@ from cli.replay.ordering import FileOrder, Item
 from cli.replay.sent import SentRows
 from cli.replay.tally import Tally, Trail
 from ledger.words import FINAL_STATUSES
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 BATCH_BYTES_MAX: Final = 900 * 1024
 """The body of a batch: below the one mebibyte that both doors take."""

@@ -3,14 +3,35 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from cli.clients.addresses import Addresses
 from cli.failures import UsageError
 from cli.replay.mapping import ColumnMapping, Field, RowType
-from cli.replay.presets import PRESETS
 from cli.replay.reading import FileFormat
 from contracts.money import CODE_PATTERN
+
+PRESETS: Final = {
+    # The table `trans` of the PKDD'99 Discovery Challenge ("Berka"): a Czech bank, anonymised.
+    # PRIJEM is a credit; VYDAJ a debit, and VYBER another debit, paid out in cash.
+    "berka": ColumnMapping(
+        columns={
+            Field.IDEMPOTENCY_KEY: "trans_id",
+            Field.WALLET: "account_id",
+            Field.TYPE: "type",
+            Field.AMOUNT: "amount",
+            Field.DESCRIPTION: "operation",
+        },
+        types={
+            "PRIJEM": RowType.DEPOSIT,
+            "VYDAJ": RowType.WITHDRAWAL,
+            "VYBER": RowType.WITHDRAWAL,
+        },
+        currency="CZK",
+        key_prefix="berka-",
+        makes_wallets=True,
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from ackledger.client.asynchronous import AsyncClient
 from cli.failures import RefusedError
 from cli.replay.mapping import Account, Draft
-from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
+from contracts.requests.validators import IDEMPOTENCY_KEY_MAX
 
 ACCOUNTS_MAX: Final = 1_000_000
 """Accounts of one file, held in memory: a million of them take some 300 MB."""

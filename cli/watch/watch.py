@@ -1,15 +1,68 @@
-"""The watch: look, wait, look again, and hand each reading on."""
+"""The watch: look at processes or at the database, wait, look again, and hand each reading on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 import aiohttp
 
+from cli.dependencies import Connection, database_connection
 from cli.failures import UnreachableError
-from cli.watch.database import Look
-from runtime.watching.reading import Reading, reading_of
-from runtime.watching.snapshot import Snapshot, take_snapshot
+from reconciler.observation import COUNTED_MAX, observe_book
+from runtime.postgres.queries import load_queries
+from runtime.service.settings import DatabaseSettings
+from runtime.watching.reading import (
+    OPEN_DEAD_LETTERS,
+    Metrics,
+    ProcessLook,
+    Reading,
+    Snapshot,
+    reading_of,
+    take_snapshot,
+)
+
+LOOK_TIMEOUT_S: Final = 10.0
+"""Both statements are bounded; a server that takes longer is in trouble that no watch shows."""
+
+Look = Callable[[], Awaitable[Snapshot]]
+
+
+@asynccontextmanager
+async def database_looks(settings: DatabaseSettings) -> AsyncIterator[Look]:
+    """Give what looks at the database, over one connection; raises CommandError."""
+    async with database_connection(settings, name="watch") as connection:
+        yield lambda: _look(connection)
+
+
+async def _look(connection: Connection) -> Snapshot:
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            book = await observe_book(connection)
+            flow = await connection.fetchrow(load_queries("cli")["watch_flow"], COUNTED_MAX)
+    except TimeoutError:
+        raise UnreachableError(f"PostgreSQL took longer than {LOOK_TIMEOUT_S:g} s") from None
+    if flow is None:
+        raise AssertionError("an aggregate has a row")
+    outcomes = {"completed": flow["ended"] - flow["exceptional"], "failed": flow["exceptional"]}
+    samples = {
+        "ackledger_ingress_submissions_total": {frozenset({("standing", "new")}): flow["recorded"]},
+        "ackledger_processor_transactions_total": {
+            frozenset({("outcome", name)}): value for name, value in outcomes.items()
+        },
+        "ackledger_pending_transactions": {_ALONE: book["pending"]},
+        "ackledger_oldest_pending_seconds": {_ALONE: book["oldest_pending_s"]},
+        "ackledger_open_holds": {_ALONE: book["open_holds"]},
+        "ackledger_outbox_rows": {_ALONE: book["owed"]},
+        "ackledger_notifier_waiting_webhooks": {_ALONE: flow["waiting_webhooks"]},
+        OPEN_DEAD_LETTERS: {_ALONE: flow["open_dead_letters"]},
+    }
+    database = ProcessLook("up", metrics=Metrics(samples))
+    return Snapshot(time.monotonic(), {"database": database})
+
+
+_ALONE: Final[frozenset[tuple[str, str]]] = frozenset()
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from aiohttp import web
 from console.api import Answer
 from console.pages.transactions import STREAM
 from console.pages.view import Route, View
-from contracts.representations.integrity import VerificationState
+from contracts.representations.trail import VerificationState
 from contracts.scopes import Role as PersonRole
 from ledger.words import ReviewState
 

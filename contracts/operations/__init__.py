@@ -7,13 +7,10 @@ apart.
 from typing import Final
 
 from contracts.operations.assets import ASSET_OPERATIONS
-from contracts.operations.audit import AUDIT_OPERATIONS
 from contracts.operations.dead_letters import DEAD_LETTER_OPERATIONS
-from contracts.operations.events import EVENT_OPERATIONS
-from contracts.operations.integrity import INTEGRITY_OPERATIONS
+from contracts.operations.events import EVENT_OPERATIONS, WEBHOOK_OPERATIONS
 from contracts.operations.people import PEOPLE_OPERATIONS
 from contracts.operations.reviews import REVIEW_OPERATIONS
-from contracts.operations.seals import SEAL_OPERATIONS
 from contracts.operations.service import SERVICE_OPERATIONS
 from contracts.operations.shapes import (
     BODY_BYTES_MAX,
@@ -25,9 +22,9 @@ from contracts.operations.shapes import (
     ResponseHeader,
     Tag,
 )
+from contracts.operations.trail import AUDIT_OPERATIONS, INTEGRITY_OPERATIONS, SEAL_OPERATIONS
 from contracts.operations.transactions import TRANSACTION_OPERATIONS
 from contracts.operations.wallets import WALLET_OPERATIONS
-from contracts.operations.webhooks import WEBHOOK_OPERATIONS
 
 __all__ = [
     "BODY_BYTES_MAX",

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 from contracts.money import CODE_PATTERN
 from contracts.operations.shapes import WAIT_S_MAX, JsonSchema, Parameter
 from contracts.representations.pages import CURSOR_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX
-from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
+from contracts.requests.validators import IDEMPOTENCY_KEY_MAX
 from ledger.words import TransactionStatus, TransactionType
 
 UUID_SCHEMA: Final = {"type": "string", "format": "uuid"}

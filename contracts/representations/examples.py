@@ -8,10 +8,9 @@ import orjson
 
 from contracts.identifiers import event_id, external_wallet_id, reference_of
 from contracts.problems import PROBLEMS, ProblemCode
-from contracts.representations.audit import render_audit_record
 from contracts.representations.event import render_event
 from contracts.representations.review import render_review
-from contracts.representations.seal import render_seal
+from contracts.representations.trail import render_audit_record, render_seal
 from contracts.representations.transaction import (
     Json,
     format_moment,

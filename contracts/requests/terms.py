@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from contracts.identifiers import external_wallet_id
 from contracts.money import AmountError, amount_minor, currency_refusal, format_minor
 from contracts.problems import ContractError, FieldError
-from contracts.requests.fields import (
+from contracts.requests.validators import (
     IDEMPOTENCY_KEY_MAX,
     AmountText,
     BoundAmount,

@@ -20,7 +20,6 @@ from pydantic_core import PydanticCustomError
 from contracts.json import shown_name
 from contracts.money import AMOUNT_MINOR_MAX, EXPONENT_MAX, EXPONENTS, Money, amount_minor
 from contracts.problems import ERRORS_MAX, ContractError, FieldError, ProblemCode
-from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
 from contracts.requests.terms import (
     RequestedTerms,
     ReversalRequest,
@@ -29,7 +28,12 @@ from contracts.requests.terms import (
     faults_of,
     terms_of,
 )
-from contracts.requests.validators import METADATA_VALUES_MAX, storable_text, written_metadata
+from contracts.requests.validators import (
+    IDEMPOTENCY_KEY_MAX,
+    METADATA_VALUES_MAX,
+    storable_text,
+    written_metadata,
+)
 from ledger.words import FINAL_STATUSES, TransactionStatus, TransactionType
 
 

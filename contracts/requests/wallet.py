@@ -8,9 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, WithJ
 
 from contracts.money import AmountError, amount_minor, currency_refusal
 from contracts.problems import ContractError, FieldError
-from contracts.requests.fields import CurrencyCode, Metadata, amount_schema, decimal_amount
 from contracts.requests.transaction import validated
-from contracts.requests.validators import storable_text
+from contracts.requests.validators import (
+    CurrencyCode,
+    Metadata,
+    amount_schema,
+    decimal_amount,
+    storable_text,
+)
 from ledger.words import WalletKind, WalletStatus
 
 # The ledger's words that requests and answers speak of, too.

@@ -6,13 +6,10 @@ from aiohttp import web
 
 from contracts.operations import BODY_BYTES_MAX, OPERATIONS
 from ingress.http.assets import list_assets
-from ingress.http.audit import AuditCalls
 from ingress.http.batches import BatchCalls
 from ingress.http.dead_letters import DeadLetterCalls
 from ingress.http.documentation import add_documentation, load_documentation
 from ingress.http.events import EventCalls
-from ingress.http.holds import HoldCalls
-from ingress.http.integrity import IntegrityCalls
 from ingress.http.middleware import (
     Gate,
     Handler,
@@ -22,10 +19,10 @@ from ingress.http.middleware import (
 )
 from ingress.http.people import SignInCalls, UserCalls
 from ingress.http.reviews import ReviewCalls
-from ingress.http.seals import SealCalls
 from ingress.http.shell import cross_origin, share
+from ingress.http.trail import AuditCalls, IntegrityCalls, SealCalls
 from ingress.http.transactions import TransactionCalls
-from ingress.http.wallets import WalletCalls
+from ingress.http.wallets import HoldCalls, WalletCalls
 from ingress.http.webhooks import WebhookCalls
 from runtime.service.status_server import Readiness, render_readiness
 

@@ -31,11 +31,11 @@ from ingress.authentication import Client
 from ingress.calls import RETRY, Answer, Services, conflict, own_request_id, permit
 from ingress.http.middleware import Call, json_response, response_of
 from ingress.http.problems import problem_answer
-from ingress.limits.rules import class_of_type
+from ingress.limits.limiter import class_of_type
 from ingress.reads.preview import Previewer
 from ingress.submit.admission import backlog_full
 from ingress.submit.recorder import Accepted, Outcome, Standing, count_standing
-from ledger.rules import REFUSAL_DETAILS
+from ledger.post import REFUSAL_DETAILS
 from ledger.state import WalletState
 from ledger.words import FailureCode, TransactionStatus
 

@@ -16,8 +16,8 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import BEFORE_ALL, DeadLetters
-from ingress.http.middleware import Call, json_response
-from ingress.parsing import ID_BYTES, uuid_of
+from ingress.http.middleware import Call, json_response, page_response
+from ingress.parsing import uuid_of
 
 ENDING_S_MAX: Final = 10.0
 """A call that ends many begins no further one after this long: clients and proxies wait."""
@@ -40,21 +40,16 @@ class DeadLetterCalls:
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/dead-letters."""
         query = call.query
-        position = query.position("dead-letters", ID_BYTES)
         page = await self._letters.page(
             replace(
                 _filter(call, state=query.word("state", DeadLetterState)),
                 transaction_id=query.uuid("transaction_id"),
             ),
-            cursor=None if position is None else UUID(bytes=position),
+            cursor=query.id_position("dead-letters"),
             limit=query.limit(),
         )
-        return json_response(
-            {
-                "items": [letter.to_json() for letter in page.items],
-                "next_cursor": _cursor(call, "dead-letters", page.next_cursor),
-            }
-        )
+        items = [letter.to_json() for letter in page.items]
+        return page_response(items, query.cursor("dead-letters", page.next_cursor))
 
     async def summarize(self, call: Call) -> web.Response:
         """GET /v1/dead-letters/summary."""
@@ -115,8 +110,7 @@ class DeadLetterCalls:
         _refuse_body(call)
         wanted, query = _meant(call), call.query
         limit = query.limit(default=ENDED_DEFAULT, most=ENDED_MAX)
-        position = query.position(listing, ID_BYTES)
-        after = BEFORE_ALL if position is None else UUID(bytes=position)
+        after = query.id_position(listing) or BEFORE_ALL
         async with self._turns:
             window = await self._letters.window(wanted, after=after, limit=limit)
             outcomes = await _each(window.matches, end)
@@ -127,7 +121,7 @@ class DeadLetterCalls:
                 "dry_run": query.flag("dry_run"),
                 "counts": Counter(outcome.fate.value for outcome in outcomes),
                 "items": [outcome.to_json() for outcome in outcomes],
-                "next_cursor": _cursor(call, listing, following),
+                "next_cursor": query.cursor(listing, following),
             }
         )
 
@@ -200,10 +194,6 @@ def _refuse_body(call: Call) -> None:
 
 def _dead_letter_id(call: Call) -> UUID:
     return uuid_of("dead_letter_id", call.request.match_info["dead_letter_id"])
-
-
-def _cursor(call: Call, listing: str, following: UUID | None) -> str | None:
-    return None if following is None else call.query.cursor(listing, following.bytes)
 
 
 def _not_found(error: DeadLetterNotFoundError) -> ContractError:

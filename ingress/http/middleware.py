@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -330,3 +330,8 @@ def json_response(
     return web.Response(
         body=orjson.dumps(body), status=status, content_type="application/json", headers=headers
     )
+
+
+def page_response(items: Sequence[object], next_cursor: str | None) -> web.Response:
+    """Return a page of a list, and what the next one is asked for with."""
+    return json_response({"items": items, "next_cursor": next_cursor})

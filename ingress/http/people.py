@@ -34,9 +34,9 @@ from contracts.requests.people import (
 )
 from contracts.requests.transaction import validated
 from contracts.scopes import Role
-from ingress.http.middleware import Call, Handler, json_response
+from ingress.http.middleware import Call, Handler, json_response, page_response
 from ingress.limits.login_guard import LoginGuard
-from ingress.parsing import ID_BYTES, uuid_of
+from ingress.parsing import uuid_of
 from ingress.people.access_tokens import TokenSigner
 from ingress.people.accounts import AccountStore, Origin
 from ingress.people.passwords import Passwords
@@ -293,14 +293,11 @@ class UserCalls:
             role=query.word("role", Role),
             status=query.word("status", UserStatus),
         )
-        position = query.position("users", ID_BYTES)
         rows, following = await self._profiles.list_page(
-            wanted,
-            before=LAST_ID if position is None else UUID(bytes=position),
-            limit=query.limit(),
+            wanted, before=query.id_position("users") or LAST_ID, limit=query.limit()
         )
-        cursor = None if following is None else query.cursor("users", following.bytes)
-        return json_response({"items": [render_user(row) for row in rows], "next_cursor": cursor})
+        items = [render_user(row) for row in rows]
+        return page_response(items, query.cursor("users", following))
 
     async def read(self, call: Call) -> web.Response:
         """GET /v1/users/{user_id}."""
@@ -350,15 +347,13 @@ async def own_page(
     """Return a page of the caller's own: sessions, logins or notifications."""
     query, user_id = call.query, _user_id(call)
     place = f"{listing}:{user_id}"
-    position = query.position(place, ID_BYTES)
     rows, following = await sessions.list_page(
         listing,
         user_id,
-        before=LAST_ID if position is None else UUID(bytes=position),
+        before=query.id_position(place) or LAST_ID,
         limit=query.limit(),
     )
-    cursor = None if following is None else query.cursor(place, following.bytes)
-    return json_response({"items": [render(row) for row in rows], "next_cursor": cursor})
+    return page_response([render(row) for row in rows], query.cursor(place, following))
 
 
 async def _accepted(started: float) -> web.Response:

@@ -2,14 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
-from uuid import UUID
 
 from aiohttp import web
 
 from contracts.problems import ContractError, ProblemCode
 from contracts.requests.review import reason_of
-from ingress.http.middleware import Call, json_response
-from ingress.parsing import ID_BYTES, uuid_of
+from ingress.http.middleware import Call, json_response, page_response
+from ingress.parsing import uuid_of
 from ledger.words import ReviewState
 from runtime.screening.reviews import ReviewDecidedError, ReviewNotFoundError, Reviews
 
@@ -25,15 +24,12 @@ class ReviewCalls:
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/reviews."""
         query = call.query
-        position = query.position("reviews", ID_BYTES)
         page = await self._reviews.page(
             query.word("state", ReviewState),
-            before=None if position is None else UUID(bytes=position),
+            before=query.id_position("reviews"),
             limit=query.limit(),
         )
-        following = page.next_cursor
-        cursor = None if following is None else query.cursor("reviews", following.bytes)
-        return json_response({"items": page.items, "next_cursor": cursor})
+        return page_response(page.items, query.cursor("reviews", page.next_cursor))
 
     async def approve(self, call: Call) -> web.Response:
         """POST /v1/reviews/{review_id}/approve."""

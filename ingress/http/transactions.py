@@ -31,8 +31,8 @@ from ingress.calls import (
     TransactionCall,
     not_found,
 )
-from ingress.http.middleware import Call, json_response, response_of
-from ingress.parsing import ID_BYTES, Query, uuid_of
+from ingress.http.middleware import Call, json_response, page_response, response_of
+from ingress.parsing import Query, uuid_of
 from ingress.reads.transactions import MetadataMember, TransactionFilter
 from ingress.submit.cancellation import Cancellations
 from runtime.service.pagination import Window
@@ -93,10 +93,9 @@ class TransactionCalls:
         """GET /v1/transactions."""
         query = call.query
         limit = query.limit()
-        position = query.position("transactions", ID_BYTES)
+        position = query.id_position("transactions")
         wanted, before = _filter_of(call)
-        if position is not None:
-            before = UUID(bytes=position)
+        before = position or before
         only = await self._named(call)
         if only is None:
             _check_bounds(query, wanted)
@@ -108,9 +107,7 @@ class TransactionCalls:
         items = [views[one] for one in window.matches if one in views]
         if only is not None:
             items = [item for item in items if _passes(item, wanted, before)]
-        following = window.next_start
-        cursor = None if following is None else query.cursor("transactions", following.bytes)
-        return json_response({"items": items, "next_cursor": cursor})
+        return page_response(items, query.cursor("transactions", window.next_start))
 
     async def _page(
         self, client: Client, wanted: TransactionFilter, before: UUID, limit: int

@@ -1,8 +1,9 @@
-"""The calls on wallets."""
+"""Wallets over HTTP, with their entries and their holds."""
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from aiohttp import web
 from contracts.money import exponent_of, format_minor
 from contracts.problems import ContractError, ProblemCode
 from contracts.representations.transaction import format_moment
-from contracts.representations.wallet import render_wallet, render_wallet_entry
+from contracts.representations.wallet import render_wallet, render_wallet_entry, render_wallet_hold
 from contracts.requests.transaction import TransactionType, checked_key
 from contracts.requests.wallet import (
     RequestedKind,
@@ -29,13 +30,17 @@ from contracts.scopes import Reach, Role
 from ingress.access import Guard, check_change, check_deletion, customers_wallet, holder_of
 from ingress.authentication import Client
 from ingress.calls import Answer
-from ingress.http.middleware import Call, json_response, response_of
-from ingress.parsing import ID_BYTES, SEQUENCE_BYTES, TagCondition, uuid_of
-from ingress.reads.wallets import EntryFilter, WalletFilter, WalletStore
+from ingress.http.middleware import Call, json_response, page_response, response_of
+from ingress.parsing import ID_BYTES, TagCondition, cursor_error, uuid_of
+from ingress.reads.wallets import EntryFilter, HoldPosition, HoldStore, WalletFilter, WalletStore
+from ledger.words import HoldStatus
 from runtime.postgres.audit import note_act
 from runtime.postgres.pool import Connection
 
 _FIRST_ID: Final = UUID(int=0)
+_MOMENT_BYTES: Final = 8
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class WalletCalls:
@@ -91,15 +96,14 @@ class WalletCalls:
             kind=query.word("kind", RequestedKind),
             is_deleted_wanted=query.flag("include_deleted"),
         )
-        position = query.position("wallets", ID_BYTES)
         rows, following = await self._store.list_page(
             wanted,
-            after=_FIRST_ID if position is None else UUID(bytes=position),
+            after=query.id_position("wallets") or _FIRST_ID,
             limit=query.limit(),
             holder=None if call.client.reach is Reach.ALL else holder_of(call.client),
         )
-        cursor = None if following is None else query.cursor("wallets", following.bytes)
-        return json_response({"items": [render_wallet(row) for row in rows], "next_cursor": cursor})
+        items = [render_wallet(row) for row in rows]
+        return page_response(items, query.cursor("wallets", following))
 
     async def change(self, call: Call) -> web.Response:
         """PATCH /v1/wallets/{wallet_id}."""
@@ -149,23 +153,13 @@ class WalletCalls:
             type=query.word("type", TransactionType),
         )
         listing = f"entries:{wallet_id}"
-        position = query.position(listing, SEQUENCE_BYTES)
-        limit = query.limit()
+        before, limit = query.sequence_position(listing), query.limit()
         await self._existing(call.client, wallet_id)
         rows, following = await self._store.list_entries(
-            wallet_id,
-            wanted,
-            before=None if position is None else int.from_bytes(position, "big"),
-            limit=limit,
+            wallet_id, wanted, before=before, limit=limit
         )
-        cursor = (
-            None
-            if following is None
-            else query.cursor(listing, following.to_bytes(SEQUENCE_BYTES, "big"))
-        )
-        return json_response(
-            {"items": [render_wallet_entry(row) for row in rows], "next_cursor": cursor}
-        )
+        items = [render_wallet_entry(row) for row in rows]
+        return page_response(items, query.cursor(listing, following))
 
     async def read_balance(self, call: Call) -> web.Response:
         """GET /v1/wallets/{wallet_id}/balance."""
@@ -284,3 +278,59 @@ def _currency(code: str | None) -> str | None:
 def wallet_not_found(wallet_id: UUID) -> ContractError:
     """Return what is wrong with the id of a wallet that there is not, or that is another's."""
     return ContractError(ProblemCode.WALLET_NOT_FOUND, f"there is no wallet {wallet_id}")
+
+
+class HoldCalls:
+    """Holds over HTTP."""
+
+    def __init__(self, store: HoldStore, *, guard: Guard) -> None:
+        self._store = store
+        self._guard = guard
+
+    async def list_page(self, call: Call) -> web.Response:
+        """GET /v1/wallets/{wallet_id}/holds."""
+        query = call.query
+        wallet_id = uuid_of("wallet_id", call.request.match_info["wallet_id"])
+        status = query.word("status", HoldStatus)
+        listing = f"holds:{wallet_id}"
+        size = ID_BYTES + (_MOMENT_BYTES if status is HoldStatus.OPEN else 0)
+        position = query.position(listing, size)
+        limit = query.limit()
+        if not await self._guard.is_theirs(call.client, wallet_id):
+            raise wallet_not_found(wallet_id)
+        page = await self._store.read_page(
+            wallet_id,
+            status=status,
+            position=None if position is None else _position_of(position),
+            limit=limit,
+        )
+        if page is None:
+            raise wallet_not_found(wallet_id)
+        following = page.next_position
+        cursor = query.cursor(listing, None if following is None else _bytes_of(following))
+        return json_response(
+            {
+                "wallet": render_wallet(page.wallet),
+                "items": [render_wallet_hold(row) for row in page.holds],
+                "next_cursor": cursor,
+            }
+        )
+
+
+def _bytes_of(position: HoldPosition) -> bytes:
+    """A position in a cursor: the id, and where it counts the microseconds since 1970."""
+    if position.expires_at is None:
+        return position.transaction_id.bytes
+    micros = (position.expires_at - _EPOCH) // _MICROSECOND
+    return position.transaction_id.bytes + micros.to_bytes(_MOMENT_BYTES, "big")
+
+
+def _position_of(position: bytes) -> HoldPosition:
+    transaction_id, micros = UUID(bytes=position[:ID_BYTES]), position[ID_BYTES:]
+    if not micros:
+        return HoldPosition(transaction_id)
+    try:
+        expires_at = _EPOCH + int.from_bytes(micros, "big") * _MICROSECOND
+    except OverflowError:
+        raise cursor_error() from None
+    return HoldPosition(transaction_id, expires_at)

@@ -14,9 +14,9 @@ from contracts.requests.webhook import (
 )
 from contracts.webhooks import DeliveryStatus, WebhookTargets
 from ingress.access import Guard
-from ingress.http.middleware import Call, Handler, json_response
+from ingress.http.middleware import Call, Handler, json_response, page_response
 from ingress.http.wallets import wallet_not_found
-from ingress.parsing import ID_BYTES, uuid_of
+from ingress.parsing import uuid_of
 from ingress.webhooks import WebhookStore
 
 _FIRST_ID: Final = UUID(int=0)
@@ -60,18 +60,14 @@ class WebhookCalls:
     async def list_page(self, call: Call) -> web.Response:
         """GET /v1/webhooks."""
         query = call.query
-        position = query.position("webhooks", ID_BYTES)
-        after = _FIRST_ID if position is None else UUID(bytes=position)
         rows, following = await self._store.list_page(
             call.client,
             transaction_id=query.uuid("transaction_id"),
-            after=after,
+            after=query.id_position("webhooks") or _FIRST_ID,
             limit=query.limit(),
         )
-        cursor = None if following is None else query.cursor("webhooks", following.bytes)
-        return json_response(
-            {"items": [render_webhook(row) for row in rows], "next_cursor": cursor}
-        )
+        items = [render_webhook(row) for row in rows]
+        return page_response(items, query.cursor("webhooks", following))
 
     async def read(self, call: Call) -> web.Response:
         """GET /v1/webhooks/{webhook_id}."""
@@ -99,19 +95,16 @@ class WebhookCalls:
         """GET /v1/webhooks/{webhook_id}/deliveries."""
         query, webhook_id = call.query, _id(call)
         listing = f"deliveries:{webhook_id}"
-        position = query.position(listing, ID_BYTES)
         rows, following = await self._store.list_deliveries(
             call.client,
             webhook_id,
             status=query.word("status", DeliveryStatus),
             transaction_id=query.uuid("transaction_id"),
-            before=_LAST_ID if position is None else UUID(bytes=position),
+            before=query.id_position(listing) or _LAST_ID,
             limit=query.limit(),
         )
-        cursor = None if following is None else query.cursor(listing, following.bytes)
-        return json_response(
-            {"items": [render_delivery(row) for row in rows], "next_cursor": cursor}
-        )
+        items = [render_delivery(row) for row in rows]
+        return page_response(items, query.cursor(listing, following))
 
     async def resend(self, call: Call) -> web.Response:
         """POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend."""

@@ -17,11 +17,12 @@ from redis.asyncio import Redis
 from ingress.limits.limiter import (
     GROUP_MAX,
     WAITING_MAX,
+    RateLimitedError,
     RedisScript,
     ScriptCall,
     limits_unavailable,
+    network_of,
 )
-from ingress.limits.rules import RateLimitedError, network_of
 from ingress.metrics import LOGINS
 from runtime.service.batcher import MicroBatcher
 

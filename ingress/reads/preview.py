@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from contracts.book import drafted, hold_of, original_of, wallet_ids_of, wallet_of
 from contracts.requests.transaction import TransactionCommand
-from ledger.post import post_book
+from ledger.book import post_book
 from ledger.state import BookPosting, Hold, LedgerWallet, Original, WalletState
 from ledger.words import FailureCode, WalletKind
 from runtime.postgres.pool import Connection, Pool

@@ -15,7 +15,7 @@ import structlog
 
 from runtime.postgres.pool import UNREACHABLE, Lane, Pool, connect
 from runtime.postgres.queries import load_queries
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 
 CHANNEL: Final = "ackledger_posted"
 LOOK_INTERVAL_S: Final = 0.25

@@ -18,8 +18,8 @@ from contracts.requests.transaction import BATCH_MAX
 from contracts.topology import partition_queue
 from ingress.metrics import ANNOUNCED, LEFT_TO_RECONCILER, UNANNOUNCED
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.periodic import Backoff
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 LINE_MAX: Final = 100_000

@@ -9,10 +9,10 @@ from uuid import UUID
 from contracts.record import RecordedRow, Submission
 from contracts.topology import partition_queue
 from ingress.submit.dispatcher import Confirmed
-from runtime.tracing.announcements import AnnouncementTraces
 from runtime.tracing.spans import (
     NO_TRACER,
     UNNAMED,
+    AnnouncementTraces,
     Attributes,
     AttributeValue,
     Span,

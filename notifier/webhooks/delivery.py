@@ -10,9 +10,9 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import structlog
@@ -22,16 +22,25 @@ from contracts.webhooks import DISABLED_AFTER_S, KEPT_S, RETRY_DELAYS_S
 from notifier import metrics
 from notifier.webhooks.egress import Egress, Outcome
 from notifier.webhooks.readers import readers_of, shown_now
-from notifier.webhooks.traces import WebhookTraces
-from runtime.access.holders import WalletHolders
+from runtime.access.wallets import WalletHolders
 from runtime.event_log.event import LoggedEvent, wallets_of
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.service.periodic import is_set_within, one_of, repeat
+from runtime.service.periodic import Backoff, is_set_within, one_of, repeat
+from runtime.tracing.spans import (
+    NO_TRACER,
+    AttributeValue,
+    Span,
+    SpanKind,
+    Tracer,
+    child_of,
+    sampled_context,
+)
 
+_REFUSED_FROM: Final = 400
+"""From this status on an answer is an error to whoever asked, as OpenTelemetry has it."""
 AT_ONCE_MAX: Final = 100
 """Deliveries that one notifier has in hand."""
 AT_ONCE_PER_WEBHOOK: Final = 10
@@ -52,6 +61,46 @@ _ACTOR: Final = "notifier"
 _RANDOM: Final = random.SystemRandom()
 
 log = structlog.get_logger()
+
+
+class WebhookTraces:
+    """Records each attempt to deliver an event; where it goes is a client's text, and not said."""
+
+    def __init__(self, tracer: Tracer = NO_TRACER) -> None:
+        self._tracer = tracer
+        self.is_on = tracer.is_on
+
+    def attempted(
+        self, delivery: asyncpg.Record | Mapping[str, Any], outcome: Outcome, *, began_ns: int
+    ) -> None:
+        """Record an attempt that ended now at a claimed delivery, if its trace is kept."""
+        parent = sampled_context(delivery["traceparent"])
+        if parent is None:
+            return
+        attributes: dict[str, AttributeValue] = {
+            "http.request.method": "POST",
+            "ackledger.webhook.id": str(delivery["webhook_id"]),
+        }
+        if delivery["attempts"] > 1:
+            attributes["http.request.resend_count"] = delivery["attempts"] - 1
+        if outcome.status is not None:
+            attributes["http.response.status_code"] = outcome.status
+        is_error = outcome.status is None or outcome.status >= _REFUSED_FROM
+        if is_error:
+            # Not the error's text, which may hold the receiver's name.
+            attributes["error.type"] = "_OTHER" if outcome.status is None else str(outcome.status)
+        self._tracer.record(
+            Span(
+                "POST webhook",
+                SpanKind.CLIENT,
+                child_of(parent),
+                began_ns,
+                time.time_ns(),
+                attributes,
+                parent=parent,
+                is_error=is_error,
+            )
+        )
 
 
 def next_delay_s(retries: int) -> float | None:

@@ -21,8 +21,7 @@ from contracts.topology import EVENTS_LOG
 from contracts.webhooks import ALL_EVENTS, DeliveryStatus, WebhookStatus
 from notifier import metrics
 from notifier.webhooks.readers import readers_of
-from runtime.access.holders import Holders, WalletHolders
-from runtime.access.wallets import Holder
+from runtime.access.wallets import Holder, Holders, WalletHolders
 from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.stream import Start, Stream, open_stream
 from runtime.amqp.topology import TopologyError
@@ -31,15 +30,16 @@ from runtime.event_log.event import (
     LoggedEvent,
     LogPosition,
     Wanted,
+    behind,
     keys_of,
+    next_events,
     wallets_of,
 )
-from runtime.event_log.reading import behind, next_events
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.periodic import Backoff
 
 PREFETCH: Final = 50
 """Messages in hand, of up to 64 events each, and so the most in one commit."""

@@ -18,8 +18,7 @@ from contracts.scopes import (
     rights_of_role,
     widest_reach,
 )
-from runtime.access.holders import Holders
-from runtime.access.wallets import Holder
+from runtime.access.wallets import Holder, Holders
 from runtime.event_log.event import LoggedEvent, Wanted
 
 Readers = Mapping[UUID, Holder | None]

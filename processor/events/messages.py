@@ -16,6 +16,8 @@ import structlog
 
 from contracts.messages import (
     CLOUD_EVENTS_SOURCE,
+    EVENT_BUNDLE_TYPE,
+    JSON_LINES,
     REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
     DeadLetterReason,
@@ -28,12 +30,11 @@ from contracts.representations.event import (
     posted_event_body,
 )
 from contracts.representations.transaction import Row
-from contracts.topology import EVENTS_EXCHANGE
+from contracts.topology import EVENT_BUNDLES, EVENTS_EXCHANGE
 from processor import metrics
 from processor.events.buffer import Buffered, BufferedBatch, BufferedViews
 from processor.events.owed import NOTHING_KNOWN, Owed, WalletsAfter
-from runtime.amqp.publisher import Outgoing
-from runtime.amqp.wire.frame_encoder import text_header, text_headers
+from runtime.amqp.publisher import Outgoing, text_header, text_headers
 
 DETAIL_MAX: Final = 500
 """Characters of an error: enough to recognize it."""
@@ -41,6 +42,8 @@ SEVERAL: Final = "several"
 """Stands for the currency in the routing key of a journal in more than one, or of what refers to
 nothing."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+OCTETS_MAX: Final = 1024 * 1024
+"""Of a bundle; an event that is larger goes alone. Brokers take 16 MiB and more."""
 
 log = structlog.get_logger()
 
@@ -496,3 +499,34 @@ def _by_place(
 def _storable(text: str) -> str:
     """Text that PostgreSQL stores, bounded."""
     return text[:DETAIL_MAX].encode(errors="replace").decode().replace("\x00", _REPLACEMENT)
+
+
+def bundles_of(events: Sequence[Outgoing]) -> list[Outgoing]:
+    """Return what tells the log of events, in their order: one message unless they are large."""
+    return [
+        Outgoing(
+            exchange=EVENT_BUNDLES,
+            routing_key="",
+            body=b"\n".join(bodies),
+            type=EVENT_BUNDLE_TYPE,
+            content_type=JSON_LINES,
+        )
+        for bodies in _cut([_line(event.body) for event in events])
+    ]
+
+
+def _line(body: bytes) -> bytes:
+    # In JSON the end of a line is a space between two tokens, or escaped.
+    return body.replace(b"\n", b" ")
+
+
+def _cut(bodies: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Yield bodies that travel together; nearly always all of them do."""
+    start = size = 0
+    for number, body in enumerate(bodies):
+        if size and size + len(body) > OCTETS_MAX:
+            yield bodies[start:number]
+            start, size = number, 0
+        size += len(body)
+    if bodies:
+        yield bodies[start:]

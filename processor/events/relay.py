@@ -31,7 +31,6 @@ from contracts.money import UnknownCurrencyError
 from processor import metrics
 from processor.events.audience import Audience
 from processor.events.buffer import EventBuffer
-from processor.events.bundles import bundles_of
 from processor.events.messages import (
     ALL_LANDED,
     BuiltFlight,
@@ -41,6 +40,7 @@ from processor.events.messages import (
     Settlement,
     Stretch,
     build,
+    bundles_of,
     flights,
     not_sent,
     set_aside,
@@ -60,9 +60,8 @@ from runtime.amqp.publisher import (
 )
 from runtime.postgres.assets import read_assets
 from runtime.postgres.pool import UNREACHABLE, Pool
-from runtime.service.backoff import Backoff
 from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
-from runtime.service.periodic import is_set_within, one_of, repeat
+from runtime.service.periodic import Backoff, is_set_within, one_of, repeat
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""

@@ -17,9 +17,8 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from yarl import URL
 
-from runtime.amqp.wire.deliveries import tolerate_undecodable_properties
-from runtime.amqp.wire.frame_filter import FilteredConnection
-from runtime.service.backoff import Backoff
+from runtime.amqp.incoming import FilteredConnection, tolerate_undecodable_properties
+from runtime.service.periodic import Backoff
 
 Channel: TypeAlias = AbstractChannel
 

@@ -20,10 +20,14 @@ from runtime.amqp.connection import (
     Channel,
     loss_as_error,
 )
+from runtime.amqp.incoming import (
+    Arrival,
+    DeliveringChannel,
+    FilteredConnection,
+    open_delivering_channel,
+)
 from runtime.amqp.topology import TopologyError, check_queue
 from runtime.amqp.watchdog import QUIET_MAX_S, ConsumerWatchdog, Consuming, Loss
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, open_delivering_channel
-from runtime.amqp.wire.frame_filter import FilteredConnection
 
 CONSUMER_TIMEOUT_S: Final = 15 * 60
 """After which the broker takes an unacked delivery back from us, where it heeds a consumer's own

@@ -13,8 +13,8 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from runtime.amqp.connection import CONNECT_TIMEOUT_S, close, connect, loss_as_error
+from runtime.amqp.incoming import Arrival, DeliveringChannel, open_delivering_channel
 from runtime.amqp.topology import check_queue
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, open_delivering_channel
 
 Start = int | datetime | Literal["first", "last", "next"]
 """An offset, a moment, or the broker's word; "last" is the last chunk, which may hold several

@@ -1,8 +1,9 @@
-"""An event as the log keeps it: its id there, whom it concerns, what each caller sees; pure."""
+"""An event as the log keeps it: its id, whom it concerns, what each caller sees; and reading it."""
 
+import asyncio
 import re
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -11,8 +12,8 @@ from uuid import UUID
 import orjson
 
 from contracts.representations.transaction import Json, shown_to
-from runtime.access.holders import NOBODY, Holders
-from runtime.access.wallets import Holder
+from runtime.access.wallets import NOBODY, Holder, Holders
+from runtime.amqp.stream import Stream
 
 ID_MAX: Final = 40
 """Characters of an id that is looked at."""
@@ -177,3 +178,34 @@ def _shown_event(body: bytes, name: str, theirs: Collection[str]) -> bytes:
     view = orjson.loads(body)
     wallets = [one for one in view["wallets"] if one["wallet_id"] in theirs]
     return orjson.dumps({**shown_to(view, name=name, theirs=theirs), "wallets": wallets})
+
+
+async def next_events(stream: Stream, *, within_s: float | None) -> list[LoggedEvent]:
+    """Return the events that arrive next, at least one; none if nothing of ours does in time.
+
+    They are those of whole messages. Waits without bound where `within_s` is None. Raises
+    ConnectionResetError once the stream ended.
+    """
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                messages = await stream.take()
+                events = [
+                    event
+                    for message in messages
+                    for event in LoggedEvent.read_all(message.offset, message.body)
+                ]
+                if events:
+                    return events
+    except TimeoutError:
+        return []
+
+
+def behind(events: Sequence[LoggedEvent], position: LogPosition) -> Sequence[LoggedEvent] | None:
+    """Return what comes after a position, of what begins at its offset; None if it is not there."""
+    for number, event in enumerate(events):
+        if event.position == position:
+            return events[number + 1 :]
+        if event.position.place > position.place:
+            break
+    return None

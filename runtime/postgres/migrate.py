@@ -21,7 +21,7 @@ import asyncpg
 
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 from runtime.service.status_server import Check, DependencyState
 
 # Any number, the same for every process of Ackledger: 'ackl' in ASCII.

@@ -1,11 +1,13 @@
 """PostgreSQL: pools with pinned session settings, and what counts as 'cannot be reached'."""
 
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import asyncpg
 
+from runtime.postgres.queries import load_queries
 from runtime.service.measures import watch_pool
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ KEYED_SESSION: Final = {
     "enable_mergejoin": "off",
 }
 """Session settings of the processes: index lookups, whatever the statistics say."""
+_PLACE: Final = "exported snapshot"
+"""What stands in the statement for the snapshot's name: it takes no parameter."""
 
 
 def create_pool(
@@ -263,3 +267,23 @@ def _server_settings(
 def rows_changed(status: str) -> int:
     """Return the count in a command status such as 'UPDATE 3'."""
     return int(status.rsplit(" ", 1)[-1])
+
+
+@asynccontextmanager
+async def one_snapshot(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    beside: "asyncpg.Connection[asyncpg.Record] | None" = None,
+) -> AsyncIterator[None]:
+    """Begin a read-only database transaction on each connection; both see the same moment.
+
+    Raises what the database raises, and asyncpg.InterfaceError where one is in a transaction.
+    """
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        if beside is None:
+            yield
+            return
+        sql = load_queries("runtime.postgres")
+        name: str = await connection.fetchval(sql["export_snapshot"])
+        async with beside.transaction(isolation="repeatable_read", readonly=True):
+            await beside.execute(sql["import_snapshot"].replace(_PLACE, name))
+            yield

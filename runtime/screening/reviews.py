@@ -10,7 +10,7 @@ import structlog
 
 from contracts.representations.pages import PAGE_LIMIT_MAX
 from contracts.representations.review import render_review
-from ledger.rules import REFUSAL_DETAILS
+from ledger.post import REFUSAL_DETAILS
 from ledger.words import FailureCode, ReviewState
 from runtime.amqp.publisher import NotConfirmedError, Publisher
 from runtime.amqp.republishing import RecordedTransaction, recorded_messages, recorded_transaction

@@ -1,13 +1,35 @@
-"""The periodic loop, a step again and again whatever passing trouble it meets; bounded waits."""
+"""The periodic loop, a step again and again whatever passing trouble it meets; bounded waits.
+
+Between tries a loop waits exponentially with jitter, so that processes never march in step.
+"""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from typing import Final, NoReturn
 
-from runtime.service.backoff import Backoff
-
+_RANDOM: Final = random.SystemRandom()
 Step = Callable[[], Awaitable[float | None]]
 """Does a bounded piece of work, and returns the seconds to rest after it; None for the usual."""
+
+
+class Backoff:
+    """Delays in seconds, from `first_s` doubling up to `most_s`."""
+
+    def __init__(self, *, first_s: float, most_s: float) -> None:
+        self._first_s = first_s
+        self._most_s = most_s
+        self._ceiling_s = first_s
+
+    def next_delay_s(self) -> float:
+        """Return the next delay: between half the current ceiling and the ceiling."""
+        ceiling_s = self._ceiling_s
+        self._ceiling_s = min(2 * ceiling_s, self._most_s)
+        return _RANDOM.uniform(ceiling_s / 2, ceiling_s)
+
+    def reset(self) -> None:
+        """Start anew after a success."""
+        self._ceiling_s = self._first_s
 
 
 async def repeat(

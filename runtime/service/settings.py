@@ -5,7 +5,7 @@ docs/configuration.md lists every one of them; a test keeps the two in step.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -32,9 +32,17 @@ from contracts.rate_limits import (
 )
 from contracts.scopes import Role
 from contracts.webhooks import WebhookTargets
-from runtime.service.production import is_loopback, unfit_for_production
 
 PREFIX = "ACKLEDGER_"
+PUBLISHED_PASSWORDS: Final = frozenset(
+    {
+        *("ackledger-local", "postgres-local", "demo-local", "admin-local", "migrate-local"),
+        *("ingress-local", "processor-local", "reconciler-local", "notifier-local"),
+        *("operator-local", "reader-local"),
+        *("ackledger", "postgres", "guest", "demo"),
+    }
+)
+"""Those of docker-compose.yml and deploy/, and the usual ones of the three servers."""
 
 
 class ConfigurationError(Exception):
@@ -440,3 +448,47 @@ _URL_VARIABLES: Final = {
 def variable_of(field: str, alias: object) -> str:
     """Return the environment variable that sets a field."""
     return alias if isinstance(alias, str) else PREFIX + field.upper()
+
+
+def unfit_for_production(urls: Mapping[str, str], *, is_plaintext_allowed: bool) -> str | None:
+    """Return a sentence about the first server that must not be used so; None if all may be.
+
+    `urls` are by variable; no sentence repeats a word of one, for it holds a password.
+    """
+    for variable, text in urls.items():
+        url = URL(text)
+        if url.password is not None and url.password in PUBLISHED_PASSWORDS:
+            return f"{variable} has a password that everybody knows: production needs its own"
+        if is_plaintext_allowed or url.host is None or is_loopback(url.host):
+            continue
+        wanted = _unverified(url)
+        if wanted is not None:
+            return (
+                f"{variable} reaches another machine without a verified certificate: production "
+                f"needs {wanted}, or ACKLEDGER_ALLOW_PLAINTEXT=true where the network is trusted"
+            )
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine, so that nobody is between."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _unverified(url: URL) -> str | None:
+    """Return what a URL lacks so that the server's certificate and name are verified."""
+    query = url.query
+    if url.scheme in {"postgresql", "postgres"}:
+        return None if query.get("sslmode") == "verify-full" else "sslmode=verify-full in it"
+    if url.scheme in {"amqp", "amqps"}:
+        is_verified = url.scheme == "amqps" and query.get("no_verify_ssl", "0") == "0"
+        return None if is_verified else "amqps:// without no_verify_ssl"
+    is_verified = (
+        url.scheme == "rediss"
+        and query.get("ssl_cert_reqs", "required") == "required"
+        and query.get("ssl_check_hostname", "true").lower() in {"true", "1", "yes"}
+    )
+    return None if is_verified else "rediss:// with its certificate required"

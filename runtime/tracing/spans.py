@@ -1,4 +1,4 @@
-"""Spans, and what takes them.
+"""Spans, what takes them, and those of announcements.
 
 Nothing here imports OpenTelemetry: a process that is not traced does not load what exports spans.
 
@@ -6,15 +6,18 @@ A span is recorded once, when all of it is known. There is no current span: what
 is the traceparent that its request, its message or its row carries (W3C Trace Context).
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from random import Random
 from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
 
 from yarl import URL
 
 from contracts.identifiers import is_sampled
+from runtime.service.settings import TracingSettings
 
 AttributeValue: TypeAlias = str | int
 Attributes: TypeAlias = Mapping[str, AttributeValue]
@@ -27,6 +30,7 @@ _TRACE_BITS: Final = 128
 _SPAN_BITS: Final = 64
 _RANDOM_BITS: Final = 56
 _DEFAULT_PORTS: Final = {"postgresql": 5432, "postgres": 5432, "amqp": 5672, "amqps": 5671}
+_PATH: Final = "/v1/traces"
 
 
 class SpanKind(IntEnum):
@@ -123,3 +127,65 @@ def server_of(url: str) -> Attributes:
 def _bits(count: int) -> int:
     """Return a random number that is not 0, which names nothing."""
     return _IDS.getrandbits(count) or 1
+
+
+def tracer_of(settings: TracingSettings, *, service: str) -> Tracer:
+    """Return what sends spans where the settings say; without a place, what drops them."""
+    url = settings.traces_url
+    if url is None and settings.otlp_endpoint is not None:
+        # OpenTelemetry's own variable names the receiver of all signals.
+        url = settings.otlp_endpoint.rstrip("/") + _PATH
+    if url is None or settings.traces_ratio == 0:
+        return NO_TRACER
+    # Not at the top: the library costs 7 MB and a fifth of a second that nobody else should pay.
+    from runtime.tracing.exporting import otlp_tracer  # noqa: PLC0415
+
+    return otlp_tracer(url, service=service, ratio=settings.traces_ratio)
+
+
+class AnnouncementTraces:
+    """Records each announcement beneath the span that the transaction's row names."""
+
+    def __init__(self, tracer: Tracer = NO_TRACER, *, broker: Attributes = UNNAMED) -> None:
+        """`broker` are the attributes that name it."""
+        self._tracer = tracer
+        self.is_on = tracer.is_on
+        self._send: Attributes = {
+            "messaging.system": "rabbitmq",
+            "messaging.operation.name": "publish",
+            "messaging.operation.type": "send",
+            **broker,
+        }
+
+    def announced(
+        self,
+        queue: str,
+        traced: Mapping[UUID, TraceContext],
+        *,
+        began_ns: int,
+        is_confirmed: bool = True,
+    ) -> None:
+        """Record a message that named these transactions; it was confirmed now, or never will be.
+
+        `traced` holds those whose traces are kept.
+        """
+        ended_ns = time.time_ns()
+        for transaction_id, parent in traced.items():
+            self._tracer.record(
+                Span(
+                    f"publish {queue}",
+                    SpanKind.PRODUCER,
+                    child_of(parent),
+                    began_ns,
+                    ended_ns,
+                    {
+                        **self._send,
+                        # The default exchange: the routing key is the queue, and the destination.
+                        "messaging.destination.name": queue,
+                        "messaging.rabbitmq.destination.routing_key": queue,
+                        "ackledger.transaction.id": str(transaction_id),
+                    },
+                    parent=parent,
+                    is_error=not is_confirmed,
+                )
+            )

@@ -26,8 +26,8 @@ from contracts.requests.references import other_id, resolved
 from contracts.requests.transaction import TransactionCommand, command_of
 from contracts.requests.wallet import WalletStatus
 from dead_letters.operations import DeadLetters
+from processor.intake import Item, ItemOutcome
 from processor.poster import Poster
-from processor.recording import Item, ItemOutcome
 from processor.wallet_cache import WalletCache
 from reconciler.clock import Clock
 from reconciler.retry_queue import Sweep

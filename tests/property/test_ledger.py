@@ -6,8 +6,7 @@ from copy import deepcopy
 
 from hypothesis import given
 
-from ledger.post import post
-from ledger.rules import first_refusal, refusal_of
+from ledger.post import first_refusal, post, refusal_of
 from ledger.state import LedgerWallet, Movement, Posting
 from ledger.words import MINOR_MAX, FailureCode, WalletKind
 from tests.property.strategies import transactions, worlds

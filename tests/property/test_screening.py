@@ -9,7 +9,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.post import post, post_book
+from ledger.book import post_book
+from ledger.post import post
 from ledger.screening import (
     COUNT,
     Bounds,

@@ -28,7 +28,7 @@ from contracts.record import Submission
 from contracts.requests.references import atomic
 from contracts.requests.transaction import TransactionCommand
 from ledger.words import HoldStatus, TransactionStatus, TransactionType, WalletStatus
-from processor.recording import Item
+from processor.intake import Item
 from tests.property.bodies import journal, move
 from tests.property.model import (
     PENDING,

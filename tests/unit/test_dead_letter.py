@@ -19,7 +19,7 @@ from contracts.messages import (
     DeadLetterReason,
 )
 from dead_letters.model import HEADERS_BYTES_MAX, CollectedLetter, least_of, letter_of
-from runtime.amqp.wire.deliveries import Properties
+from runtime.amqp.incoming import Properties
 
 _OURSELVES = "ackledger"
 

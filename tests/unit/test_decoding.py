@@ -12,8 +12,8 @@ from pamqp import commands
 from pamqp.header import ContentHeader
 
 from contracts.messages import DeadLetterReason, Recorded, Requested, encode_recorded
-from processor.decoding import Poison, decoded, estimated_transactions
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel, Properties
+from processor.intake import Poison, decoded, estimated_transactions
+from runtime.amqp.incoming import Arrival, DeliveringChannel, Properties
 from tests.support import deposit, requested
 
 _AT = 12  # of a content header: class, weight and the body's size come first

@@ -6,7 +6,7 @@ import pytest
 from asyncpg.exceptions import _base as asyncpg_own
 
 from contracts.messages import DeadLetterReason, PoisonMessageError
-from processor.book import PostingMismatchError
+from processor.wallet_cache import PostingMismatchError
 from runtime.amqp.publisher import NotConfirmedError, UnroutableError
 from runtime.resilience.error_classification import ErrorClass, InterruptedPostingError, classify
 

@@ -9,14 +9,11 @@ import pytest
 from contracts.problems import ContractError, ProblemCode
 from contracts.representations import examples
 from ingress.authentication import Client
-from ingress.events.log import EventLog
-from ingress.events.ring import Ring
-from processor.events.bundles import OCTETS_MAX, bundles_of
-from runtime.access.holders import Holders, WalletHolders
-from runtime.access.wallets import Holder
+from ingress.events.log import EventLog, Ring
+from processor.events.messages import OCTETS_MAX, bundles_of
+from runtime.access.wallets import Holder, Holders, WalletHolders
 from runtime.amqp.publisher import Outgoing
-from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, keys_of
-from runtime.event_log.reading import behind
+from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, behind, keys_of
 
 BODY = orjson.dumps(examples.TRANSACTION_EVENT)
 

@@ -1,7 +1,7 @@
 """The figures that the console keeps of running processes: bounded, and in columns for charts."""
 
 from console.figures import DRAWN, KEPT, Figures
-from runtime.watching.snapshot import ProcessLook, Snapshot, parse_metrics
+from runtime.watching.reading import ProcessLook, Snapshot, parse_metrics
 
 
 def _snapshot(at: float, accepted: int) -> Snapshot:

@@ -8,7 +8,7 @@ from pamqp import frame
 from pamqp.commands import Basic
 from pamqp.heartbeat import Heartbeat
 
-from runtime.amqp.wire.frame_filter import ACK, FilteredReader, FrameFilter
+from runtime.amqp.incoming import ACK, FilteredReader, FrameFilter
 
 _ACK = frame.marshal(Basic.Ack(1), 1)
 _HEARTBEAT = frame.marshal(Heartbeat(), 0)

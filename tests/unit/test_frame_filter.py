@@ -13,7 +13,7 @@ from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from runtime.amqp.wire.frame_filter import ACK, DELIVER, RETURN, FrameFilter
+from runtime.amqp.incoming import ACK, DELIVER, RETURN, FrameFilter
 
 _OWN: Final = 1
 _Taken = list[tuple[bytes, bytes, bytes, bytes]]

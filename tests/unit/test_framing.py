@@ -11,7 +11,7 @@ from pamqp.body import ContentBody
 from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
 
-from runtime.amqp.wire.frame_encoder import (
+from runtime.amqp.publisher import (
     Outgoing,
     Route,
     publish_frames,

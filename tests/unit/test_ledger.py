@@ -8,8 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from ledger.post import post
-from ledger.rules import REFUSAL_DETAILS
+from ledger.post import REFUSAL_DETAILS, post
 from ledger.state import LedgerWallet, Movement
 from ledger.words import MINOR_MAX, FailureCode, TransactionType, WalletKind, WalletStatus
 

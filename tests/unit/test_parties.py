@@ -16,8 +16,8 @@ from contracts.requests.parties import (
 from contracts.requests.transaction import command_of
 from contracts.scopes import Reach
 from ledger.words import FailureCode
-from processor.permissions import Asked, refusal_of
-from runtime.access.clients import UpstreamClient
+from processor.restrictions import Asked, refusal_of
+from runtime.access.submitters import UpstreamClient
 
 _A, _B, _C, _OTHER = (UUID(int=n) for n in range(1, 5))
 _EXTERNAL = external_wallet_id("USD")

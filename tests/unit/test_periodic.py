@@ -7,8 +7,7 @@ import pytest
 
 from reconciler.schedule import DOUBTED_S, while_leading
 from runtime.resilience.error_classification import is_transient
-from runtime.service.backoff import Backoff
-from runtime.service.periodic import Step, one_of, repeat
+from runtime.service.periodic import Backoff, Step, one_of, repeat
 
 BOUND_S = 5.0
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.service.production import PUBLISHED_PASSWORDS
 from runtime.service.settings import (
+    PUBLISHED_PASSWORDS,
     ConfigurationError,
     IngressSettings,
     ProcessorSettings,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pamqp import commands
 from pamqp.header import ContentHeader
 
-from runtime.amqp.wire.deliveries import Properties, short_text
+from runtime.amqp.incoming import Properties, short_text
 
 _OPTIONAL: Final = st.none() | st.text(max_size=40)
 _AT: Final = 12  # of a content header: class, weight and the body's size come first

@@ -14,12 +14,12 @@ from contracts.rate_limits import (
     parse_rate_limits,
 )
 from ingress.authentication import Client
-from ingress.limits.limiter import LocalBuckets
-from ingress.limits.rules import (
+from ingress.limits.limiter import (
     Allowance,
     Charge,
     Level,
     LimitRules,
+    LocalBuckets,
     charge_bucket,
     class_of_type,
     network_of,

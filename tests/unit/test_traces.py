@@ -24,8 +24,8 @@ from ingress.http.traces import RequestTraces
 from ingress.submit.traces import SubmissionTraces
 from ledger.state import Posted, Posting, Refused
 from ledger.words import FailureCode
+from notifier.webhooks.delivery import WebhookTraces
 from notifier.webhooks.egress import Outcome
-from notifier.webhooks.traces import WebhookTraces
 from processor.events.messages import BuiltFlight, Landing
 from processor.events.owed import Owed
 from processor.traces import EventTraces, PostingTraces
@@ -33,9 +33,9 @@ from runtime.amqp.publisher import Outgoing
 from runtime.service.lifecycle import CLOSE_TIMEOUT_S
 from runtime.service.settings import ConfigurationError, TracingSettings, load_settings
 from runtime.tracing import metrics
-from runtime.tracing.announcements import AnnouncementTraces
 from runtime.tracing.exporting import BATCH_MAX, BoundedExporter, ExportingTracer, otlp_tracer
 from runtime.tracing.spans import (
+    AnnouncementTraces,
     Span,
     TraceContext,
     child_of,
@@ -43,9 +43,9 @@ from runtime.tracing.spans import (
     new_context,
     sampled_context,
     server_of,
+    tracer_of,
 )
 from runtime.tracing.spans import SpanKind as Kind
-from runtime.tracing.tracer import tracer_of
 
 CLIENTS: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NOT_KEPT: Final = CLIENTS[:-2] + "00"

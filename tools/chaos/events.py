@@ -16,7 +16,7 @@ from pamqp.commands import Basic
 
 from contracts.topology import EVENTS_EXCHANGE
 from runtime.amqp.connection import UNREACHABLE, BrokerLink, Channel, loss_as_error
-from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.amqp.publisher import PERSISTENT
 from tools.chaos.background import running
 
 QUEUE: Final = "ackledger.chaos.events"

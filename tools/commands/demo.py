@@ -68,7 +68,7 @@ def _demo(
 
 
 def _check(file: Path | None, preset: str | None) -> None:
-    from cli.replay.presets import PRESETS
+    from cli.replay.options import PRESETS
 
     if file is not None and not file.is_file():
         raise UsageError(f"--file {file}: there is no such file")

@@ -9,7 +9,7 @@ import pytest
 
 from cli.api_keys import create_api_key, hash_of, revoke_api_key
 from contracts.scopes import KEY_SCOPES, Reach, Scope
-from ingress.key_use import KeyUse
+from ingress.authentication import KeyUse
 from runtime.postgres.pool import connect, create_pool
 from tests.integration.ingress.document import CheckedApi, check_problem
 from tests.integration.ingress.serving import CheckedDoors, MakeClient, new_api_key

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.scopes import KEY_SCOPES, Scope
-from ingress.reads.audit import LAST_ID, AuditFilter, AuditStore
+from ingress.reads.trail import LAST_ID, AuditFilter, AuditStore
 from runtime.postgres.pool import KEYED_SESSION, Pool, connect, create_pool
 from runtime.service.pagination import EXAMINED_MAX
 from tests.conftest import create_database, drop_database

@@ -19,10 +19,10 @@ import pytest
 from contracts.messages import MESSAGE_BYTES_MAX
 from contracts.money import AMOUNT_MINOR_MAX, EXPONENTS, format_minor
 from contracts.operations import BODY_BYTES_MAX
-from contracts.requests.fields import IDEMPOTENCY_KEY_MAX
 from contracts.requests.transaction import BATCH_MAX
 from contracts.requests.validators import (
     DESCRIPTION_MAX,
+    IDEMPOTENCY_KEY_MAX,
     METADATA_BYTES_MAX,
     METADATA_DEPTH_MAX,
     METADATA_VALUES_MAX,

@@ -47,6 +47,7 @@ async def test_a_forged_cursor_is_refused(
     api: CheckedApi, path: str, listing: str, position: bytes
 ) -> None:
     cursor = Query([], frozenset()).cursor(listing, position)
+    assert cursor is not None
     answer = await api.get(path, cursor=cursor)
 
     assert (answer.status, answer.code) == (400, "invalid_cursor")
@@ -57,6 +58,7 @@ async def test_a_forged_cursor_of_entries_is_refused(
     api: CheckedApi, wallet: str, position: bytes
 ) -> None:
     cursor = Query([], frozenset()).cursor(f"entries:{wallet}", position)
+    assert cursor is not None
     answer = await api.get(f"/v1/wallets/{wallet}/entries", cursor=cursor)
 
     assert (answer.status, answer.code) == (400, "invalid_cursor")

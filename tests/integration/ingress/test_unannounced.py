@@ -16,8 +16,7 @@ from contracts.scopes import Scope
 from ingress.access import Guard
 from ingress.authentication import ApiKeys, Authenticator, Client
 from ingress.calls import Answer, Services, SubmitCall, names_of
-from ingress.limits.limiter import RateLimiter, connect_redis
-from ingress.limits.rules import LimitRules
+from ingress.limits.limiter import LimitRules, RateLimiter, connect_redis
 from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import BacklogGauge
 from ingress.submit.completion import CompletionWatch

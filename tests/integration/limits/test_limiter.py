@@ -12,8 +12,13 @@ from redis.asyncio import Redis
 from contracts.problems import ContractError, ProblemCode
 from contracts.rate_limits import LimitClass, parse_rate_limits
 from ingress.authentication import Client
-from ingress.limits.limiter import LocalBuckets, RateLimiter
-from ingress.limits.rules import Allowance, LimitRules, RateLimitedError
+from ingress.limits.limiter import (
+    Allowance,
+    LimitRules,
+    LocalBuckets,
+    RateLimitedError,
+    RateLimiter,
+)
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 

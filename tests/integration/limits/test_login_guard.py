@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from contracts.problems import ContractError, ProblemCode
+from ingress.limits.limiter import RateLimitedError
 from ingress.limits.login_guard import LoginGuard, Slowing, keys_of
-from ingress.limits.rules import RateLimitedError
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 

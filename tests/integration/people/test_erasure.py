@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from cli.dependencies import database_connection
-from cli.personal import erasure, export
+from cli.personal import person as personal
 from runtime.service.settings import DatabaseSettings, load_settings
 from tests.integration.command_line.calling import Called, ackledger
 from tests.integration.people.persons import PASSWORD, People, Person, new_email
@@ -205,8 +205,8 @@ async def test_an_export_holds_what_is_kept_of_the_person_and_of_nobody_else(
 async def test_more_rows_than_a_page_are_all_written_and_all_erased(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "PAGE", 2)
-    monkeypatch.setattr(erasure, "STEP", 2)
+    monkeypatch.setattr(personal, "PAGE", 2)
+    monkeypatch.setattr(personal, "STEP", 2)
     person = await _person(people)
     wallet_id = await _wallet(people, person)
     for number in range(1, 4):
@@ -215,8 +215,8 @@ async def test_more_rows_than_a_page_are_all_written_and_all_erased(
     settings = load_settings(DatabaseSettings, {"DATABASE_URL": people.doors.database_url})
     pieces: list[str] = []
     async with database_connection(settings, name="test") as connection:
-        counts = await export.export_person(connection, person.email, pieces.append)
-        erased = await erasure.erase_person(connection, person.email, actor="test")
+        counts = await personal.export_person(connection, person.email, pieces.append)
+        erased = await personal.erase_person(connection, person.email, actor="test")
     document = orjson.loads("".join(pieces))
 
     assert counts == {name: len(items) for name, items in document.items() if name != "account"}

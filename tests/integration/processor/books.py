@@ -11,7 +11,7 @@ from contracts.money import Money
 from contracts.record import Submission, have_terms, recording_arguments
 from contracts.requests.transaction import TransactionCommand, fingerprint_of_json
 from ledger.words import TransactionType
-from processor.recording import ItemOutcome, ItemRecord
+from processor.intake import ItemOutcome, ItemRecord
 from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, create_pool
 
 

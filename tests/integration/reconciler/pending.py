@@ -10,8 +10,8 @@ from contracts.identifiers import external_wallet_id
 from contracts.messages import RECORDED_TYPE, Recorded, decode_message
 from contracts.requests.transaction import fingerprint_of_json
 from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import PERSISTENT
 from runtime.amqp.topology import check_queue
-from runtime.amqp.wire.frame_encoder import PERSISTENT
 from runtime.postgres.pool import Connection
 from tests.support import PATIENCE_S
 

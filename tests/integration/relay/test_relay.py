@@ -13,8 +13,7 @@ from runtime.amqp.connection import Channel, close, connect, open_channel
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.amqp.stream import open_stream
 from runtime.amqp.topology import declare_topology
-from runtime.event_log.event import LoggedEvent
-from runtime.event_log.reading import next_events
+from runtime.event_log.event import LoggedEvent, next_events
 from runtime.postgres.pool import Connection, Pool
 from runtime.service.fault_points import Fault, FaultPoint, OrderedFaultPoints
 from tests.integration.reconciler.serving import running

@@ -12,8 +12,8 @@ from aio_pika.abc import AbstractConnection
 
 from cli.clients.management import Management
 from runtime.amqp.consumer import Consumer
+from runtime.amqp.incoming import Arrival, DeliveringChannel
 from runtime.amqp.watchdog import Loss
-from runtime.amqp.wire.deliveries import Arrival, DeliveringChannel
 from tests.integration.reconciler.serving import running
 from tests.support import eventually
 from tools.stack import Stack

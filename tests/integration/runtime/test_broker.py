@@ -11,7 +11,7 @@ import uvloop
 from yarl import URL
 
 from runtime.amqp.connection import UNREACHABLE, close, connect
-from runtime.amqp.wire.frame_filter import FilteredConnection
+from runtime.amqp.incoming import FilteredConnection
 
 _TRIES = 100
 

@@ -24,7 +24,7 @@ from ingress.limits.limiter import connect_redis
 from runtime.amqp.connection import close
 from runtime.amqp.connection import connect as connect_broker
 from runtime.postgres.pool import connect as connect_database
-from runtime.service.production import unfit_for_production
+from runtime.service.settings import unfit_for_production
 from tools.stack import Stack
 
 _HOST: Final = "127.0.0.1"

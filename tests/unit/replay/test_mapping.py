@@ -18,7 +18,7 @@ from cli.replay.mapping import (
     RowType,
     draft_of,
 )
-from cli.replay.presets import PRESETS
+from cli.replay.options import PRESETS
 from cli.replay.wallets import wallet_key
 
 WALLET = "0199a1f2-6c1e-7d40-8001-5f2d9c7be311"

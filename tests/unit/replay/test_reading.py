@@ -12,10 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.failures import UsageError
-from cli.replay.csv_records import RECORD_LINES_MAX, CsvRecord, CsvRecords
-from cli.replay.lines import LINE_BYTES_MAX, Lines
 from cli.replay.mapping import ColumnMapping, Field, Record
-from cli.replay.reading import BadRow, FileFormat, Source
+from cli.replay.reading import (
+    LINE_BYTES_MAX,
+    RECORD_LINES_MAX,
+    BadRow,
+    CsvRecord,
+    CsvRecords,
+    FileFormat,
+    Lines,
+    Source,
+)
 
 # One column serves as any of the required ones.
 BY_ID: Final = ColumnMapping(

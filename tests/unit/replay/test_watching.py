@@ -6,10 +6,15 @@ import math
 import pytest
 from rich.console import Console
 
-from cli.watch.screen import screen_of
-from cli.watch.sparkline import READINGS_KEPT, History, sparkline
-from runtime.watching.reading import quantile_of, reading_of
-from runtime.watching.snapshot import Metrics, ProcessLook, Snapshot, parse_metrics
+from cli.watch.screen import READINGS_KEPT, History, screen_of, sparkline
+from runtime.watching.reading import (
+    Metrics,
+    ProcessLook,
+    Snapshot,
+    parse_metrics,
+    quantile_of,
+    reading_of,
+)
 
 PROCESSOR = """
 # TYPE ackledger_processor_transactions_total counter

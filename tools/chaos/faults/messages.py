@@ -12,7 +12,7 @@ from ackledger.client.publishing import AsyncPublisher
 from contracts.messages import REQUESTED_TYPE
 from contracts.topology import partition_queue
 from runtime.amqp.connection import Channel, close, connect, open_channel, user_of
-from runtime.amqp.wire.frame_encoder import PERSISTENT
+from runtime.amqp.publisher import PERSISTENT
 from runtime.postgres.queries import load_queries
 from tools.chaos.load.poison import poison
 from tools.chaos.scene import LOOK_INTERVAL_S, NotStruckError, Scene

@@ -8,7 +8,7 @@ import asyncpg
 
 from runtime.postgres.pool import CONNECT_TIMEOUT_S, connect
 from runtime.postgres.queries import load_queries
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 from tools.chaos.doors import Doors
 from tools.chaos.journal import Act, Journal, Outcome
 

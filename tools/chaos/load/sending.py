@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from ackledger.client.publishing import UpstreamMessage
-from runtime.service.backoff import Backoff
+from runtime.service.periodic import Backoff
 from tools.chaos.background import came_within
 from tools.chaos.command import Command, Terms
 from tools.chaos.journal import Act, Door, Journal, Outcome, Promise

@@ -6,8 +6,8 @@ import time
 import pytest
 from aiormq.abc import DeliveredMessage
 
-from processor.circuit import PROBE_TIMEOUT_S
 from processor.pipeline import LOOK_EVERY_S
+from processor.retry import PROBE_TIMEOUT_S
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher
 from runtime.amqp.topology import check_queue

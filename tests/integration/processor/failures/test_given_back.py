@@ -5,7 +5,7 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 from contracts.topology import DEAD_LETTERS
-from processor.decoding import partition_consumer
+from processor.intake import partition_consumer
 from runtime.amqp.connection import Channel
 from runtime.amqp.topology import check_queue, declare_topology
 from runtime.postgres.pool import Connection, connect

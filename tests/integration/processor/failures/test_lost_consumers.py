@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from cli.clients.management import Management
-from processor.decoding import partition_consumer
+from processor.intake import partition_consumer
 from runtime.amqp.topology import declare_topology, look_at_queue
 from runtime.postgres.pool import Connection
 from tests.integration.processor.failures.conftest import Site

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import orjson
 
-from processor.decoding import PartitionConsumer
+from processor.intake import PartitionConsumer
 from runtime.amqp.connection import Channel
 from runtime.postgres.pool import Connection
 from runtime.service.fault_points import FaultPoint, FaultPoints

@@ -1,8 +1,11 @@
-"""What is known of the books' integrity, as operators read it; pure."""
+"""The trail as clients read it: seals, what checks have found, and the audit log; pure."""
 
+from base64 import b64encode
 from enum import StrEnum
+from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 from pydantic import BaseModel, Field
 
 from contracts.identifiers import moment_of
@@ -14,6 +17,58 @@ from contracts.representations.transaction import (
     Timestamp,
     format_moment,
 )
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Seal(BaseModel):
+    """One link of the hash chain over all transactions that ended, and over the audit log."""
+
+    number: Count = Field(ge=1, description="Counted from 1, without gaps")
+    until: Timestamp = Field(
+        description="What was accepted before this moment and had ended when the seal was made is "
+        "in this seal or in one before it"
+    )
+    transactions: Count = Field(
+        ge=0, description="How many it covers; 0 where it covers the audit log alone"
+    )
+    audit_records: Count = Field(ge=0, description="How many records of the audit log it covers")
+    digest: Digest = Field(
+        description="SHA-256 over the rows of its transactions, entries and audit records, its own "
+        "figures and `previous`, in hexadecimals"
+    )
+    previous: Digest = Field(description="The digest of the seal before; zeros in the first one")
+    sealed_at: Timestamp
+    signature: str | None = Field(
+        description="Ed25519 (RFC 8032) over the 32 bytes of `digest`, in base64; null where seals "
+        "are not signed"
+    )
+    key_id: str | None = Field(
+        description="Which key signed it: the first 16 hexadecimals of the public key's SHA-256"
+    )
+
+
+class SealPage(BaseModel):
+    """Seals, the newest first."""
+
+    items: list[Seal]
+    next_cursor: NextCursor
+
+
+def render_seal(row: Row) -> Json:
+    """Return a row of the table of seals as `Seal` has it."""
+    signature = row["signature"]
+    return {
+        "number": row["number"],
+        "until": format_moment(row["until"]),
+        "transactions": row["transactions"],
+        "audit_records": row["audit_records"],
+        "digest": row["digest"].hex(),
+        "previous": row["previous"].hex(),
+        "sealed_at": format_moment(row["sealed_at"]),
+        "signature": None if signature is None else b64encode(signature).decode(),
+        "key_id": row["key_id"],
+    }
 
 
 class VerificationState(StrEnum):
@@ -130,3 +185,48 @@ def _state_of(row: Row) -> VerificationState:
     if row["started_at"] is not None:
         return VerificationState.RUNNING
     return VerificationState.REQUESTED
+
+
+class AuditRecord(BaseModel):
+    """One act: who did what to which thing, when, and over HTTP from where by which request."""
+
+    id: UUID
+    occurred_at: Timestamp
+    actor: str = Field(
+        description="The submitter; `cli:` and a login for the command line",
+        examples=["back-office", "cli:ann"],
+    )
+    action: str = Field(examples=["wallet.changed", "dead_letter.replayed", "client.disabled"])
+    subject: str = Field(
+        description="What it was done to: its kind, a colon and its id or name",
+        examples=["wallet:019aa3b1-0c4e-7a52-8001-3d6f1b2a9c70"],
+    )
+    detail: dict[str, Any] = Field(description="What else is known; it depends on the action")
+    address: str | None = Field(
+        description="Where the request came from; behind a proxy, the proxy's",
+        examples=["192.0.2.7"],
+    )
+    request_id: str | None = Field(description="The `X-Request-Id` of the request")
+
+
+class AuditPage(BaseModel):
+    """Records of the audit log, the newest first."""
+
+    items: list[AuditRecord]
+    next_cursor: NextCursor
+
+
+def render_audit_record(row: Row) -> Json:
+    """Return a row of the audit log as `AuditRecord` has it; its `detail` is JSON text."""
+    detail = orjson.loads(row["detail"])
+    return {
+        "id": str(row["id"]),
+        "occurred_at": format_moment(row["occurred_at"]),
+        "actor": row["actor"],
+        "action": row["action"],
+        "subject": row["subject"],
+        "detail": detail,
+        "address": row["address"],
+        # Releases before there was a column kept it in the detail.
+        "request_id": row["request_id"] or detail.get("request_id"),
+    }

@@ -1,16 +1,31 @@
-"""Recording: what upstream asks for becomes PENDING rows, in the batch that posts them.
+"""The intake of a partition: from the messages of its queue, as they arrive, to their PENDING rows.
 
-What names another transaction is read with that one first. An atomic batch is recorded whole or not
-at all, whatever stands beside it in the queue.
+A message is decoded when it is taken. What upstream asks for is recorded in the batch that posts
+it: what names another transaction is read with that one first, and an atomic batch is recorded
+whole or not at all, whatever stands beside it in the queue.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
+from contracts.broker_permissions import SERVICE_USERS, may_announce
+from contracts.identifiers import valid_request_id, valid_traceparent
+from contracts.messages import (
+    RECORDED_TYPE,
+    REQUEST_ID_HEADER,
+    TRACEPARENT_HEADER,
+    DeadLetterReason,
+    PoisonMessageError,
+    Recorded,
+    Requested,
+    decode_message,
+)
 from contracts.problems import ContractError
 from contracts.record import (
     RecordedRow,
@@ -23,12 +38,152 @@ from contracts.record import (
     recording_arguments,
 )
 from contracts.requests.references import other_id, resolved
+from contracts.requests.terms import check_ahead
 from contracts.requests.transaction import Channel
+from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
+from runtime.amqp.connection import user_of
+from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
+from runtime.amqp.incoming import Arrival, DeliveringChannel, Properties
+from runtime.amqp.watchdog import QUIET_MAX_S
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
+_RECORDED: Final = RECORDED_TYPE.encode()
+# The body of a recorded message: what stands around its ids, and an id with quotes and comma.
+_AROUND_IDS: Final = 33
+_ID_OCTETS: Final = 39
+_KEY_FIELD: Final = b'"idempotency_key"'
+_SINGLE_OCTETS: Final = 1024
+"""A shorter message is taken for one transaction, without a look."""
+
+
 Item: TypeAlias = UUID | Submission
 """What is to be posted: a recorded row by its id, or a submission that is not recorded yet."""
+
+
+class Poison(NamedTuple):
+    """Why a message can never be processed. A value: an error would keep its frames alive."""
+
+    reason: DeadLetterReason
+    detail: str
+
+
+Content: TypeAlias = Recorded | Requested | Poison
+
+
+class Delivery(NamedTuple):
+    """A message in hand: what it asks for, and the channel that wants its ack."""
+
+    channel: DeliveringChannel
+    tag: int
+    body: bytes
+    properties: Properties
+    content: Content
+    items: list[Item]
+    """What is to be posted of it; nothing of poison."""
+
+    @property
+    def weight(self) -> int:
+        """How many transactions it stands for; a dead letter counts as one piece of work."""
+        return len(self.items) or 1
+
+
+PartitionConsumer: TypeAlias = Consumer[Delivery]
+
+
+def partition_consumer(
+    url: str,
+    queue: str,
+    *,
+    prefetch: int,
+    octets_max: int = IN_HAND_OCTETS_MAX,
+    quiet_max_s: float = QUIET_MAX_S,
+) -> PartitionConsumer:
+    """Return what consumes a partition's queue; its batches are bounded by transactions."""
+    return Consumer(
+        url,
+        queue,
+        name=f"consume-{queue}",
+        decode=partial(decoded, own_user=user_of(url)),
+        estimate=estimated_transactions,
+        prefetch=prefetch,
+        octets_max=octets_max,
+        quiet_max_s=quiet_max_s,
+        on_waiting=WAITING_DELIVERIES.set,
+        on_rebuilt=lambda loss: CONSUMERS_REBUILT.labels(loss.value).inc(),
+    )
+
+
+def decoded(arrival: Arrival, *, own_user: str) -> Delivery:
+    """Return what a message asks for; never raises, whatever it holds.
+
+    `own_user`: this process's broker user. Only users of our own processes may name recorded ids.
+    """
+    channel, tag, properties, body = arrival
+    try:
+        asked = _content(properties, body, own_user=own_user)
+        return Delivery(channel, tag, body, properties, asked, _items(asked, properties))
+    except PoisonMessageError as error:
+        poison = Poison(error.reason, error.detail)
+    except Exception as error:  # noqa: BLE001  # a fault of ours, told by the dead letter
+        poison = Poison(DeadLetterReason.UNKNOWN, repr(error))
+    return Delivery(channel, tag, body, properties, poison, [])
+
+
+def estimated_transactions(arrival: Arrival) -> int:
+    """Return about how many transactions a message stands for, without decoding it."""
+    octets = len(arrival.body)
+    if arrival.properties.message_type_octets == _RECORDED:
+        return max(1, (octets - _AROUND_IDS) // _ID_OCTETS)
+    return 1 if octets < _SINGLE_OCTETS else max(1, arrival.body.count(_KEY_FIELD))
+
+
+def _content(properties: Properties, body: bytes, *, own_user: str) -> Recorded | Requested:
+    user = properties.user_id
+    content = decode_message(
+        body,
+        message_type=properties.message_type,
+        content_type=properties.content_type,
+        user_id=user,
+    )
+    if isinstance(content, Recorded) and not may_announce(user, own_user=own_user):
+        raise PoisonMessageError(
+            DeadLetterReason.NOT_PERMITTED, "only Ackledger's own processes publish recorded ids"
+        )
+    if isinstance(content, Requested):
+        if user in SERVICE_USERS:
+            raise PoisonMessageError(
+                DeadLetterReason.NOT_PERMITTED, "Ackledger's own processes submit no transactions"
+            )
+        _check_ahead(content)
+    return content
+
+
+def _check_ahead(content: Requested) -> None:
+    """Raise PoisonMessageError for what is to be executed too far ahead of now."""
+    now = datetime.now(UTC)
+    for place, command in enumerate(content.commands):
+        if command.terms is None:
+            continue
+        try:
+            check_ahead(command.terms, now)
+        except ContractError as error:
+            where = f"/transactions/{place}: " if content.is_batch else ""
+            raise PoisonMessageError(
+                DeadLetterReason.INVALID_MESSAGE, f"{where}{error.detail}"
+            ) from None
+
+
+def _items(content: Recorded | Requested, properties: Properties) -> list[Item]:
+    if isinstance(content, Recorded):
+        return list(content.transaction_ids)
+    headers = properties.headers
+    traceparent = valid_traceparent(headers.get(TRACEPARENT_HEADER))
+    request_id = valid_request_id(headers.get(REQUEST_ID_HEADER))
+    return [
+        Submission(content.submitter, command, request_id, traceparent)
+        for command in content.commands
+    ]
 
 
 class ItemOutcome(NamedTuple):
@@ -49,7 +204,7 @@ class InvalidItem(NamedTuple):
 ItemRecord: TypeAlias = ItemOutcome | InvalidItem
 
 
-class Recorded(NamedTuple):
+class RecordedItems(NamedTuple):
     """What became of a batch's items, in their order."""
 
     outcomes: list[ItemRecord]
@@ -74,12 +229,12 @@ class RequestRecorder:
         self._partitions = partitions
         self._sql = load_queries("processor")
 
-    async def record(self, connection: Connection, items: Sequence[Item]) -> Recorded:
+    async def record(self, connection: Connection, items: Sequence[Item]) -> RecordedItems:
         """Give each submission its row, and each item its outcome."""
         submissions = [item for item in items if isinstance(item, Submission)]
         if not submissions:
             found: list[ItemRecord] = [ItemOutcome(one) for one in items if isinstance(one, UUID)]
-            return Recorded(found, {}, is_any_unannounced=False)
+            return RecordedItems(found, {}, is_any_unannounced=False)
         if have_terms(submissions):
             outcomes = iter(await self._record_with_terms(connection, submissions))
             views: dict[UUID, RecordedView] = {}
@@ -91,7 +246,7 @@ class RequestRecorder:
             outcomes = iter(list(map(self._outcome, submissions, recorded)))
             views = recorded_views(arguments, recorded, channel=Channel.AMQP)
             is_any_unannounced = rows[0][-1]
-        return Recorded(
+        return RecordedItems(
             [ItemOutcome(one) if isinstance(one, UUID) else next(outcomes) for one in items],
             views,
             is_any_unannounced,

@@ -1,1 +1,0 @@
-"""AMQP's frames, where the libraries' way costs too much."""
