@@ -51,8 +51,7 @@ from ingress.reads.wallets import HoldStore, WalletStore
 from ingress.submit.admission import BacklogGauge
 from ingress.submit.cancellation import Cancellations
 from ingress.submit.completion import CompletionWatch
-from ingress.submit.dispatcher import Dispatcher
-from ingress.submit.recorder import Recorder
+from ingress.submit.recorder import Dispatcher, Recorder
 from ingress.submit.traces import SubmissionTraces
 from ingress.webhooks import WebhookStore
 from runtime.access.wallets import WalletHolders

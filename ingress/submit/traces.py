@@ -1,5 +1,6 @@
 """The spans of what becomes of a submission: its insert, and its announcement to the broker."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -8,7 +9,6 @@ from uuid import UUID
 
 from contracts.record import RecordedRow, Submission
 from contracts.topology import partition_queue
-from ingress.submit.dispatcher import Confirmed
 from runtime.tracing.spans import (
     NO_TRACER,
     UNNAMED,
@@ -86,14 +86,14 @@ class SubmissionTraces:
             )
         return traced
 
-    def announcing(self, confirmed: Confirmed, partition: int, traced: Traced) -> None:
+    def announcing(self, confirmed: asyncio.Future[bool], partition: int, traced: Traced) -> None:
         """Record, once the broker has them or never will, that transactions were announced."""
         if traced:
             sent = partial(self._announced, partition, traced, time.time_ns())
             confirmed.add_done_callback(sent)
 
     def _announced(
-        self, partition: int, traced: Traced, began_ns: int, confirmed: Confirmed
+        self, partition: int, traced: Traced, began_ns: int, confirmed: asyncio.Future[bool]
     ) -> None:
         if confirmed.cancelled():
             return

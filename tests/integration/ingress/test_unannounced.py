@@ -20,8 +20,7 @@ from ingress.limits.limiter import LimitRules, RateLimiter, connect_redis
 from ingress.reads.transactions import TransactionStore
 from ingress.submit.admission import BacklogGauge
 from ingress.submit.completion import CompletionWatch
-from ingress.submit.dispatcher import Dispatcher
-from ingress.submit.recorder import Accepted, Recorder
+from ingress.submit.recorder import Accepted, Dispatcher, Recorder
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Connection, Pool, create_pool
 from tests.integration.reconciler.serving import running

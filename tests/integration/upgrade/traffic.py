@@ -12,8 +12,7 @@ import asyncpg
 from contracts.money import Money
 from contracts.record import Submission
 from contracts.requests.transaction import TransactionCommand, TransactionType, fingerprint_of_json
-from ingress.submit.dispatcher import Dispatcher
-from ingress.submit.recorder import Accepted, Recorder
+from ingress.submit.recorder import Accepted, Dispatcher, Recorder
 from processor.poster import Poster
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Pool, connect
