@@ -6,7 +6,7 @@ ones before it left. A batch is therefore the same as its transactions one by on
 
 A refusal is a business 'no': a value, never an exception. Plain moves go through `refusal_of`,
 which answers the common case itself and has `first_refusal` answer the others. Every other type
-goes through `refusal_before` its legs are applied, and `refusal_after`.
+goes through `refusal_before`, before its legs are applied, and then through `refusal_after`.
 tests/unit/test_ledger.py proves the precedence line by line; property tests
 (tests/property/test_ledger.py, test_book.py) hold the ways against one another; the order of
 REFUSAL_DETAILS is the ladder's down to INSUFFICIENT_FUNDS. Other types are first asked for
