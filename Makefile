@@ -124,8 +124,8 @@ hostile: setup ## Send a private system what no contract knows, over both doors,
 	@$(BIN)/python -m tools.hostile --messages $(or $(MESSAGES),20000) --examples $(or $(EXAMPLES),60)
 
 .PHONY: restore-drill
-restore-drill: setup ## Destroy a private PostgreSQL and restore it: TRANSACTIONS=100000
-	@$(BIN)/python -m tools.restore_drill --transactions $(or $(TRANSACTIONS),100000)
+restore-drill: setup ## Destroy a private PostgreSQL and restore it: TRANSACTIONS=100000, DISASTERS=2
+	@$(BIN)/python -m tools.restore_drill --transactions $(or $(TRANSACTIONS),100000) --disasters $(or $(DISASTERS),2)
 
 # READERS=5000 follow one ingress; ROUNDS=3 drains with the log of events and without it.
 .PHONY: bench-events

@@ -1,6 +1,6 @@
 """Two disasters and three restores: `make restore-drill TRANSACTIONS=100000`.
 
-    python -m tools.restore_drill --transactions 100000
+    python -m tools.restore_drill --transactions 100000 [--disasters 1]
 
 Clients submit half of the transactions, a base is taken while WAL is followed, they submit the
 rest; then PostgreSQL is killed and its data directory removed. It is restored to the last WAL, and
@@ -46,6 +46,9 @@ RTO_MAX_S: Final = {1_000_000: 300.0, 10_000_000: 900.0}
 """By how many transactions there are, at most."""
 CUT: Final = "seal_chain"
 """What `verify` finds of a chain that ends before a seal that was written down."""
+BYTES_OF_A_TRANSACTION: Final = 8_000
+"""On the disk in the end, at most: data, a base, all of the WAL, and the log of events."""
+DISASTERS: Final = 2
 DRAINED_S: Final = 600.0
 RECOVERED_S: Final = 900.0
 _POLL_S: Final = 0.2
@@ -205,7 +208,7 @@ class Drill:
         return [sys.executable, "-P", "-m", "cli", *arguments]
 
 
-def _rehearse(drill: Drill, system: System, transactions: int) -> None:
+def _rehearse(drill: Drill, system: System, transactions: int, *, disasters: int) -> None:
     accepted = Accepted()
     clients = Clients(system, accepted)
     asyncio.run(clients.submit(transactions // 2))
@@ -221,6 +224,8 @@ def _rehearse(drill: Drill, system: System, transactions: int) -> None:
     moment = datetime.fromtimestamp(middle, tz=UTC).isoformat()
     drill.restore(moment)
     after = _judge_middle(drill, accepted, middle)
+    if disasters < DISASTERS:
+        return
     drill.accept_cut()
     system.start()
     clients = Clients(system, accepted)
@@ -309,12 +314,29 @@ async def _served(system: System) -> None:
             await asyncio.sleep(_POLL_S)
 
 
+def _refuse_small_disk(directory: Path, transactions: int) -> None:
+    """Say before an hour of work that the disk will not hold it."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    needed, free = BYTES_OF_A_TRANSACTION * transactions, shutil.disk_usage(directory).free
+    if needed > free:
+        raise SystemExit(
+            f"{transactions:,} transactions need about {needed / 1e9:,.0f} GB in {directory}, "
+            f"and {free / 1e9:,.0f} GB are free"
+        )
+
+
 def main() -> None:
     """Exit 0 if all is well, 1 if not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transactions", type=int, default=100_000)
-    transactions: int = parser.parse_args().transactions
+    parser.add_argument(
+        "--disasters", type=int, choices=(1, DISASTERS), default=DISASTERS, help="1 ends before 2"
+    )
+    options = parser.parse_args()
+    transactions: int = options.transactions
     directory = DIRECTORY.absolute()
+    _refuse_small_disk(directory, transactions)
     with private_servers(directory) as (stack, environment):
         drill = Drill(stack, environment)
         system = System(
@@ -326,7 +348,7 @@ def main() -> None:
         system.start()
         try:
             with drill.following():
-                _rehearse(drill, system, transactions)
+                _rehearse(drill, system, transactions, disasters=options.disasters)
         finally:
             system.stop()
     drill.verdict.end(("what", "measured", "asked for"))
