@@ -572,9 +572,11 @@ WITH waiting AS (
     UNION ALL
     (
         SELECT t.created_at
-        FROM sweep_progress AS p
-        INNER JOIN transactions AS t ON t.id > p.swept_until
-        WHERE t.status = 'PENDING' AND pending_since(t.id, t.created_at, t.has_terms) IS NOT NULL
+        FROM transactions AS t
+        WHERE
+            t.id > (SELECT p.swept_until FROM sweep_progress AS p)
+            AND t.status = 'PENDING'
+            AND pending_since(t.id, t.created_at, t.has_terms) IS NOT NULL
         ORDER BY t.id
         LIMIT $1
     )

@@ -1,0 +1,27 @@
+-- migrate:up
+
+-- Since when a transaction that has terms has been PENDING; null for one that is held back for review.
+CREATE FUNCTION terms_pending_since(
+    transaction uuid, created_at timestamptz
+) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+    SELECT CASE
+        WHEN NOT coalesce(r.is_held, false) THEN greatest(
+            created_at,
+            r.since,
+            (SELECT t.execute_at FROM transaction_terms AS t WHERE t.transaction_id = transaction)
+        )
+    END
+    FROM (SELECT transaction) AS one (id)
+    LEFT JOIN reviewed_transactions AS r ON r.transaction_id = one.id
+$$;
+
+-- The same of any transaction, as before (0053). Without a subquery of its own it becomes part of the
+-- statement that calls it: a plain move costs a comparison, and not a call. Of a backlog of a hundred
+-- thousand, counted every second, that was a second of the server's time.
+CREATE OR REPLACE FUNCTION pending_since(
+    transaction uuid, created_at timestamptz, has_terms boolean
+) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN has_terms THEN terms_pending_since(transaction, created_at) ELSE created_at END
+$$;
