@@ -10,6 +10,7 @@ _WAITING = """
 EXPLAIN (VERBOSE)
 SELECT FROM transactions AS t WHERE pending_since(t.id, t.created_at, t.has_terms) IS NOT NULL
 """
+_HELD = "EXPLAIN (VERBOSE) SELECT held_now(id, held) FROM wallets"
 
 
 async def _progress_scans(database: Connection) -> int:
@@ -28,6 +29,15 @@ async def test_since_when_a_plain_move_waits_is_asked_within_the_statement(
 
     assert "terms_pending_since(t.id" in plan
     assert not re.search(r"\bpending_since\(", plan)
+
+
+async def test_what_a_wallet_without_holds_has_held_is_asked_within_the_statement(
+    database: Connection,
+) -> None:
+    plan = "\n".join(row[0] for row in await database.fetch(_HELD))
+
+    assert "held_by_open_holds(id" in plan
+    assert not re.search(r"\bheld_now\(", plan)
 
 
 async def test_how_far_was_swept_is_read_once_however_many_wait(database: Connection) -> None:

@@ -25,3 +25,18 @@ CREATE OR REPLACE FUNCTION pending_since(
 LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN has_terms THEN terms_pending_since(transaction, created_at) ELSE created_at END
 $$;
+
+-- What of a wallet's holds has not expired yet, of one that has any held.
+CREATE FUNCTION held_by_open_holds(wallet uuid, held bigint) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT held - coalesce((
+        SELECT sum(h.remaining) FROM holds AS h
+        WHERE h.wallet_id = wallet AND h.status = 'OPEN' AND h.expires_at <= statement_timestamp()
+    ), 0)::bigint
+$$;
+
+-- The same of any wallet, as before (0027), and in the same way: most hold nothing.
+CREATE OR REPLACE FUNCTION held_now(wallet uuid, held bigint) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN held = 0 THEN 0 ELSE held_by_open_holds(wallet, held) END
+$$;
