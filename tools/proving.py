@@ -52,7 +52,7 @@ class Verdict:
         judged = "" if is_well is None else f"{asked} {'well' if is_well else 'NOT WELL'}".strip()
         self._rows.append((what, measured, judged))
         # A proof takes an hour: what is known of it is told as it comes.
-        sys.stderr.write(f"{what}: {measured} ({judged or 'told, not judged'})\n")
+        say(f"{what}: {measured} ({judged or 'told, not judged'})")
         self._is_well &= is_well is not False
 
     def end(self, columns: Sequence[str], *, otherwise: str = "NOT WELL") -> NoReturn:
