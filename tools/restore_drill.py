@@ -163,9 +163,15 @@ class Drill:
 
     def lost_since(self, moment: str) -> set[str]:
         """Return the keys that the command lists to be sent again."""
-        arguments = ("restore", "--to", moment, "--lost", "--json")
-        listed = json.loads(self.command(*arguments, is_checked=False))["items"]
-        return {one["idempotency_key"] for one in listed}
+        keys: set[str] = set()
+        behind: tuple[str, ...] = ()
+        while True:
+            arguments = ("restore", "--to", moment, "--lost", "--json", *behind)
+            listed = json.loads(self.command(*arguments, is_checked=False))
+            keys |= {one["idempotency_key"] for one in listed["items"]}
+            if listed["after"] is None:
+                return keys
+            behind = ("--after", str(listed["after"]))
 
     def accept_cut(self) -> None:
         """Let the seals go on from where the restored ones end, as an operator does."""

@@ -21,7 +21,7 @@ SKEW: Final = timedelta(seconds=5)
 PREFETCH: Final = 50
 """Messages of the log in hand, of up to 64 events each."""
 LOST_MAX: Final = 1_000_000
-"""Transactions that are listed."""
+"""Transactions of one list, and a few more: they are held in memory. The next goes on behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +45,40 @@ class Lost:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class LostList:
+    """What was lost, and behind which offset of the log there may be more; None at its end."""
+
+    items: list[Lost]
+    after: int | None
+
+
 async def lost_transactions(
-    settings: BrokerSettings, connection: "asyncpg.Connection[asyncpg.Record]", since: datetime
-) -> list[Lost]:
+    settings: BrokerSettings,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    since: datetime,
+    *,
+    after: int | None = None,
+    most: int = LOST_MAX,
+) -> LostList:
     """Return what the log of events knows of since a moment, and the books do not.
 
-    What was sent again under its key is in the books, under another id.
+    What was sent again under its key is in the books, under another id. `after` is what an earlier
+    list came to, which ended at `most`.
 
     Raises one of UNREACHABLE, and TopologyError where no log is kept.
     """
     lost: dict[str, Lost] = {}
+    start = since - SKEW if after is None else after + 1
+    reached = after
     async with open_stream(
-        settings.amqp_url, EVENTS_LOG, name="restore", start=since - SKEW, prefetch=PREFETCH
+        settings.amqp_url, EVENTS_LOG, name="restore", start=start, prefetch=PREFETCH
     ) as stream:
-        while len(lost) < LOST_MAX:
+        while len(lost) < most:
             events = await next_events(stream, within_s=SILENCE_S)
             if not events:
-                break
+                return LostList(list(lost.values()), after=None)
+            reached = events[-1].position.offset
             later = {
                 event.transaction_id: _lost(event, orjson.loads(event.body))
                 for event in events
@@ -74,7 +91,7 @@ async def lost_transactions(
                 [one.idempotency_key for one in later.values()],
             )
             lost |= {str(row["id"]): later[str(row["id"])] for row in rows}
-    return list(lost.values())
+    return LostList(list(lost.values()), after=reached)
 
 
 def _lost(event: LoggedEvent, view: Mapping[str, Any]) -> Lost:

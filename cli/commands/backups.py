@@ -11,7 +11,7 @@ from cli.invocation import on_database, settings_of
 from cli.output import AsJson, console, print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
-    from cli.backups.lost import Lost
+    from cli.backups.lost import LostList
     from cli.dependencies import Connection
 
 
@@ -89,6 +89,10 @@ def _restore(
             help="After the start: list what had an event since, and is not in the books.",
         ),
     ] = False,
+    after: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --lost: go on behind where the last list said it ended."),
+    ] = None,
     timeline: Annotated[
         int | None,
         typer.Option(min=1, help="Recover along this timeline instead of the newest one."),
@@ -106,7 +110,7 @@ def _restore(
 
     moment = moment_of(to)
     if lost:
-        _list_lost(context, to, as_json=as_json)
+        _list_lost(context, to, after=after, as_json=as_json)
         return
     if into is None:
         raise UsageError("--into is missing: name the data directory to make")
@@ -123,8 +127,8 @@ def _restore(
     say(f"start PostgreSQL {base.server_version} on it, and run: ackledger verify")
 
 
-def _list_lost(context: typer.Context, to: str, *, as_json: bool) -> None:
-    from cli.backups.lost import LOST_MAX, lost_transactions
+def _list_lost(context: typer.Context, to: str, *, after: int | None, as_json: bool) -> None:
+    from cli.backups.lost import lost_transactions
     from cli.backups.restoring import moment_of
     from runtime.service.settings import BrokerSettings
 
@@ -133,17 +137,17 @@ def _list_lost(context: typer.Context, to: str, *, as_json: bool) -> None:
         raise UsageError("--lost needs the moment that was restored to")
     broker = settings_of(context, BrokerSettings)
 
-    async def look(connection: "Connection") -> "list[Lost]":
-        return await lost_transactions(broker, connection, since)
+    async def look(connection: "Connection") -> "LostList":
+        return await lost_transactions(broker, connection, since, after=after)
 
     found = on_database(context, "restore", look)
     if as_json:
-        print_json({"items": [one.to_json() for one in found]})
+        print_json({"items": [one.to_json() for one in found.items], "after": found.after})
     else:
         print_table(
             ("transaction", "submitter", "key", "event", "occurred at"),
-            [tuple(one.to_json().values()) for one in found],
+            [tuple(one.to_json().values()) for one in found.items],
         )
-    if len(found) == LOST_MAX:
-        say(f"there may be more: {LOST_MAX:,} were looked at")
-    raise typer.Exit(code=1 if found else 0)
+    if found.after is not None:
+        say(f"there may be more: list it with --after {found.after}")
+    raise typer.Exit(code=1 if found.items or found.after is not None else 0)
