@@ -186,9 +186,7 @@ class Poster:
                 self._to_forget.clear()
             if self._wallet_cache.is_on and not loaded.is_on_book:
                 _, unknown = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
-                read = {one: loaded.wallets[one] for one in unknown if one in loaded.wallets}
-                unread = [one for one in unknown if one not in read]
-                loaded.wallets = read | await self._wallets(connection, unread, "read_wallets")
+                loaded.wallets = await self._wallets(connection, loaded, unknown, "read_wallets")
             return loaded
 
     def decide_ahead(self, loaded: Loaded) -> None:
@@ -300,9 +298,7 @@ class Poster:
     ) -> dict[UUID, VersionedWallet]:
         """Return what is known of wallets, and the others locked."""
         known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
-        read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
-        unread = [one for one in missing if one not in read]
-        return known | read | await self._wallets(connection, unread, "lock_wallets")
+        return known | await self._wallets(connection, loaded, missing, "lock_wallets")
 
     async def _load(
         self,
@@ -370,12 +366,16 @@ class Poster:
         return not terms and bool(await self._permissions.refusals(connection, rows, terms))
 
     async def _wallets(
-        self, connection: Connection, wallet_ids: Sequence[UUID], query: str
+        self, connection: Connection, loaded: Loaded, wallet_ids: Sequence[UUID], query: str
     ) -> dict[UUID, VersionedWallet]:
-        """Return those that exist of wallets that no batch before has left in memory."""
-        if not wallet_ids:
-            return {}
-        return self._found(await connection.fetch(self._sql[query], wallet_ids))
+        """Return those that exist of wallets that no batch before has left in memory.
+
+        Those that were read with a batch are taken from there; `query` reads the others.
+        """
+        read = {one: loaded.wallets[one] for one in wallet_ids if one in loaded.wallets}
+        unread = [one for one in wallet_ids if one not in read]
+        rows = await connection.fetch(self._sql[query], unread) if unread else []
+        return read | self._found(rows)
 
     def _found(self, rows: Iterable[Iterable[Any]]) -> dict[UUID, VersionedWallet]:
         found: dict[UUID, VersionedWallet] = {}

@@ -22,6 +22,8 @@ _STATUSES: Final = {one.value: one for one in WalletStatus}
 
 GENERATION_MAX: Final = 16_384
 """Wallets in a generation; two are kept, some 10 MB in all."""
+_COLUMNS: Final = 10
+"""Of a wallet, as the queries read it: see `wallet_of`."""
 _MISMATCH: Final = "AL001"
 """What the database's functions raise where the rows are not those that were decided on."""
 
@@ -139,6 +141,3 @@ def wallets_in(columns: Sequence[Any]) -> Iterator[Sequence[Any]]:
     for begin in range(0, len(columns), _COLUMNS):
         if columns[begin] is not None:
             yield columns[begin : begin + _COLUMNS]
-
-
-_COLUMNS: Final = 10
