@@ -112,8 +112,6 @@ def _restore(
     if lost:
         _list_lost(context, to, after=after, as_json=as_json)
         return
-    if after is not None:
-        raise UsageError("--after goes on with a list: name --lost, too")
     if into is None:
         raise UsageError("--into is missing: name the data directory to make")
     restored = restore(Backups(settings_of(context, BackupSettings)), moment, into, timeline)

@@ -78,10 +78,3 @@ async def test_a_list_that_is_full_names_where_the_next_one_begins(
     assert all(one.items for one in found[:-1])
     assert found[-1].items == []
     assert sorted(one.idempotency_key for page in found for one in page.items) == sorted(keys)
-
-
-async def test_going_on_with_a_list_wants_a_list(tmp_path: Path) -> None:
-    called = await ackledger("restore", "--to", "latest", "--after", "3", directory=tmp_path)
-
-    assert called.code == 2
-    assert "--lost" in called.err
