@@ -19,7 +19,7 @@ from runtime.amqp.incoming import Arrival, DeliveringChannel
 from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from runtime.service.periodic import Backoff
 
 IN_HAND_MAX: Final = 16
@@ -51,7 +51,7 @@ class _Delivery:
 class DeadLetterCollector:
     """Stores dead letters and acks them behind the commit; the broker keeps what is not stored."""
 
-    def __init__(self, url: str, *, pool: Pool, fault_points: FaultPoints = NO_FAULTS) -> None:
+    def __init__(self, url: str, *, pool: Pool, fault_points: FaultPoints | None = None) -> None:
         self._pool = pool
         self._fault_points = fault_points
         self._sql = load_queries("dead_letters")
@@ -79,7 +79,8 @@ class DeadLetterCollector:
         while True:
             deliveries = await self._consumer.take(STORED_BYTES_MAX)
             stored = await self._store(deliveries)
-            await self._fault_points.reach(FaultPoint.DEAD_LETTERS_STORED)
+            if self._fault_points is not None:
+                await self._fault_points.reach(FaultPoint.DEAD_LETTERS_STORED)
             await self._consumer.ack(stored)
 
     async def _store(self, deliveries: Sequence[_Delivery]) -> Sequence[_Delivery]:

@@ -346,7 +346,7 @@ def _services(
     *,
     limiter: RateLimiter,
     dispatcher: Dispatcher,
-    fault_points: FaultPoints,
+    fault_points: FaultPoints | None,
     tracer: Tracer,
 ) -> Services:
     """Build what both HTTP paths work with, each with its loop."""

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from ledger.post import is_late, refusal_after, refusal_before
+from ledger.post import copy_of, is_late, refusal_after, refusal_before
 from ledger.screening import Screening
 from ledger.state import (
     BookPosting,
@@ -108,7 +108,7 @@ class Book:
         for wallet_id, amount, _, _, held in legs:
             wallet = after.get(wallet_id)
             if wallet is None:
-                wallet = after[wallet_id] = self.wallets[wallet_id].copy()
+                wallet = after[wallet_id] = copy_of(self.wallets[wallet_id])
             wallet.held += held
             if amount:
                 wallet.balance += amount

@@ -108,7 +108,23 @@ def _current(
     wallet = before.get(wallet_id)
     if wallet is None:
         return None
-    return wallet.copy()
+    return copy_of(wallet)
+
+
+def copy_of(wallet: LedgerWallet) -> LedgerWallet:
+    """Return a wallet that is changed for itself."""
+    # Written out: `dataclasses.replace` takes five times as long.
+    return LedgerWallet(
+        wallet.id,
+        wallet.kind,
+        wallet.currency,
+        wallet.status,
+        wallet.balance,
+        wallet.held,
+        wallet.overdraft_limit,
+        wallet.version,
+        wallet.forced_overdraft,
+    )
 
 
 def _move(movement: Movement, source: LedgerWallet, destination: LedgerWallet) -> Posted:

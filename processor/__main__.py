@@ -12,11 +12,10 @@ from processor.events.buffer import CLAIMANT_SETTING, EventBuffer
 from processor.events.relay import OutboxRelay
 from processor.intake import PartitionConsumer, partition_consumer
 from processor.pipeline import Pipeline
-from processor.poster import Poster
+from processor.poster import Poster, WalletCache
 from processor.replies import Forwarder, Replies
 from processor.retry import Circuit
 from processor.traces import EventTraces, PostingTraces
-from processor.wallet_cache import WalletCache
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
 from runtime.postgres.migrate import check_database
@@ -111,7 +110,7 @@ def _poster(
     pool: Pool,
     event_buffer: EventBuffer,
     rules: CurrentRules,
-    fault_points: FaultPoints,
+    fault_points: FaultPoints | None,
     *,
     tracer: Tracer,
     partition: int,
@@ -146,7 +145,7 @@ def _relay(
     publisher: Publisher,
     posted: asyncio.Event,
     event_buffer: EventBuffer,
-    fault_points: FaultPoints,
+    fault_points: FaultPoints | None,
     *,
     traces: EventTraces,
 ) -> OutboxRelay:

@@ -38,8 +38,8 @@ from ledger.state import (
 )
 from ledger.words import FailureCode, HoldStatus, TransactionStatus
 from processor.events.buffer import BufferedViews
+from processor.intake import BatchReader
 from processor.restrictions import NO_REVIEWS, Permissions, ReviewStates, Screener
-from processor.wallet_cache import mismatches_told
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
@@ -102,19 +102,18 @@ class BookViews(BufferedViews):
 class BookPoster:
     """Decides and writes batches inside a database transaction of the caller's."""
 
-    def __init__(self, partition: int, permissions: Permissions, screener: Screener) -> None:
+    def __init__(
+        self,
+        partition: int,
+        reader: BatchReader,
+        permissions: Permissions,
+        screener: Screener,
+    ) -> None:
         self._partition = partition
+        self._reader = reader
         self._permissions = permissions
         self._screener = screener
         self._sql = load_queries("processor")
-
-    async def read_terms(
-        self, connection: Connection, rows: Iterable[RecordedView]
-    ) -> dict[UUID, asyncpg.Record]:
-        """Return the terms of those that have any: they never change."""
-        ids = [row["id"] for row in rows if row["has_terms"]]
-        found = await connection.fetch(self._sql["read_terms"], ids) if ids else []
-        return {one["transaction_id"]: one for one in found}
 
     async def post(
         self,
@@ -158,10 +157,10 @@ class BookPoster:
             moment=moment,
             screening=None if screened is None else screened.screening,
         )
-        with mismatches_told():
-            outbox_id = await connection.fetchval(
-                self._sql["write_book"], *_writing_arguments(posting), self._screener.version
-            )
+        outbox_id = await connection.fetchval(
+            self._sql["write_book"], *_writing_arguments(posting), self._screener.version
+        )
+        if screened is not None:
             await self._screener.write(connection, screened, posting.held)
         return PostedBook(posting, outbox_id, {row["id"]: row for row in rows}, terms)
 
@@ -200,7 +199,7 @@ class BookPoster:
         for row in rows:
             batch_id = terms[row["id"]]["batch_id"] if row["id"] in terms else None
             together += [row] if batch_id is None else whole.pop(batch_id, ())
-        return together, await self.read_terms(connection, together)
+        return together, await self._reader.read_terms(connection, together)
 
     async def _referred(
         self,

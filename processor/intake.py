@@ -5,11 +5,13 @@ it: what names another transaction is read with that one first, and an atomic ba
 whole or not at all, whatever stands beside it in the queue.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
-from typing import Final, NamedTuple, TypeAlias
+from itertools import groupby, islice
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -28,6 +30,7 @@ from contracts.messages import (
 )
 from contracts.problems import ContractError
 from contracts.record import (
+    RECORDED_COLUMNS,
     RecordedRow,
     RecordedView,
     Submission,
@@ -40,7 +43,11 @@ from contracts.record import (
 from contracts.requests.references import other_id, resolved
 from contracts.requests.terms import check_ahead
 from contracts.requests.transaction import Channel
+from ledger.state import Movement
+from ledger.words import TransactionType
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
+from processor.restrictions import Permissions
+from processor.unannounced import UnannouncedReader
 from runtime.amqp.connection import user_of
 from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
 from runtime.amqp.incoming import Arrival, DeliveringChannel, Properties
@@ -55,7 +62,14 @@ _ID_OCTETS: Final = 39
 _KEY_FIELD: Final = b'"idempotency_key"'
 _SINGLE_OCTETS: Final = 1024
 """A shorter message is taken for one transaction, without a look."""
-
+TOGETHER_MAX: Final = 16
+"""Transactions that are read with their wallets: of more most are remembered."""
+WALLET_COLUMNS: Final = 10
+"""Of a wallet, as the queries read it."""
+_WALLETS: Final = len(RECORDED_COLUMNS) + 1
+"""From where on a row has the columns of its wallets, if it was read with them."""
+# A dictionary answers ten times faster than an enumeration's call.
+_TYPES: Final = {one.value: one for one in TransactionType}
 
 Item: TypeAlias = UUID | Submission
 """What is to be posted: a recorded row by its id, or a submission that is not recorded yet."""
@@ -177,9 +191,10 @@ def _check_ahead(content: Requested) -> None:
 def _items(content: Recorded | Requested, properties: Properties) -> list[Item]:
     if isinstance(content, Recorded):
         return list(content.transaction_ids)
-    headers = properties.headers
-    traceparent = valid_traceparent(headers.get(TRACEPARENT_HEADER))
-    request_id = valid_request_id(headers.get(REQUEST_ID_HEADER))
+    traceparent = request_id = None
+    if headers := properties.headers:
+        traceparent = valid_traceparent(headers.get(TRACEPARENT_HEADER))
+        request_id = valid_request_id(headers.get(REQUEST_ID_HEADER))
     return [
         Submission(content.submitter, command, request_id, traceparent)
         for command in content.commands
@@ -338,6 +353,139 @@ class RequestRecorder:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PendingBatch:
+    """A batch as it was read: an outcome for each item, and what is PENDING, in the items' order.
+
+    What is PENDING stands there once, and behind what has to go before it.
+    """
+
+    outcomes: list[ItemRecord]
+    rows: Mapping[UUID, RecordedView]
+    pending: list[Movement]
+    wallets: Sequence[Sequence[Any]]
+    """The columns of wallets that were read with it."""
+    earlier: Sequence[UUID]
+    """Those of what is PENDING that are no item: they were accepted earlier, without a confirm."""
+    is_partial: bool
+    """Whether items have to wait for more of such ones."""
+    terms: Mapping[UUID, asyncpg.Record]
+    """Of what is PENDING those that have any."""
+    is_on_book: bool
+    """Whether it takes locks to decide the batch: some have terms, or a submitter is refused."""
+    began_ns: int
+    """When it began to be read."""
+
+    @property
+    def in_order(self) -> list[RecordedView]:
+        """The rows of what is PENDING."""
+        return [self.rows[one.id] for one in self.pending]
+
+
+class BatchReader:
+    """Records and reads batches of one partition."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        partitions: int,
+        permissions: Permissions,
+        is_with_wallets: bool,
+    ) -> None:
+        """`is_with_wallets`: read a few transactions with their wallets, by one statement."""
+        self._partition = partition
+        self._recorder = RequestRecorder(partition, partitions=partitions)
+        self._unannounced = UnannouncedReader(partition, partitions=partitions)
+        self._permissions = permissions
+        self._is_with_wallets = is_with_wallets
+        self._to_forget: Sequence[UUID] = ()
+        self._sql = load_queries("processor")
+
+    async def read(
+        self,
+        connection: Connection,
+        items: Sequence[Item],
+        *,
+        in_hand: Collection[UUID] = (),
+        is_locked: bool = False,
+    ) -> PendingBatch:
+        """Record what is not recorded, and read what is PENDING; `in_hand` goes before it."""
+        began_ns = time.time_ns()
+        outcomes, by_id, is_any_unannounced = await self._recorder.record(connection, items)
+        order = dict.fromkeys(
+            one.transaction_id
+            for one in outcomes
+            if isinstance(one, ItemOutcome) and not one.is_key_reused and one.partition is None
+        )
+        unread = [one for one in order if one not in by_id] if by_id else list(order)
+        rows, wallets = await self._pending(connection, unread, is_locked=is_locked)
+        by_id.update((row[0], row) for row in rows)
+        views: Sequence[RecordedView] = [by_id[one] for one in order if one in by_id]
+        # What was recorded just now, without terms, is not among what was read.
+        read: Sequence[RecordedView] = rows
+        earlier: Sequence[UUID] = ()
+        is_partial = False
+        if is_any_unannounced or (rows and rows[0][len(RECORDED_COLUMNS)]):
+            put = await self._unannounced.put_in_order(
+                connection, views, in_hand=in_hand, is_locked=is_locked
+            )
+            views = read = put.rows
+            earlier, is_partial = put.earlier, put.is_partial
+            by_id.update((row["id"], row) for row in put.rows)
+        terms = await self.read_terms(connection, read) if read else {}
+        return PendingBatch(
+            outcomes,
+            by_id,
+            [_movement(row) for row in views],
+            wallets,
+            earlier,
+            is_partial,
+            terms,
+            # With terms the book finds out who is refused.
+            bool(terms or await self._permissions.refusals(connection, views, terms)),
+            began_ns,
+        )
+
+    async def record(self, connection: Connection, item: Item) -> ItemRecord:
+        """Record one item, if it is not, and return its outcome."""
+        return (await self._recorder.record(connection, [item])).outcomes[0]
+
+    async def read_terms(
+        self, connection: Connection, rows: Iterable[RecordedView]
+    ) -> dict[UUID, asyncpg.Record]:
+        """Return the terms of those that have any: they never change."""
+        ids = [row["id"] for row in rows if row["has_terms"]]
+        found = await connection.fetch(self._sql["read_terms"], ids) if ids else []
+        return {one["transaction_id"]: one for one in found}
+
+    def note_posted(self, batch: PendingBatch) -> None:
+        """Take the marks of a committed batch as soon as any are read again.
+
+        Only the last batch's: the reconciler takes those that are left.
+        """
+        if batch.earlier:
+            self._to_forget = batch.earlier
+
+    async def forget_posted(self, connection: Connection) -> None:
+        """Take the marks of the last batch that had any."""
+        if self._to_forget:
+            await self._unannounced.forget(connection, self._to_forget)
+            self._to_forget = ()
+
+    async def _pending(
+        self, connection: Connection, ids: Sequence[UUID], *, is_locked: bool
+    ) -> tuple[Sequence[asyncpg.Record], Sequence[Sequence[Any]]]:
+        """Return what is PENDING of these, and the wallets that were read with it."""
+        if not ids:
+            return [], ()
+        if is_locked or not self._is_with_wallets or len(ids) > TOGETHER_MAX:
+            query = self._sql["lock_pending" if is_locked else "read_pending"]
+            return await connection.fetch(query, ids, self._partition), ()
+        rows = await connection.fetch(self._sql["read_pending_with_wallets"], ids, self._partition)
+        return rows, [wallet for row in rows for wallet in _wallets_in(row[_WALLETS:])]
+
+
 def _refuse_conflicts(rows: Sequence[RecordedRow]) -> None:
     for row in rows:
         if not row.is_same:
@@ -361,3 +509,16 @@ def _resolved(
         return submission._replace(command=resolved(submission.command, others.get(named)))
     except ContractError as error:
         return InvalidItem(error.detail)
+
+
+def _movement(row: RecordedView) -> Movement:
+    # By position: a name costs a lookup for each of six columns.
+    transaction_id, kind, source, destination, amount, currency = islice(row.values(), 6)
+    return Movement(transaction_id, _TYPES[kind], source, destination, amount, currency)
+
+
+def _wallets_in(columns: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the columns of each of several wallets, of which some may be all NULL: not there."""
+    for begin in range(0, len(columns), WALLET_COLUMNS):
+        if columns[begin] is not None:
+            yield columns[begin : begin + WALLET_COLUMNS]

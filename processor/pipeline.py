@@ -20,7 +20,7 @@ from processor.poster import Loaded, Poster
 from processor.replies import BatchReplies, Forwarder, Replies
 from processor.retry import Circuit, FailedItem, ItemResult, RetryingPoster
 from runtime.resilience.error_classification import GivenBackError
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 
 LOOK_EVERY_S: Final = 5.0
 """While a batch is under way, the database is asked so often whether it is there at all. If it is
@@ -190,7 +190,7 @@ class Pipeline:
         posted: asyncio.Event,
         batch_size: int,
         held_max_s: float = HELD_MAX_S,
-        fault_points: FaultPoints = NO_FAULTS,
+        fault_points: FaultPoints | None = None,
     ) -> None:
         """`posted` is set after each commit, for whoever relays the events that it owes."""
         self._consumer = consumer
@@ -298,7 +298,8 @@ class Pipeline:
             batch.reach(BatchState.ANSWERED)
             batch.reach(BatchState.ACKED)
             return
-        await self._fault_points.reach(FaultPoint.PROCESSOR_COMMITTED)
+        if self._fault_points is not None:
+            await self._fault_points.reach(FaultPoint.PROCESSOR_COMMITTED)
         if following is not None:
             following.begin_to_write(self._post)
         await self._answer(batch, posted)

@@ -15,10 +15,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -26,44 +26,107 @@ import orjson
 import structlog
 
 from contracts.identifiers import trace_id_of
-from contracts.record import RECORDED_COLUMNS, RecordedView, Submission
+from contracts.record import Submission
 from ledger.post import detail_of, post
 from ledger.screening import Screening
 from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
-from ledger.words import TransactionType
+from ledger.words import WalletKind, WalletStatus
 from processor.book import LONG_AGO, BookPoster, PostedBook
 from processor.events.buffer import RECENT_MAX, BufferedBatch, EventBuffer
 from processor.events.owed import owed_by_moves
-from processor.intake import Item, ItemOutcome, ItemRecord, RequestRecorder
+from processor.intake import BatchReader, Item, ItemOutcome, ItemRecord, PendingBatch
 from processor.metrics import note_endings
-from processor.restrictions import BatchScreening, Permissions, Screener, Terms
+from processor.restrictions import BatchScreening, Permissions, Screener
 from processor.traces import PostingTraces
-from processor.unannounced import UnannouncedReader
-from processor.wallet_cache import (
-    PostingMismatchError,
-    VersionedWallet,
-    WalletCache,
-    Writing,
-    mismatches_told,
-    wallet_of,
-    wallets_in,
-)
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
-from runtime.resilience.error_classification import InterruptedPostingError
+from runtime.resilience.error_classification import InterruptedPostingError, PostingMismatchError
 from runtime.screening.watch import CurrentRules
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
-TOGETHER_MAX: Final = 16
-"""Transactions that are read with their wallets: of more most are remembered."""
-_WALLETS: Final = len(RECORDED_COLUMNS) + 1
-"""From where on a row has the columns of its wallets, if it was read with them."""
+GENERATION_MAX: Final = 16_384
+"""Wallets in a generation of those that are remembered; two are kept, some 10 MB in all."""
 # A dictionary answers ten times faster than an enumeration's call.
-_TYPES: Final = {one.value: one for one in TransactionType}
+_KINDS: Final = {one.value: one for one in WalletKind}
+_STATUSES: Final = {one.value: one for one in WalletStatus}
 
 log = structlog.get_logger()
+
+
+class Writing:
+    """What writes rows of wallets: a batch, from its decision on, or whoever did so before."""
+
+    __slots__ = ("row_version",)
+
+    def __init__(self, row_version: int | None = None) -> None:
+        """`row_version` is None until it is committed."""
+        self.row_version = row_version
+
+
+class VersionedWallet(NamedTuple):
+    """A wallet, and what writes its row."""
+
+    wallet: LedgerWallet
+    writing: Writing
+
+
+class WalletCache:
+    """The wallets that were decided last: at least one generation of them, at most two."""
+
+    def __init__(self, *, generation_max: int = GENERATION_MAX) -> None:
+        """`generation_max` 0 keeps none."""
+        self._generation_max = generation_max
+        self._young: dict[UUID, VersionedWallet] = {}
+        self._old: dict[UUID, VersionedWallet] = {}
+        self._latest = Writing(0)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it keeps any."""
+        return self._generation_max > 0
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the last batch that was kept is decided, and not committed yet."""
+        return self._latest.row_version is None
+
+    def find(self, wallet_ids: Iterable[UUID]) -> tuple[dict[UUID, VersionedWallet], list[UUID]]:
+        """Return those that are here, and the ids of the others."""
+        young, old = self._young, self._old
+        found: dict[UUID, VersionedWallet] = {}
+        missing: list[UUID] = []
+        for wallet_id in wallet_ids:
+            cached = young.get(wallet_id) or old.get(wallet_id)
+            if cached is None:
+                missing.append(wallet_id)
+            else:
+                found[wallet_id] = cached
+        return found, missing
+
+    def keep(self, wallets: Iterable[LedgerWallet], writing: Writing) -> None:
+        """Remember wallets as a batch will leave them."""
+        if not self.is_on:
+            return
+        kept = {wallet.id: VersionedWallet(wallet, writing) for wallet in wallets}
+        if not kept:
+            return
+        self._young.update(kept)
+        self._latest = writing
+        if len(self._young) >= self._generation_max:
+            self._old, self._young = self._young, {}
+
+    def drop(self, wallet_ids: Iterable[UUID]) -> None:
+        """Forget wallets that were written by other means than `keep` tells of."""
+        for wallet_id in wallet_ids:
+            self._young.pop(wallet_id, None)
+            self._old.pop(wallet_id, None)
+
+    def clear(self) -> None:
+        """Forget all: a batch was not written, or somebody else wrote a wallet, perhaps more."""
+        self._young, self._old = {}, {}
+        self._latest = Writing(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +148,15 @@ class Decided:
 
 @dataclass(slots=True)
 class Loaded:
-    """A batch as it was read, without locks: an outcome for each item, and what is PENDING."""
+    """A batch as it was read, without locks or with them, and what it is decided on."""
 
-    outcomes: list[ItemRecord]
-    rows: Mapping[UUID, RecordedView]
-    pending: list[Movement]
+    batch: PendingBatch
     wallets: Mapping[UUID, VersionedWallet]
-    """Those of their wallets that no batch before had left in memory."""
+    """Those of its wallets that no batch before had left in memory."""
     decided: Decided | None = None
     """What it comes to, where that was decided ahead."""
-    earlier: Sequence[UUID] = ()
-    """Those of what is PENDING that are no item: they were accepted earlier, without a confirm."""
-    is_partial: bool = False
-    """Whether items have to wait for more of such ones."""
-    terms: Mapping[UUID, asyncpg.Record] = field(default_factory=dict)
-    """Of what is PENDING those that have any."""
-    began_ns: int = 0
-    """When it began to be read."""
     writing_ns: int = 0
     """When it began to be written."""
-    is_refused: bool = False
-    """Whether the submitter of any may not ask for it; not looked at where any has terms."""
-
-    @property
-    def is_on_book(self) -> bool:
-        """Whether it takes locks to decide the batch: not all of it are plain moves."""
-        return self.is_refused or bool(self.terms)
-
-    @property
-    def in_order(self) -> list[RecordedView]:
-        """The rows of what is PENDING."""
-        return [self.rows[one.id] for one in self.pending]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +182,7 @@ class Poster:
         wallet_cache: WalletCache | None = None,
         permissions: Permissions | None = None,
         rules: CurrentRules | None = None,
-        fault_points: FaultPoints = NO_FAULTS,
+        fault_points: FaultPoints | None = None,
         traces: PostingTraces | None = None,
     ) -> None:
         """Post what belongs to a partition, and record what belongs to another of so many.
@@ -158,16 +199,20 @@ class Poster:
         self._reading = Lane(pool, timeout_s=ACQUIRE_TIMEOUT_S)
         self._partition = partition
         self._partitions = partitions
-        self._unannounced = UnannouncedReader(partition, partitions=partitions)
-        self._to_forget: list[UUID] = []
         self._event_buffer = event_buffer
         self._wallet_cache = wallet_cache or WalletCache(generation_max=0)
         self._fault_points = fault_points
         self._traces = traces or PostingTraces()
-        self._recorder = RequestRecorder(partition, partitions=partitions)
-        self._permissions = permissions or Permissions()
-        self._screener = Screener(rules or CurrentRules())
-        self._book = BookPoster(partition, self._permissions, self._screener)
+        permissions = permissions or Permissions()
+        self._reader = BatchReader(
+            partition,
+            partitions=partitions,
+            permissions=permissions,
+            is_with_wallets=self._wallet_cache.is_on,
+        )
+        self._rules = rules or CurrentRules()
+        self._screener = Screener(self._rules)
+        self._book = BookPoster(partition, self._reader, permissions, self._screener)
         self._sql = load_queries("processor")
         self._changed_at = LONG_AGO
         self._under_way: set[asyncio.Task[BatchResult]] = set()
@@ -179,13 +224,14 @@ class Poster:
         changed. So the database reads one batch while it writes another: the one that it stands
         `behind`, without which it is not posted.
         """
+        in_hand = () if behind is None else behind.batch.rows.keys()
         async with self._reading.use() as connection:
-            loaded = await self._load(connection, items, behind=behind)
-            if loaded.earlier and self._to_forget:
-                await self._unannounced.forget(connection, self._to_forget)
-                self._to_forget.clear()
-            if self._wallet_cache.is_on and not loaded.is_on_book:
-                _, unknown = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
+            batch = await self._reader.read(connection, items, in_hand=in_hand)
+            if batch.earlier:
+                await self._reader.forget_posted(connection)
+            loaded = Loaded(batch, self._found(batch.wallets))
+            if self._wallet_cache.is_on and not batch.is_on_book:
+                _, unknown = self._wallet_cache.find(_wallet_ids_of(batch.pending))
                 loaded.wallets = await self._wallets(connection, loaded, unknown, "read_wallets")
             return loaded
 
@@ -220,7 +266,7 @@ class Poster:
     async def earlier_than(self, item: Item) -> Sequence[UUID]:
         """Return what is posted with an item because it was accepted before it, by their ids."""
         async with self._reading.use() as connection:
-            return (await self._load(connection, [item])).earlier
+            return (await self._reader.read(connection, [item])).earlier
 
     async def quarantine(
         self, item: Item, *, bury: Callable[[UUID | None], Awaitable[None]]
@@ -231,7 +277,7 @@ class Poster:
         the commit fails then, the letter comes twice.
         """
         async with self._database_transaction() as connection:
-            [outcome], *_ = await self._recorder.record(connection, [item])
+            outcome = await self._reader.record(connection, item)
             transaction_id = None
             # A key that stands for other content names a transaction that did nothing wrong.
             if isinstance(outcome, ItemOutcome) and not outcome.is_key_reused:
@@ -261,7 +307,8 @@ class Poster:
             return None
         loaded.writing_ns = time.time_ns()
         async with self._writing.use() as connection:
-            await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
+            if self._fault_points is not None:
+                await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
             written = await self._write(connection, decided)
         return await self._committed(loaded, decided, written)
 
@@ -270,100 +317,38 @@ class Poster:
     ) -> BatchResult:
         async with self._database_transaction() as connection:
             if loaded is None:
-                loaded = await self._load(connection, items, is_locked=is_locked)
+                batch = await self._reader.read(connection, items, is_locked=is_locked)
+                loaded = Loaded(batch, self._found(batch.wallets))
             loaded.writing_ns = time.time_ns()
             if is_locked:
                 await self._screener.read_rules(connection)
             decided = screened = None
-            if not loaded.is_on_book:
+            batch = loaded.batch
+            if not batch.is_on_book:
                 known = await self._locked_wallets(connection, loaded)
-                screened = await self._screener.begin_moves(connection, loaded.pending, loaded.rows)
-                decided = self._decide_on(known, loaded, screened)
+                screened = await self._screener.begin_moves(connection, batch.pending, batch.rows)
+                decided = self._decide_on(known, batch, screened)
             committed: Callable[[], Awaitable[BatchResult]]
             if decided is None:
                 on_book = await self._book.post(
-                    connection, loaded.in_order, loaded.terms, self._changed_at
+                    connection, batch.in_order, batch.terms, self._changed_at
                 )
                 committed = partial(self._committed_on_book, loaded, on_book)
             else:
                 written = await self._write(connection, decided)
-                with mismatches_told():
+                if screened is not None:
                     await self._screener.write(connection, screened, decided.posting.held)
                 committed = partial(self._committed, loaded, decided, written)
-            await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
+            if self._fault_points is not None:
+                await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
         return await committed()
 
     async def _locked_wallets(
         self, connection: Connection, loaded: Loaded
     ) -> dict[UUID, VersionedWallet]:
         """Return what is known of wallets, and the others locked."""
-        known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
+        known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.batch.pending))
         return known | await self._wallets(connection, loaded, missing, "lock_wallets")
-
-    async def _load(
-        self,
-        connection: Connection,
-        items: Sequence[Item],
-        *,
-        behind: Loaded | None = None,
-        is_locked: bool = False,
-    ) -> Loaded:
-        """Return what is PENDING, in the items' order and each once, and what goes before it."""
-        began_ns = time.time_ns()
-        outcomes, by_id, is_any_unannounced = await self._recorder.record(connection, items)
-        order = dict.fromkeys(
-            one.transaction_id
-            for one in outcomes
-            if isinstance(one, ItemOutcome) and not one.is_key_reused and one.partition is None
-        )
-        unread = [one for one in order if one not in by_id] if by_id else list(order)
-        rows, wallets = await self._pending(connection, unread, is_locked=is_locked)
-        by_id.update((row[0], row) for row in rows)
-        views: Sequence[RecordedView] = [by_id[one] for one in order if one in by_id]
-        # What was recorded just now, without terms, is not among what was read.
-        read: Sequence[RecordedView] = rows
-        earlier: Sequence[UUID] = ()
-        is_partial = False
-        if is_any_unannounced or (rows and rows[0][len(RECORDED_COLUMNS)]):
-            put = await self._unannounced.put_in_order(
-                connection,
-                views,
-                in_hand=() if behind is None else behind.rows.keys(),
-                is_locked=is_locked,
-            )
-            views = read = put.rows
-            earlier, is_partial = put.earlier, put.is_partial
-            by_id.update((row["id"], row) for row in put.rows)
-        terms = await self._book.read_terms(connection, read) if read else {}
-        return Loaded(
-            outcomes,
-            by_id,
-            [_movement(row) for row in views],
-            wallets=wallets,
-            earlier=earlier,
-            is_partial=is_partial,
-            terms=terms,
-            began_ns=began_ns,
-            is_refused=await self._is_refused(connection, views, terms),
-        )
-
-    async def _pending(
-        self, connection: Connection, ids: Sequence[UUID], *, is_locked: bool
-    ) -> tuple[Sequence[asyncpg.Record], dict[UUID, VersionedWallet]]:
-        """Return what is PENDING of these, and the wallets that were read with it."""
-        if not ids:
-            return [], {}
-        if is_locked or not self._wallet_cache.is_on or len(ids) > TOGETHER_MAX:
-            query = self._sql["lock_pending" if is_locked else "read_pending"]
-            return await connection.fetch(query, ids, self._partition), {}
-        rows = await connection.fetch(self._sql["read_pending_with_wallets"], ids, self._partition)
-        return rows, self._found(wallet for row in rows for wallet in wallets_in(row[_WALLETS:]))
-
-    async def _is_refused(
-        self, connection: Connection, rows: Sequence[RecordedView], terms: Terms
-    ) -> bool:
-        """Whether any is refused before the ledger is asked; with terms the book finds that out."""
-        return not terms and bool(await self._permissions.refusals(connection, rows, terms))
 
     async def _wallets(
         self, connection: Connection, loaded: Loaded, wallet_ids: Sequence[UUID], query: str
@@ -380,7 +365,7 @@ class Poster:
     def _found(self, rows: Iterable[Iterable[Any]]) -> dict[UUID, VersionedWallet]:
         found: dict[UUID, VersionedWallet] = {}
         for row in rows:
-            wallet, row_version, changed_at = wallet_of(row)
+            wallet, row_version, changed_at = _wallet_of(row)
             found[wallet.id] = VersionedWallet(wallet, Writing(row_version))
             self._changed_at = max(self._changed_at, changed_at)
         return found
@@ -392,19 +377,19 @@ class Poster:
         A wallet that was not there when it was looked for may have come since, and a refusal could
         not name the row that it rests on: with a lock it is looked for again.
         """
-        if not loaded.pending or loaded.is_on_book or self._screener.is_on:
+        if not loaded.batch.pending or loaded.batch.is_on_book or self._screener.is_on:
             return None
-        known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.pending))
+        known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.batch.pending))
         # What a batch before has left since is newer than what was read.
         read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
         if len(read) < len(missing):
             return None
-        return self._decide_on(known | read, loaded)
+        return self._decide_on(known | read, loaded.batch)
 
     def _decide_on(
         self,
         known: Mapping[UUID, VersionedWallet],
-        loaded: Loaded,
+        batch: PendingBatch,
         screened: BatchScreening | None = None,
     ) -> Decided | None:
         """Decide on these wallets; None where a refusal may rest on a hold that has expired.
@@ -413,8 +398,8 @@ class Poster:
         """
         decided = _decide_batch(
             known,
-            loaded.pending,
-            rules_version=self._screener.version,
+            batch.pending,
+            rules_version=self._rules.book.version,
             screening=None if screened is None else screened.screening,
         )
         if decided.posting.refused and any(one.wallet.held for one in known.values()):
@@ -427,8 +412,7 @@ class Poster:
         if not decided.posting.posted and not decided.posting.refused:
             return None
         arguments = _writing_arguments(decided)
-        with mismatches_told():
-            return await connection.fetchrow(self._sql["write_moves"], self._changed_at, *arguments)
+        return await connection.fetchrow(self._sql["write_moves"], self._changed_at, *arguments)
 
     async def _committed_on_book(self, loaded: Loaded, on_book: PostedBook) -> BatchResult:
         """Forget what others may remember of these wallets, and tell as of any batch."""
@@ -448,21 +432,20 @@ class Poster:
         if written is not None:
             self._remember(loaded, decided, written)
             note_endings(
-                loaded.rows, decided.posting, written["moment"], is_traced=self._traces.is_on
+                loaded.batch.rows, decided.posting, written["moment"], is_traced=self._traces.is_on
             )
         return await self._told(loaded, decided.posting)
 
     async def _told(self, loaded: Loaded, posting: Posting | BookPosting) -> BatchResult:
+        batch = loaded.batch
         if log.is_enabled_for(logging.DEBUG):
-            await self._tell_traces(loaded.pending)
+            await self._tell_traces(batch.pending)
         if self._traces.is_on:
             self._traces.posted(
-                loaded.in_order, posting, began_ns=loaded.began_ns, writing_ns=loaded.writing_ns
+                batch.in_order, posting, began_ns=batch.began_ns, writing_ns=loaded.writing_ns
             )
-        if loaded.earlier:
-            # Only the last batch's: the reconciler takes the marks that are left.
-            self._to_forget = list(loaded.earlier)
-        return BatchResult(loaded.outcomes, posting, loaded.is_partial)
+        self._reader.note_posted(batch)
+        return BatchResult(batch.outcomes, posting, batch.is_partial)
 
     def _remember(self, loaded: Loaded, decided: Decided, written: asyncpg.Record) -> None:
         """Keep what a commit has left for the next batch and for the relay."""
@@ -477,7 +460,7 @@ class Poster:
         if posting.posted:
             outbox_id = written["completed_outbox_id"]
             ids = [one.transaction_id for one in posting.posted]
-            batch = BufferedBatch(loaded.rows, posting.posted, self._changed_at)
+            batch = BufferedBatch(loaded.batch.rows, posting.posted, self._changed_at)
             owed = owed_by_moves(outbox_id, ids, written["moment"], decided.limits)
             self._event_buffer.keep(outbox_id, batch, owed=owed)
 
@@ -593,7 +576,20 @@ def _limits(changed: Sequence[LedgerWallet]) -> str | None:
     return orjson.dumps({"limits": limits}).decode() if limits else None
 
 
-def _movement(row: RecordedView) -> Movement:
-    # By position: a name costs a lookup for each of six columns.
-    transaction_id, kind, source, destination, amount, currency = islice(row.values(), 6)
-    return Movement(transaction_id, _TYPES[kind], source, destination, amount, currency)
+def _wallet_of(row: Iterable[Any]) -> tuple[LedgerWallet, int, datetime]:
+    """Return a wallet, its row's version, and when it was changed last: of ten columns' values."""
+    (
+        wallet_id, kind, currency, status, balance, held, overdraft_limit, version, row_version,
+        updated_at,
+    ) = row  # fmt: skip
+    wallet = LedgerWallet(
+        wallet_id,
+        _KINDS[kind],
+        currency,
+        _STATUSES[status],
+        balance,
+        held,
+        overdraft_limit,
+        version,
+    )
+    return wallet, row_version, updated_at

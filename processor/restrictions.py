@@ -324,11 +324,9 @@ class Screener:
         return await self._begin(connection, meant, approved)
 
     async def write(
-        self, connection: Connection, batch: BatchScreening | None, held: Sequence[Held]
+        self, connection: Connection, batch: BatchScreening, held: Sequence[Held]
     ) -> None:
         """Write what a batch has counted, flagged and held back, where it has any of that."""
-        if batch is None:
-            return
         screening = batch.screening
         if not (screening.added or screening.flags or screening.new_pairs or held):
             return

@@ -270,7 +270,7 @@ class RetryingPoster:
             raise
         except Exception as problem:  # noqa: BLE001  # of unknown cause, like the first one
             return [InvalidItem(f"its atomic batch cannot be recorded: {problem!r}")] * len(items)
-        return [FailedItem(items[0], error), *recorded.outcomes[1:]]
+        return [FailedItem(items[0], error), *recorded.batch.outcomes[1:]]
 
     async def _try(self, call: Callable[[], Awaitable[Result]], delays: _Delays) -> Result:
         """Return what a call returns within TRIES_MAX tries; raises _StuckError after them."""

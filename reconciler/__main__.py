@@ -42,7 +42,7 @@ _DATABASE_CONNECTIONS: Final = 6
 class _Parts:
     pool: Pool
     publisher: Publisher
-    fault_points: FaultPoints
+    fault_points: FaultPoints | None
     depth: QueueDepth
     reconciler: Reconciler
     tracer: Tracer

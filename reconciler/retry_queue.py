@@ -25,7 +25,7 @@ from runtime.amqp.republishing import recorded_messages, recorded_transaction
 from runtime.amqp.topology import TopologyError, look_at_queue
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from runtime.tracing.spans import AnnouncementTraces, TraceContext, sampled_context
 
 ROWS_PER_STEP_MAX: Final = 20_000
@@ -277,7 +277,7 @@ class RetryQueue:
         partitions: int,
         in_flight_max: int,
         expiry: Expiry,
-        fault_points: FaultPoints = NO_FAULTS,
+        fault_points: FaultPoints | None = None,
         traces: AnnouncementTraces | None = None,
     ) -> None:
         self._pool = pool
@@ -302,10 +302,12 @@ class RetryQueue:
             due = await self._claim(are_served=queues.are_served)
             ended += due.ended
             expired = await self._expiry.expire(due.to_expire)
-            await self._fault_points.reach(FaultPoint.RECONCILER_CLAIMED)
+            if self._fault_points is not None:
+                await self._fault_points.reach(FaultPoint.RECONCILER_CLAIMED)
             await self._republish(due.to_publish)
             await self._expiry.note_last_calls(due.last_calls)
-            await self._fault_points.reach(FaultPoint.RECONCILER_REPUBLISHED)
+            if self._fault_points is not None:
+                await self._fault_points.reach(FaultPoint.RECONCILER_REPUBLISHED)
             republished = len(due.to_publish)
         waiting = await self._pool.fetchval(self._sql["count_retry_queue"], COUNTED_MAX)
         metrics.RETRY_QUEUE.set(waiting)

@@ -29,7 +29,7 @@ from reconciler.retry_queue import (
 )
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from runtime.service.key_directory import Signer, SigningKeyError
 from verification.checks import Check, Finding
 from verification.seal_keys import Anchor, SealKeys
@@ -121,7 +121,7 @@ class Sealer:
         seal_max: int = TRANSACTIONS_PER_SEAL_MAX,
         lag_s: float = LAG_S,
         patience_s: float = PATIENCE_S,
-        fault_points: FaultPoints = NO_FAULTS,
+        fault_points: FaultPoints | None = None,
     ) -> None:
         """Without `keys` seals are not signed: whoever writes the tables can then rewrite them."""
         self._pool = pool
@@ -174,11 +174,13 @@ class Sealer:
                 seal = await self._seal(
                     connection, signer, ended, audited.ids, until=moment_of(walked.next_start)
                 )
-                await self._fault_points.reach(FaultPoint.RECONCILER_SEALING)
+                if self._fault_points is not None:
+                    await self._fault_points.reach(FaultPoint.RECONCILER_SEALING)
                 await self._move(connection, places, polled, walked, audited)
             waiting = await connection.fetchval(self._sql["count_unsealed"], COUNTED_MAX)
         metrics.SEAL_UNSEALED.set(waiting)
-        await self._fault_points.reach(FaultPoint.RECONCILER_SEALED)
+        if self._fault_points is not None:
+            await self._fault_points.reach(FaultPoint.RECONCILER_SEALED)
         self._note(seal, walked, clock["now"])
         return SealCounts(
             sealed=0 if seal is None else seal.transactions,

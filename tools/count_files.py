@@ -6,7 +6,8 @@
 
 The process in question runs here, under `sys.setprofile`, on private servers; the others run beside
 it. What each of CALLS calls passed is listed in order: what runs by the clock is in some of them
-only, and so is left out. Ends with 1 if there are more files than `--most`.
+only, and so is left out. `--out-of processor/poster.py` lists what that file calls of others
+instead, each once. Ends with 1 if there are more files, or calls out of it, than `--most`.
 """
 
 import argparse
@@ -51,6 +52,8 @@ class Trace:
     """The functions of ours that are called between `begin` and the first call of `last`."""
 
     last: str
+    out_of: str | None = None
+    """The file of which only the calls into others count."""
     steps: dict[Step, None] = field(default_factory=dict)
     is_on: bool = False
     places: dict[CodeType, Step | None] = field(default_factory=dict)
@@ -64,13 +67,22 @@ class Trace:
         """Take note of a call, as `sys.setprofile` tells of it."""
         if event != "call" or not self.is_on:
             return
+        step = self._step(frame)
+        if step is None:
+            return
+        self.is_on = step[1] != self.last
+        if self.out_of is None or self._is_out(step, frame.f_back):
+            self.steps[step] = None
+
+    def _step(self, frame: FrameType) -> Step | None:
         code = frame.f_code
         if code not in self.places:
             self.places[code] = _place(code)
-        step = self.places[code]
-        if step is not None:
-            self.steps[step] = None
-            self.is_on = step[1] != self.last
+        return self.places[code]
+
+    def _is_out(self, step: Step, caller: FrameType | None) -> bool:
+        before = None if caller is None else self._step(caller)
+        return before is not None and before[0] == self.out_of != step[0]
 
 
 def _place(code: CodeType) -> Step | None:
@@ -183,14 +195,14 @@ def _is_ready(url: str) -> bool:
         return False
 
 
-def _run(case: Case, directory: Path) -> list[list[Step]]:
+def _run(case: Case, directory: Path, out_of: str | None) -> list[list[Step]]:
     """Run a system with one process of it in this one; return what each call passed."""
     ports = PortClaims()
     http_port, status_port = ports.claim_any(), ports.claim_any()
     ports.release()
     others = [one for one in MOVING_MONEY if one.role is not case.role]
     stack = start_stack(StackOptions(directory=directory, environment=dict(os.environ)))
-    trace, passed = Trace(case.last), list[list[Step]]()
+    trace, passed = Trace(case.last, out_of), list[list[Step]]()
     with stack:
         environment = {
             "DATABASE_URL": stack.postgres.url,
@@ -239,9 +251,10 @@ def main() -> int:
     """Count, print, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("case", choices=CASES)
+    parser.add_argument("--out-of", metavar="FILE", help="count what this file calls of others")
     parser.add_argument("--most", type=int, default=1_000, help="how many files there may be")
     wanted = parser.parse_args()
-    passed = _run(CASES[wanted.case], ROOT / ".local" / "count-files")
+    passed = _run(CASES[wanted.case], ROOT / ".local" / "count-files", wanted.out_of)
     if len(passed) != CALLS:
         return 2
     always = set(passed[0]).intersection(*passed[1:])
@@ -251,8 +264,10 @@ def main() -> int:
             by_file.setdefault(file, []).append(function)
     for file, functions in by_file.items():
         sys.stdout.write(f"{file}: {', '.join(functions)}\n")
-    sys.stdout.write(f"{len(by_file)} files, {sum(map(len, by_file.values()))} functions\n")
-    return int(len(by_file) > wanted.most)
+    functions_total = sum(map(len, by_file.values()))
+    sys.stdout.write(f"{len(by_file)} files, {functions_total} functions\n")
+    counted = len(by_file) if wanted.out_of is None else functions_total
+    return int(counted > wanted.most)
 
 
 if __name__ == "__main__":

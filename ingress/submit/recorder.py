@@ -44,7 +44,7 @@ from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.batcher import BatcherFullError, MicroBatcher
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from runtime.service.periodic import Backoff
 
 WAITING_MAX: Final = 20_000
@@ -178,7 +178,7 @@ class Dispatcher:
     """Publishes `transaction.recorded` messages, one line for each partition."""
 
     def __init__(
-        self, publisher: Publisher, *, partitions: int, fault_points: FaultPoints = NO_FAULTS
+        self, publisher: Publisher, *, partitions: int, fault_points: FaultPoints | None = None
     ) -> None:
         self._publisher = publisher
         self._fault_points = fault_points
@@ -230,7 +230,8 @@ class Dispatcher:
                 backoff = backoff or Backoff(first_s=0.05, most_s=2.0)
                 await asyncio.sleep(backoff.next_delay_s())
                 continue
-            await self._fault_points.reach(FaultPoint.INGRESS_ANNOUNCED)
+            if self._fault_points is not None:
+                await self._fault_points.reach(FaultPoint.INGRESS_ANNOUNCED)
             backoff = None
             line.remove(groups)
 
@@ -247,7 +248,7 @@ class Recorder:
         group_size: int,
         flushers: int,
         confirm_timeout_s: float,
-        fault_points: FaultPoints = NO_FAULTS,
+        fault_points: FaultPoints | None = None,
         traces: SubmissionTraces | None = None,
     ) -> None:
         """`confirm_timeout_s` bounds the wait for the broker; after it, a transaction is marked."""
@@ -304,9 +305,11 @@ class Recorder:
     async def _accept_group(self, group: list[Submission]) -> Sequence[Outcome]:
         """Record a group and put what is new in line; the next group need not wait for it."""
         began_ns = time.time_ns()
-        await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
+        if self._fault_points is not None:
+            await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
         rows = await self._record(group)
-        await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
+        if self._fault_points is not None:
+            await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
         GROUP_SUBMISSIONS.observe(len(group))
         traced = self._traced(group, rows, began_ns)
         secured = self._announce(group, rows, traced)
@@ -402,7 +405,8 @@ class Recorder:
         Raises ContractError where a key stands for anything but this same batch.
         """
         began_ns = time.time_ns()
-        await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
+        if self._fault_points is not None:
+            await self._fault_points.reach(FaultPoint.INGRESS_BEFORE_COMMIT)
         async with (
             self._atomic_turns,
             self._pool.acquire() as connection,
@@ -411,7 +415,8 @@ class Recorder:
             rows = await self._insert(connection, submissions)
             if {standing_of(row) for row in rows} not in ({Standing.NEW}, {Standing.REPLAY}):
                 raise _batch_conflict(submissions, rows)
-        await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
+        if self._fault_points is not None:
+            await self._fault_points.reach(FaultPoint.INGRESS_COMMITTED)
         traced = self._traced(submissions, rows, began_ns)
         partition = self._partition(submissions[0])
         marks = {

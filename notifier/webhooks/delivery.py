@@ -27,7 +27,7 @@ from runtime.event_log.event import LoggedEvent, wallets_of
 from runtime.postgres.audit import Trail, note_act
 from runtime.postgres.pool import Connection, Pool, rows_changed
 from runtime.postgres.queries import load_queries
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from runtime.service.periodic import Backoff, is_set_within, one_of, repeat
 from runtime.tracing.spans import (
     NO_TRACER,
@@ -131,7 +131,7 @@ class WebhookDelivery:
         egress: Egress,
         *,
         disabled_after_s: float = DISABLED_AFTER_S,
-        fault_points: FaultPoints = NO_FAULTS,
+        fault_points: FaultPoints | None = None,
         traces: WebhookTraces | None = None,
     ) -> None:
         self._pool = pool
@@ -217,7 +217,8 @@ class WebhookDelivery:
         """Return deliveries with what their owners may see of them now; give the others up."""
         if not rows:
             return ()
-        await self._fault_points.reach(FaultPoint.NOTIFIER_CLAIMED)
+        if self._fault_points is not None:
+            await self._fault_points.reach(FaultPoint.NOTIFIER_CLAIMED)
         ids = list({row["webhook_id"] for row in rows})
         readers = readers_of(await self._pool.fetch(self._sql["list_webhook_rights"], ids))
         events = [
@@ -256,7 +257,8 @@ class WebhookDelivery:
                 str(row["event_id"]), body, row["secrets"], datetime.now(tz=UTC)
             )
             outcome = await self._egress.post(row["url"], body, headers)
-            await self._fault_points.reach(FaultPoint.NOTIFIER_SENT)
+            if self._fault_points is not None:
+                await self._fault_points.reach(FaultPoint.NOTIFIER_SENT)
             if self._traces.is_on:
                 self._traces.attempted(row, outcome, began_ns=began_ns)
             await self._write(row, outcome)

@@ -38,7 +38,7 @@ from runtime.event_log.event import (
 from runtime.postgres.pool import Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from runtime.service.periodic import Backoff
 
 PREFETCH: Final = 50
@@ -119,7 +119,7 @@ class WebhookFeed:
         pool: Pool,
         *,
         written: Callable[[], None],
-        fault_points: FaultPoints = NO_FAULTS,
+        fault_points: FaultPoints | None = None,
     ) -> None:
         """`written` is called when there are deliveries to be made."""
         self._url = url
@@ -231,7 +231,8 @@ class WebhookFeed:
                         for one, _, _ in deliveries
                     ],
                 )
-                await self._fault_points.reach(FaultPoint.NOTIFIER_READ)
+                if self._fault_points is not None:
+                    await self._fault_points.reach(FaultPoint.NOTIFIER_READ)
         if deliveries:
             metrics.WEBHOOK_EVENTS.inc(len(deliveries))
             self._written()

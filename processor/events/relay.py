@@ -60,7 +60,7 @@ from runtime.amqp.publisher import (
 )
 from runtime.postgres.assets import read_assets
 from runtime.postgres.pool import UNREACHABLE, Pool
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from runtime.service.periodic import Backoff, is_set_within, one_of, repeat
 
 OWED_MAX: Final = 16
@@ -113,7 +113,7 @@ class OutboxRelay:
         publisher: Publisher,
         posted: asyncio.Event,
         event_buffer: EventBuffer | None = None,
-        fault_points: FaultPoints = NO_FAULTS,
+        fault_points: FaultPoints | None = None,
         refused_kept_s: float = REFUSED_KEPT_S,
         traces: EventTraces | None = None,
     ) -> None:
@@ -163,7 +163,8 @@ class OutboxRelay:
             raise
         self._is_careful = False
         self._too_large.clear()
-        await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
+        if self._fault_points is not None:
+            await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
         await self._end(settlement)
         return Relayed(owed=len(owed), events=sum(len(one.transaction_ids) for one in owed))
 

@@ -15,6 +15,15 @@ class InterruptedPostingError(Exception):
     """Posting was cancelled from the inside: nobody knows whether its commit happened."""
 
 
+class PostingMismatchError(asyncpg.PostgresError):
+    """The rows are not those that were decided on; the batch was undone.
+
+    The database's functions raise it by its code, for which the library looks up this class.
+    """
+
+    sqlstate = "AL001"
+
+
 class GivenBackError(Exception):
     """The deliveries in hand are the broker's again, or will be: they come a second time."""
 

@@ -1,8 +1,7 @@
 """Fault points: named places in the code where a chaos run may strike; nothing happens otherwise.
 
-Each component is handed its `FaultPoints` and says where it is. In production that object does
-nothing. In a chaos run it looks for an order in a directory, carries it out once, and leaves a
-trace of that.
+Each component that is handed `FaultPoints` says where it is; in production it is handed none. In a
+chaos run they look for an order in a directory, carry it out once, and leave a trace of that.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import os
 import signal
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Protocol, assert_never
 
 import structlog
 
@@ -61,14 +60,11 @@ class Fault(StrEnum):
     """The task is cancelled: the error is raised in whatever it waits for next."""
 
 
-class FaultPoints:
-    """Does nothing: what every process runs with, but for those of a chaos run."""
+class FaultPoints(Protocol):
+    """What the components of a chaos run are handed."""
 
     async def reach(self, point: FaultPoint) -> None:
         """Say that this point is reached."""
-
-
-NO_FAULTS: Final = FaultPoints()
 
 
 class OrderedFaultPoints(FaultPoints):
@@ -108,9 +104,9 @@ def _strike(fault: Fault) -> None:
             assert_never(fault)
 
 
-def fault_points_in(directory: Path | None) -> FaultPoints:
+def fault_points_in(directory: Path | None) -> FaultPoints | None:
     """Return what a process is to run with: orders from a directory, or nothing at all."""
     if directory is None:
-        return NO_FAULTS
+        return None
     log.warning("fault_points_open", directory=str(directory))
     return OrderedFaultPoints(directory)

@@ -27,8 +27,7 @@ from contracts.requests.transaction import TransactionCommand, command_of
 from contracts.requests.wallet import WalletStatus
 from dead_letters.operations import DeadLetters
 from processor.intake import Item, ItemOutcome
-from processor.poster import Poster
-from processor.wallet_cache import WalletCache
+from processor.poster import Poster, WalletCache
 from reconciler.clock import Clock
 from reconciler.retry_queue import Sweep
 from runtime.amqp.publisher import Publisher

@@ -6,9 +6,13 @@ import pytest
 from asyncpg.exceptions import _base as asyncpg_own
 
 from contracts.messages import DeadLetterReason, PoisonMessageError
-from processor.wallet_cache import PostingMismatchError
 from runtime.amqp.publisher import NotConfirmedError, UnroutableError
-from runtime.resilience.error_classification import ErrorClass, InterruptedPostingError, classify
+from runtime.resilience.error_classification import (
+    ErrorClass,
+    InterruptedPostingError,
+    PostingMismatchError,
+    classify,
+)
 
 LOCKS = [
     asyncpg.DeadlockDetectedError(),

@@ -24,8 +24,7 @@ from uuid import uuid4
 from cli.output import quiet_logs
 from cli.rules import RuleOrder, add_rule, switch_rule
 from ledger.words import RuleAction, RuleKind, RuleSubject
-from processor.poster import Poster
-from processor.wallet_cache import WalletCache
+from processor.poster import Poster, WalletCache
 from runtime.postgres.migrate import load_migrations, migrate
 from runtime.postgres.pool import KEYED_SESSION, connect, create_pool
 from runtime.postgres.queries import load_queries

@@ -189,8 +189,8 @@ async def test_submissions_that_are_read_ahead_are_recorded_before_their_turn(
     submissions = [Submission("shop", transfer_command("ahead", alice, bob, 30))]
     poster = Poster(pool)
     loaded = await poster.load(submissions)
-    before = await _status(database, recorded(loaded.outcomes)[0].transaction_id)
+    before = await _status(database, recorded(loaded.batch.outcomes)[0].transaction_id)
     await poster.post(submissions, loaded=loaded)
 
     assert before == "PENDING"
-    assert await _status(database, recorded(loaded.outcomes)[0].transaction_id) == "COMPLETED"
+    assert await _status(database, recorded(loaded.batch.outcomes)[0].transaction_id) == "COMPLETED"

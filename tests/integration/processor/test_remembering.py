@@ -12,8 +12,8 @@ from ledger.state import Posting
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.events.messages import event_message, posted_message
 from processor.events.owed import owed_by
-from processor.poster import TOGETHER_MAX, BatchResult, Loaded, Poster
-from processor.wallet_cache import WalletCache
+from processor.intake import TOGETHER_MAX
+from processor.poster import BatchResult, Loaded, Poster, WalletCache
 from runtime.amqp.publisher import Outgoing
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries
@@ -316,13 +316,13 @@ async def test_a_row_that_was_just_recorded_is_what_reading_it_gives(
     event_buffer = EventBuffer()
     poster = Poster(pool, event_buffer=event_buffer)
     loaded = await poster.load([*submissions, submissions[0]])
-    read = await pool.fetch(load_queries("processor")["read_pending"], list(loaded.rows), 0)
+    read = await pool.fetch(load_queries("processor")["read_pending"], list(loaded.batch.rows), 0)
     await poster.post(submissions, loaded=loaded)
     remembered, told = await _messages(pool, event_buffer, database)
 
-    assert len(loaded.outcomes) == 3
+    assert len(loaded.batch.outcomes) == 3
     columns = len(RECORDED_COLUMNS)
     assert {row["id"]: tuple(row.items())[:columns] for row in read} == {
-        transaction_id: tuple(row.items()) for transaction_id, row in loaded.rows.items()
+        transaction_id: tuple(row.items()) for transaction_id, row in loaded.batch.rows.items()
     }
     assert remembered == told

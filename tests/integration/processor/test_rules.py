@@ -7,8 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.record import Submission
-from processor.poster import Poster
-from processor.wallet_cache import WalletCache
+from processor.poster import Poster, WalletCache
 from runtime.postgres.pool import Connection, Pool
 from runtime.resilience.error_classification import is_transient
 from runtime.screening.watch import CurrentRules

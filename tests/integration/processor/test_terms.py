@@ -15,8 +15,7 @@ from processor.book import BookViews
 from processor.events.buffer import EventBuffer
 from processor.events.messages import build, stretch_of
 from processor.events.owed import owed_by
-from processor.poster import BatchResult, Poster
-from processor.wallet_cache import WalletCache
+from processor.poster import BatchResult, Poster, WalletCache
 from runtime.postgres.pool import Connection
 from tests.integration.processor.books import add_wallets, open_pool
 from tests.support import eventually

@@ -11,8 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from contracts.topology import partition_queue
-from processor.poster import Poster
-from processor.wallet_cache import WalletCache
+from processor.poster import Poster, WalletCache
 from reconciler.clock import HOLDS_PER_STEP_MAX, Clock, ClockCounts
 from reconciler.retry_queue import RetryQueue
 from reconciler.schedule import Leadership, Reconciler

@@ -15,7 +15,7 @@ from processor.poster import Poster
 from processor.traces import EventTraces
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Connection, Pool
-from runtime.service.fault_points import NO_FAULTS, FaultPoints
+from runtime.service.fault_points import FaultPoints
 from tests.integration.processor.books import add_wallets, random_transfers, record
 from verification.checks import Check
 from verification.verify import verify
@@ -24,7 +24,7 @@ from verification.verify import verify
 def relay_of(
     pool: Pool,
     publisher: Publisher,
-    faults: FaultPoints = NO_FAULTS,
+    faults: FaultPoints | None = None,
     *,
     refused_kept_s: float = REFUSED_KEPT_S,
     traces: EventTraces | None = None,

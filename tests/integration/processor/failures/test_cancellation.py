@@ -8,8 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from processor.poster import Poster
-from processor.wallet_cache import GENERATION_MAX, WalletCache
+from processor.poster import GENERATION_MAX, Poster, WalletCache
 from runtime.postgres.pool import Connection, Pool, connect
 from runtime.resilience.error_classification import ErrorClass, InterruptedPostingError, classify
 from runtime.service.fault_points import Fault, FaultPoint, FaultPoints, OrderedFaultPoints

@@ -15,16 +15,15 @@ from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
 from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
 from processor.intake import PartitionConsumer, partition_consumer
 from processor.pipeline import HELD_MAX_S, Pipeline
-from processor.poster import Poster
+from processor.poster import Poster, WalletCache
 from processor.replies import Forwarder, Replies
 from processor.retry import Circuit
-from processor.wallet_cache import WalletCache
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Outgoing, Publisher
 from runtime.amqp.topology import check_queue
 from runtime.amqp.watchdog import QUIET_MAX_S
 from runtime.postgres.pool import KEYED_SESSION, Connection, create_pool
-from runtime.service.fault_points import NO_FAULTS, FaultPoint, FaultPoints
+from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.integration.reconciler.serving import running
 from tests.support import eventually, requested, transfer
@@ -66,7 +65,7 @@ async def processing(
     *,
     statement_timeout_s: float = 5.0,
     lock_timeout_s: float = 2.0,
-    fault_points: FaultPoints = NO_FAULTS,
+    fault_points: FaultPoints | None = None,
     is_killed: bool = False,
     quiet_max_s: float = QUIET_MAX_S,
     held_max_s: float = HELD_MAX_S,
