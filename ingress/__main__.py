@@ -202,7 +202,7 @@ async def serve(settings: IngressSettings) -> None:
     app = build_application(
         gate=_gate(settings, people.callers, limits, traces),
         holds=HoldCalls(HoldStore(pools.lists), guard=services.guard),
-        wallets=_wallet_calls(service, settings, pools, services.guard),
+        wallets=WalletCalls(services, per_customer_max=settings.wallets_per_owner_and_currency),
         transactions=TransactionCalls(services, cancellations=Cancellations(pools.lists)),
         batches=BatchCalls(services, previewer=Previewer(pools.lists)),
         events=_event_calls(service, settings, pools, services),
@@ -368,6 +368,7 @@ def _services(
             ),
         ),
         store=TransactionStore(pools.submissions, lists=pools.lists),
+        wallets=WalletStore(pools.submissions, lists=pools.lists),
         completion=CompletionWatch(url=settings.database_url, pool=pools.submissions),
         backlog=BacklogGauge(pools.submissions, backlog_max=settings.backlog_max),
         limiter=limiter,
@@ -380,6 +381,7 @@ def _services(
     service.add_loop("access", services.guard)
     service.add_loop("acceptance", services.recorder)
     service.add_loop("reads", services.store)
+    service.add_loop("wallet-reads", services.wallets)
     service.add_loop("finality", services.completion)
     service.add_loop("backlog", services.backlog)
     return services
@@ -435,15 +437,6 @@ def _people(
             guard=guard,
         ),
     )
-
-
-def _wallet_calls(
-    service: Service, settings: IngressSettings, pools: _Pools, guard: Guard
-) -> WalletCalls:
-    """Build the calls on wallets, with the loop that reads them."""
-    store = WalletStore(pools.submissions, lists=pools.lists)
-    service.add_loop("wallet-reads", store)
-    return WalletCalls(store, guard=guard, per_customer_max=settings.wallets_per_owner_and_currency)
 
 
 def main() -> int:

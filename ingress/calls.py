@@ -51,6 +51,7 @@ from ingress.limits.limiter import NO_COSTS, Allowance, RateLimiter, admitted, c
 from ingress.metrics import REQUEST_SECONDS, REQUESTS
 from ingress.parsing import uuid_of
 from ingress.reads.transactions import TransactionStore
+from ingress.reads.wallets import WalletStore
 from ingress.submit.admission import BacklogGauge, backlog_full
 from ingress.submit.completion import CompletionWatch, Ending
 from ingress.submit.recorder import Accepted, Outcome, Recorder, Standing, count_standing
@@ -82,12 +83,13 @@ Finish = Callable[[Answer | Exception], None]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the calls on transactions work with: one of each in a process."""
+    """What the calls of both HTTP paths work with: one of each in a process."""
 
     callers: Authenticator
     guard: Guard
     recorder: Recorder
     store: TransactionStore
+    wallets: WalletStore
     completion: CompletionWatch
     backlog: BacklogGauge
     limiter: RateLimiter
@@ -157,7 +159,7 @@ class Measure:
         counter.inc()
 
 
-class TransactionCall(ABC):
+class StepCall(ABC):
     """One request on its way to its outcome, step by step."""
 
     scope: ClassVar[Scope]
@@ -215,16 +217,6 @@ class TransactionCall(ABC):
         self._limits = admitted(counted.result())
         self._run(client)
 
-    def _answer_row(
-        self, client: Client, row: asyncpg.Record, answer: Callable[[Json], Answer]
-    ) -> None:
-        """End with the answer that is made of a row, as the client sees it."""
-        if client.reach is Reach.ALL:
-            self._end(answer(render_transaction(row)))
-            return
-        theirs = self._services.guard.look_up(client, wallets_of_row(row))
-        self._then(theirs, lambda found: self._end(answer(shown(client, row, found.result()))))
-
     def _costs(self) -> Mapping[LimitClass, int]:
         """How many transactions of each class of limits a person's request asks for."""
         return NO_COSTS
@@ -246,6 +238,20 @@ class TransactionCall(ABC):
         if self._limits and isinstance(outcome, Answer):
             outcome = outcome._replace(headers={**outcome.headers, **self._limits})
         self._finish(outcome)
+
+
+class TransactionCall(StepCall):
+    """A call that ends with a transaction."""
+
+    def _answer_row(
+        self, client: Client, row: asyncpg.Record, answer: Callable[[Json], Answer]
+    ) -> None:
+        """End with the answer that is made of a row, as the client sees it."""
+        if client.reach is Reach.ALL:
+            self._end(answer(render_transaction(row)))
+            return
+        theirs = self._services.guard.look_up(client, wallets_of_row(row))
+        self._then(theirs, lambda found: self._end(answer(shown(client, row, found.result()))))
 
 
 class SubmitCall(TransactionCall):

@@ -26,7 +26,7 @@ from ingress.authentication import LOOKUP_MAX, Authenticator, token_of
 from ingress.calls import Services, not_found
 from ingress.events.log import EventLog, Follower, FollowingEndedError, unavailable
 from ingress.http.middleware import NAMES, Call
-from ingress.http.wallets import wallet_not_found
+from ingress.wallet_calls import wallet_not_found
 from runtime.amqp.connection import UNREACHABLE
 from runtime.amqp.topology import TopologyError
 from runtime.event_log.event import LoggedEvent, LogPosition, Wanted

@@ -16,7 +16,7 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.rate_limits import LimitClass
 from contracts.representations.people import AGENT_MAX
 from ingress.authentication import Authenticator, Client, token_of
-from ingress.calls import Answer, Measure, Names, json_of, wait_s_of
+from ingress.calls import Answer, Measure, Names, Services, StepCall, json_of, wait_s_of
 from ingress.http.addresses import ClientAddresses
 from ingress.http.problems import problem_answer
 from ingress.http.shell import protect
@@ -142,6 +142,25 @@ class Call:
 
     def _tag_condition(self, name: str) -> TagCondition | None:
         return tag_condition_of(name, self.request.headers.getall(name, ()))
+
+
+async def answer_of(call: Call, services: Services, make: Callable[..., StepCall]) -> Answer:
+    """Make a call for a client that was admitted; return its answer, or raise what it met."""
+    answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def finish(outcome: Answer | Exception) -> None:
+        if answered.done():
+            return  # Nobody waits any more.
+        if isinstance(outcome, Answer):
+            answered.set_result(outcome)
+        else:
+            answered.set_exception(outcome)
+
+    # It counts by itself, once it knows what kind of transaction it is asked for.
+    call.count.is_taken = True
+    made = make(services, names=call.names, wait_s=call.wait_s, finish=finish)
+    made.begin_for(call.client)
+    return await answered
 
 
 class ClientGoneError(Exception):

@@ -22,6 +22,9 @@ PROTECTION: Final = {
 """What an answer says unless it says otherwise itself."""
 TAGGED_CACHE_CONTROL: Final = "private, no-cache"
 """Of an answer with an entity tag: its client may keep it, and asks each time whether it holds."""
+TAGGED_PROTECTION: Final = {"Cache-Control": TAGGED_CACHE_CONTROL} | {
+    name: value for name, value in PROTECTION.items() if name != "Cache-Control"
+}
 
 PREFLIGHT_AGE_S: Final = 600
 """How long a browser need not ask again; all of them take so much."""
@@ -36,11 +39,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def protect(response: web.StreamResponse) -> None:
-    """Let an answer say what is in PROTECTION."""
+    """Let an answer say what is in PROTECTION, or, with an entity tag, in TAGGED_PROTECTION."""
     headers = response.headers
-    if "ETag" in headers:
-        headers.setdefault("Cache-Control", TAGGED_CACHE_CONTROL)
-    for name, value in PROTECTION.items():
+    for name, value in (TAGGED_PROTECTION if "ETag" in headers else PROTECTION).items():
         headers.setdefault(name, value)
 
 

@@ -1,7 +1,5 @@
 """The calls on transactions."""
 
-import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -23,15 +21,13 @@ from contracts.scopes import Reach, Scope
 from ingress.access import Theirs, holder_of, is_seen, not_theirs
 from ingress.authentication import Client
 from ingress.calls import (
-    Answer,
     ReadCall,
     ReverseCall,
     Services,
     SubmitCall,
-    TransactionCall,
     not_found,
 )
-from ingress.http.middleware import Call, json_response, page_response, response_of
+from ingress.http.middleware import Call, answer_of, json_response, page_response, response_of
 from ingress.parsing import Query, uuid_of
 from ingress.reads.transactions import MetadataMember, TransactionFilter
 from ingress.submit.cancellation import Cancellations
@@ -53,14 +49,18 @@ class TransactionCalls:
         """POST /v1/transactions."""
         header_key = call.idempotency_key
         body = await call.body()
-        return await self._answered(call, partial(SubmitCall, body=body, header_key=header_key))
+        return response_of(
+            await answer_of(
+                call, self._services, partial(SubmitCall, body=body, header_key=header_key)
+            )
+        )
 
     async def reverse(self, call: Call) -> web.Response:
         """POST /v1/transactions/{transaction_id}/reverse."""
         transaction_id, header_key = _transaction_id(call), call.idempotency_key
         body = await call.body()
         make = partial(ReverseCall, transaction_id=transaction_id, body=body, header_key=header_key)
-        return await self._answered(call, make)
+        return response_of(await answer_of(call, self._services, make))
 
     async def cancel(self, call: Call) -> web.Response:
         """POST /v1/transactions/{transaction_id}/cancel."""
@@ -77,7 +77,9 @@ class TransactionCalls:
     async def read(self, call: Call) -> web.Response:
         """GET /v1/transactions/{transaction_id}."""
         transaction_id = call.request.match_info["transaction_id"]
-        return await self._answered(call, partial(ReadCall, transaction_id=transaction_id))
+        return response_of(
+            await answer_of(call, self._services, partial(ReadCall, transaction_id=transaction_id))
+        )
 
     async def read_processing(self, call: Call) -> web.Response:
         """GET /v1/transactions/{transaction_id}/processing."""
@@ -173,24 +175,6 @@ class TransactionCalls:
         if reference is not None:
             named.add(_id_of(reference))
         return [one for one in named if one is not None] if len(named) == 1 else []
-
-    async def _answered(self, call: Call, make: Callable[..., TransactionCall]) -> web.Response:
-        """Make a call for a client that was admitted; return its answer, or raise what it met."""
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-        def finish(outcome: Answer | Exception) -> None:
-            if answered.done():
-                return  # Nobody waits any more.
-            if isinstance(outcome, Answer):
-                answered.set_result(outcome)
-            else:
-                answered.set_exception(outcome)
-
-        # It counts by itself, once it knows what kind of transaction it is asked for.
-        call.count.is_taken = True
-        made = make(self._services, names=call.names, wait_s=call.wait_s, finish=finish)
-        made.begin_for(call.client)
-        return response_of(await answered)
 
 
 def _filter_of(call: Call) -> tuple[TransactionFilter, UUID]:

@@ -1,14 +1,13 @@
 """Wallets over HTTP, with their entries and their holds."""
 
-import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-import orjson
 from aiohttp import web
 
 from contracts.money import exponent_of, format_minor
@@ -29,10 +28,11 @@ from contracts.requests.wallet import (
 from contracts.scopes import Reach, Role
 from ingress.access import Guard, check_change, check_deletion, customers_wallet, holder_of
 from ingress.authentication import Client
-from ingress.calls import Answer
-from ingress.http.middleware import Call, json_response, page_response, response_of
+from ingress.calls import Services
+from ingress.http.middleware import Call, answer_of, json_response, page_response, response_of
 from ingress.parsing import ID_BYTES, TagCondition, cursor_error, uuid_of
-from ingress.reads.wallets import EntryFilter, HoldPosition, HoldStore, WalletFilter, WalletStore
+from ingress.reads.wallets import EntryFilter, HoldPosition, HoldStore, WalletFilter
+from ingress.wallet_calls import ReadWalletCall, wallet_answer, wallet_not_found
 from ledger.words import HoldStatus
 from runtime.postgres.audit import note_act
 from runtime.postgres.pool import Connection
@@ -46,13 +46,14 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class WalletCalls:
     """Create, read, list, change and delete wallets, and read their histories."""
 
-    def __init__(self, store: WalletStore, *, guard: Guard, per_customer_max: int) -> None:
+    def __init__(self, services: Services, *, per_customer_max: int) -> None:
         """`per_customer_max`: open wallets in one currency that customers may make for themselves.
 
         Systems make as many as they like.
         """
-        self._store = store
-        self._guard = guard
+        self._services = services
+        self._store = services.wallets
+        self._guard = services.guard
         self._per_customer_max = per_customer_max
 
     async def create(self, call: Call) -> web.Response:
@@ -80,7 +81,8 @@ class WalletCalls:
     async def read(self, call: Call) -> web.Response:
         """GET /v1/wallets/{wallet_id}."""
         condition = call.if_none_match
-        answer = wallet_answer(await self._existing(call.client, _wallet_id(call)))
+        wallet_id = call.request.match_info["wallet_id"]
+        answer = await answer_of(call, self._services, partial(ReadWalletCall, wallet_id=wallet_id))
         tag = answer.headers["ETag"]
         if condition is not None and condition.holds_weakly(tag):
             return web.Response(status=304, headers={"ETag": tag})
@@ -197,16 +199,6 @@ class WalletCalls:
         return row
 
 
-def wallet_answer(
-    row: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Answer:
-    """Return a wallet as JSON, with its entity tag: a strong one, of all that the answer shows."""
-    body = orjson.dumps(render_wallet(row))
-    # As an ETag, half a digest is plenty.
-    tag = f'"{row["version"]}-{hashlib.sha256(body).hexdigest()[:32]}"'
-    return Answer(status, body, {"ETag": tag, **(headers or {})})
-
-
 def require_match(row: Any, condition: TagCondition | None) -> None:
     """Raise ContractError where a change rests on another version of the locked wallet."""
     if condition is None or condition.holds_strongly(wallet_answer(row).headers["ETag"]):
@@ -273,11 +265,6 @@ def _currency(code: str | None) -> str | None:
         except ValueError as error:
             raise ContractError(ProblemCode.INVALID_PARAMETER, f"currency: {error}") from None
     return code
-
-
-def wallet_not_found(wallet_id: UUID) -> ContractError:
-    """Return what is wrong with the id of a wallet that there is not, or that is another's."""
-    return ContractError(ProblemCode.WALLET_NOT_FOUND, f"there is no wallet {wallet_id}")
 
 
 class HoldCalls:

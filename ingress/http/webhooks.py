@@ -15,8 +15,8 @@ from contracts.requests.webhook import (
 from contracts.webhooks import DeliveryStatus, WebhookTargets
 from ingress.access import Guard
 from ingress.http.middleware import Call, Handler, json_response, page_response
-from ingress.http.wallets import wallet_not_found
 from ingress.parsing import uuid_of
+from ingress.wallet_calls import wallet_not_found
 from ingress.webhooks import WebhookStore
 
 _FIRST_ID: Final = UUID(int=0)

@@ -1,6 +1,7 @@
 """Wallets in the database, with their histories and their holds."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -108,9 +109,13 @@ class WalletStore:
                 raise AssertionError("a claimed key has its wallet")
             return Created(made, is_new=False, is_same=claimed["fingerprint"] == fingerprint)
 
+    def read_soon(self, wallet_id: UUID) -> "asyncio.Future[Sequence[asyncpg.Record | None]]":
+        """Return what will hold one wallet as it is now; `run` reads it."""
+        return self._reads.read_soon(wallet_id)
+
     async def read(self, wallet_id: UUID) -> asyncpg.Record | None:
-        """Return one wallet as it is now; `run` reads it."""
-        [row] = await self._reads.read_soon(wallet_id)
+        """Return one wallet as it is now."""
+        [row] = await self.read_soon(wallet_id)
         return row
 
     async def lock(self, connection: Connection, wallet_id: UUID) -> asyncpg.Record | None:

@@ -16,10 +16,11 @@ import uvloop
 
 from ackledger.client.publishing import quiet_libraries
 from tools.bench.bench import Bench
-from tools.bench.cases import drain, latency, names, posting
+from tools.bench.cases import drain, latency, names, posting, processes
 from tools.bench.ground import without_settings
 from tools.bench.options import BenchOptions
 from tools.bench.result import BenchResult
+from tools.bench.tree_cases import BOUND, READS, TAKES
 from tools.stack import StackMode, StackOptions, start_stack
 from tools.system import CLIENT
 
@@ -36,6 +37,9 @@ CASES: Final = {
     "submit": (posting.SUBMIT, (names.BATCH_OF_500, names.BATCH_OF_500_ALONE)),
     # At the first of its rates: processes that are nearly idle pay for each commit alone.
     "latency": (latency.CASE, (latency.CASE.arms[0].name,)),
+    **{one.name: (one, (one.name,)) for one in (READS, BOUND, TAKES)},
+    "start-up": (processes.START_UP, ("each process",)),
+    "memory": (processes.MEMORY, ("every process",)),
 }
 
 

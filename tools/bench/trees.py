@@ -18,12 +18,27 @@ from typing import Final
 HERE: Final = Path.cwd()
 SAMPLERS: Final = ("tools/bench/tree_sample.py", "benchmarks/tree_sample.py")
 """Where a tree has the program that takes a sample of it; older trees have it elsewhere."""
+CASES_OF_ITS_OWN: Final = "tools/bench/tree_cases.py"
+"""What the sampler measures beside the cases of `ackledger bench`."""
 OLDER_NAMES: Final = {
     "ackledger.client.publishing": "ops.clients.amqp",
+    "from tools.bench.tree_cases": "from tree_cases",
     "from tools.": "from ops.",
 }
 """Where the oldest trees, which have none, keep what this one's sampler imports."""
-METRICS: Final = ("transactions_per_s", "completed_per_s", "p50_ms", "p99_ms")
+TRANSLATED: Final = ".local"
+METRICS: Final = (
+    "transactions_per_s",
+    "completed_per_s",
+    "accepted_per_s",
+    "requests_per_s",
+    "p50_ms",
+    "p99_ms",
+    "bytes_each",
+    "memory_mb",
+    "cores",
+    "ready_s",
+)
 """Beside processor time, `<process>_us` a transaction."""
 
 Samples = dict[tuple[str, str], list[float]]
@@ -32,12 +47,12 @@ Samples = dict[tuple[str, str], list[float]]
 def _sample(tree: Path, cases: Sequence[str]) -> dict[str, dict[str, float]]:
     # Each tree's own: it imports by the names that its modules have there.
     sampler = next((path for name in SAMPLERS if (path := tree / name).exists()), None)
-    sampler = sampler or _translated(tree)
+    sampler = sampler or _translated(tree, SAMPLERS[0], CASES_OF_ITS_OWN)
     done = subprocess.run(
         # -P: the folder of the sampler is no place to import from.
         [tree / ".venv/bin/python", "-P", sampler, *cases],
         cwd=tree,
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": str(tree)},
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONPATH": f"{tree}:{tree / TRANSLATED}"},
         stdout=subprocess.PIPE,
         check=True,
         text=True,
@@ -46,15 +61,16 @@ def _sample(tree: Path, cases: Sequence[str]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _translated(tree: Path) -> Path:
-    """Return this tree's sampler, with the modules' older names, in a tree that has none."""
-    text = (HERE / SAMPLERS[0]).read_text()
-    for name, older in OLDER_NAMES.items():
-        text = text.replace(name, older)
-    sampler = tree / ".local/tree_sample.py"
-    sampler.parent.mkdir(exist_ok=True)
-    sampler.write_text(text)
-    return sampler
+def _translated(tree: Path, *programs: str) -> Path:
+    """Copy this tree's sampler, the first, with the modules' older names, and return its path."""
+    folder = tree / TRANSLATED
+    folder.mkdir(exist_ok=True)
+    for program in programs:
+        text = (HERE / program).read_text()
+        for name, older in OLDER_NAMES.items():
+            text = text.replace(name, older)
+        (folder / Path(program).name).write_text(text)
+    return folder / Path(programs[0]).name
 
 
 def _note(samples: Samples, found: dict[str, dict[str, float]]) -> None:
@@ -73,7 +89,7 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="CASE",
-        help="only drain, end-to-end or latency, which both trees must know",
+        help="only these, such as drain, end-to-end, submit, latency, reads or takes",
     )
     options = parser.parse_args()
     before: Samples = defaultdict(list)
@@ -90,7 +106,7 @@ def main() -> None:
             old, new = statistics.median(before[key]), statistics.median(after[key])
             ratio = f"{new / old:.3f}" if old else "none"  # a process may have had nothing to do
             sys.stdout.write(
-                f"{contestant:<45} {metric:<24} {old:12,.1f} → {new:12,.1f}  ratio {ratio}"
+                f"{contestant:<45} {metric:<24} {old:12,.2f} → {new:12,.2f}  ratio {ratio}"
                 f"  ({', '.join(f'{value:,.0f}' for value in before[key])}"
                 f" → {', '.join(f'{value:,.0f}' for value in after[key])})\n"
             )

@@ -8,7 +8,7 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from enum import Enum, auto
 from functools import partial
@@ -21,15 +21,16 @@ from ingress.calls import (
     Names,
     ReadCall,
     Services,
+    StepCall,
     SubmitCall,
-    TransactionCall,
     names_of,
     wait_s_of,
 )
 from ingress.http.problems import problem_answer
-from ingress.http.shell import PROTECTION
+from ingress.http.shell import PROTECTION, TAGGED_PROTECTION
 from ingress.http.traces import RequestTraces
 from ingress.metrics import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED
+from ingress.wallet_calls import ReadWalletCall
 
 HEAD_BYTES_MAX: Final = 8_000
 """Less than aiohttp takes for one header: what is longer is its business."""
@@ -55,7 +56,11 @@ class Unread(Enum):
     """It is something else, or might be."""
 
 
-_STARTS: Final = (b"POST /v1/transactions HTTP/1.1\r\n", b"GET /v1/transactions/")
+_STARTS: Final = (
+    b"POST /v1/transactions HTTP/1.1\r\n",
+    b"GET /v1/transactions/",
+    b"GET /v1/wallets/",
+)
 _HEADER: Final = re.compile(r"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e]*)(?=\r\n)")
 _PATH: Final = re.compile(r"/[0-9A-Za-z/-]*")
 _LENGTH: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
@@ -132,18 +137,22 @@ def _body_length(method: str, headers: dict[str, str]) -> int | None:
     return length if length <= BODY_BYTES_MAX else None
 
 
-_PROTECTION: Final = "".join([f"{name}: {value}\r\n" for name, value in PROTECTION.items()])
+def _written(headers: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
+_PROTECTION: Final = _written(PROTECTION)
+_TAGGED_PROTECTION: Final = _written(TAGGED_PROTECTION)
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 def write_answer(answer: Answer, *, request_id: str) -> bytes:
     """Return an answer as it goes over the wire, with the headers that aiohttp gives it."""
-    own = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()])
     head = (
-        f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n{own}"
+        f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n{_written(answer.headers)}"
         f"Content-Type: {answer.content_type}\r\n"
         f"X-Request-Id: {request_id}\r\n"
-        f"{_PROTECTION}"
+        f"{_TAGGED_PROTECTION if 'ETag' in answer.headers else _PROTECTION}"
         f"Content-Length: {len(answer.body)}\r\n"
         f"Date: {_CLOCK.date()}\r\n\r\n"
     )
@@ -182,7 +191,8 @@ line that is worth serving."""
 LOOK_INTERVAL_S: Final = 0.5
 
 _SUBMIT_PATH: Final = "/v1/transactions"
-_READ_PATH: Final = re.compile(r"/v1/transactions/[0-9a-f-]{36}")
+_READ_PATH: Final = re.compile(r"/v1/(?:transactions|wallets)/[0-9a-f-]{36}")
+_WALLET: Final = "/v1/wallets/"
 _JSON: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
@@ -450,7 +460,7 @@ class FastConnection(asyncio.Protocol):
 
 
 class FastCalls:
-    """Submits single transactions and reads them."""
+    """Submits single transactions, and reads them and wallets."""
 
     def __init__(
         self,
@@ -471,13 +481,15 @@ class FastCalls:
         self._is_cross_origin = is_cross_origin
         self._submissions = Measure("submit_transaction")
         self._readings = Measure("read_transaction")
+        self._wallet_readings = Measure("read_wallet")
 
     def is_known(self, request: Request) -> bool:
-        """Whether the request is a plain one for one of the two calls."""
+        """Whether the request is a plain one for one of these calls."""
         if not self._is_open or (self._is_cross_origin and "origin" in request.headers):
             return False
         if request.method == "GET":
-            return _READ_PATH.fullmatch(request.path) is not None
+            is_read = _READ_PATH.fullmatch(request.path) is not None
+            return is_read and "if-none-match" not in request.headers
         content_type = request.headers.get("content-type", "").lower().replace(" ", "")
         return request.path == _SUBMIT_PATH and content_type in _JSON
 
@@ -487,19 +499,18 @@ class FastCalls:
         method, path, headers, body = request
         names = self._names_of(headers.get("traceparent"), headers.get("x-request-id"))
         wait_s = wait_s_of(headers.get("prefer"))
-        finish = partial(self._finish, request, caller, names, started)
-        services = self._services
-        call: TransactionCall
-        if method == "GET":
-            sent_id = path.rpartition("/")[2]
-            call = ReadCall(
-                services, transaction_id=sent_id, names=names, wait_s=wait_s, finish=finish
-            )
+        make: Callable[..., StepCall]
+        if method != "GET":
+            measure = self._submissions
+            make = partial(SubmitCall, body=body, header_key=headers.get("idempotency-key"))
+        elif path.startswith(_WALLET):
+            measure = self._wallet_readings
+            make = partial(ReadWalletCall, wallet_id=path[len(_WALLET) :])
         else:
-            key = headers.get("idempotency-key")
-            call = SubmitCall(
-                services, body=body, header_key=key, names=names, wait_s=wait_s, finish=finish
-            )
+            measure = self._readings
+            make = partial(ReadCall, transaction_id=path.rpartition("/")[2])
+        finish = partial(self._finish, request, caller, names, started, measure=measure)
+        call = make(self._services, names=names, wait_s=wait_s, finish=finish)
         call.begin(headers.get("authorization", ""))
 
     def _finish(
@@ -509,11 +520,12 @@ class FastCalls:
         names: Names,
         started: float,
         outcome: Answer | Exception,
+        *,
+        measure: Measure,
     ) -> None:
         """Count what came of a call, and send it."""
         if isinstance(outcome, Exception):
             outcome = problem_answer(outcome, path=request.path, names=names)
-        measure = self._readings if request.method == "GET" else self._submissions
         measure.count(outcome.status, started=started)
         if self._traces.is_on:
             self._traces.answered(

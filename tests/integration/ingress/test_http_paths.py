@@ -9,7 +9,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from contracts.scopes import Scope
+from contracts.identifiers import external_wallet_id
+from contracts.scopes import Reach, Scope
 from ingress.http.fast_path.connection import Request, read_request
 from tests.integration.ingress.serving import CheckedDoors, new_api_key
 from tests.integration.ingress.test_bad_bodies import BAD_FIELDS, NOT_JSON
@@ -56,6 +57,10 @@ def _keyed(name: str, status: int, body: object, *more: str, **changed: Any) -> 
 def _read(name: str, status: int, sent_id: str, *more: str, **changed: Any) -> Case:
     lines = (_BEARER, *more)
     return Case(name, status, None, lines, f"/v1/transactions/{sent_id}", **changed)
+
+
+def _wallet(name: str, status: int, sent_id: str, *more: str, **changed: Any) -> Case:
+    return Case(name, status, None, (_BEARER, *more), f"/v1/wallets/{sent_id}", **changed)
 
 
 _DEPOSIT: Final = deposit("<wallet>", "1.00")
@@ -200,6 +205,29 @@ _READS: Final = [
     _read("a parameter", 400, "<completed>?more=1", **_TOLD_APART),
     _read("other letters", 200, "<COMPLETED>", **_KEPT),
 ]
+_ANY_VERSION: Final = "If-None-Match: *"
+_WALLETS: Final = [
+    _wallet("as it is", 200, "<poor>", **_KEPT),
+    _wallet("of the world outside", 200, "<outside>", **_KEPT),
+    _wallet("unknown", 404, str(uuid4())),
+    _wallet("nearly an id", 400, "-" * 36),
+    _wallet("no id", 400, "x"),
+    _wallet("a parameter", 400, "<poor>?more=1", **_TOLD_APART),
+    _wallet("other letters", 200, "<POOR>", **_KEPT),
+    _wallet("a wait", 200, "<poor>", "Prefer: wait=20", **_KEPT),
+    _wallet("a version that the client has", 304, "<poor>", _ANY_VERSION),
+    _wallet("a version that nobody has", 200, "<poor>", 'If-None-Match: "0-0"', **_KEPT),
+    _wallet("a version that is none", 400, "<poor>", "If-None-Match: 0"),
+    _wallet("its entries", 200, "<poor>/entries", **_KEPT),
+    *(
+        Case(name, status, None, tuple(filter(None, (line,))), "/v1/wallets/<poor>")
+        for name, status, line in [
+            ("without a key", 401, ""),
+            ("without the scope", 403, "Authorization: Bearer <submitter>"),
+            ("of another client", 404, "Authorization: Bearer <stranger>"),
+        ]
+    ),
+]
 _BODIES: Final = [
     *(_submit(repr(body[:24]), 400, body) for body in NOT_JSON if len(body) < 64_000),
     *(_submit(name, 422, body) for name, body, _ in BAD_FIELDS),
@@ -214,6 +242,7 @@ _CASES: Final = {
     "media type": _MEDIA_TYPES,
     "client": _CLIENTS,
     "read": _READS,
+    "wallet": _WALLETS,
     "body": _BODIES,
 }
 
@@ -231,6 +260,7 @@ async def words(doors: CheckedDoors, wallet: str) -> Mapping[str, str]:
     return {
         "wallet": wallet,
         "poor": poor,
+        "POOR": poor.upper(),
         "used": used,
         "completed": completed.json["id"],
         "COMPLETED": completed.json["id"].upper(),
@@ -239,6 +269,11 @@ async def words(doors: CheckedDoors, wallet: str) -> Mapping[str, str]:
         "later": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
         "token": doors.system.api_key,
         "reader": await new_api_key(doors.database_url, "reader", [Scope.WALLETS_READ]),
+        "submitter": await new_api_key(doors.database_url, "w", [Scope.TRANSACTIONS_WRITE]),
+        "stranger": await new_api_key(
+            doors.database_url, "s", [Scope.WALLETS_READ], reach=Reach.OWN
+        ),
+        "outside": str(external_wallet_id("USD")),
     }
 
 

@@ -18,6 +18,7 @@ from ingress.authentication import ApiKeys, Authenticator, Client
 from ingress.calls import Answer, Services, SubmitCall, names_of
 from ingress.limits.limiter import LimitRules, RateLimiter, connect_redis
 from ingress.reads.transactions import TransactionStore
+from ingress.reads.wallets import WalletStore
 from ingress.submit.admission import BacklogGauge
 from ingress.submit.completion import CompletionWatch
 from ingress.submit.recorder import Accepted, Dispatcher, Recorder
@@ -113,6 +114,7 @@ async def test_such_a_submission_is_not_answered_202(
         guard=Guard(pool),
         recorder=recorder,
         store=TransactionStore(pool, lists=pool),
+        wallets=WalletStore(pool, lists=pool),
         completion=CompletionWatch(url="", pool=pool),
         backlog=BacklogGauge(pool, backlog_max=1),
         limiter=RateLimiter(
