@@ -4,7 +4,8 @@ Two kinds of message come in on a partition's queue:
 - `transaction.requested.v1`, from an upstream system: one transaction, or up to BATCH_MAX of them;
 - `transaction.recorded.v1`, from the ingress and the reconciler: ids of PENDING rows to post.
 
-Results go to direct reply-to, or to a queue that the sender may read.
+Results go to direct reply-to, or to a queue that the sender may read; events to an exchange, and
+in bundles, `transaction.events.v1`, to another.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,6 +41,8 @@ CONTENT_TYPE: Final = "application/json"
 JSON_LINES: Final = "application/x-ndjson"
 MESSAGE_BYTES_MAX: Final = 1024 * 1024
 """The largest message body, the same bound as an HTTP body."""
+EVENT_BUNDLE_MAX: Final = 64
+"""Events in one message: whoever reads it has all of them in memory together."""
 _VERSION: Final = 1
 
 REASON_HEADER: Final = "x-ackledger-reason"

@@ -9,8 +9,8 @@ from typing import Final, Literal
 TRANSACTIONS_EXCHANGE: Final = "ackledger.transactions"
 EVENTS_EXCHANGE: Final = "ackledger.events"
 EVENT_BUNDLES: Final = "ackledger.events.bundles"
-"""The same events, many in one message, for the log alone: a message each would cost the broker
-more than all else that it does for a transaction."""
+"""The same events, many in one message, for the log and for whoever takes all: a message each would
+cost the broker more than all else that it does for a transaction."""
 DEAD_LETTERS: Final = "ackledger.dead-letters"
 """The name of the dead-letter exchange and of its queue."""
 NOTIFICATIONS: Final = "ackledger.notifications"

@@ -188,15 +188,19 @@ class EventTraces:
             }
             self._record(message, place, destination, began_ns=began_ns, is_error=number in refused)
 
-    def logged(self, flight: BuiltFlight, *, began_ns: int) -> None:
-        """Record the events of a flight that the log has now, in one message."""
+    def logged(self, flight: BuiltFlight, landing: Landing, *, began_ns: int) -> None:
+        """Record the events of a flight that landed in bundles; those refused are errors."""
+        refused = set(landing.refused)
         destination: dict[str, AttributeValue] = {
             "messaging.destination.name": EVENT_BUNDLES,
             "messaging.batch.message_count": len(flight.messages),
         }
-        for message, place in zip(flight.messages, flight.places(), strict=True):
+        for number, (message, place) in enumerate(
+            zip(flight.messages, flight.places(), strict=True)
+        ):
             logged = message._replace(exchange=EVENT_BUNDLES)
-            self._record(logged, place, destination, began_ns=began_ns, is_error=False)
+            is_error = number in refused
+            self._record(logged, place, destination, began_ns=began_ns, is_error=is_error)
 
     def _record(
         self,

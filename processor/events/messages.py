@@ -8,6 +8,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from contracts.messages import (
     CLOUD_EVENTS_SOURCE,
     EVENT_BUNDLE_TYPE,
     JSON_LINES,
+    MESSAGE_BYTES_MAX,
     REQUEST_ID_HEADER,
     TRACEPARENT_HEADER,
     DeadLetterReason,
@@ -42,7 +44,7 @@ SEVERAL: Final = "several"
 """Stands for the currency in the routing key of a journal in more than one, or of what refers to
 nothing."""
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-OCTETS_MAX: Final = 1024 * 1024
+OCTETS_MAX: Final = MESSAGE_BYTES_MAX
 """Of a bundle; an event that is larger goes alone. Brokers take 16 MiB and more."""
 
 log = structlog.get_logger()
@@ -341,6 +343,7 @@ class RefusedEvent(NamedTuple):
 
     place: Place
     routing_key: str
+    """The line that it waits in: its routing key, or the exchange's name for one in a bundle."""
 
 
 def set_aside(
@@ -402,6 +405,7 @@ class Settlement:
         self._open = {one.outbox_id: len(one.transaction_ids) for one in owed}
         self._unlogged: dict[UUID, int] = {}
         self._set_aside: dict[Place, SetAsideEvent] = {}
+        self._taken_back: set[Place] = set()
         self.refused: list[RefusedEvent] = []
         self.confirmed: Counter[str] = Counter()
         self.unheard: Counter[str] = Counter()
@@ -415,11 +419,13 @@ class Settlement:
         """From the first flight on they do."""
         self._unlogged = {one: len(owed.transaction_ids) for one, owed in self._rows.items()}
 
-    def log(self, flight: BuiltFlight) -> None:
-        """Take a flight that the log has."""
+    def log(self, flight: BuiltFlight, landing: Landing = ALL_LANDED) -> None:
+        """Take a flight that the log has, and whoever takes bundles, but for those refused."""
         for part in flight.parts:
             self._unlogged[part.outbox_id] -= len(part.transaction_ids)
             self.confirmed[part.event_type] += len(part.transaction_ids)
+        if landing.refused:
+            self._note_refused(flight, landing.refused, [EVENT_BUNDLES] * len(flight.messages))
         self._note_broken(flight)
 
     def pass_over(self, parts: Sequence[Owed]) -> None:
@@ -439,19 +445,30 @@ class Settlement:
             self.confirmed[flight.parts[-1].event_type] -= 1
             self.unheard[flight.parts[-1].event_type] += 1
         if landing.refused:
-            places = flight.places()
-            for number in landing.refused:
-                place = places[number]
-                self.refused.append(RefusedEvent(place, flight.messages[number].routing_key))
-                self.confirmed[self._rows[place.outbox_id].event_type] -= 1
+            keys = [message.routing_key for message in flight.messages]
+            self._note_refused(flight, landing.refused, keys)
         self._note_broken(flight)
+
+    def _note_refused(
+        self, flight: BuiltFlight, refused: Sequence[int], lines: Sequence[str]
+    ) -> None:
+        places = flight.places()
+        for number in refused:
+            self.refused.append(RefusedEvent(places[number], lines[number]))
+            self._take_back(places[number])
+
+    def _take_back(self, place: Place) -> None:
+        """Count an event as confirmed no more, once, though it may be refused in two ways."""
+        if place not in self._taken_back:
+            self._taken_back.add(place)
+            self.confirmed[self._rows[place.outbox_id].event_type] -= 1
 
     def _note_broken(self, flight: BuiltFlight) -> None:
         for place, error in flight.broken.items():
             if place not in self._set_aside:
                 owed = self._rows[place.outbox_id]
                 self._set_aside[place] = not_sent(owed, place.transaction_id, error)
-                self.confirmed[owed.event_type] -= 1
+                self._take_back(place)
 
     @property
     def set_aside(self) -> Sequence[SetAsideEvent]:
@@ -501,8 +518,8 @@ def _storable(text: str) -> str:
     return text[:DETAIL_MAX].encode(errors="replace").decode().replace("\x00", _REPLACEMENT)
 
 
-def bundles_of(events: Sequence[Outgoing]) -> list[Outgoing]:
-    """Return what tells the log of events, in their order: one message unless they are large."""
+def bundles_of(events: Sequence[Outgoing], *, is_mandatory: bool = True) -> list[Outgoing]:
+    """Return events, in their order, as the log gets them: one message unless they are large."""
     return [
         Outgoing(
             exchange=EVENT_BUNDLES,
@@ -510,9 +527,20 @@ def bundles_of(events: Sequence[Outgoing]) -> list[Outgoing]:
             body=b"\n".join(bodies),
             type=EVENT_BUNDLE_TYPE,
             content_type=JSON_LINES,
+            is_mandatory=is_mandatory,
         )
         for bodies in _cut([_line(event.body) for event in events])
     ]
+
+
+def events_of(messages: Sequence[Outgoing], numbers: Sequence[int]) -> list[int]:
+    """Return the places of the events that are in some of the messages, among those of all."""
+    ends = list(accumulate(map(_count, messages)))
+    return [at for one in numbers for at in range(ends[one] - _count(messages[one]), ends[one])]
+
+
+def _count(message: Outgoing) -> int:
+    return message.body.count(b"\n") + 1 if message.exchange == EVENT_BUNDLES else 1
 
 
 def _line(body: bytes) -> bytes:
@@ -527,6 +555,6 @@ def _cut(bodies: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         if size and size + len(body) > OCTETS_MAX:
             yield bodies[start:number]
             start, size = number, 0
-        size += len(body)
+        size += len(body) + 1  # with the end of its line
     if bodies:
         yield bodies[start:]

@@ -4,14 +4,15 @@ Promised: every event at least once to every queue that is bound to take it; wit
 oldest first, in the order in which their transactions were posted; and that no event keeps the
 others waiting: one that cannot be built or written is set aside, one that a subscriber's full queue
 refuses is tried again apart from the rest. What no queue takes is neither built nor sent
-(processor/events/audience.py). The log of events, if one is kept, gets a flight in one message.
+(processor/events/audience.py). The log of events, if one is kept, and whoever else takes bundles
+get a flight in one message.
 Not promised: that order after a failure, when a round is sent again, or between two processes that
 relay at once.
 
 All events of one routing key go to the same queues, so what a full queue refuses waits in one line
 for each. Only the first of a line is tried while the queue is full: the other subscribers get that
 one again, under its event id, and nothing else. As soon as it is taken the line follows, in its
-order, faster with each success.
+order, faster with each success. What is refused in a bundle has a line of its own, of bundles.
 """
 
 import asyncio
@@ -26,8 +27,9 @@ import asyncpg
 import structlog
 from aiormq.exceptions import ChannelPreconditionFailed
 
-from contracts.messages import DeadLetterReason
+from contracts.messages import EVENT_BUNDLE_MAX, DeadLetterReason
 from contracts.money import UnknownCurrencyError
+from contracts.topology import EVENT_BUNDLES
 from processor import metrics
 from processor.events.audience import Audience
 from processor.events.buffer import EventBuffer
@@ -41,6 +43,7 @@ from processor.events.messages import (
     Stretch,
     build,
     bundles_of,
+    events_of,
     flights,
     not_sent,
     set_aside,
@@ -65,7 +68,7 @@ from runtime.service.periodic import Backoff, is_set_within, one_of, repeat
 
 OWED_MAX: Final = 16
 """Outbox rows in one round; each stands for the transactions of one batch."""
-FLIGHT_MAX: Final = 64
+FLIGHT_MAX: Final = EVENT_BUNDLE_MAX
 """Events that are read, built and written together. Of a line whose queue was full, those in flight
 at once: those of them that are refused have reached others."""
 FLIGHTS_MAX: Final = 32
@@ -298,25 +301,27 @@ class OutboxRelay:
                 self._event_buffer.forget(part.outbox_id)
 
     async def _log(self, flight: BuiltFlight, this: "_Round") -> bool:
-        """Put a flight into the log; the first of a round finds out whether there is one."""
+        """Send a flight in bundles; the first of a round finds out whether any queue takes them."""
         settlement = this.settlement
         _leave_out(flight, self._too_large)
         bundles = bundles_of(flight.messages)
-        began_ns = time.time_ns()
+        began_ns, landing = time.time_ns(), ALL_LANDED
         try:
             await self._publisher.publish_all(bundles, timeout_s=CONFIRM_TIMEOUT_S)
-        except UnroutableError:
-            # Nobody keeps one; or not any more, which may lawfully be seen at any event.
-            if not settlement.is_logged:
+        except (RefusedError, UnroutableError) as error:
+            # No queue takes them; or not any more, which may lawfully be seen at any event.
+            if not (settlement.is_logged or error.refused):
                 return False
+            landing = Landing(events_of(bundles, error.refused))
         except NotConfirmedError as error:
             self._note_size(flight, error, is_careful=this.is_careful)
             raise
         if not settlement.is_logged:
             settlement.begin_log()
-        settlement.log(flight)
+        metrics.EVENTS_REFUSED.inc(len(landing.refused))
+        settlement.log(flight, landing)
         if self._traces.is_on:
-            self._traces.logged(flight, began_ns=began_ns)
+            self._traces.logged(flight, landing, began_ns=began_ns)
         return True
 
     async def _fly(self, flight: BuiltFlight, this: "_Round", *, asks: str | None) -> bool:
@@ -465,7 +470,8 @@ def _leave_out(flight: BuiltFlight, broken: Mapping[Place, Exception]) -> None:
 class _Line:
     """How a line goes: the size of its next flight, and when its first is tried again."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self.is_of_bundles = key == EVENT_BUNDLES
         self.size = 1
         self.due_at = 0.0
         self._backoff = Backoff(first_s=PROBE_FIRST_S, most_s=PROBE_MOST_S)
@@ -510,7 +516,7 @@ class EventRetries:
     async def _take_turns(self) -> bool:
         """Give each line its turn; return whether one of them goes forward."""
         keys = await self._outbox.lines()
-        self._lines = {key: self._lines.get(key) or _Line() for key in keys}
+        self._lines = {key: self._lines.get(key) or _Line(key) for key in keys}
         metrics.REFUSED_LINES.set(len(keys))
         is_more = False
         for key, line in self._lines.items():
@@ -548,7 +554,7 @@ class EventRetries:
             flight = build([stretch_of(part, rows)])
             aside += [not_sent(part, at.transaction_id, e) for at, e in flight.broken.items()]
             done += len(part.transaction_ids)
-            refused = await self._publish(flight)
+            refused = await self._publish(flight, line)
             if refused:
                 places = flight.places()
                 return [*(places[n].transaction_id for n in refused), *ids[done:]], aside
@@ -556,16 +562,19 @@ class EventRetries:
             line.take()
         return [], aside
 
-    async def _publish(self, flight: BuiltFlight) -> Sequence[int]:
-        """Return which of a flight's messages were refused."""
-        began_ns, landing = time.time_ns(), ALL_LANDED
+    async def _publish(self, flight: BuiltFlight, line: _Line) -> Sequence[int]:
+        """Return which of a flight's events were refused."""
+        began_ns, landing, messages = time.time_ns(), ALL_LANDED, flight.messages
+        if line.is_of_bundles:
+            messages = bundles_of(messages, is_mandatory=False)
         try:
-            await self._publisher.publish_all(flight.messages, timeout_s=CONFIRM_TIMEOUT_S)
+            await self._publisher.publish_all(messages, timeout_s=CONFIRM_TIMEOUT_S)
         except RefusedError as error:
-            landing = Landing(error.refused)
+            landing = Landing(events_of(messages, error.refused))
         metrics.EVENTS_REFUSED.inc(len(landing.refused))
         if self._traces.is_on:
-            self._traces.sent(flight, landing, began_ns=began_ns)
+            tell = self._traces.logged if line.is_of_bundles else self._traces.sent
+            tell(flight, landing, began_ns=began_ns)
         return landing.refused
 
     async def _give_up(self, key: str, until: float) -> None:

@@ -10,7 +10,7 @@ from contracts.problems import ContractError, ProblemCode
 from contracts.representations import examples
 from ingress.authentication import Client
 from ingress.events.log import EventLog, Ring
-from processor.events.messages import OCTETS_MAX, bundles_of
+from processor.events.messages import OCTETS_MAX, bundles_of, events_of
 from runtime.access.wallets import Holder, Holders, WalletHolders
 from runtime.amqp.publisher import Outgoing
 from runtime.event_log.event import EVERYTHING, LoggedEvent, LogPosition, Wanted, behind, keys_of
@@ -64,10 +64,15 @@ def test_a_bundle_is_cut_where_it_becomes_large() -> None:
     bundles = bundles_of([Outgoing("x", "k", body, "any.v1") for body in bodies])
 
     assert len(bundles) == 2
-    assert all(len(bundle.body) <= OCTETS_MAX + len(bodies) for bundle in bundles)
+    assert all(len(bundle.body) <= OCTETS_MAX for bundle in bundles)
     lines = [line for bundle in bundles for line in bundle.body.split(b"\n")]
     assert lines == [*bodies[:-1], b'{ "a":1}']
     assert bundles_of([]) == []
+    counts = [bundle.body.count(b"\n") + 1 for bundle in bundles]
+    assert events_of(bundles, [0]) == [*range(counts[0])]
+    assert events_of(bundles, [1]) == [*range(counts[0], len(bodies))]
+    assert events_of(bundles, [0, 1]) == [*range(len(bodies))]
+    assert events_of([Outgoing("x", "k", body, "any.v1") for body in bodies], [2, 5]) == [2, 5]
 
 
 def test_a_ring_keeps_the_last_events_and_gives_no_number_twice() -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.topology import EVENT_BUNDLES
 from processor.events.messages import BuiltFlight, Landing, Place, Settlement, flights
 from processor.events.owed import Owed
 from runtime.amqp.publisher import Outgoing
@@ -79,6 +80,30 @@ def test_with_a_log_a_row_ends_when_it_has_each_event_and_each_counts_once(
     counted = sum(len(part.transaction_ids) for number in logged for part in under_way[number])
     assert settlement.confirmed["completed"] == counted - len(settlement.set_aside)
     assert not settlement.unheard
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(1, 7), st.data())
+def test_an_event_that_is_refused_in_two_ways_waits_in_two_lines_and_counts_once(
+    sizes: list[int], size: int, data: st.DataObject
+) -> None:
+    owed = _owed(sizes)
+    settlement = Settlement(owed)
+    settlement.begin_log()
+    expected: list[tuple[Place, str]] = []
+    for parts in flights(owed, size):
+        places = [Place(part.outbox_id, one) for part in parts for one in part.transaction_ids]
+        flight = BuiltFlight(parts, [_MESSAGE] * len(places))
+        numbers = st.sets(st.sampled_from(range(len(places))))
+        bundled, single = sorted(data.draw(numbers)), sorted(data.draw(numbers))
+        settlement.log(flight, Landing(bundled))
+        settlement.land(flight, Landing(single))
+        expected += [(places[number], EVENT_BUNDLES) for number in bundled]
+        expected += [(places[number], _MESSAGE.routing_key) for number in single]
+
+    assert sorted(settlement.refused) == sorted(expected)
+    confirmed = sum(sizes) - len({place for place, _ in expected})
+    assert settlement.confirmed["completed"] == confirmed
+    assert settlement.unfinished == []
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=8), st.integers(1, 7), st.data())
