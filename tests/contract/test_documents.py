@@ -474,7 +474,11 @@ def test_the_channels_name_the_topology() -> None:
     bindings = [channel["bindings"]["amqp"] for channel in channels.values() if channel["address"]]
     exchanges = {binding["exchange"]["name"] for binding in bindings if "exchange" in binding}
     names = {binding["queue"]["name"] for binding in bindings if "queue" in binding}
-    assert exchanges == {topology.TRANSACTIONS_EXCHANGE, topology.EVENTS_EXCHANGE}
+    assert exchanges == {
+        topology.TRANSACTIONS_EXCHANGE,
+        topology.EVENTS_EXCHANGE,
+        topology.EVENT_BUNDLES,
+    }
     # The log of events is read over HTTP alone.
     assert names == {queue.name for queue in topology.queues(1)} - {topology.EVENTS_LOG}
 

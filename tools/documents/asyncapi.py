@@ -11,6 +11,7 @@ from contracts.representations.event import TransactionEvent
 from contracts.representations.pages import TransactionResultMessage
 from contracts.topology import (
     DEAD_LETTERS,
+    EVENT_BUNDLES,
     EVENTS_EXCHANGE,
     EXCHANGES,
     NOTIFICATIONS,
@@ -124,6 +125,7 @@ def _channels() -> Json:
             "messages": _references("result"),
         },
         "events": _events_channel(),
+        "event_bundles": _bundles_channel(),
         **_keepers_channels(),
     }
 
@@ -157,9 +159,9 @@ def _events_channel() -> Json:
         "address": "transaction.{change}.{type}.{currency}",
         "title": EVENTS_EXCHANGE,
         "description": (
-            "What became of transactions: bind a queue of your own. Without one, `GET /v1/events` "
-            "gives the same over HTTP, after any event of the last days, and webhooks have them "
-            "sent."
+            "What became of transactions: bind a queue of your own. Whoever wants all of them "
+            "takes them in bundles. Without a queue, `GET /v1/events` gives the same over HTTP, "
+            "after any event of the last days, and webhooks have them sent."
         ),
         "parameters": {
             "change": {"enum": [event.removeprefix("transaction.") for event in event_types]},
@@ -174,6 +176,21 @@ def _events_channel() -> Json:
         },
         "messages": _references("event"),
         "bindings": {"amqp": _exchange(EVENTS_EXCHANGE)},
+    }
+
+
+def _bundles_channel() -> Json:
+    return {
+        "address": EVENT_BUNDLES,
+        "title": EVENT_BUNDLES,
+        "description": (
+            f"All events, up to {messages.EVENT_BUNDLE_MAX} in one message: bind a queue of your "
+            f"own here instead of to `{EVENTS_EXCHANGE}`. A routing key chooses nothing. One relay "
+            "sends events in the order of posting, in a message and from message to message; what "
+            "comes again may be divided among messages in another way."
+        ),
+        "messages": _references("event_bundle"),
+        "bindings": {"amqp": _exchange(EVENT_BUNDLES)},
     }
 
 
@@ -201,6 +218,12 @@ def _operations() -> Json:
         ),
         "publish_events": _published(
             "send", "events", ("event",), "Tells what became of a transaction, at least once"
+        ),
+        "publish_event_bundles": _published(
+            "send",
+            "event_bundles",
+            ("event_bundle",),
+            "Tells the same of many transactions in one message, to the log and to whoever asks",
         ),
         "bury_messages": _published(
             "send",
@@ -247,6 +270,7 @@ def _messages() -> Json:
             "title": "A transaction's change of state; duplicates share event_id",
             "headers": EVENT_HEADERS,
         },
+        "event_bundle": _bundle_message(),
         "dead_letter": {
             "name": "dead_letter",
             "title": "A message that cannot be processed, its body unchanged",
@@ -256,7 +280,29 @@ def _messages() -> Json:
     }
 
 
-def _message(message_type: str, model: type[BaseModel], example: Json) -> Json:
+def _bundle_message() -> Json:
+    most = messages.EVENT_BUNDLE_MAX
+    return {
+        **_message(messages.EVENT_BUNDLE_TYPE, TransactionEvent, [examples.TRANSACTION_EVENT]),
+        "title": f"Up to {most} events, a line of JSON each; duplicates share event_id",
+        "contentType": messages.JSON_LINES,
+        "headers": ANY_HEADERS,
+        "payload": {
+            "type": "array",
+            "items": reference(TransactionEvent),
+            "minItems": 1,
+            "maxItems": most,
+            "description": (
+                "Written as lines, not as an array: an event a line, with a line feed between two "
+                f"and none after the last, {messages.MESSAGE_BYTES_MAX:,} octets at most. "
+                "CloudEvents' attributes are in each event: `id` is its `event_id`, `type` its "
+                "`event_type`, `subject` its `id`, `time` its `occurred_at`."
+            ),
+        },
+    }
+
+
+def _message(message_type: str, model: type[BaseModel], example: Json | list[Json]) -> Json:
     document: Json = {
         "name": message_type,
         "contentType": messages.CONTENT_TYPE,
