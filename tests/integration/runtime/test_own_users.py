@@ -21,6 +21,7 @@ _PARTITION: Final = topology.partition_queue(0)
 _EXCHANGES: Final = (
     topology.TRANSACTIONS_EXCHANGE,
     topology.EVENTS_EXCHANGE,
+    topology.EVENT_BUNDLES,
     topology.DEAD_LETTERS,
     "",
 )
@@ -29,7 +30,10 @@ _QUEUES: Final = (_PARTITION, topology.DEAD_LETTERS, topology.NOTIFICATIONS)
 _MAY: Final[dict[str, tuple[set[str], set[str]]]] = {
     "ackledger-migrate": (set(_EXCHANGES) - {""}, set(_QUEUES)),
     "ackledger-ingress": ({""}, set()),
-    "ackledger-processor": ({topology.EVENTS_EXCHANGE, topology.DEAD_LETTERS, ""}, {_PARTITION}),
+    "ackledger-processor": (
+        {topology.EVENTS_EXCHANGE, topology.EVENT_BUNDLES, topology.DEAD_LETTERS, ""},
+        {_PARTITION},
+    ),
     "ackledger-reconciler": ({""}, {topology.DEAD_LETTERS}),
     "ackledger-notifier": ({topology.DEAD_LETTERS}, {topology.NOTIFICATIONS}),
     "ackledger-operator": ({""}, set()),
