@@ -119,7 +119,8 @@ EVENTS_REFUSED: Final = Counter(
     "ackledger_relay_refused", "Publishes of events that a subscriber's full queue refused"
 )
 REFUSED_LINES: Final = Gauge(
-    "ackledger_relay_refused_lines", "Routing keys whose refused events wait for another try"
+    "ackledger_relay_refused_lines",
+    "Routing keys whose refused events wait for another try, and the line of bundles",
 )
 EVENTS_SET_ASIDE: Final = Counter(
     "ackledger_relay_set_aside", "Events that became dead letters, by reason", ["reason"]
