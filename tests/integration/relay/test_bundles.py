@@ -1,6 +1,7 @@
 """Subscribers that take all events in bundles: what they get, and what their full queues do."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -9,10 +10,14 @@ from uuid import UUID
 import orjson
 import pytest
 from aiormq.abc import DeliveredMessage
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from pamqp.common import FieldTable
 
 from contracts.messages import EVENT_BUNDLE_MAX, EVENT_BUNDLE_TYPE, JSON_LINES
 from contracts.topology import EVENT_BUNDLES, EVENTS_LOG, EventQueues
+from processor.traces import EventTraces
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Outgoing, Publisher
 from runtime.amqp.stream import open_stream
@@ -20,6 +25,7 @@ from runtime.amqp.topology import declare_topology
 from runtime.event_log.event import LoggedEvent, next_events
 from runtime.postgres.pool import Connection, Pool
 from runtime.service.fault_points import Fault, FaultPoint, OrderedFaultPoints
+from runtime.tracing.exporting import ExportingTracer
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import bind_queue, depth, emptied
 from tests.integration.relay.relaying import (
@@ -191,6 +197,9 @@ async def test_an_event_that_is_refused_in_both_ways_waits_for_each_queue(
     ids = await post(pool, database, batches=4, batch=100)
     async with running(relay_of(pool, publisher)):
         await _nothing_is_owed(database)
+        # Of this round the first bundle is refused, and nobody else takes any.
+        ids += await post(pool, database, batches=2, batch=100)
+        await _nothing_is_owed(database)
         keys = await database.fetch("SELECT DISTINCT routing_key FROM refused_events ORDER BY 1")
         early = _ids(await emptied(channel, _QUEUE))
         singles = ids_of(await emptied(channel, _SINGLES))
@@ -222,6 +231,34 @@ async def test_bundles_that_are_refused_for_too_long_are_set_aside_event_by_even
     assert {one["reason"] for one in stored} == {"event_rejected"}
     assert len(set(aside)) == len(aside)
     assert {*got, *aside} == set(ids)
+
+
+async def test_a_refused_bundle_is_an_error_in_the_trace_of_each_of_its_events(
+    pool: Pool, database: Connection, publisher: Publisher, channel: Channel
+) -> None:
+    exporter = InMemorySpanExporter()
+    tracer = ExportingTracer(SimpleSpanProcessor(exporter), service="test")
+    await _bind(channel, kind="classic", refuses_beyond=0)
+    ids = await post(pool, database, batches=1, batch=20)
+    for number, one in enumerate(ids, start=1):
+        parent = f"00-{number:032x}-{7:016x}-01"
+        await database.execute(
+            "UPDATE transactions SET traceparent = $2 WHERE id = $1", one, parent
+        )
+    async with running(relay_of(pool, publisher, traces=EventTraces(tracer))):
+        await _nothing_is_owed(database)
+        await _make_room(channel, kind="classic")
+        await _nobody_waits(database)
+
+    codes = defaultdict(list)
+    for span in exporter.get_finished_spans():
+        assert span.parent is not None
+        assert span.name == f"publish {EVENT_BUNDLES}"
+        codes[span.parent.trace_id].append(span.status.status_code)
+    assert codes.keys() == set(range(1, len(ids) + 1))
+    assert {(found[0], found[-1]) for found in codes.values()} == {
+        (StatusCode.ERROR, StatusCode.UNSET)
+    }
 
 
 async def test_a_line_whose_queue_is_gone_ends(
