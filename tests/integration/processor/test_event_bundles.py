@@ -106,7 +106,7 @@ async def test_only_who_may_read_the_exchange_of_bundles_binds_to_it(
     management.call("DELETE", f"/api/users/{name}")
 
 
-async def test_an_upstream_system_reads_no_bundles(doors: CheckedDoors) -> None:
+async def test_an_upstream_system_publishes_no_bundles(doors: CheckedDoors) -> None:
     channel = await doors.upstream.channel()
     exchange = await channel.get_exchange(EVENT_BUNDLES, ensure=False)
     with pytest.raises(aiormq.exceptions.ChannelAccessRefused):
