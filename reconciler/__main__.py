@@ -17,7 +17,12 @@ from reconciler.counters import CounterSweep
 from reconciler.integrity import IntegrityCheck
 from reconciler.observation import BookObserver
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
-from reconciler.schedule import LOOKUP_SESSION, Leadership, ReconcileCounts, Reconciler
+from reconciler.schedule import (
+    LOOKUP_SESSION,
+    ReconcileCounts,
+    Reconciler,
+    reconciler_leadership,
+)
 from reconciler.sealing import SealCheck, Sealer
 from reconciler.verifying import Verifier
 from runtime.amqp.publisher import Publisher
@@ -150,7 +155,7 @@ async def _build(settings: ReconcilerSettings, *, stale_after_s: float) -> _Part
         ),
         seal_check=SealCheck(pool, keys=keys, interval_s=settings.integrity_interval_s),
         verifier=_verifier(settings, pool, keys),
-        leadership=Leadership(settings.database_url),
+        leadership=reconciler_leadership(settings.database_url),
         stale_after_s=stale_after_s,
         interval_s=settings.reconcile_interval_s,
     )

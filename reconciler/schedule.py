@@ -5,13 +5,10 @@ leads: whoever's session holds one advisory lock.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-import asyncpg
 import structlog
 from prometheus_client import Counter
 
@@ -23,25 +20,18 @@ from reconciler.observation import BookObserver
 from reconciler.retry_queue import RetryQueue, Sweep
 from reconciler.sealing import BrokenChainError, SealCheck, Sealer
 from reconciler.verifying import Verifier
-from runtime.postgres.pool import connect
-from runtime.postgres.queries import load_queries
+from runtime.postgres.leadership import SILENCE_MAX_S, Leadership
 from runtime.resilience.error_classification import is_transient
 from runtime.service.key_directory import SigningKeyError
-from runtime.service.periodic import Backoff, Step, is_set_within, repeat
+from runtime.service.periodic import Backoff, Step, repeat
 
 # Any number, the same for every process of Ackledger: 'ackr' in ASCII.
 LOCK_KEY: Final = 0x61636B72
-POLL_INTERVAL_S: Final = 1.0
-"""How often a follower asks for the lock, and the leader shows that it lives."""
-SILENCE_MAX_S: Final = 5.0
-"""A session that says nothing for so long is ended by the server, which frees the lock: a leader
-that was stopped or cut off is followed by another within 10 s."""
 BUSY_INTERVAL_S: Final = 0.2
 """The pause between passes while there is more to publish than one pass may."""
 CLOCK_INTERVAL_S: Final = 0.5
 """How often the database is asked what has expired or is due: it is told within two seconds, with
 time to spare for the commit."""
-LEAD_AGAIN_MAX_S: Final = 2.0
 DOUBTED_S: Final = 0.5
 """The pause of a leader that has not heard from the database for long: its next beat tells."""
 LOOKUP_SESSION: Final = {
@@ -57,93 +47,13 @@ LOOKUP_SESSION: Final = {
     "idle_in_transaction_session_timeout": str(int(SILENCE_MAX_S * 1000)),
 }
 """Session settings of the reconciler's pool."""
-_SESSION: Final = {
-    "idle_session_timeout": str(int(SILENCE_MAX_S * 1000)),
-    "idle_in_transaction_session_timeout": str(int(SILENCE_MAX_S * 1000)),
-    "tcp_keepalives_idle": "2",
-    "tcp_keepalives_interval": "1",
-    "tcp_keepalives_count": "3",
-}
 
 log = structlog.get_logger()
 
 
-class Leadership:
-    """Lets one process among many work; the next takes over when its connection ends."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._is_leader = False
-        self._spoke_at = 0.0
-        self._sql = load_queries("reconciler")
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this process leads now.
-
-        Not when it has been silent for so long that another may have taken over: a process that
-        was stopped and goes on cannot know yet, but its clock tells.
-        """
-        return self._is_leader and time.monotonic() - self._spoke_at < SILENCE_MAX_S
-
-    async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Wait for the lead, then run `work`, and cancel it as soon as the lead is lost.
-
-        Raises what ended it: an error of the connection, or of the work.
-        """
-        connection = await connect(
-            self._url, name="reconciler-lead", statement_timeout_s=SILENCE_MAX_S, session=_SESSION
-        )
-        try:
-            await self._win(connection)
-            self._note(is_leader=True)
-            await self._work_while_held(connection, work)
-        finally:
-            self._note(is_leader=False)
-            connection.terminate()
-
-    def _note(self, *, is_leader: bool) -> None:
-        if is_leader != self._is_leader:
-            log.info("lead_won" if is_leader else "lead_given_up")
-        self._is_leader = is_leader
-        metrics.IS_LEADER.set(is_leader)
-
-    async def _win(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        """Ask until the lock is ours: its holder's end wakes nobody, so it has to be asked for."""
-        while True:
-            spoke_at = time.monotonic()
-            if await connection.fetchval(self._sql["try_lead"], LOCK_KEY, timeout=SILENCE_MAX_S):
-                self._spoke_at = spoke_at
-                return
-            await asyncio.sleep(POLL_INTERVAL_S)
-
-    async def _work_while_held(
-        self,
-        connection: "asyncpg.Connection[asyncpg.Record]",
-        work: Callable[[], Awaitable[None]],
-    ) -> None:
-        tasks = [
-            asyncio.ensure_future(work()),
-            asyncio.ensure_future(self._beat(connection)),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _beat(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        """Speak often enough to keep the session; raises when it is gone."""
-        ended = asyncio.Event()
-        connection.add_termination_listener(lambda _: ended.set())
-        while True:
-            spoke_at = time.monotonic()
-            await connection.fetchval(self._sql["beat"], timeout=SILENCE_MAX_S)
-            self._spoke_at = spoke_at
-            await is_set_within(ended, POLL_INTERVAL_S)
+def reconciler_leadership(url: str) -> Leadership:
+    """Return what lets one reconciler among many work on a database."""
+    return Leadership(url, name="reconciler-lead", lock_key=LOCK_KEY, told=metrics.IS_LEADER.set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +121,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Follow or lead until cancelled."""
-        await repeat(
-            partial(self._leadership.lead, self._work),
-            every_s=LEAD_AGAIN_MAX_S,
-            is_passing=is_transient,
-            failed=lambda error: log.warning("lead_lost", error=repr(error)),
-            backoff=Backoff(first_s=0.2, most_s=LEAD_AGAIN_MAX_S),
-        )
+        await self._leadership.follow(self._work)
 
     async def run_once(self) -> ReconcileCounts:
         """Do what is due by the clock, sweep, then publish; safe beside any other reconciler.

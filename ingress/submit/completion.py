@@ -7,24 +7,18 @@ few; one query then reads those that are awaited. A lost nudge costs at most LOO
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
-import structlog
 
-from runtime.postgres.pool import UNREACHABLE, Lane, Pool, connect
+from runtime.postgres.listening import POSTED, Listener
+from runtime.postgres.pool import UNREACHABLE, Lane, Pool
 from runtime.postgres.queries import load_queries
-from runtime.service.periodic import Backoff
 
-CHANNEL: Final = "ackledger_posted"
 LOOK_INTERVAL_S: Final = 0.25
-WATCH_INTERVAL_S: Final = 5.0
 
 _PASSING: Final[tuple[type[BaseException], ...]] = (asyncpg.PostgresError, *UNREACHABLE)
-
-log = structlog.get_logger()
-
 
 Ending = asyncio.Future[asyncpg.Record | None]
 """Holds the row of an ended transaction, for `render_transaction`; None where time is up."""
@@ -34,7 +28,7 @@ class CompletionWatch:
     """Reads awaited transactions when they have reached their end."""
 
     def __init__(self, *, url: str, pool: Pool) -> None:
-        self._url = url
+        self._listener = Listener(url, name="ingress-listen", channel=POSTED, notified=self._nudge)
         self._lane = Lane(pool)
         self._sql = load_queries("ingress")
         self._awaited: dict[UUID, set[Ending]] = {}
@@ -83,30 +77,11 @@ class CompletionWatch:
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen())
+            group.create_task(self._listener.run())
             group.create_task(self._look())
 
-    async def _listen(self) -> None:
-        backoff = Backoff(first_s=0.2, most_s=5.0)
-        while True:
-            try:
-                connection = await connect(self._url, name="ingress-listen")
-                try:
-                    async with asyncio.timeout(WATCH_INTERVAL_S):
-                        await connection.add_listener(CHANNEL, self._nudge)
-                    backoff.reset()
-                    while not connection.is_closed():
-                        await asyncio.sleep(WATCH_INTERVAL_S)
-                        await connection.execute(self._sql["read_clock"], timeout=WATCH_INTERVAL_S)
-                finally:
-                    connection.terminate()
-            except _PASSING as error:
-                log.info("listener_lost", error=repr(error))
-            await asyncio.sleep(backoff.next_delay_s())
-
-    def _nudge(self, *notification: Any) -> None:
+    def _nudge(self, named: str) -> None:
         """Take note of which of the awaited ended: of those that are named, or perhaps of all."""
-        *_, named = notification
         ended: Iterable[UUID] = map(UUID, named.split()) if named else self._awaited
         self._to_read.update(one for one in ended if one in self._awaited)
         if self._to_read:

@@ -131,6 +131,14 @@ SELECT pg_has_role($1::name, $2::name, 'USAGE');
 -- The statement that gives a role ($1) to another ($2).
 SELECT format('GRANT %I TO %I', $1::text, $2::text);
 
+-- name: try_lead
+-- Whoever's session holds this lock leads; it ends with the session.
+SELECT pg_try_advisory_lock($1);
+
+-- name: beat
+-- Tells the server that this session's process lives, and the process that the server does.
+SELECT 1;
+
 -- name: export_snapshot
 -- What another database transaction needs in order to see the same moment.
 SELECT pg_export_snapshot();

@@ -6,10 +6,11 @@ from reconciler.counters import CounterSweep
 from reconciler.integrity import IntegrityCheck
 from reconciler.observation import BookObserver
 from reconciler.retry_queue import Expiry, QueueDepth, RetryQueue, Sweep
-from reconciler.schedule import Leadership, Reconciler
+from reconciler.schedule import Reconciler
 from reconciler.sealing import SealCheck, Sealer
 from reconciler.verifying import Verifier
 from runtime.amqp.publisher import Publisher
+from runtime.postgres.leadership import Leadership
 from runtime.postgres.pool import Pool
 
 PARTITIONS = 2

@@ -14,8 +14,9 @@ from contracts.topology import partition_queue
 from processor.poster import Poster, WalletCache
 from reconciler.clock import HOLDS_PER_STEP_MAX, Clock, ClockCounts
 from reconciler.retry_queue import RetryQueue
-from reconciler.schedule import Leadership, Reconciler
+from reconciler.schedule import Reconciler, reconciler_leadership
 from runtime.amqp.connection import Channel
+from runtime.postgres.leadership import Leadership
 from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.processor.books import add_wallets, open_pool
 from tests.integration.reconciler.parts import PARTITIONS, make_reconciler
@@ -283,7 +284,7 @@ async def test_what_was_cancelled_meanwhile_stays_so(
 @pytest.fixture
 def leadership(database_url: str) -> Leadership:
     """Who leads."""
-    return Leadership(database_url)
+    return reconciler_leadership(database_url)
 
 
 @pytest.fixture

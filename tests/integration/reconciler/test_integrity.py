@@ -17,7 +17,7 @@ from reconciler.integrity import (
     IntegrityCounts,
 )
 from reconciler.retry_queue import REWIND, RetryQueue, Sweep
-from reconciler.schedule import LOOKUP_SESSION, Leadership
+from reconciler.schedule import LOOKUP_SESSION, reconciler_leadership
 from runtime.postgres.pool import Pool, connect, create_pool
 from tests.integration.processor.books import add_wallets, open_pool, random_transfers, record
 from tests.integration.reconciler.parts import make_reconciler
@@ -271,7 +271,9 @@ async def test_a_busy_ledger_yields_no_false_alarm(
 async def test_the_leader_checks_on_and_on(
     books: Connection, database_url: str, pool: Pool, retry_queue: RetryQueue
 ) -> None:
-    reconciler = make_reconciler(pool, retry_queue, Leadership(database_url), stale_after_s=0.1)
+    reconciler = make_reconciler(
+        pool, retry_queue, reconciler_leadership(database_url), stale_after_s=0.1
+    )
     await corrupt(books, _BALANCE_OFF)
 
     async def subjects() -> list[str]:

@@ -7,7 +7,8 @@ import asyncpg
 import pytest
 
 from reconciler.retry_queue import Sweep
-from reconciler.schedule import LOCK_KEY, SILENCE_MAX_S, Leadership
+from reconciler.schedule import LOCK_KEY, reconciler_leadership
+from runtime.postgres.leadership import SILENCE_MAX_S
 from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually
@@ -26,7 +27,7 @@ class _Candidate:
     """A process that would lead."""
 
     def __init__(self, url: str) -> None:
-        self.leadership = Leadership(url)
+        self.leadership = reconciler_leadership(url)
         self.was_cancelled = False
         self.task = asyncio.ensure_future(self.leadership.lead(self._work))
 

@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.__main__ import reconcile_once
 from reconciler.retry_queue import RetryQueue
-from reconciler.schedule import Leadership, ReconcileCounts
+from reconciler.schedule import ReconcileCounts, reconciler_leadership
 from runtime.amqp.connection import Channel
 from runtime.amqp.topology import check_queue
 from runtime.postgres.pool import Connection, Pool
@@ -48,7 +48,9 @@ async def _wait_for_messages(channel: Channel) -> None:
 async def test_it_publishes_what_becomes_stale_while_it_leads(
     pool: Pool, database: Connection, database_url: str, retry_queue: RetryQueue, channel: Channel
 ) -> None:
-    reconciler = make_reconciler(pool, retry_queue, Leadership(database_url), stale_after_s=0.2)
+    reconciler = make_reconciler(
+        pool, retry_queue, reconciler_leadership(database_url), stale_after_s=0.2
+    )
     async with running(reconciler):
         ids = await record_pending(database, 1)
         await _wait_for_messages(channel)
@@ -61,7 +63,7 @@ async def test_it_publishes_what_becomes_stale_while_it_leads(
 async def test_it_goes_on_after_the_database_cut_every_connection(
     pool: Pool, database: Connection, database_url: str, retry_queue: RetryQueue, channel: Channel
 ) -> None:
-    leadership = Leadership(database_url)
+    leadership = reconciler_leadership(database_url)
     reconciler = make_reconciler(pool, retry_queue, leadership, stale_after_s=0.1)
 
     async def leads() -> bool:
@@ -98,7 +100,9 @@ async def test_one_pass_by_hand_works_beside_a_leader(
     pool: Pool, database: Connection, database_url: str, broker_url: str, retry_queue: RetryQueue
 ) -> None:
     settings = load_settings(ReconcilerSettings, _environment(database_url, broker_url))
-    reconciler = make_reconciler(pool, retry_queue, Leadership(database_url), stale_after_s=3600)
+    reconciler = make_reconciler(
+        pool, retry_queue, reconciler_leadership(database_url), stale_after_s=3600
+    )
     async with running(reconciler):
         await record_pending(database, 2)
         counts = await reconcile_once(settings, older_than_s=0)

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 from reconciler.retry_queue import QueueDepth, Sweep
-from reconciler.schedule import Leadership
+from reconciler.schedule import reconciler_leadership
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import Connection, Pool
@@ -34,7 +34,7 @@ async def test_two_reconcilers_and_passes_by_hand_announce_an_old_backlog_once(
         make_reconciler(
             pool,
             make_retry_queue(pool, publisher, depth, in_flight_max=BACKLOG + 1),
-            Leadership(database_url),
+            reconciler_leadership(database_url),
             stale_after_s=0.05,
             interval_s=0.05,
             integrity_interval_s=60,
