@@ -118,12 +118,14 @@ class OutboxRelay:
         event_buffer: EventBuffer | None = None,
         fault_points: FaultPoints | None = None,
         refused_kept_s: float = REFUSED_KEPT_S,
+        left_behind_s: float = LEFT_BEHIND_S,
         traces: EventTraces | None = None,
     ) -> None:
         """`posted` wakes the relay; what another process left is found within IDLE_S.
 
         `event_buffer` saves the reading of what this process posted itself. `refused_kept_s` is how
-        long an event that a full queue refuses is tried again before it is set aside.
+        long an event that a full queue refuses is tried again before it is set aside;
+        `left_behind_s` is how long what others posted is left to them.
         """
         self._pool = pool
         self._event_buffer = event_buffer or EventBuffer()
@@ -136,7 +138,7 @@ class OutboxRelay:
             outbox=self._outbox, publisher=publisher, kept_s=refused_kept_s, traces=self._traces
         )
         self._is_careful = False
-        self._least_age_s = LEFT_BEHIND_S
+        self._left_behind_s = self._least_age_s = left_behind_s
         self._claim_at = 0.0
         self._too_large: dict[Place, NotConfirmedError] = {}
 
@@ -212,7 +214,7 @@ class OutboxRelay:
         with loss_as_error():
             relayed = await self.run_once(least_age_s=self._least_age_s)
         if relayed.events < FLIGHT_MAX:
-            self._least_age_s = 0.0 if await self._has_posted() else LEFT_BEHIND_S
+            self._least_age_s = 0.0 if await self._has_posted() else self._left_behind_s
 
     async def _end(self, settlement: Settlement) -> None:
         await self._outbox.end(settlement)
@@ -389,7 +391,7 @@ class OutboxRelay:
         return Landing(refused, is_heard)
 
     async def _has_posted(self) -> bool:
-        """Whether this process has posted something; no later than IDLE_S."""
+        """Whether somebody has said that there is something to publish; no later than IDLE_S."""
         if not await is_set_within(self._posted, IDLE_S):
             return False
         await asyncio.sleep(GATHER_S)

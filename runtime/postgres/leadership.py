@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, NoReturn
 
@@ -13,7 +12,6 @@ import structlog
 from runtime.postgres.pool import connect
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import is_transient
-from runtime.service.lifecycle import Loop
 from runtime.service.periodic import Backoff, is_set_within, repeat
 
 POLL_INTERVAL_S: Final = 1.0
@@ -44,9 +42,9 @@ class Leadership:
         lock_key: int,
         told: Callable[[bool], object] = lambda _: None,
     ) -> None:
-        """Whoever's session holds the advisory lock of this key leads. `told` learns whether it is ours.
+        """Whoever's session holds the advisory lock of this key leads.
 
-        `name` shows in pg_stat_activity.
+        `told` learns whether it is ours; `name` shows in pg_stat_activity.
         """
         self._url = url
         self._name = name
@@ -65,22 +63,31 @@ class Leadership:
         """
         return self._is_leader and time.monotonic() - self._spoke_at < SILENCE_MAX_S
 
-    async def follow(self, work: Callable[[], Awaitable[None]]) -> NoReturn:
+    async def follow(
+        self,
+        work: Callable[[], Awaitable[None]],
+        *,
+        able: Callable[[], Awaitable[None]] | None = None,
+    ) -> NoReturn:
         """Follow or lead until cancelled, and `work` while this process leads.
 
-        Raises what ended the work, unless it is passing trouble.
+        `able` returns when it can: before, it does not ask for the lead. A work that returns gives
+        the lead away. Raises what ended the work, unless it is passing trouble.
         """
         await repeat(
-            partial(self.lead, work),
+            partial(self._follow_once, work, able),
             every_s=LEAD_AGAIN_MAX_S,
             is_passing=is_transient,
             failed=lambda error: log.warning("lead_lost", error=repr(error)),
             backoff=Backoff(first_s=0.2, most_s=LEAD_AGAIN_MAX_S),
         )
 
-    def around(self, loop: Loop) -> Loop:
-        """Return a loop that runs while this process leads."""
-        return _Led(self, loop)
+    async def _follow_once(
+        self, work: Callable[[], Awaitable[None]], able: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        if able is not None:
+            await able()
+        await self.lead(work)
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait for the lead, then run `work`, and cancel it as soon as the lead is lost.
@@ -142,14 +149,3 @@ class Leadership:
             await connection.fetchval(self._sql["beat"], timeout=SILENCE_MAX_S)
             self._spoke_at = spoke_at
             await is_set_within(ended, POLL_INTERVAL_S)
-
-
-@dataclass(frozen=True, slots=True)
-class _Led:
-    """A loop that waits for the lead."""
-
-    leadership: Leadership
-    loop: Loop
-
-    async def run(self) -> None:
-        await self.leadership.follow(self.loop.run)

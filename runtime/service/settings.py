@@ -257,6 +257,16 @@ class ServiceSettings(DatabaseSettings, BrokerSettings, ProcessSettings):
     fault_orders: Path | None = None
 
 
+class ProcessorDuty(StrEnum):
+    """What a processor does."""
+
+    ALL = "all"
+    POSTING = "posting"
+    """It posts, and leaves the events to others."""
+    EVENTS = "events"
+    """It publishes events, and posts nothing."""
+
+
 class ConsoleSettings(ProcessSettings):
     """The web pages."""
 
@@ -338,6 +348,7 @@ class ProcessorSettings(ServiceSettings, TracingSettings):
     """The poster of transactions."""
 
     status_port: Port = 9102
+    processor_duty: Annotated[ProcessorDuty, Word] = ProcessorDuty.ALL
     processor_database_connections: Annotated[int, Field(ge=2, le=100)] = 4
     batch_size: Annotated[int, Field(ge=1, le=1000)] = 1000
     lock_timeout_s: Seconds = 5.0

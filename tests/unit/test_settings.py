@@ -72,6 +72,7 @@ def test_an_empty_value_counts_as_unset(variable: str) -> None:
         (IngressSettings, "ACKLEDGER_LOG_FORMAT", "xml"),
         (ProcessorSettings, "ACKLEDGER_BATCH_SIZE", "1.5"),
         (ProcessorSettings, "ACKLEDGER_PARTITIONS", "257"),
+        (ProcessorSettings, "ACKLEDGER_PROCESSOR_DUTY", "relay"),
         (ReconcilerSettings, "ACKLEDGER_STALE_AFTER_S", "86401"),
         (ReconcilerSettings, "ACKLEDGER_EXPIRE_AFTER_S", "-1"),
         (VerifySettings, "ACKLEDGER_VERIFY_PENDING_MAX_S", "soon"),

@@ -10,7 +10,7 @@ import orjson
 from aiormq.abc import DeliveredMessage
 
 from processor.events.buffer import EventBuffer
-from processor.events.relay import FLIGHT_MAX, REFUSED_KEPT_S, OutboxRelay
+from processor.events.relay import FLIGHT_MAX, LEFT_BEHIND_S, REFUSED_KEPT_S, OutboxRelay
 from processor.poster import Poster
 from processor.traces import EventTraces
 from runtime.amqp.publisher import Publisher
@@ -27,6 +27,7 @@ def relay_of(
     faults: FaultPoints | None = None,
     *,
     refused_kept_s: float = REFUSED_KEPT_S,
+    left_behind_s: float = LEFT_BEHIND_S,
     traces: EventTraces | None = None,
     event_buffer: EventBuffer | None = None,
 ) -> OutboxRelay:
@@ -37,6 +38,7 @@ def relay_of(
         posted=asyncio.Event(),
         fault_points=faults,
         refused_kept_s=refused_kept_s,
+        left_behind_s=left_behind_s,
         traces=traces,
         event_buffer=event_buffer,
     )
