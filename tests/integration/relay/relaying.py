@@ -10,7 +10,8 @@ import orjson
 from aiormq.abc import DeliveredMessage
 
 from processor.events.buffer import EventBuffer
-from processor.events.relay import FLIGHT_MAX, LEFT_BEHIND_S, REFUSED_KEPT_S, OutboxRelay
+from processor.events.refused import FLIGHT_MAX, REFUSED_KEPT_S
+from processor.events.relay import LEFT_BEHIND_S, OutboxRelay
 from processor.poster import Poster
 from processor.traces import EventTraces
 from runtime.amqp.publisher import Publisher

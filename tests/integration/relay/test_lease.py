@@ -7,7 +7,8 @@ from uuid import uuid4
 
 from processor.events.messages import BuiltFlight, Settlement, flights
 from processor.events.outbox import LEASE_S, Outbox
-from processor.events.relay import FLIGHT_MAX, OWED_MAX
+from processor.events.refused import FLIGHT_MAX
+from processor.events.relay import OWED_MAX
 from processor.poster import Poster
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher

@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from contracts.topology import EVENT_BUNDLES, EVENTS_EXCHANGE, EVENTS_LOG, EventQueues
-from processor.events.relay import FLIGHT_MAX, FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX
+from processor.events.refused import FLIGHT_MAX
+from processor.events.relay import FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX
 from runtime.amqp.connection import Channel, close, connect, open_channel
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.amqp.stream import open_stream

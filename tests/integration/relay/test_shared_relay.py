@@ -2,7 +2,8 @@
 
 import pytest
 
-from processor.events.relay import FLIGHT_MAX, OWED_MAX
+from processor.events.refused import FLIGHT_MAX
+from processor.events.relay import OWED_MAX
 from processor.events.shared_relay import LEAD_KEY, SharedRelay
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher
