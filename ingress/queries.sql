@@ -598,23 +598,34 @@ SELECT
 FROM unnest($1::uuid[]) AS wanted (id)
 INNER JOIN wallets AS w ON w.id = wanted.id;
 
--- name: read_newest_entries
--- The newest entries of one wallet between two of its sequences, with what their transactions tell.
--- The currency is the wallet's: a journal may have several.
-WITH newest AS MATERIALIZED (
-    SELECT e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at
-    FROM entries AS e
-    WHERE e.wallet_id = $1 AND e.sequence < $2 AND e.sequence > $3
-    ORDER BY e.sequence DESC
-    LIMIT $4
-)
-
+-- name: read_entry_pages
+-- Pages of wallets' entries, each the newest between two sequences, with what their transactions
+-- tell. The currency is the wallet's: a journal may have several. OFFSET 0 keeps the lookups by key.
 SELECT
-    e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after, e.created_at,
-    t.type, t.description, (SELECT w.currency FROM wallets AS w WHERE w.id = $1) AS currency
-FROM newest AS e
-INNER JOIN transactions AS t ON t.id = e.transaction_id
-ORDER BY e.sequence DESC;
+    asked.number, e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after,
+    e.created_at, t.type, t.description, w.currency
+FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::integer[])
+WITH ORDINALITY AS asked (wallet_id, below, above, most, number)
+CROSS JOIN LATERAL (
+    SELECT one.currency FROM wallets AS one WHERE one.id = asked.wallet_id OFFSET 0
+) AS w
+CROSS JOIN LATERAL (
+    SELECT
+        one.wallet_id, one.sequence, one.transaction_id, one.amount, one.balance_after,
+        one.created_at
+    FROM entries AS one
+    WHERE
+        one.wallet_id = asked.wallet_id
+        AND one.sequence < asked.below
+        AND one.sequence > asked.above
+    ORDER BY one.sequence DESC
+    LIMIT asked.most
+) AS e
+CROSS JOIN LATERAL (
+    SELECT one.type, one.description
+    FROM transactions AS one WHERE one.id = e.transaction_id OFFSET 0
+) AS t
+ORDER BY asked.number, e.sequence DESC;
 
 -- name: examine_entries
 -- A bounded window of one wallet's entries, newest first.

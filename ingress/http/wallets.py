@@ -31,8 +31,8 @@ from ingress.authentication import Client
 from ingress.calls import Services
 from ingress.http.middleware import Call, answer_of, json_response, page_response, response_of
 from ingress.parsing import ID_BYTES, TagCondition, cursor_error, uuid_of
-from ingress.reads.wallets import EntryFilter, HoldPosition, HoldStore, WalletFilter
-from ingress.wallet_calls import ReadWalletCall, wallet_answer, wallet_not_found
+from ingress.reads.wallets import ALL_ENTRIES, EntryFilter, HoldPosition, HoldStore, WalletFilter
+from ingress.wallet_calls import ReadEntriesCall, ReadWalletCall, wallet_answer, wallet_not_found
 from ledger.words import HoldStatus
 from runtime.postgres.audit import note_act
 from runtime.postgres.pool import Connection
@@ -154,6 +154,9 @@ class WalletCalls:
             end=query.moment("to"),
             type=query.word("type", TransactionType),
         )
+        if wanted == ALL_ENTRIES:
+            make = partial(ReadEntriesCall, wallet_id=str(wallet_id), query=query)
+            return response_of(await answer_of(call, self._services, make))
         listing = f"entries:{wallet_id}"
         before, limit = query.sequence_position(listing), query.limit()
         await self._existing(call.client, wallet_id)

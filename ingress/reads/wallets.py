@@ -1,11 +1,12 @@
 """Wallets in the database, with their histories and their holds."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -14,11 +15,12 @@ from contracts.identifiers import external_wallet_id
 from contracts.problems import ContractError, ProblemCode
 from contracts.requests.transaction import TransactionType, fingerprint_of_json
 from contracts.requests.wallet import RequestedKind, ValidWalletRequest, WalletStatus
-from ingress.reads.gathered import GatheredReads
+from ingress.reads.gathered import WORKERS, GatheredReads
 from ledger.words import HoldStatus
 from runtime.access.wallets import Holder
-from runtime.postgres.pool import Connection, Pool
+from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, Connection, Pool
 from runtime.postgres.queries import load_queries
+from runtime.service.batcher import MicroBatcher
 from runtime.service.pagination import Examined, Window, examine
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -54,6 +56,33 @@ class EntryFilter:
     type: TransactionType | None
 
 
+ALL_ENTRIES: Final = EntryFilter(None, None, None)
+
+
+class EntryPage(NamedTuple):
+    """The newest entries of a wallet between two of its sequences, and how many at the most."""
+
+    wallet_id: UUID
+    below: int
+    above: int
+    most: int
+
+
+class _AskedPage(NamedTuple):
+    """A page, and when it was asked for (monotonic seconds)."""
+
+    page: EntryPage
+    at: float
+
+
+Entries: TypeAlias = Sequence[asyncpg.Record]
+PAGES_MAX: Final = 16
+"""Pages that are read by one query: some three thousand entries, ten milliseconds."""
+PAGES_WAITING_MAX: Final = 2_000
+SEQUENCE_MAX: Final = 2**63 - 1
+"""Behind the newest entry of any wallet."""
+
+
 class WalletStore:
     """Wallets as clients read and change them."""
 
@@ -63,10 +92,15 @@ class WalletStore:
         self._lists = lists
         self._sql = load_queries("ingress")
         self._reads = GatheredReads(pool, self._sql["read_wallets"])
+        self._pages: MicroBatcher[_AskedPage, Entries | TimeoutError] = MicroBatcher(
+            self._read_pages, group_max=PAGES_MAX, waiting_max=PAGES_WAITING_MAX, workers=WORKERS
+        )
 
     async def run(self) -> None:
         """Read until cancelled."""
-        await self._reads.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reads.run())
+            group.create_task(self._pages.run())
 
     async def create(
         self,
@@ -162,18 +196,16 @@ class WalletStore:
 
     async def list_entries(
         self, wallet_id: UUID, wanted: EntryFilter, *, before: int | None, limit: int
-    ) -> tuple[list[asyncpg.Record], int | None]:
+    ) -> tuple[Sequence[asyncpg.Record], int | None]:
         """Return a page of a wallet's entries, the newest first, and where the next one starts."""
         floor = await self._sequence_before(wallet_id, wanted.start)
         if before is None:
-            before = await self._sequence_before(wallet_id, wanted.end, default=2**63 - 2) + 1
+            last = await self._sequence_before(wallet_id, wanted.end, default=SEQUENCE_MAX - 1)
+            before = last + 1
         if wanted.type is None:
             # All of them match: one query reads the page, and whether there is another.
-            newest = await self._lists.fetch(
-                self._sql["read_newest_entries"], wallet_id, before, floor, limit + 1
-            )
-            page = newest[:limit]
-            return page, page[-1]["sequence"] if len(newest) > limit else None
+            found = await self.entries_soon(EntryPage(wallet_id, before, floor, limit + 1))
+            return page_of(entries_in(found), limit=limit)
 
         async def step(start: int, count: int) -> Examined[int]:
             rows = await self._lists.fetch(
@@ -185,6 +217,30 @@ class WalletStore:
         rows = await self._lists.fetch(self._sql["read_entries"], wallet_id, window.matches)
         by_sequence = {row["sequence"]: row for row in rows}
         return [by_sequence[one] for one in window.matches], window.next_start
+
+    def entries_soon(self, page: EntryPage) -> "asyncio.Future[Sequence[Entries | TimeoutError]]":
+        """Return what will hold a page for `entries_in`; pages of one instant share a query.
+
+        No entries of a wallet that there is not. Raises BatcherFullError.
+        """
+        return self._pages.submit([_AskedPage(page, time.monotonic())])
+
+    async def _read_pages(self, asked: list["_AskedPage"]) -> Sequence[Entries | TimeoutError]:
+        """Read pages, but for those that have waited as long as anybody waits for a connection."""
+        late_at = time.monotonic() - ACQUIRE_TIMEOUT_S
+        found: dict[EntryPage, list[asyncpg.Record]] = {
+            one.page: [] for one in asked if one.at > late_at
+        }
+        if found:
+            columns = [list(column) for column in zip(*found, strict=True)]
+            rows = await self._lists.fetch(self._sql["read_entry_pages"], *columns)
+            by_number = list(found.values())
+            for row in rows:
+                by_number[row[0] - 1].append(row)
+        return [
+            found[one.page] if one.at > late_at else TimeoutError("no page of entries in time")
+            for one in asked
+        ]
 
     async def read_balance(self, wallet_id: UUID, at: datetime) -> int:
         """Return the wallet's balance at a moment, in minor units."""
@@ -251,6 +307,22 @@ class WalletStore:
             self._sql["read_last_sequence"], wallet_id, moment - _MICROSECOND
         )
         return found
+
+
+def entries_in(found: Sequence[Entries | TimeoutError]) -> Entries:
+    """Return the entries of the only page; raises TimeoutError where it was not read in time."""
+    [entries] = found
+    if isinstance(entries, TimeoutError):
+        raise entries
+    return entries
+
+
+def page_of(
+    newest: Sequence[asyncpg.Record], *, limit: int
+) -> tuple[Sequence[asyncpg.Record], int | None]:
+    """Return a page of entries, of which one more was read, and where the next one starts."""
+    page = newest[:limit]
+    return page, page[-1]["sequence"] if len(newest) > limit else None
 
 
 def _walk(wanted: WalletFilter, holder: Holder | None) -> tuple[str, tuple[str | None, ...]]:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import aio_pika
 
+from contracts import topology
 from tools.bench import wrk
 from tools.bench.bench import Bench
 from tools.bench.cases.case import Arm, Interleaved, Measure
@@ -74,9 +75,18 @@ async def _read(bench: Bench) -> dict[str, Figures]:
     return found
 
 
-async def _drain_to_a_queue(bench: Bench) -> dict[str, Figures]:
-    """Drain batch messages while one queue is bound to all events."""
-    name = "batch messages, a queue bound to all events"
+async def _drain_to_queues(bench: Bench) -> dict[str, Figures]:
+    """Drain batch messages while one queue is bound to all events, single ones and in bundles."""
+    # Older trees have no bundles: what their subscribers can have are single events.
+    bundles = getattr(topology, "EVENT_BUNDLES", topology.EVENTS)
+    return {
+        **await _drain_to(bench, topology.EVENTS, "a queue bound to all events"),
+        **await _drain_to(bench, bundles, "a queue that may take them in bundles"),
+    }
+
+
+async def _drain_to(bench: Bench, exchange: str, queue_name: str) -> dict[str, Figures]:
+    name = f"batch messages, {queue_name}"
     async with bench.gated_field() as field, field.ground.books() as connection:
         broker = await aio_pika.connect(field.ground.amqp_url)
         async with broker:
@@ -84,7 +94,7 @@ async def _drain_to_a_queue(bench: Bench) -> dict[str, Figures]:
             queue = await channel.declare_queue(
                 EVENTS, durable=True, arguments={"x-max-length": EVENTS_KEPT}
             )
-            await queue.bind("ackledger.events", "#")
+            await queue.bind(exchange, "#")
         wallets = await bench.wallets(connection)
         transfers = bench.transfers(wallets, Pattern.UNIFORM, bench.count_of(Kind.RECORDED))
         figures = await drain(field, connection, Kind.RECORDED, transfers)
@@ -135,5 +145,5 @@ def _alone(name: str, measure: Measure, missing: Callable[[], str | None]) -> In
 
 
 READS: Final = _alone("reads", _read, wrk.missing)
-BOUND: Final = _alone("bound", _drain_to_a_queue, lambda: None)
+BOUND: Final = _alone("bound", _drain_to_queues, lambda: None)
 TAKES: Final = _alone("takes", _take, wrk.missing)

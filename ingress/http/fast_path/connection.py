@@ -13,7 +13,7 @@ from email.utils import formatdate
 from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, Protocol, TypeAlias, cast
 
 from ingress.calls import (
     Answer,
@@ -30,7 +30,8 @@ from ingress.http.problems import problem_answer
 from ingress.http.shell import PROTECTION, TAGGED_PROTECTION
 from ingress.http.traces import RequestTraces
 from ingress.metrics import CONNECTIONS, CONNECTIONS_CUT, CONNECTIONS_REFUSED
-from ingress.wallet_calls import ReadWalletCall
+from ingress.parsing import Query
+from ingress.wallet_calls import ReadEntriesCall, ReadWalletCall
 
 HEAD_BYTES_MAX: Final = 8_000
 """Less than aiohttp takes for one header: what is longer is its business."""
@@ -62,7 +63,7 @@ _STARTS: Final = (
     b"GET /v1/wallets/",
 )
 _HEADER: Final = re.compile(r"\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e]*)(?=\r\n)")
-_PATH: Final = re.compile(r"/[0-9A-Za-z/-]*")
+_PATH: Final = re.compile(r"/[0-9A-Za-z/-]*(?:\?[0-9A-Za-z=&_-]*)?")
 _LENGTH: Final = re.compile(r"[0-9]{1,6}", re.ASCII)
 # They change how a message is framed, or how aiohttp or a handler of ours reads it.
 _NOT_PLAIN: Final = frozenset(
@@ -191,8 +192,15 @@ line that is worth serving."""
 LOOK_INTERVAL_S: Final = 0.5
 
 _SUBMIT_PATH: Final = "/v1/transactions"
-_READ_PATH: Final = re.compile(r"/v1/(?:transactions|wallets)/[0-9a-f-]{36}")
-_WALLET: Final = "/v1/wallets/"
+_ID: Final = "([0-9a-f-]{36})"
+_TRANSACTION: Final = re.compile(f"/v1/transactions/{_ID}")
+_WALLET: Final = re.compile(f"/v1/wallets/{_ID}")
+_ENTRIES: Final = re.compile(
+    rf"/v1/wallets/{_ID}/entries"
+    r"(?:\?(limit=[0-9]+(?:&cursor=[\w-]+)?|cursor=[\w-]+(?:&limit=[0-9]+)?))?",
+    re.ASCII,
+)
+_ENTRIES_PARAMETERS: Final = frozenset({"limit", "cursor"})
 _JSON: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
@@ -480,15 +488,18 @@ class FastCalls:
         self._is_open = is_open
         self._is_cross_origin = is_cross_origin
         self._submissions = Measure("submit_transaction")
-        self._readings = Measure("read_transaction")
-        self._wallet_readings = Measure("read_wallet")
+        self._readings = (
+            (_TRANSACTION, Measure("read_transaction"), _transaction),
+            (_WALLET, Measure("read_wallet"), _wallet),
+            (_ENTRIES, Measure("list_wallet_entries"), _entries),
+        )
 
     def is_known(self, request: Request) -> bool:
         """Whether the request is a plain one for one of these calls."""
         if not self._is_open or (self._is_cross_origin and "origin" in request.headers):
             return False
         if request.method == "GET":
-            is_read = _READ_PATH.fullmatch(request.path) is not None
+            is_read = any(path.fullmatch(request.path) for path, _, _ in self._readings)
             return is_read and "if-none-match" not in request.headers
         content_type = request.headers.get("content-type", "").lower().replace(" ", "")
         return request.path == _SUBMIT_PATH and content_type in _JSON
@@ -499,19 +510,20 @@ class FastCalls:
         method, path, headers, body = request
         names = self._names_of(headers.get("traceparent"), headers.get("x-request-id"))
         wait_s = wait_s_of(headers.get("prefer"))
-        make: Callable[..., StepCall]
-        if method != "GET":
+        if method == "GET":
+            measure, make = self._reading(path)
+        else:
             measure = self._submissions
             make = partial(SubmitCall, body=body, header_key=headers.get("idempotency-key"))
-        elif path.startswith(_WALLET):
-            measure = self._wallet_readings
-            make = partial(ReadWalletCall, wallet_id=path[len(_WALLET) :])
-        else:
-            measure = self._readings
-            make = partial(ReadCall, transaction_id=path.rpartition("/")[2])
         finish = partial(self._finish, request, caller, names, started, measure=measure)
         call = make(self._services, names=names, wait_s=wait_s, finish=finish)
         call.begin(headers.get("authorization", ""))
+
+    def _reading(self, path: str) -> tuple[Measure, "Make"]:
+        for known, measure, make_of in self._readings:
+            if (match := known.fullmatch(path)) is not None:
+                return measure, make_of(match)
+        raise AssertionError("is_known has said that the path is one of these")
 
     def _finish(
         self,
@@ -525,7 +537,8 @@ class FastCalls:
     ) -> None:
         """Count what came of a call, and send it."""
         if isinstance(outcome, Exception):
-            outcome = problem_answer(outcome, path=request.path, names=names)
+            path = request.path.partition("?")[0]
+            outcome = problem_answer(outcome, path=path, names=names)
         measure.count(outcome.status, started=started)
         if self._traces.is_on:
             self._traces.answered(
@@ -536,3 +549,20 @@ class FastCalls:
                 started=started,
             )
         caller.answer(write_answer(outcome, request_id=names[1]))
+
+
+Make: TypeAlias = Callable[..., StepCall]
+
+
+def _transaction(match: re.Match[str]) -> Make:
+    return partial(ReadCall, transaction_id=match[1])
+
+
+def _wallet(match: re.Match[str]) -> Make:
+    return partial(ReadWalletCall, wallet_id=match[1])
+
+
+def _entries(match: re.Match[str]) -> Make:
+    pairs = [pair.partition("=") for pair in match[2].split("&")] if match[2] else []
+    query = Query([(name, value) for name, _, value in pairs], _ENTRIES_PARAMETERS)
+    return partial(ReadEntriesCall, wallet_id=match[1], query=query)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -10,9 +10,11 @@ import pytest
 
 from cli.dependencies import Connection
 from ingress.reads.gathered import WORKERS, GatheredReads
-from ingress.reads.wallets import WalletStore
-from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
+from ingress.reads.wallets import PAGES_MAX, SEQUENCE_MAX, EntryPage, WalletStore, entries_in
+from processor.poster import Poster
+from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, KEYED_SESSION, Pool, create_pool
 from tests.integration.ingress.document import CheckedApi
+from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.support import eventually
 
 READERS = 100
@@ -118,6 +120,46 @@ async def test_a_query_that_fails_fails_its_readers_and_nothing_later(
 
     assert {type(one) for one in failed} == {asyncpg.UndefinedTableError}
     assert row is not None
+
+
+async def test_pages_of_one_instant_are_told_apart(database: Connection, pool: Pool) -> None:
+    wallets = await add_wallets(database, 3, balance=10)
+    moves = [transfer_command(uuid4().hex, wallets[0], wallets[1], 1) for _ in range(3)]
+    await Poster(pool).post(await record(database, moves))
+    store = WalletStore(pool, lists=pool)
+    asked = [
+        EntryPage(wallet, below, 0, most)
+        for wallet in wallets
+        for below, most in ((SEQUENCE_MAX, 2), (SEQUENCE_MAX, 9), (2, 9), (SEQUENCE_MAX, 2))
+    ]
+    async with _reading(store), asyncio.timeout(BOUND_S):
+        found = await asyncio.gather(*(store.entries_soon(one) for one in asked))
+
+    told = [[(row["wallet_id"], row["sequence"]) for row in entries_in(one)] for one in found]
+    assert told == [
+        [(one.wallet_id, number) for number in (3, 2, 1) if number < one.below][: one.most]
+        if one.wallet_id in wallets[:2]
+        else []
+        for one in asked
+    ]
+
+
+async def test_a_page_waits_no_longer_than_others_do_for_a_connection(pool: Pool) -> None:
+    store = WalletStore(pool, lists=pool)
+    pages = [EntryPage(uuid4(), SEQUENCE_MAX, 0, 9) for _ in range(3 * WORKERS * PAGES_MAX)]
+    async with AsyncExitStack() as held:
+        for _ in range(WORKERS + 1):
+            await held.enter_async_context(pool.acquire())
+        # Group after group would wait three times as long.
+        async with _reading(store), asyncio.timeout(2 * ACQUIRE_TIMEOUT_S):
+            found = await asyncio.gather(
+                *(store.entries_soon(one) for one in pages), return_exceptions=True
+            )
+
+    assert len(found) == len(pages)
+    for one in found:
+        with pytest.raises(TimeoutError):
+            raise one if isinstance(one, BaseException) else AssertionError(entries_in(one))
 
 
 async def test_who_was_told_of_a_commit_reads_it_over_the_wire(api: CheckedApi) -> None:

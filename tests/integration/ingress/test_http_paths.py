@@ -202,7 +202,8 @@ _READS: Final = [
     _read("unknown", 404, str(uuid4())),
     _read("nearly an id", 400, "-" * 36),
     _read("no id", 400, "x"),
-    _read("a parameter", 400, "<completed>?more=1", **_TOLD_APART),
+    _read("a parameter", 400, "<completed>?more=1"),
+    _read("a parameter with an escape", 400, "<completed>?more=%31", **_TOLD_APART),
     _read("other letters", 200, "<COMPLETED>", **_KEPT),
 ]
 _ANY_VERSION: Final = "If-None-Match: *"
@@ -212,15 +213,32 @@ _WALLETS: Final = [
     _wallet("unknown", 404, str(uuid4())),
     _wallet("nearly an id", 400, "-" * 36),
     _wallet("no id", 400, "x"),
-    _wallet("a parameter", 400, "<poor>?more=1", **_TOLD_APART),
+    _wallet("a parameter", 400, "<poor>?more=1"),
     _wallet("other letters", 200, "<POOR>", **_KEPT),
     _wallet("a wait", 200, "<poor>", "Prefer: wait=20", **_KEPT),
     _wallet("a version that the client has", 304, "<poor>", _ANY_VERSION),
     _wallet("a version that nobody has", 200, "<poor>", 'If-None-Match: "0-0"', **_KEPT),
     _wallet("a version that is none", 400, "<poor>", "If-None-Match: 0"),
-    _wallet("its entries", 200, "<poor>/entries", **_KEPT),
+    _wallet("its entries", 200, "<history>/entries", **_KEPT),
+    _wallet("a page of them", 200, "<history>/entries?limit=2", **_KEPT),
+    _wallet("all of them", 200, "<history>/entries?limit=3", **_KEPT),
+    _wallet("the next page", 200, "<history>/entries?limit=2&cursor=<cursor>", **_KEPT),
+    _wallet("a cursor first", 200, "<history>/entries?cursor=<cursor>&limit=2", **_KEPT),
+    _wallet("a cursor alone", 200, "<history>/entries?cursor=<cursor>", **_KEPT),
+    _wallet("a cursor of another wallet", 400, "<poor>/entries?cursor=<cursor>"),
+    _wallet("a cursor that is none", 400, "<history>/entries?cursor=abc"),
+    _wallet("no entries asked for", 400, "<history>/entries?limit=0"),
+    _wallet("too many of them", 400, "<history>/entries?limit=201"),
+    _wallet("a limit in many digits", 400, "<history>/entries?limit=0000000002"),
+    _wallet("a limit that is none", 400, "<history>/entries?limit=few"),
+    _wallet("two limits", 400, "<history>/entries?limit=2&limit=2"),
+    _wallet("entries of one type", 200, "<history>/entries?type=deposit", **_KEPT),
+    _wallet("entries of no wallet", 404, f"{uuid4()}/entries"),
+    _wallet("entries of nearly an id", 400, f"{'-' * 36}/entries"),
+    _wallet("no entries", 200, "<unused>/entries", **_KEPT),
     *(
-        Case(name, status, None, tuple(filter(None, (line,))), "/v1/wallets/<poor>")
+        Case(name + path, status, None, tuple(filter(None, (line,))), f"/v1/wallets/<poor>{path}")
+        for path in ("", "/entries")
         for name, status, line in [
             ("without a key", 401, ""),
             ("without the scope", 403, "Authorization: Bearer <submitter>"),
@@ -254,6 +272,10 @@ async def words(doors: CheckedDoors, wallet: str) -> Mapping[str, str]:
     poor = await api.create_wallet()
     completed = await api.submit(_filled(_REPLAYED, wallet=wallet), key=used)
     failed = await api.submit(transfer(poor, wallet, "5.00"))
+    history, unused = await api.create_wallet(), await api.create_wallet()
+    for _ in range(3):
+        await api.deposit(history, "1.00")
+    page = await api.get(f"/v1/wallets/{history}/entries", limit="2")
     held = f"key-{uuid4().hex}"
     await api.submit(_filled({**_HOLD, "amount": "2.00"}, wallet=wallet), key=held)
     assert [completed.json["status"], failed.json["status"]] == ["COMPLETED", "FAILED"]
@@ -273,6 +295,9 @@ async def words(doors: CheckedDoors, wallet: str) -> Mapping[str, str]:
         "stranger": await new_api_key(
             doors.database_url, "s", [Scope.WALLETS_READ], reach=Reach.OWN
         ),
+        "history": history,
+        "cursor": page.json["next_cursor"],
+        "unused": unused,
         "outside": str(external_wallet_id("USD")),
     }
 

@@ -33,6 +33,10 @@ _READ: Final = [
     b"GET /v1/transactions/0197f0a4-55d1-7c1e-9d5d-0a3f0f5a7c10 HTTP/1.1",
     b"Host: bank",
 ]
+_ENTRIES: Final = [
+    b"GET /v1/wallets/0197f0a4-55d1-7c1e-9d5d-0a3f0f5a7c10/entries?limit=2&cursor=a_b-C HTTP/1.1",
+    b"Host: bank",
+]
 
 
 def _wired(lines: list[bytes], body: bytes = b"") -> bytes:
@@ -144,7 +148,7 @@ _LINES: Final = st.one_of(
 @st.composite
 def _mutilated(draw: st.DrawFn) -> bytes:
     """Requests with lines put in, and bytes changed, dropped and added."""
-    lines = list(draw(st.sampled_from([_SUBMIT, _READ])))
+    lines = list(draw(st.sampled_from([_SUBMIT, _READ, _ENTRIES])))
     for line in draw(st.lists(_LINES, max_size=3)):
         lines.insert(draw(st.integers(1, len(lines))), line)
     data = _wired(lines, draw(st.sampled_from([b"", _BODY, b"{}"])))
