@@ -78,9 +78,9 @@ async def _read(bench: Bench) -> dict[str, Figures]:
 async def _drain_to_queues(bench: Bench) -> dict[str, Figures]:
     """Drain batch messages while one queue is bound to all events, single ones and in bundles."""
     # Older trees have no bundles: what their subscribers can have are single events.
-    bundles = getattr(topology, "EVENT_BUNDLES", topology.EVENTS)
+    bundles = getattr(topology, "EVENT_BUNDLES", topology.EVENTS_EXCHANGE)
     return {
-        **await _drain_to(bench, topology.EVENTS, "a queue bound to all events"),
+        **await _drain_to(bench, topology.EVENTS_EXCHANGE, "a queue bound to all events"),
         **await _drain_to(bench, bundles, "a queue that may take them in bundles"),
     }
 
