@@ -17,6 +17,7 @@ from cli.dependencies import database_connection
 from cli.failures import UsageError
 from cli.migrating import Changes, MigrateSettings, bring_up_to_date
 from cli.output import say as say_on_terminal
+from contracts.topology import EventQueues
 from runtime.service.settings import (
     ConsoleSettings,
     IngressSettings,
@@ -199,6 +200,11 @@ class System:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.stop)
+
+    @property
+    def event_queues(self) -> EventQueues:
+        """Which queues of ours take events."""
+        return load_settings(MigrateSettings, self._environment).event_queues
 
     async def _prepare(self) -> None:
         settings = load_settings(MigrateSettings, self._environment)

@@ -120,7 +120,11 @@ def _partitions(scene: Scene) -> Sequence[str]:
 
 async def _declare(scene: Scene) -> None:
     """What `ackledger migrate` does to the broker."""
-    await declare_topology(scene.stack.rabbitmq.url, partitions=scene.shape.partitions)
+    await declare_topology(
+        scene.stack.rabbitmq.url,
+        partitions=scene.shape.partitions,
+        events=scene.system.event_queues,
+    )
 
 
 def _consumer_timeout(held: Strike) -> Strike:
