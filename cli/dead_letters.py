@@ -10,8 +10,8 @@ from cli.actor import login_actor
 from cli.failures import RefusedError, UsageError
 from cli.migrating import MigrateSettings
 from cli.operating import operating
+from contracts.dead_letters import DeadLetterState
 from contracts.messages import DeadLetterReason
-from contracts.representations.pages import DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import DeadLetters
 

@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 
 from contracts.broker_permissions import may_bury
+from contracts.dead_letters import GROUP_HOURS, BodyEncoding, DeadLetterFate, DeadLetterState
 from contracts.messages import (
     DETAIL_HEADER,
     EVENT_REASONS,
@@ -22,8 +23,6 @@ from contracts.messages import (
     TRANSACTION_HEADER,
     DeadLetterReason,
 )
-from contracts.operations.dead_letters import GROUP_HOURS
-from contracts.representations.pages import BodyEncoding, DeadLetterFate, DeadLetterState
 from contracts.representations.transaction import format_moment
 from contracts.topology import DEAD_LETTERS, EVENTS_EXCHANGE
 from runtime.amqp.incoming import Properties

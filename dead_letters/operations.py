@@ -9,13 +9,14 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from contracts.messages import RESULT_TYPE, DeadLetterReason, result_body
-from contracts.operations.dead_letters import (
+from contracts.dead_letters import (
     BODY_LISTED_BYTES_MAX,
     BODY_SHOWN_BYTES_MAX,
     GROUP_HOURS,
     GROUPS_MAX,
+    DeadLetterFate,
 )
+from contracts.messages import RESULT_TYPE, DeadLetterReason, result_body
 from contracts.problems import ContractError
 from contracts.record import (
     RecordedRow,
@@ -24,7 +25,7 @@ from contracts.record import (
     recorded_rows,
     recording_arguments,
 )
-from contracts.representations.pages import PAGE_LIMIT_MAX, DeadLetterFate
+from contracts.representations.pages import PAGE_LIMIT_MAX
 from contracts.requests.references import other_id, resolved
 from dead_letters import metrics
 from dead_letters.model import (

@@ -19,10 +19,9 @@ from aiohttp import web
 
 from console.api import ApiError
 from console.pages.view import Route, View
+from contracts.dead_letters import NOTE_MAX, DeadLetterFate, DeadLetterState
 from contracts.differences import Comparison, Difference, DifferenceKind, compared
 from contracts.messages import EVENT_REASONS
-from contracts.operations.dead_letters import NOTE_MAX
-from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from contracts.representations.transaction import format_moment
 from contracts.requests.transaction import json_pointer
 

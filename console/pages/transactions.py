@@ -10,9 +10,9 @@ from aiohttp import web
 
 from console.api import Answer, ApiError
 from console.pages.view import Route, View, begin_of_day
+from contracts.dead_letters import DeadLetterState
 from contracts.messages import EVENT_REASONS
 from contracts.operations.transactions import METADATA_WINDOW
-from contracts.representations.pages import DeadLetterState
 from ledger.words import HoldStatus, TransactionStatus, TransactionType
 
 STREAM: Final = "/live"

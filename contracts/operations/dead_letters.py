@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from contracts.messages import MESSAGE_BYTES_MAX, DeadLetterReason
+from contracts.dead_letters import (
+    BODY_LISTED_BYTES_MAX,
+    BODY_SHOWN_BYTES_MAX,
+    ENDED_DEFAULT,
+    ENDED_MAX,
+    GROUP_HOURS,
+    GROUPS_MAX,
+    NOTE_MAX,
+    DeadLetterState,
+)
+from contracts.messages import DeadLetterReason
 from contracts.operations import parameters
 from contracts.operations.shapes import (
     LIST_PROBLEMS,
@@ -21,27 +31,9 @@ from contracts.representations.pages import (
     DeadLetterOutcome,
     DeadLetterOutcomes,
     DeadLetterPage,
-    DeadLetterState,
     DeadLetterSummary,
 )
-from contracts.requests.review import REASON_MAX
 from contracts.scopes import Scope
-
-ENDED_MAX: Final = 1000
-"""Dead letters that one call replays or discards: each is a commit of its own, and the client
-waits."""
-ENDED_DEFAULT: Final = 100
-BODY_LISTED_BYTES_MAX: Final = 4096
-"""So much of each body is in a list: enough to recognize a message, and a page stays small."""
-BODY_SHOWN_BYTES_MAX: Final = MESSAGE_BYTES_MAX
-"""So much of a body is shown: all of every message that a replay could accept."""
-
-GROUP_HOURS: Final = 24
-"""Hours of which a group tells how many came in each."""
-GROUPS_MAX: Final = 100
-"""Groups that are told, the largest: more than anybody decides on by hand."""
-NOTE_MAX: Final = REASON_MAX
-"""Characters of a note."""
 
 _ONE: Final = parameters.path_id("dead_letter_id")
 _REASON: Final = parameters.query(

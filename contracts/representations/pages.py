@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from contracts.dead_letters import BodyEncoding, DeadLetterFate, DeadLetterState
 from contracts.messages import DeadLetterReason, RequestedTransaction
 from contracts.problems import Problem
 from contracts.representations.event import TransactionEvent
@@ -187,22 +188,6 @@ class Readiness(BaseModel):
     )
 
 
-class DeadLetterState(StrEnum):
-    """What became of a dead letter."""
-
-    OPEN = "open"
-    REPLAYED = "replayed"
-    DISCARDED = "discarded"
-
-
-class BodyEncoding(StrEnum):
-    """How a dead letter's body is written in JSON."""
-
-    TEXT = "text"
-    BASE64 = "base64"
-    """For bytes that are not UTF-8."""
-
-
 class DeadLetter(BaseModel):
     """A message that could not be processed."""
 
@@ -261,17 +246,6 @@ class DeadLetterGroups(BaseModel):
     is_complete: bool = Field(
         description="false when older dead letters were not counted, or small groups left out"
     )
-
-
-class DeadLetterFate(StrEnum):
-    """What replaying or discarding did to a dead letter."""
-
-    REPLAYED = "replayed"
-    DISCARDED = "discarded"
-    REFUSED = "refused"
-    """It is still open: the detail says what is in the way."""
-    UNCHANGED = "unchanged"
-    """It was replayed or discarded before."""
 
 
 class DeadLetterOutcome(BaseModel):

@@ -10,10 +10,15 @@ from uuid import UUID
 
 from aiohttp import web
 
+from contracts.dead_letters import (
+    ENDED_DEFAULT,
+    ENDED_MAX,
+    NOTE_MAX,
+    DeadLetterFate,
+    DeadLetterState,
+)
 from contracts.messages import DeadLetterReason
-from contracts.operations.dead_letters import ENDED_DEFAULT, ENDED_MAX, NOTE_MAX
 from contracts.problems import ContractError, ProblemCode
-from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError, DeadLetterOutcome
 from dead_letters.operations import BEFORE_ALL, DeadLetters
 from ingress.http.middleware import Call, json_response, page_response

@@ -8,8 +8,8 @@ from pydantic_settings import BaseSettings
 
 from cli.command_line import build_app
 from cli.dead_letters import ANY, filter_of
+from contracts.dead_letters import DeadLetterState
 from contracts.messages import DeadLetterReason
-from contracts.representations.pages import DeadLetterState
 from contracts.requests.transaction import RequestedType
 from runtime.service.settings import (
     ConfigurationError,

@@ -5,9 +5,8 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from contracts.operations.dead_letters import BODY_SHOWN_BYTES_MAX
+from contracts.dead_letters import BODY_SHOWN_BYTES_MAX, DeadLetterFate, DeadLetterState
 from contracts.representations.pages import DeadLetter as DeadLetterModel
-from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from dead_letters.model import DeadLetterFilter, DeadLetterNotFoundError
 from dead_letters.operations import COUNTED_MAX, DeadLetters
 from runtime.postgres.pool import Connection

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import pytest
 
+from contracts.dead_letters import DeadLetterFate, DeadLetterState
 from contracts.messages import RECORDED_TYPE, encode_recorded
-from contracts.representations.pages import DeadLetterFate, DeadLetterState
 from contracts.topology import partition_queue
 from dead_letters.model import DeadLetterFilter
 from dead_letters.operations import DeadLetters

@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 
 import orjson
 
+from contracts.dead_letters import DeadLetterFate
 from contracts.record import posting_partition
-from contracts.representations.pages import DeadLetterFate
 from dead_letters.operations import DeadLetters
 from processor.poster import Poster
 from runtime.postgres.pool import Connection, Pool

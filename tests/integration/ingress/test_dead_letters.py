@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from contracts.operations.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
+from contracts.dead_letters import BODY_LISTED_BYTES_MAX, BODY_SHOWN_BYTES_MAX
 from runtime.postgres.pool import Connection
 from tests.integration.dead_letters.letters import audited, quarantined_deposit, requested, store
 from tests.integration.ingress.document import CheckedApi
