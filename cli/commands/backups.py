@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -104,16 +104,23 @@ def _restore(
     The server's own settings (ports, memory) are those of the base. Afterwards: `migrate`,
     `verify`, and `restore --to ... --lost` for what upstream systems have to send again.
     """
+    if lost:
+        _list_lost(context, to, after=after, as_json=as_json)
+    if after is not None:
+        raise UsageError("--after goes on with a list of --lost")
+    if into is None:
+        raise UsageError("--into is missing: name the data directory to make")
+    _make_directory(context, to, into, timeline, as_json=as_json)
+
+
+def _make_directory(
+    context: typer.Context, to: str, into: Path, timeline: int | None, *, as_json: bool
+) -> None:
     from cli.backups.back_ups import Backups
     from cli.backups.restoring import moment_of, restore
     from runtime.service.settings import BackupSettings
 
     moment = moment_of(to)
-    if lost:
-        _list_lost(context, to, after=after, as_json=as_json)
-        return
-    if into is None:
-        raise UsageError("--into is missing: name the data directory to make")
     restored = restore(Backups(settings_of(context, BackupSettings)), moment, into, timeline)
     base = restored.base
     if restored.gap is not None:
@@ -127,7 +134,7 @@ def _restore(
     say(f"start PostgreSQL {base.server_version} on it, and run: ackledger verify")
 
 
-def _list_lost(context: typer.Context, to: str, *, after: int | None, as_json: bool) -> None:
+def _list_lost(context: typer.Context, to: str, *, after: int | None, as_json: bool) -> NoReturn:
     from cli.backups.lost import lost_transactions
     from cli.backups.restoring import moment_of
     from runtime.service.settings import BrokerSettings

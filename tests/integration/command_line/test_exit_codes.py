@@ -50,6 +50,13 @@ async def test_a_database_that_does_not_answer_is_named_without_its_password(
     assert "hidden-word" not in called.err
 
 
+async def test_a_list_that_is_not_asked_for_does_not_go_on(directory: Path) -> None:
+    called = await ackledger("restore", "--to", "latest", "--after", "3", directory=directory)
+
+    assert called.code == 2
+    assert "--after goes on with a list of --lost" in called.err
+
+
 async def test_a_refused_login_counts_as_unreachable(directory: Path, stack: Stack) -> None:
     port = stack.postgres.ports["postgres"]
     url = f"postgresql://nobody:hidden-word@127.0.0.1:{port}/ackledger"
