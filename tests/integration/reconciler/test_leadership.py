@@ -9,7 +9,7 @@ import pytest
 from reconciler.retry_queue import Sweep
 from reconciler.schedule import LOCK_KEY, reconciler_leadership
 from runtime.postgres.leadership import SILENCE_MAX_S
-from runtime.postgres.pool import Connection, Pool, connect
+from runtime.postgres.pool import UNREACHABLE, Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
 from tests.support import eventually
 from tools.stack import Stack
@@ -66,7 +66,8 @@ async def test_a_leader_whose_connection_is_lost_stops_and_another_follows(
 
     [error] = await asyncio.gather(first.task, return_exceptions=True)
     assert first.was_cancelled
-    assert isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError)
+    # What its connection ended with depends on the step in which that met it.
+    assert isinstance(error, UNREACHABLE)
     assert not first.leadership.is_leader
     assert took_s < HAND_OVER_MAX_S
     await asyncio.gather(*(one.end() for one in others))
