@@ -79,6 +79,10 @@ def _note(samples: Samples, found: dict[str, dict[str, float]]) -> None:
             samples[contestant, metric].append(value)
 
 
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:,.4g}" for value in values)
+
+
 def main() -> None:
     """Measure in turns, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -107,8 +111,7 @@ def main() -> None:
             ratio = f"{new / old:.3f}" if old else "none"  # a process may have had nothing to do
             sys.stdout.write(
                 f"{contestant:<45} {metric:<24} {old:12,.2f} → {new:12,.2f}  ratio {ratio}"
-                f"  ({', '.join(f'{value:,.0f}' for value in before[key])}"
-                f" → {', '.join(f'{value:,.0f}' for value in after[key])})\n"
+                f"  ({_listed(before[key])} → {_listed(after[key])})\n"
             )
 
 
