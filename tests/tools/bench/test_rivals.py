@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -249,3 +251,18 @@ async def test_books_that_do_not_fit_are_found(books: Connection, finding: str) 
 
     found = await disagreements(books)
     assert any(one.startswith(finding) for one in found), found
+
+
+_UNGATHERED = """
+from ingress.reads.transactions import TransactionStore
+from tools.bench.rivals.ungathered_ingress import OneByOne, ungather
+
+ungather()
+reads = TransactionStore(None, lists=None)._reads._reads
+raise SystemExit(not isinstance(reads, OneByOne))
+"""
+
+
+def test_the_ungathered_ingress_gathers_no_reads() -> None:
+    # In a process of its own: it changes a module.
+    assert subprocess.run([sys.executable, "-c", _UNGATHERED], check=False).returncode == 0

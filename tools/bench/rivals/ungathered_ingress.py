@@ -7,7 +7,7 @@ Run, with the ingress's own settings in the environment:
 import runpy
 from typing import Any, TypeVar
 
-from ingress.reads import transactions
+from ingress.reads import gathered
 from runtime.service.batcher import MicroBatcher
 from runtime.service.settings import IngressSettings
 
@@ -25,6 +25,13 @@ class OneByOne(MicroBatcher[Item, Result]):
         super().__init__(work, **{**settings, "group_max": 1, "workers": CONNECTIONS})
 
 
+def ungather() -> None:
+    """Let reads that are made from now on gather nothing."""
+    if gathered.GatheredReads.__init__.__globals__["MicroBatcher"] is not MicroBatcher:
+        raise AssertionError("reads are gathered by something else now: replace that")
+    setattr(gathered, "MicroBatcher", OneByOne)  # noqa: B010  # a name of the module's own
+
+
 if __name__ == "__main__":
-    setattr(transactions, "MicroBatcher", OneByOne)  # noqa: B010  # a name of the module's own
+    ungather()
     runpy.run_module("ingress", run_name="__main__")
