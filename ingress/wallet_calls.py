@@ -15,7 +15,7 @@ from contracts.scopes import Reach, Scope
 from ingress.authentication import Client
 from ingress.calls import Answer, Finish, Names, Services, StepCall
 from ingress.parsing import Query, uuid_of
-from ingress.reads.wallets import SEQUENCE_MAX, Entries, EntryPage, entries_in, page_of
+from ingress.reads.wallets import SEQUENCE_MAX, Entries, EntryPage, page_of
 
 
 class ReadWalletCall(StepCall):
@@ -85,8 +85,8 @@ class ReadEntriesCall(StepCall):
             raise wallet_not_found(self._page.wallet_id)
         self._then(self._services.wallets.entries_soon(self._page), self._read)
 
-    def _read(self, read: "asyncio.Future[Sequence[Entries | TimeoutError]]") -> None:
-        newest = entries_in(read.result())
+    def _read(self, read: "asyncio.Future[Sequence[Entries]]") -> None:
+        [newest] = read.result()
         if newest:
             self._answer(newest)
         else:

@@ -1,7 +1,6 @@
 """Wallets in the database, with their histories and their holds."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -68,13 +67,6 @@ class EntryPage(NamedTuple):
     most: int
 
 
-class _AskedPage(NamedTuple):
-    """A page, and when it was asked for (monotonic seconds)."""
-
-    page: EntryPage
-    at: float
-
-
 Entries: TypeAlias = Sequence[asyncpg.Record]
 PAGES_MAX: Final = 16
 """Pages that are read by one query: some three thousand entries, ten milliseconds."""
@@ -92,8 +84,13 @@ class WalletStore:
         self._lists = lists
         self._sql = load_queries("ingress")
         self._reads = GatheredReads(pool, self._sql["read_wallets"])
-        self._pages: MicroBatcher[_AskedPage, Entries | TimeoutError] = MicroBatcher(
-            self._read_pages, group_max=PAGES_MAX, waiting_max=PAGES_WAITING_MAX, workers=WORKERS
+        self._pages: MicroBatcher[EntryPage, Entries] = MicroBatcher(
+            self._read_pages,
+            group_max=PAGES_MAX,
+            waiting_max=PAGES_WAITING_MAX,
+            workers=WORKERS,
+            # As long as anybody waits for a connection.
+            patience_s=ACQUIRE_TIMEOUT_S,
         )
 
     async def run(self) -> None:
@@ -204,8 +201,8 @@ class WalletStore:
             before = last + 1
         if wanted.type is None:
             # All of them match: one query reads the page, and whether there is another.
-            found = await self.entries_soon(EntryPage(wallet_id, before, floor, limit + 1))
-            return page_of(entries_in(found), limit=limit)
+            [newest] = await self.entries_soon(EntryPage(wallet_id, before, floor, limit + 1))
+            return page_of(newest, limit=limit)
 
         async def step(start: int, count: int) -> Examined[int]:
             rows = await self._lists.fetch(
@@ -218,29 +215,20 @@ class WalletStore:
         by_sequence = {row["sequence"]: row for row in rows}
         return [by_sequence[one] for one in window.matches], window.next_start
 
-    def entries_soon(self, page: EntryPage) -> "asyncio.Future[Sequence[Entries | TimeoutError]]":
-        """Return what will hold a page for `entries_in`; pages of one instant share a query.
+    def entries_soon(self, page: EntryPage) -> "asyncio.Future[Sequence[Entries]]":
+        """Return what will hold a page of entries; pages of one instant share a query.
 
         No entries of a wallet that there is not. Raises BatcherFullError.
         """
-        return self._pages.submit([_AskedPage(page, time.monotonic())])
+        return self._pages.submit([page])
 
-    async def _read_pages(self, asked: list["_AskedPage"]) -> Sequence[Entries | TimeoutError]:
-        """Read pages, but for those that have waited as long as anybody waits for a connection."""
-        late_at = time.monotonic() - ACQUIRE_TIMEOUT_S
-        found: dict[EntryPage, list[asyncpg.Record]] = {
-            one.page: [] for one in asked if one.at > late_at
-        }
-        if found:
-            columns = [list(column) for column in zip(*found, strict=True)]
-            rows = await self._lists.fetch(self._sql["read_entry_pages"], *columns)
-            by_number = list(found.values())
-            for row in rows:
-                by_number[row[0] - 1].append(row)
-        return [
-            found[one.page] if one.at > late_at else TimeoutError("no page of entries in time")
-            for one in asked
-        ]
+    async def _read_pages(self, asked: list[EntryPage]) -> Sequence[Entries]:
+        found: dict[EntryPage, list[asyncpg.Record]] = {one: [] for one in asked}
+        columns = [list(column) for column in zip(*found, strict=True)]
+        by_number = list(found.values())
+        for row in await self._lists.fetch(self._sql["read_entry_pages"], *columns):
+            by_number[row[0] - 1].append(row)
+        return [found[one] for one in asked]
 
     async def read_balance(self, wallet_id: UUID, at: datetime) -> int:
         """Return the wallet's balance at a moment, in minor units."""
@@ -309,17 +297,7 @@ class WalletStore:
         return found
 
 
-def entries_in(found: Sequence[Entries | TimeoutError]) -> Entries:
-    """Return the entries of the only page; raises TimeoutError where it was not read in time."""
-    [entries] = found
-    if isinstance(entries, TimeoutError):
-        raise entries
-    return entries
-
-
-def page_of(
-    newest: Sequence[asyncpg.Record], *, limit: int
-) -> tuple[Sequence[asyncpg.Record], int | None]:
+def page_of(newest: Entries, *, limit: int) -> tuple[Entries, int | None]:
     """Return a page of entries, of which one more was read, and where the next one starts."""
     page = newest[:limit]
     return page, page[-1]["sequence"] if len(newest) > limit else None

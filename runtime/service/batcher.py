@@ -4,6 +4,7 @@ Idle, an item goes at once and alone. Under load, groups grow by themselves, up 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -26,16 +27,21 @@ class MicroBatcher(Generic[Item, Result]):
         group_max: int,
         waiting_max: int,
         workers: int,
+        patience_s: float | None = None,
     ) -> None:
         """`work` returns a result for each item, in their order; `workers` groups run at once.
 
-        A group has at most `group_max` items, unless a single submission has more.
+        A group has at most `group_max` items, unless a single submission has more. What has waited
+        for a group for `patience_s` gets a TimeoutError instead; None: it waits for its turn.
         """
         self._work = work
         self._group_max = group_max
         self._waiting_max = waiting_max
         self._workers = workers
-        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[Sequence[Result]]]] = deque()
+        self._patience_s = patience_s
+        # Items, what will hold their results, and when they were submitted.
+        self._waiting: deque[tuple[Sequence[Item], asyncio.Future[Sequence[Result]], float]]
+        self._waiting = deque()
         self._length = 0
         self._arrived = asyncio.Event()
         self._closing = False
@@ -55,7 +61,7 @@ class MicroBatcher(Generic[Item, Result]):
         if not items:
             return self.answered([])
         future = self._new_future()
-        self._waiting.append((items, future))
+        self._waiting.append((items, future, time.monotonic()))
         self._length += len(items)
         self._arrived.set()
         return future
@@ -88,14 +94,24 @@ class MicroBatcher(Generic[Item, Result]):
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            await self._finish(self._next_group())
+            if self._patience_s is not None:
+                self._give_up(time.monotonic() - self._patience_s)
+            if self._waiting:
+                await self._finish(self._next_group())
+
+    def _give_up(self, late_at: float) -> None:
+        """Fail what was submitted before this moment and still waits."""
+        while self._waiting and self._waiting[0][2] <= late_at:
+            items, future, _ = self._waiting.popleft()
+            self._length -= len(items)
+            _fail([(items, future)], TimeoutError("its turn did not come in time"))
 
     def _next_group(self) -> list[tuple[Sequence[Item], "asyncio.Future[Sequence[Result]]"]]:
         """Take whole submissions as long as they fit, at least one."""
-        group = [self._waiting.popleft()]
+        group = [self._waiting.popleft()[:2]]
         length = len(group[0][0])
         while self._waiting and length + len(self._waiting[0][0]) <= self._group_max:
-            group.append(self._waiting.popleft())
+            group.append(self._waiting.popleft()[:2])
             length += len(group[-1][0])
         self._length -= length
         return group

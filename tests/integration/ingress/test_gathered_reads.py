@@ -10,7 +10,7 @@ import pytest
 
 from cli.dependencies import Connection
 from ingress.reads.gathered import WORKERS, GatheredReads
-from ingress.reads.wallets import PAGES_MAX, SEQUENCE_MAX, EntryPage, WalletStore, entries_in
+from ingress.reads.wallets import PAGES_MAX, SEQUENCE_MAX, EntryPage, WalletStore
 from processor.poster import Poster
 from runtime.postgres.pool import ACQUIRE_TIMEOUT_S, KEYED_SESSION, Pool, create_pool
 from tests.integration.ingress.document import CheckedApi
@@ -135,7 +135,7 @@ async def test_pages_of_one_instant_are_told_apart(database: Connection, pool: P
     async with _reading(store), asyncio.timeout(BOUND_S):
         found = await asyncio.gather(*(store.entries_soon(one) for one in asked))
 
-    told = [[(row["wallet_id"], row["sequence"]) for row in entries_in(one)] for one in found]
+    told = [[(row["wallet_id"], row["sequence"]) for row in entries] for [entries] in found]
     assert told == [
         [(one.wallet_id, number) for number in (3, 2, 1) if number < one.below][: one.most]
         if one.wallet_id in wallets[:2]
@@ -159,7 +159,7 @@ async def test_a_page_waits_no_longer_than_others_do_for_a_connection(pool: Pool
     assert len(found) == len(pages)
     for one in found:
         with pytest.raises(TimeoutError):
-            raise one if isinstance(one, BaseException) else AssertionError(entries_in(one))
+            raise one if isinstance(one, BaseException) else AssertionError(one)
 
 
 async def test_who_was_told_of_a_commit_reads_it_over_the_wire(api: CheckedApi) -> None:
