@@ -92,6 +92,16 @@ async def _nothing_is_owed(database: Connection) -> None:
     await eventually(look, what="nothing is owed any more", within_s=20)
 
 
+async def _overfilled(pool: Pool, database: Connection) -> list[UUID]:
+    """Post more than _ROOM while a relay runs: a quorum queue refuses from its next round on."""
+    ids = await post(pool, database, batches=4, batch=100)
+    await _nothing_is_owed(database)
+    # Of this round the first bundle is refused.
+    ids += await post(pool, database, batches=2, batch=100)
+    await _nothing_is_owed(database)
+    return ids
+
+
 async def _nobody_waits(database: Connection) -> None:
     async def look() -> bool:
         return await waiting_events(database) == 0
@@ -163,9 +173,8 @@ async def test_a_full_queue_of_bundles_keeps_nobody_waiting_and_gets_its_own_lat
     await declare_topology(broker_url, partitions=1, events=EventQueues(is_log_kept=True))
     await _bind(channel, kind=kind, refuses_beyond=_ROOM)
     await bind_queue(channel, _SINGLES)
-    ids = await post(pool, database, batches=4, batch=100)
     async with running(relay_of(pool, publisher)):
-        await _nothing_is_owed(database)
+        ids = await _overfilled(pool, database)
         singles = ids_of(await emptied(channel, _SINGLES))
         waiting = await waiting_events(database)
         keys = await database.fetch("SELECT DISTINCT routing_key FROM refused_events")
@@ -194,12 +203,9 @@ async def test_an_event_that_is_refused_in_both_ways_waits_for_each_queue(
 ) -> None:
     await _bind(channel, refuses_beyond=_ROOM)
     await bind_queue(channel, _SINGLES, refuses_beyond=_ROOM)
-    ids = await post(pool, database, batches=4, batch=100)
     async with running(relay_of(pool, publisher)):
-        await _nothing_is_owed(database)
-        # Of this round the first bundle is refused, and nobody else takes any.
-        ids += await post(pool, database, batches=2, batch=100)
-        await _nothing_is_owed(database)
+        # Nobody else takes any bundle.
+        ids = await _overfilled(pool, database)
         keys = await database.fetch("SELECT DISTINCT routing_key FROM refused_events ORDER BY 1")
         early = _ids(await emptied(channel, _QUEUE))
         singles = ids_of(await emptied(channel, _SINGLES))
@@ -219,10 +225,8 @@ async def test_bundles_that_are_refused_for_too_long_are_set_aside_event_by_even
     pool: Pool, database: Connection, publisher: Publisher, channel: Channel
 ) -> None:
     await _bind(channel, refuses_beyond=_ROOM)
-    ids = await post(pool, database, batches=4, batch=100)
-
     async with running(relay_of(pool, publisher, refused_kept_s=0.5)):
-        await _nothing_is_owed(database)
+        ids = await _overfilled(pool, database)
         await _nobody_waits(database)
 
     stored = await letters(database)
@@ -265,9 +269,8 @@ async def test_a_line_whose_queue_is_gone_ends(
     pool: Pool, database: Connection, publisher: Publisher, channel: Channel
 ) -> None:
     await _bind(channel, refuses_beyond=_ROOM)
-    await post(pool, database, batches=4, batch=100)
     async with running(relay_of(pool, publisher)):
-        await _nothing_is_owed(database)
+        await _overfilled(pool, database)
         waiting = await waiting_events(database)
         await channel.queue_delete(_QUEUE)
         await _nobody_waits(database)
