@@ -70,6 +70,8 @@ LEFT_BEHIND_S: Final = 1.0
 """What another process posted is its own to tell of for so long: it need not read it."""
 GATHER_S: Final = 0.02
 """After the first commit of a quiet time: what is committed meanwhile is told of in one round."""
+UNHEARD_GATHER_S: Final = 0.1
+"""The same after a round of which no queue took anything: the next one asks for fewer commits."""
 
 _PASSING: Final[tuple[type[BaseException], ...]] = (
     NotConfirmedError,
@@ -86,6 +88,8 @@ class Relayed:
 
     owed: int
     events: int
+    is_heard: bool = True
+    """Whether a queue took any of them; true where nothing was asked."""
 
 
 class OutboxRelay:
@@ -153,7 +157,8 @@ class OutboxRelay:
         if self._fault_points is not None:
             await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
         await self._end(settlement)
-        return Relayed(owed=len(owed), events=sum(len(one.transaction_ids) for one in owed))
+        events = sum(len(one.transaction_ids) for one in owed)
+        return Relayed(len(owed), events, is_heard=settlement.unheard.total() < events)
 
     def _remembered(self) -> Sequence[Owed]:
         """Return the rows of this process's last commits, which were born claimed by it.
@@ -196,7 +201,9 @@ class OutboxRelay:
         with loss_as_error():
             relayed = await self.run_once(least_age_s=self._least_age_s)
         if relayed.events < FLIGHT_MAX:
-            self._least_age_s = 0.0 if await self._has_posted() else self._left_behind_s
+            gather_s = GATHER_S if relayed.is_heard else UNHEARD_GATHER_S
+            has_posted = await self._has_posted(gather_s)
+            self._least_age_s = 0.0 if has_posted else self._left_behind_s
 
     async def _end(self, settlement: Settlement) -> None:
         await self._outbox.end(settlement)
@@ -372,11 +379,14 @@ class OutboxRelay:
         flight.messages = kept
         return Landing(refused, is_heard)
 
-    async def _has_posted(self) -> bool:
-        """Whether somebody has said that there is something to publish; no later than IDLE_S."""
+    async def _has_posted(self, gather_s: float) -> bool:
+        """Whether somebody has said that there is something to publish; no later than IDLE_S.
+
+        What is committed within `gather_s` of it belongs to the same round.
+        """
         if not await is_set_within(self._posted, IDLE_S):
             return False
-        await asyncio.sleep(GATHER_S)
+        await asyncio.sleep(gather_s)
         return True
 
 
