@@ -114,9 +114,11 @@ $(BENCH_VENV)/.ready: requirements/bench.lock pyproject.toml
 # CASES=a,b picks some, RUNS=5 takes more samples; QUICK=1 only tries whether all of it works.
 # POSTGRES=15 runs all on the installed 15, and leaves the page alone: its report stands beside ours.
 BENCH_KEPT = $(if $(POSTGRES),--report docs/performance/report-postgresql-$(POSTGRES).json,--report docs/performance/report.json --page docs)
+# BASE=<commit> measures that tree beside this one afterwards, in turns, for the same page (`compare`).
 .PHONY: bench
 bench: $(BENCH_VENV)/.ready ## Measure everything beside its rivals, and write docs/performance.md
 	@exec $(BENCH_VENV)/bin/ackledger bench $(if $(CASES),--cases $(CASES)) $(if $(RUNS),--runs $(RUNS)) $(if $(POSTGRES),--postgres $(POSTGRES)) $(if $(QUICK),--quick,$(BENCH_KEPT))
+	@$(if $(BASE),$(MAKE) --no-print-directory compare CASES= KEPT=docs)
 
 # MESSAGES over AMQP, EXAMPLES of each operation over HTTP.
 .PHONY: hostile
@@ -157,13 +159,14 @@ migrate-proof: setup ## Upgrade a book of TRANSACTIONS=2000000 from BASE=<commit
 	@$(BIN)/python -m tools.upgrade .local/base-$(BASE) --transactions $(or $(TRANSACTIONS),2000000)
 
 # The other checkout is made under .local, with its own environment. Needs wrk for the part over HTTP.
-# CASES="drain latency" compares only some.
+# CASES="drain latency" compares only some. KEPT=docs keeps the samples there, and writes their table
+# into performance.md.
 .PHONY: compare
 compare: setup ## Measure this tree and BASE=<commit> in turns, ROUNDS=3, and print their ratios
 	@test -n "$(BASE)" || { echo "BASE=<commit> is missing" >&2; exit 2; }
 	@test -d .local/base-$(BASE) || git worktree add --quiet --detach .local/base-$(BASE) $(BASE)
 	@$(MAKE) --quiet -C .local/base-$(BASE) setup PYTHON="$(PYTHON)"
-	@$(BIN)/python -m tools.bench.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),3) $(if $(CASES),--cases $(CASES))
+	@$(BIN)/python -m tools.bench.trees .local/base-$(BASE) --rounds $(or $(ROUNDS),$(RUNS),3) $(if $(CASES),--cases $(CASES)) $(if $(KEPT),--report $(KEPT)/performance/beside-$(BASE).json --page $(KEPT))
 
 # PROMTOOL=/usr/bin/promtool takes another than Debian's, which is unpacked under .local.
 PROMETHEUS := .local/prometheus

@@ -190,8 +190,8 @@ DEMANDS: Final = (
     ),
     Demand(
         what="drain, single messages ÷ pgbench TPC-B best",
-        bound=2.5,
-        aim=4,
+        bound=3,
+        aim=4.5,
         value=_drain_over(_SINGLES_UNIFORM, rival=names.PGBENCH),
     ),
     Demand(
@@ -236,12 +236,12 @@ DEMANDS: Final = (
     _in_ms("POST → COMPLETED at 200/s: p99", bound=15, aim=5, value=_latency("p99_ms")),
     Demand(what="GET status ÷ one query per request", bound=1.5, aim=2, value=_status),
     Demand(
-        what="drain after the longest history ÷ the shortest", bound=0.6, aim=0.8, value=_growth
+        what="drain after the longest history ÷ the shortest", bound=0.75, aim=0.9, value=_growth
     ),
     Demand(
         what="processor memory after 1 M transactions",
-        bound=150,
-        aim=100,
+        bound=110,
+        aim=90,
         value=_memory,
         is_less_better=True,
         decimals=0,

@@ -38,6 +38,9 @@ METRICS: Final = {
     "rabbitmq_us": Metric("RabbitMQ CPU µs each"),
     "command_us": Metric("command CPU µs each"),
     "rival_us": Metric("consumer CPU µs each"),
+    "cpu_us": Metric("CPU µs each"),
+    "bytes_each": Metric("bytes each"),
+    "cores": Metric("cores", 2),
 }
 """Names end in their unit; `_us` is CPU time a transaction or request."""
 

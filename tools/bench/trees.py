@@ -3,17 +3,25 @@
 Run in the root of this checkout: `.venv/bin/python -m tools.bench.trees OTHER`
 
 Prints, for each contestant, both medians and their ratio: rates, and processor time a transaction.
+`--report FILE` keeps all samples as JSON, written after each round, and `--page DIRECTORY` writes
+the demands of tools/bench/beside.py into performance.md there.
 """
 
 import argparse
 import json
+import shlex
 import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from tools.bench.beside import CPU, RATES, TAKEN, Compared, beside_table
+from tools.bench.demands import NOT_MET
+from tools.bench.page import PAGE, markdown_table, with_section
 
 HERE: Final = Path.cwd()
 SAMPLERS: Final = ("tools/bench/tree_sample.py", "benchmarks/tree_sample.py")
@@ -27,18 +35,7 @@ OLDER_NAMES: Final = {
 }
 """Where the oldest trees, which have none, keep what this one's sampler imports."""
 TRANSLATED: Final = ".local"
-METRICS: Final = (
-    "transactions_per_s",
-    "completed_per_s",
-    "accepted_per_s",
-    "requests_per_s",
-    "p50_ms",
-    "p99_ms",
-    "bytes_each",
-    "memory_mb",
-    "cores",
-    "ready_s",
-)
+METRICS: Final = (*RATES, *TAKEN)
 """Beside processor time, `<process>_us` a transaction."""
 
 Samples = dict[tuple[str, str], list[float]]
@@ -77,17 +74,59 @@ def _note(samples: Samples, found: dict[str, dict[str, float]]) -> None:
     for contestant, figures in found.items():
         for metric, value in figures.items():
             samples[contestant, metric].append(value)
+        if taken := [value for metric, value in figures.items() if metric.endswith("_us")]:
+            samples[contestant, CPU].append(sum(taken))
 
 
 def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:,.4g}" for value in values)
 
 
-def main() -> None:
-    """Measure in turns, then print the table."""
+def _compared(before: Samples, after: Samples) -> Compared:
+    """Return the pairs that are shown: what both trees have."""
+    return {
+        key: (before[key], after[key])
+        for key in before
+        if (key[1] in METRICS or key[1].endswith("_us")) and key in after
+    }
+
+
+def _print(compared: Compared) -> None:
+    for (contestant, metric), (before, after) in compared.items():
+        old, new = statistics.median(before), statistics.median(after)
+        ratio = f"{new / old:.3f}" if old else "none"  # a process may have had nothing to do
+        sys.stdout.write(
+            f"{contestant:<45} {metric:<24} {old:12,.2f} → {new:12,.2f}  ratio {ratio}"
+            f"  ({_listed(before)} → {_listed(after)})\n"
+        )
+
+
+def _report(path: Path, compared: Compared, circumstances: Mapping[str, Any]) -> None:
+    """Keep all samples: by contestant and metric, those of the base and those of this tree."""
+    cases: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (contestant, metric), (before, after) in compared.items():
+        cases[contestant][metric] = {"before": list(before), "now": list(after)}
+    text = json.dumps({"circumstances": circumstances, "cases": cases}, indent=1)
+    path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _write_page(directory: Path, compared: Compared, circumstances: Mapping[str, Any]) -> None:
+    page = directory / PAGE
+    table = markdown_table(*beside_table(compared)).replace(f"| {NOT_MET} |", f"| **{NOT_MET}** |")
+    told = (
+        f"`{circumstances['command']}`, {circumstances['rounds']} rounds in turns, "
+        f"{circumstances['began_at']} to {circumstances['ended_at']}:"
+    )
+    text = with_section(page.read_text(encoding="utf-8"), "beside", f"{told}\n\n{table}")
+    page.write_text(text, encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("base", type=Path, help="a checkout with an environment in .venv")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--report", type=Path, help="a file for all samples, as JSON")
+    parser.add_argument("--page", type=Path, help="the directory of performance.md")
     parser.add_argument(
         "--cases",
         nargs="+",
@@ -95,7 +134,18 @@ def main() -> None:
         metavar="CASE",
         help="only these, such as drain, end-to-end, submit, latency, reads or takes",
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def main() -> None:
+    """Measure in turns, then print the table."""
+    options = _options()
+    command = f"python -m tools.bench.trees {shlex.join(sys.argv[1:])}"
+    circumstances: dict[str, Any] = {"command": command, "began_at": _now()}
     before: Samples = defaultdict(list)
     after: Samples = defaultdict(list)
     for number in range(options.rounds):
@@ -104,15 +154,13 @@ def main() -> None:
         for tree, samples in turns if number % 2 == 0 else turns[::-1]:
             sys.stderr.write(f"round {number + 1} of {options.rounds}: {tree.name}\n")
             _note(samples, _sample(tree, options.cases))
-    for key in before:
-        contestant, metric = key
-        if (metric in METRICS or metric.endswith("_us")) and key in after:
-            old, new = statistics.median(before[key]), statistics.median(after[key])
-            ratio = f"{new / old:.3f}" if old else "none"  # a process may have had nothing to do
-            sys.stdout.write(
-                f"{contestant:<45} {metric:<24} {old:12,.2f} → {new:12,.2f}  ratio {ratio}"
-                f"  ({_listed(before[key])} → {_listed(after[key])})\n"
-            )
+        circumstances |= {"rounds": number + 1, "ended_at": _now()}
+        if options.report is not None:
+            _report(options.report, _compared(before, after), circumstances)
+    compared = _compared(before, after)
+    _print(compared)
+    if options.page is not None:
+        _write_page(options.page, compared, circumstances)
 
 
 if __name__ == "__main__":
