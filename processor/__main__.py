@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, assert_never
 from uuid import uuid4
@@ -17,6 +18,7 @@ from processor.poster import Poster, WalletCache
 from processor.replies import Forwarder, Replies
 from processor.retry import Circuit
 from processor.traces import EventTraces, PostingTraces
+from runtime.amqp.consumer import Line
 from runtime.amqp.publisher import Publisher
 from runtime.postgres.assets import AssetWatch
 from runtime.postgres.listening import POSTED, Listener
@@ -26,7 +28,7 @@ from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
 from runtime.screening.watch import CurrentRules, RulesWatch
 from runtime.service.fault_points import FaultPoints, fault_points_in
 from runtime.service.lifecycle import Service, run_process
-from runtime.service.settings import ProcessorDuty, ProcessorSettings
+from runtime.service.settings import ConfigurationError, ProcessorDuty, ProcessorSettings
 from runtime.service.status_server import (
     Check,
     Readiness,
@@ -202,15 +204,29 @@ def _relay(
 
 
 def _consumers(settings: ProcessorSettings) -> list[PartitionConsumer]:
-    """One for each partition."""
+    """One for each partition; raises ConfigurationError for a preferred one that there is not."""
+    unknown = [one for one in settings.processor_partitions if one >= settings.partitions]
+    if unknown:
+        raise ConfigurationError(
+            f"ACKLEDGER_PROCESSOR_PARTITIONS: there is no partition {min(unknown)}; "
+            f"ACKLEDGER_PARTITIONS={settings.partitions} are numbered from 0"
+        )
     return [
         partition_consumer(
             settings.amqp_url,
             partition_queue(number),
             prefetch=BATCHES_IN_HAND * settings.batch_size,
+            line=_line(number, preferred=settings.processor_partitions),
         )
         for number in range(settings.partitions)
     ]
+
+
+def _line(number: int, *, preferred: Collection[int]) -> Line:
+    """Where this process stands for a partition: behind others where it prefers other ones."""
+    if not preferred:
+        return Line.ANYWHERE
+    return Line.FIRST if number in preferred else Line.SECOND
 
 
 def main() -> int:

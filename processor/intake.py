@@ -49,7 +49,7 @@ from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
 from processor.restrictions import Permissions
 from processor.unannounced import UnannouncedReader
 from runtime.amqp.connection import user_of
-from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer
+from runtime.amqp.consumer import IN_HAND_OCTETS_MAX, Consumer, Line
 from runtime.amqp.incoming import Arrival, DeliveringChannel, Properties
 from runtime.amqp.watchdog import QUIET_MAX_S
 from runtime.postgres.pool import Connection
@@ -112,6 +112,7 @@ def partition_consumer(
     prefetch: int,
     octets_max: int = IN_HAND_OCTETS_MAX,
     quiet_max_s: float = QUIET_MAX_S,
+    line: Line = Line.ANYWHERE,
 ) -> PartitionConsumer:
     """Return what consumes a partition's queue; its batches are bounded by transactions."""
     return Consumer(
@@ -123,6 +124,7 @@ def partition_consumer(
         prefetch=prefetch,
         octets_max=octets_max,
         quiet_max_s=quiet_max_s,
+        line=line,
         on_waiting=WAITING_DELIVERIES.set,
         on_rebuilt=lambda loss: CONSUMERS_REBUILT.labels(loss.value).inc(),
     )

@@ -8,7 +8,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from enum import Enum
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
 from pamqp.commands import Basic
@@ -45,7 +46,24 @@ ACK_TIMEOUT_S: Final = 30.0
 DECODING_SLICE_S: Final = 0.005
 """Decoding without a break: heartbeats, acks and other partitions have their turn between."""
 
+STAND_BACK_S: Final = 4.0
+"""How much later than the first a second in line consumes, on each new channel: longer than a
+connection takes to be made anew, so that after a restart of the broker the line is the same."""
+FIRST_PRIORITY: Final = 10
+"""Of whoever is first in line: from 4.0 on the broker hands it the queue back when it returns, as
+soon as what the other has in hand is settled. Earlier series leave it where it is."""
+
 log = structlog.get_logger()
+
+
+class Line(Enum):
+    """Where a consumer stands among those of a queue of which one is active."""
+
+    ANYWHERE = "anywhere"
+    """All are alike: whoever comes first is the active one."""
+    FIRST = "first"
+    SECOND = "second"
+    """It takes over where no first one is."""
 
 
 class Ack(NamedTuple):
@@ -150,6 +168,7 @@ class Consumer(Generic[Decoded]):
         prefetch: int,
         octets_max: int = IN_HAND_OCTETS_MAX,
         quiet_max_s: float = QUIET_MAX_S,
+        line: Line = Line.ANYWHERE,
         on_waiting: Callable[[int], object] = _ignore,
         on_rebuilt: Callable[[Loss], object] = _ignore,
     ) -> None:
@@ -164,6 +183,7 @@ class Consumer(Generic[Decoded]):
         self._estimate = estimate
         self._prefetch = prefetch
         self._octets_max = octets_max
+        self._line = line
         self._on_waiting = on_waiting
         self._on_rebuilt = on_rebuilt
         self._waiting: deque[_Waiting[Decoded]] = deque()
@@ -335,6 +355,8 @@ class Consumer(Generic[Decoded]):
             self._begin(channel)
             return
         endings = self._endings
+        if self._line is Line.SECOND:
+            await asyncio.sleep(STAND_BACK_S)
         try:
             waiting = await check_queue(channel, self._queue)
         except TopologyError as error:
@@ -344,9 +366,10 @@ class Consumer(Generic[Decoded]):
         channel.on_consumer_cancel_callbacks.add(self._cancelled)
         self._check_not_ended(endings)
         self._begin(channel)
-        consuming = await channel.basic_consume(
-            self._queue, _never_called, arguments={"x-consumer-timeout": CONSUMER_TIMEOUT_S * 1000}
-        )
+        arguments: dict[str, Any] = {"x-consumer-timeout": CONSUMER_TIMEOUT_S * 1000}
+        if self._line is Line.FIRST:
+            arguments["x-priority"] = FIRST_PRIORITY
+        consuming = await channel.basic_consume(self._queue, _never_called, arguments=arguments)
         self._check_not_ended(endings)
         self._tag = consuming.consumer_tag
         tell = log.debug if self._is_routine else log.info

@@ -151,6 +151,14 @@ def _named_urls_of(text: object) -> Mapping[str, str]:
     return dict(named_url(word) for word in _words_of(text))
 
 
+def _partitions_of(text: object) -> frozenset[int]:
+    words = _words_of(text)
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise ValueError("expected numbers of partitions such as 0,2")
+    return frozenset(map(int, words))
+
+
+PartitionNumbers = Annotated[InstanceOf[frozenset[int]], BeforeValidator(_partitions_of)]
 NamedUrls = Annotated[InstanceOf[Mapping[str, str]], BeforeValidator(_named_urls_of)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Word = BeforeValidator(lambda text: str(text).lower())
@@ -349,6 +357,7 @@ class ProcessorSettings(ServiceSettings, TracingSettings):
 
     status_port: Port = 9102
     processor_duty: Annotated[ProcessorDuty, Word] = ProcessorDuty.ALL
+    processor_partitions: PartitionNumbers = frozenset()
     processor_database_connections: Annotated[int, Field(ge=2, le=100)] = 4
     batch_size: Annotated[int, Field(ge=1, le=1000)] = 1000
     lock_timeout_s: Seconds = 5.0

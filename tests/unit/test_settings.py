@@ -73,6 +73,8 @@ def test_an_empty_value_counts_as_unset(variable: str) -> None:
         (ProcessorSettings, "ACKLEDGER_BATCH_SIZE", "1.5"),
         (ProcessorSettings, "ACKLEDGER_PARTITIONS", "257"),
         (ProcessorSettings, "ACKLEDGER_PROCESSOR_DUTY", "relay"),
+        (ProcessorSettings, "ACKLEDGER_PROCESSOR_PARTITIONS", "first"),
+        (ProcessorSettings, "ACKLEDGER_PROCESSOR_PARTITIONS", "0,-1"),
         (ReconcilerSettings, "ACKLEDGER_STALE_AFTER_S", "86401"),
         (ReconcilerSettings, "ACKLEDGER_EXPIRE_AFTER_S", "-1"),
         (VerifySettings, "ACKLEDGER_VERIFY_PENDING_MAX_S", "soon"),

@@ -73,9 +73,13 @@ class Bench:
         self.watch.sampled(case, contestant, figures)
 
     @asynccontextmanager
-    async def gated_field(self) -> AsyncIterator[Field]:
-        """Give a system that posts nothing before the gate is opened, and republishes nothing."""
-        async with fresh_field(self.stack, self._crew, is_gated=True, settings=PATIENT) as field:
+    async def gated_field(self, crew: Crew | None = None) -> AsyncIterator[Field]:
+        """Give a system that posts nothing before the gate is opened, and republishes nothing.
+
+        `crew`: other processes than usually.
+        """
+        crew = crew or self._crew
+        async with fresh_field(self.stack, crew, is_gated=True, settings=PATIENT) as field:
             yield field
 
     @asynccontextmanager

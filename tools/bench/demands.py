@@ -239,6 +239,15 @@ DEMANDS: Final = (
         what="drain after the longest history ÷ the shortest", bound=0.75, aim=0.9, value=_growth
     ),
     Demand(
+        what="four processors on four queues ÷ one on the same",
+        bound=0.9,
+        aim=1,
+        value=lambda result: _divided(
+            result.median(names.PARTITIONS, names.FOUR_QUEUES, _RATE),
+            result.median(names.PARTITIONS, names.ONE_FOR_FOUR, _RATE),
+        ),
+    ),
+    Demand(
         what="processor memory after 1 M transactions",
         bound=110,
         aim=90,

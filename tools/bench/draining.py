@@ -11,7 +11,7 @@ from contracts.identifiers import first_id_at
 from runtime.postgres.queries import load_queries
 from tools.bench.failing import BenchFailedError
 from tools.bench.ground import Field
-from tools.bench.laying import Kind, Request, lay
+from tools.bench.laying import Kind, Request, lay, partition_for
 from tools.bench.result import Figures
 from tools.bench.usage import CpuMeter
 
@@ -45,10 +45,11 @@ async def drain(
 
 
 async def await_ended(field: Field, connection: Connection, transfers: Sequence[Request]) -> None:
-    """Return when the last of them is posted or refused: one queue posts in its order."""
+    """Return when the last of each queue is posted or refused: a queue posts in its order."""
     question = load_queries("tools.bench")["is_ended"]
-    key = transfers[-1].key
-    await _until(connection, question, field.ground.submitter, key, what="posting")
+    last = {partition_for(one, field.ground): one.key for one in transfers}
+    for key in last.values():
+        await _until(connection, question, field.ground.submitter, key, what="posting")
 
 
 def rate_of(row: Any, *, expected: int) -> float:

@@ -27,6 +27,7 @@ PATIENT: Final = {
     # What is laid by hand waits longer than real traffic does, and nothing of it is lost.
     "ACKLEDGER_STALE_AFTER_S": "3600",
 }
+_PARTITIONS: Final = "ACKLEDGER_PARTITIONS"
 LOG_KEPT: Final = {"ACKLEDGER_EVENTS_LOG": "true"}
 _SETTINGS: Final = {
     "ACKLEDGER_HTTP_PORT": "0",
@@ -45,6 +46,7 @@ class Ground:
     amqp_url: str
     upstream_url: str
     submitter: str = CLIENT
+    partitions: int = 1
 
     @property
     def server_pids(self) -> dict[str, int | None]:
@@ -64,21 +66,34 @@ class Ground:
 
     async def migrate(self, settings: Mapping[str, str]) -> None:
         """Make tables and queues."""
-        urls = {"DATABASE_URL": self.database_url, "AMQP_URL": self.amqp_url}
+        urls = {
+            "DATABASE_URL": self.database_url,
+            "AMQP_URL": self.amqp_url,
+            _PARTITIONS: str(self.partitions),
+        }
         wanted = load_settings(MigrateSettings, {**_SETTINGS, **settings, **urls})
         await bring_up_to_date(wanted, lambda _: None)
 
 
 @asynccontextmanager
-async def fresh_ground(stack: Stack) -> AsyncIterator[Ground]:
-    """Make an empty database and virtual host; both are removed at the end."""
+async def fresh_ground(stack: Stack, *, partitions: int = 1) -> AsyncIterator[Ground]:
+    """Make an empty database and virtual host; both are removed at the end.
+
+    `partitions` is how many its system is to have, if there will be one.
+    """
     await _in_database(stack, "drop_ground", "create_ground")
     amqp_url = await asyncio.to_thread(_fresh_vhost, stack)
     try:
         upstream_url = await asyncio.to_thread(
             add_upstream_user, stack, CLIENT, secrets.token_hex(8), vhost=VHOST
         )
-        yield Ground(stack, database_of(stack, DATABASE), amqp_url, upstream_url)
+        yield Ground(
+            stack,
+            database_of(stack, DATABASE),
+            amqp_url,
+            upstream_url,
+            partitions=partitions,
+        )
     finally:
         await asyncio.to_thread(remove_vhost, stack, VHOST)
         await _in_database(stack, "drop_ground")
@@ -111,6 +126,8 @@ class Crew:
     directory: Path
     environment: Mapping[str, str]
     processors: int
+    partitions: int = 1
+    """If more than one, the processors share them; otherwise all but the first stand by."""
 
     @property
     def processor_labels(self) -> list[str]:
@@ -129,40 +146,51 @@ class Crew:
                 **ground.stack.urls,
                 "DATABASE_URL": ground.database_url,
                 "AMQP_URL": ground.amqp_url,
+                _PARTITIONS: str(self.partitions),
                 **_SETTINGS,
                 **settings,
             },
             directory=self.directory,
             instances=[
                 Instance(role=Role.INGRESS),
-                *(Instance(role=Role.PROCESSOR, name=label) for label in self.processor_labels),
+                *(self._processor(number) for number in range(self.processors)),
                 Instance(role=Role.RECONCILER),
             ],
             say=lambda _: None,
         )
 
+    def _processor(self, number: int) -> Instance:
+        share = range(number, self.partitions, self.processors) if self.partitions > 1 else ()
+        return Instance(
+            role=Role.PROCESSOR,
+            name=self.processor_labels[number],
+            environment={"ACKLEDGER_PROCESSOR_PARTITIONS": ",".join(map(str, share))},
+        )
+
 
 class Gate:
-    """Holds a queue's place of single active consumer; once opened, the next in line consumes.
+    """Holds the queues' places of single active consumer; once opened, the next in line consumes.
 
     So messages can be laid before processes that are up and warm, and no start is measured. The
     one message that the gate was delivered goes back to its place.
     """
 
-    def __init__(self, amqp_url: str) -> None:
+    def __init__(self, amqp_url: str, *, partitions: int = 1) -> None:
         self._amqp_url = amqp_url
+        self._partitions = partitions
         self._exits = AsyncExitStack()
 
     async def shut(self) -> None:
-        """Take the place; nobody may consume yet."""
+        """Take the places; nobody may consume yet."""
         connection = await broker.connect(self._amqp_url, name="bench-gate")
         self._exits.push_async_callback(broker.close, connection)
         channel = await broker.open_channel(connection)
         await channel.basic_qos(prefetch_count=1)
-        await channel.basic_consume(partition_queue(0), _hold)
+        for number in range(self._partitions):
+            await channel.basic_consume(partition_queue(number), _hold)
 
     async def open(self) -> None:
-        """Leave the place; safe to repeat."""
+        """Leave the places; safe to repeat."""
         await self._exits.aclose()
 
 
@@ -186,7 +214,11 @@ class Field:
         return {
             "ingress": self.system.pid("ingress"),
             "processor": self.system.pid("processor"),
-            **({"standby": self.system.pid(standbys[0])} if standbys else {}),
+            **(
+                {label: self.system.pid(label) for label in standbys}
+                if self.crew.partitions > 1
+                else ({"standby": self.system.pid(standbys[0])} if standbys else {})
+            ),
             **self.ground.server_pids,
         }
 
@@ -197,7 +229,7 @@ async def fresh_field(
 ) -> AsyncIterator[Field]:
     """Start a system on a fresh ground; `is_gated`: it posts nothing before the gate is opened."""
     async with (
-        fresh_ground(stack) as ground,
+        fresh_ground(stack, partitions=crew.partitions) as ground,
         started(ground, crew, is_gated=is_gated, settings=settings or {}) as field,
     ):
         yield field
@@ -209,13 +241,13 @@ async def started(
 ) -> AsyncIterator[Field]:
     """Start a system on a ground that may have been used."""
     system = crew.system_on(ground, settings)
-    gate = Gate(ground.amqp_url)
+    gate = Gate(ground.amqp_url, partitions=crew.partitions)
     try:
         if is_gated:
             await ground.migrate(settings)
             await gate.shut()
         await asyncio.to_thread(system.start)
-        for label in crew.processor_labels[1:]:
+        for label in crew.processor_labels[1:] if crew.partitions == 1 else ():
             # Whoever came first consumes; a standby that comes again is behind it for sure.
             await asyncio.to_thread(system.restart, label)
         yield Field(ground, system, gate, crew)

@@ -1,6 +1,7 @@
 """Laying a backlog: rows and messages as the doors would have made them, faster than they do."""
 
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +14,13 @@ import orjson
 
 from cli.dependencies import Connection
 from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
-from contracts.record import Submission, have_terms, recorded_rows, recording_arguments
+from contracts.record import (
+    Submission,
+    have_terms,
+    partition_of,
+    recorded_rows,
+    recording_arguments,
+)
 from contracts.requests.references import other_id, resolved
 from contracts.requests.transaction import command_of
 from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
@@ -197,15 +204,26 @@ async def _record(
     messages = []
     for group in in_groups(requests, GROUP):
         ids = await record(connection, group, submitter=ground.submitter)
-        messages.append(
+        shares: dict[int, list[UUID]] = defaultdict(list)
+        for request, transaction_id in zip(group, ids, strict=True):
+            shares[partition_for(request, ground)].append(transaction_id)
+        messages += [
             Outgoing(
                 exchange="",
-                routing_key=partition_queue(0),
-                body=encode_recorded(ids),
+                routing_key=partition_queue(partition),
+                body=encode_recorded(share),
                 type=RECORDED_TYPE,
             )
-        )
+            for partition, share in shares.items()
+        ]
     return messages
+
+
+def partition_for(request: Request, ground: Ground) -> int:
+    """Return the partition that posts what is asked for."""
+    if ground.partitions == 1:
+        return 0
+    return partition_of(command_of(request.to_json()), count=ground.partitions)
 
 
 async def record(

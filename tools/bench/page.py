@@ -26,6 +26,7 @@ _CHARTED: Final = {
     names.MEMORY: ("memory_mb",),
     names.PROOFS: ("transactions_per_s",),
     names.GROWTH: ("transactions_per_s",),
+    names.PARTITIONS: ("transactions_per_s",),
 }
 _RIVALS: Final = (
     names.PGBENCH,

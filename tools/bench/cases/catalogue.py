@@ -4,12 +4,23 @@ from collections.abc import Sequence
 from typing import Final
 
 from cli.failures import UsageError
-from tools.bench.cases import drain, growth, latency, posting, processes, proofs, status, types
+from tools.bench.cases import (
+    drain,
+    growth,
+    latency,
+    partitions,
+    posting,
+    processes,
+    proofs,
+    status,
+    types,
+)
 from tools.bench.cases.case import Case
 
 CASES: Final[Sequence[Case]] = (
     drain.CASE,
     types.CASE,
+    partitions.CASE,
     posting.END_TO_END,
     posting.SUBMIT,
     latency.CASE,

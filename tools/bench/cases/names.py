@@ -12,6 +12,7 @@ MEMORY: Final = "memory"
 GROWTH: Final = "growth"
 TYPES: Final = "types"
 PROOFS: Final = "proofs"
+PARTITIONS: Final = "partitions"
 
 RECORDED: Final = "batch messages (recorded ids)"
 REQUESTED: Final = "upstream's batches"
@@ -22,6 +23,10 @@ REFUSALS: Final = "30 % refusals"
 WIDE: Final = "uniform over ten times the wallets"
 ZIPF_1: Final = "Zipf 1.0"
 ZIPF_2: Final = "Zipf 2.0"
+
+ONE_QUEUE: Final = "one processor, one queue"
+ONE_FOR_FOUR: Final = "one processor, four queues"
+FOUR_QUEUES: Final = "four processors, four queues"
 
 TRANSFERS: Final = "transfers"
 HOLDS: Final = "holds"
