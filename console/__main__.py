@@ -12,9 +12,10 @@ from console.api import Api
 from console.application import build_application
 from console.figures import Figures
 from console.session import Cookies, Sessions
+from runtime.service.aiohttp_serving import MalformedRequests, listen
 from runtime.service.lifecycle import Service, run_process
 from runtime.service.settings import ConfigurationError, ConsoleSettings
-from runtime.service.status_server import DependencyState, Readiness, StatusServer, listen
+from runtime.service.status_server import DependencyState, Readiness, StatusServer
 
 KEY_OCTETS_MIN: Final = 32
 
@@ -30,6 +31,7 @@ class HttpServer:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        MalformedRequests().install()
         await self._runner.setup()
         try:
             await listen(

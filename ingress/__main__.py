@@ -61,6 +61,7 @@ from runtime.postgres.migrate import check_database
 from runtime.postgres.partition_layout import PartitionLayoutCheck
 from runtime.postgres.pool import KEYED_SESSION, Pool, create_pool
 from runtime.screening.reviews import Reviews
+from runtime.service.aiohttp_serving import MalformedRequests
 from runtime.service.fault_points import FaultPoints, fault_points_in
 from runtime.service.key_directory import SigningKeyError
 from runtime.service.lifecycle import Service, run_process
@@ -106,6 +107,7 @@ class HttpServer:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        MalformedRequests().install()
         await self._runner.setup()
         try:
             # Several ingress processes may share one port: the kernel spreads the connections.

@@ -24,7 +24,7 @@ from ingress.http.trail import AuditCalls, IntegrityCalls, SealCalls
 from ingress.http.transactions import TransactionCalls
 from ingress.http.wallets import HoldCalls, WalletCalls
 from ingress.http.webhooks import WebhookCalls
-from runtime.service.status_server import Readiness, render_readiness
+from runtime.service.status_server import Readiness, answer_readiness
 
 Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
@@ -150,7 +150,10 @@ def _plain_handlers(readiness: Readiness) -> Mapping[str, PlainHandler]:
         return web.Response(body=b'{"status":"live"}', content_type="application/json")
 
     async def read_readiness(_: web.Request) -> web.Response:
-        return render_readiness(await readiness.read())
+        answer = answer_readiness(await readiness.read())
+        return web.Response(
+            body=answer.body, status=answer.status, content_type=answer.content_type
+        )
 
     return {
         "read_liveness": read_liveness,

@@ -12,7 +12,6 @@ import structlog
 import uvloop
 
 from runtime.service.logs import configure_logging, redact
-from runtime.service.malformed import MalformedRequests
 from runtime.service.measures import SelfMeasures
 from runtime.service.settings import ConfigurationError, ProcessSettings, load_settings
 
@@ -144,7 +143,6 @@ def run_process(
     try:
         settings = load_settings(kind, environment)
         configure_logging(settings, service=name)
-        MalformedRequests().install()
         # What was imported stays: the collector need not walk it.
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)

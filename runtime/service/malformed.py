@@ -1,12 +1,9 @@
 """What clients send that is no HTTP: a debug event and a counter, never an error."""
 
-import logging
 import time
 from typing import Final
 
 import structlog
-from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
-from aiohttp.web import RequestPayloadError
 from prometheus_client import Counter
 
 LINES_PER_S_MAX: Final = 10
@@ -15,9 +12,6 @@ LINES_PER_S_MAX: Final = 10
 MALFORMED: Final = Counter(
     "ackledger_http_malformed_requests", "Requests that are no HTTP, on any port of the process"
 )
-
-_CLIENTS: Final = (HttpProcessingError, PayloadEncodingError, RequestPayloadError, ConnectionError)
-"""What aiohttp raises for what a client sent, or did not send to its end."""
 
 log = structlog.get_logger()
 
@@ -53,21 +47,3 @@ def note_malformed(error: BaseException) -> None:
     left_out = _bound.take()
     if left_out is not None:
         log.debug("malformed_request", kind=type(error).__name__, left_out=left_out)
-
-
-class MalformedRequests(logging.Filter):
-    """On aiohttp's server log: takes out what clients caused, and lets our own errors through."""
-
-    def install(self) -> None:
-        """See all that aiohttp says: some of what is no HTTP it calls a debug message."""
-        server_log = logging.getLogger("aiohttp.server")
-        server_log.setLevel(logging.DEBUG)
-        server_log.filters = [self]
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is logged as it is."""
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, _CLIENTS):
-            note_malformed(error)
-            return False
-        return record.levelno >= logging.WARNING

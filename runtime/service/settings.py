@@ -195,7 +195,12 @@ class GivenSettings(BaseSettings):
     """Settings that come from the mapping they are given and from nowhere else."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", validate_default=False
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        validate_default=False,
+        # A process reads one of these classes: the others need not be built.
+        defer_build=True,
     )
 
     @classmethod

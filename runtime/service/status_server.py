@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Final, TypeVar
 
 import orjson
-from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
 from runtime.service.settings import ConfigurationError
+from runtime.service.status_http import StatusAnswer, StatusConnections
 
 CHECK_TIMEOUT_S: Final = 2.0
 
@@ -71,7 +72,7 @@ async def _bounded(check: Check) -> DependencyState:
         return DependencyState(is_up=False, detail=type(error).__name__)
 
 
-def render_readiness(states: Mapping[str, DependencyState]) -> web.Response:
+def answer_readiness(states: Mapping[str, DependencyState]) -> StatusAnswer:
     """Return 200 (ready or degraded) or 503, with each dependency's state."""
     down = [state for state in states.values() if not state.is_up]
     is_ready = not any(state.is_needed for state in down)
@@ -80,10 +81,10 @@ def render_readiness(states: Mapping[str, DependencyState]) -> web.Response:
         name: {"state": "up" if state.is_up else "down", "detail": state.detail}
         for name, state in states.items()
     }
-    return web.Response(
-        body=orjson.dumps({"status": status, "dependencies": dependencies}),
-        status=200 if is_ready else 503,
-        content_type="application/json",
+    return StatusAnswer(
+        HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE,
+        "application/json",
+        orjson.dumps({"status": status, "dependencies": dependencies}),
     )
 
 
@@ -96,42 +97,42 @@ class StatusServer:
         self._port = port
 
     async def run(self) -> None:
-        """Serve until cancelled."""
-        app = web.Application()
-        app.router.add_get("/metrics", _read_metrics)
-        app.router.add_get("/healthz", _read_liveness)
-        app.router.add_get("/readyz", self._read_readiness)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
+        """Serve until cancelled; raises ConfigurationError when the port cannot be had."""
+        connections = StatusConnections(
+            {
+                "/metrics": _read_metrics,
+                "/healthz": _read_liveness,
+                "/readyz": self._read_readiness,
+            }
+        )
+        start = asyncio.get_running_loop().create_server(
+            connections, self._host, self._port, reuse_address=True, backlog=BACKLOG_MAX
+        )
+        server = await listening(start, host=self._host, port=self._port)
         try:
-            await listen(runner, host=self._host, port=self._port)
             await asyncio.Event().wait()
         finally:
-            await runner.cleanup()
+            server.close()
+            await connections.close()
 
-    async def _read_readiness(self, _: web.Request) -> web.Response:
-        return render_readiness(await self._readiness.read())
+    async def _read_readiness(self, _: Mapping[str, str]) -> StatusAnswer:
+        return answer_readiness(await self._readiness.read())
 
 
-async def _read_metrics(request: web.Request) -> web.Response:
+async def _read_metrics(headers: Mapping[str, str]) -> StatusAnswer:
     """Answer in the format that is asked for: exemplars are in OpenMetrics alone."""
-    write, content_type = choose_encoder(request.headers.get("Accept", ""))
-    return web.Response(body=write(REGISTRY), headers={"Content-Type": content_type})
+    write, content_type = choose_encoder(headers.get("accept", ""))
+    return StatusAnswer(HTTPStatus.OK, content_type, write(REGISTRY))
 
 
-async def _read_liveness(_: web.Request) -> web.Response:
-    return web.Response(body=b'{"status":"live"}', content_type="application/json")
+async def _read_liveness(_: Mapping[str, str]) -> StatusAnswer:
+    return StatusAnswer(HTTPStatus.OK, "application/json", b'{"status":"live"}')
 
 
 BACKLOG_MAX: Final = 1024
 """Connections that wait to be taken up: a crowd that comes at once is not turned away."""
 
 Listening = TypeVar("Listening")
-
-
-async def listen(runner: web.AppRunner, *, host: str, port: int) -> None:
-    """Serve a set-up runner on a port; raises ConfigurationError when the port cannot be had."""
-    await _listening(web.TCPSite(runner, host, port).start(), host=host, port=port)
 
 
 async def listen_shared(
@@ -144,10 +145,11 @@ async def listen_shared(
     server = asyncio.get_running_loop().create_server(
         make_protocol, host, port, reuse_port=True, backlog=BACKLOG_MAX
     )
-    return await _listening(server, host=host, port=port)
+    return await listening(server, host=host, port=port)
 
 
-async def _listening(start: Awaitable[Listening], *, host: str, port: int) -> Listening:
+async def listening(start: Awaitable[Listening], *, host: str, port: int) -> Listening:
+    """Return what `start` comes to; raises ConfigurationError when the port cannot be had."""
     try:
         return await start
     except OSError as error:

@@ -20,7 +20,7 @@ import structlog
 from aiohttp.http_exceptions import BadStatusLine, InvalidHeader
 from prometheus_client import REGISTRY
 from runtime.service.logs import configure_logging
-from runtime.service.malformed import MalformedRequests
+from runtime.service.aiohttp_serving import MalformedRequests
 from runtime.service.settings import ProcessorSettings, load_settings
 
 key, password, form, level = sys.argv[1:]
