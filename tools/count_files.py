@@ -30,8 +30,8 @@ from uuid import uuid4
 import aio_pika
 import orjson
 
-from ingress.__main__ import serve as serve_ingress
-from processor.__main__ import serve as serve_processor
+from ingress.composition import serve as serve_ingress
+from processor.composition import serve as serve_processor
 from runtime.service.lifecycle import run_process
 from runtime.service.settings import IngressSettings, ProcessorSettings
 from tools.stack import StackOptions, start_stack

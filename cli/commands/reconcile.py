@@ -54,7 +54,7 @@ def _reconcile(
 async def _pass(settings: "ReconcilerSettings", older_than_s: float | None) -> "ReconcileCounts":
     from cli.actor import login_actor
     from cli.dependencies import database_connection, database_failures, unreachable
-    from reconciler.__main__ import reconcile_once
+    from reconciler.composition import reconcile_once
     from runtime.postgres.audit import Trail, note_act
 
     quiet_logs()

@@ -146,6 +146,7 @@ def run_process(
         # What was imported stays: the collector need not walk it.
         gc.freeze()
         gc.set_threshold(*GARBAGE_THRESHOLDS)
+        gc.enable()
         uvloop.run(_to_its_end(serve(settings)))
     except ConfigurationError as error:
         sys.stderr.write(f"ackledger: {redact(str(error))}\n")

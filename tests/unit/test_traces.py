@@ -363,7 +363,8 @@ def test_without_a_receiver_names_are_as_they_were_and_nothing_is_recorded() -> 
 def test_a_process_that_is_not_traced_never_loads_what_exports_spans() -> None:
     """OpenTelemetry's interfaces alone are loaded: the client of Redis does that by itself."""
     program = (
-        "import sys, ingress.__main__, processor.__main__, reconciler.__main__, notifier.__main__\n"
+        "import sys, ingress.composition, processor.composition\n"
+        "import reconciler.composition, notifier.composition\n"
         "sys.exit(any(name.startswith('opentelemetry.exporter') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

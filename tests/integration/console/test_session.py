@@ -7,9 +7,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
-from console.__main__ import _cookie_key
 from console.api import Api
 from console.application import build_application
+from console.composition import _cookie_key
 from console.figures import Figures
 from console.session import COOKIE, Cookies, Session, Sessions
 from runtime.service.settings import ConfigurationError, ConsoleSettings, load_settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from reconciler.__main__ import reconcile_once
+from reconciler.composition import reconcile_once
 from reconciler.retry_queue import RetryQueue
 from reconciler.schedule import ReconcileCounts, reconciler_leadership
 from runtime.amqp.connection import Channel
