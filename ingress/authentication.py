@@ -222,6 +222,13 @@ class ApiKeys(Lookups):
         return [found.get(key_hash) for key_hash in hashes]
 
 
+class NoTokens(Lookups):
+    """Where nobody issues access tokens: each is nobody's."""
+
+    async def _look_up(self, tokens: list[str]) -> Sequence[Client | None]:
+        return [None for _ in tokens]
+
+
 class Authenticator:
     """Finds out who calls: a system by its API key, a person by an access token."""
 

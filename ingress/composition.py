@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import NamedTuple, TypedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -10,7 +11,7 @@ from redis.asyncio import Redis
 from contracts.scopes import EVENTS_SCOPE
 from dead_letters.operations import DeadLetters
 from ingress.access import Guard
-from ingress.authentication import ApiKeys, Authenticator
+from ingress.authentication import ApiKeys, Authenticator, Lookups, NoTokens
 from ingress.calls import Services
 from ingress.events.log import EventLog
 from ingress.http.addresses import ClientAddresses
@@ -36,13 +37,10 @@ from ingress.limits.limiter import (
     connect_redis,
 )
 from ingress.limits.login_guard import LoginGuard, Slowing
-from ingress.people.access_tokens import AccessTokens, TokenNames, TokenSigner
 from ingress.people.accounts import AccountStore
-from ingress.people.issuers import Issuers
 from ingress.people.passwords import Passwords
 from ingress.people.profiles import ProfileStore
 from ingress.people.sessions import SessionStore
-from ingress.people.token_keys import TokenKeys
 from ingress.reads.preview import Previewer
 from ingress.reads.trail import AuditStore, IntegrityStore, SealStore
 from ingress.reads.transactions import TransactionStore
@@ -73,6 +71,10 @@ from runtime.service.status_server import (
     listen_shared,
 )
 from runtime.tracing.spans import Tracer, server_of, tracer_of
+
+if TYPE_CHECKING:
+    from ingress.people.access_tokens import TokenSigner
+    from ingress.people.token_keys import TokenKeys
 
 
 class HttpServer:
@@ -149,6 +151,14 @@ class _People(NamedTuple):
     callers: Authenticator
     sign_in: SignInCalls
     users: UserCalls
+
+
+class _Tokens(NamedTuple):
+    """What believes access tokens, and where they are issued, what does that."""
+
+    lookups: Lookups
+    signer: "TokenSigner | None" = None
+    keys: "TokenKeys | None" = None
 
 
 class _Limits(NamedTuple):
@@ -388,11 +398,31 @@ def _services(
     return services
 
 
-def _token_keys(settings: IngressSettings) -> TokenKeys | None:
-    """Return the keys; raises ConfigurationError where the setting names none that can be used."""
-    if settings.token_keys is None:
-        return None
-    keys = TokenKeys(settings.token_keys)
+def _tokens(settings: IngressSettings, pools: _Pools) -> _Tokens:
+    if settings.token_keys is None and not settings.token_issuers:
+        return _Tokens(NoTokens())
+    # With what verifies signatures: 25 ms that an ingress without tokens does not spend.
+    from ingress.people.access_tokens import (  # noqa: PLC0415
+        AccessTokens,
+        TokenNames,
+        TokenSigner,
+    )
+    from ingress.people.issuers import Issuers  # noqa: PLC0415
+
+    keys = None if settings.token_keys is None else _token_keys(settings.token_keys)
+    names = TokenNames(issuer=settings.token_issuer, audience=settings.token_audience)
+    return _Tokens(
+        AccessTokens(pools.submissions, names, keys=keys, issuers=Issuers(settings.token_issuers)),
+        None if keys is None else TokenSigner(keys, names, valid_s=settings.access_token_s),
+        keys,
+    )
+
+
+def _token_keys(directory: Path) -> "TokenKeys":
+    """Return the keys; raises ConfigurationError where the directory has none that can be used."""
+    from ingress.people.token_keys import TokenKeys  # noqa: PLC0415  # as above
+
+    keys = TokenKeys(directory)
     try:
         keys.signer()
         keys.listed()
@@ -405,10 +435,7 @@ def _people(
     service: Service, settings: IngressSettings, pools: _Pools, guard: LoginGuard
 ) -> _People:
     """Build what lets people in, with the loop that forgets what was over long ago."""
-    keys = _token_keys(settings)
-    names = TokenNames(issuer=settings.token_issuer, audience=settings.token_audience)
-    signer = None if keys is None else TokenSigner(keys, names, valid_s=settings.access_token_s)
-    issuers = Issuers(settings.token_issuers)
+    tokens = _tokens(settings, pools)
     passwords = Passwords(
         at_once=settings.password_hashes_at_once,
         waiting_max=settings.password_hashes_waiting_max,
@@ -420,15 +447,15 @@ def _people(
     return _People(
         callers=Authenticator(
             keys=ApiKeys(pools.submissions),
-            tokens=AccessTokens(pools.submissions, names, keys=keys, issuers=issuers),
+            tokens=tokens.lookups,
         ),
         sign_in=SignInCalls(
             accounts=accounts,
             sessions=sessions,
             passwords=passwords,
             guard=guard,
-            signer=signer,
-            keys=keys,
+            signer=tokens.signer,
+            keys=tokens.keys,
         ),
         users=UserCalls(
             accounts=accounts,

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from runtime.service.key_directory import KeyDirectory, SigningKeyError, TrustedKey
 
 SKEW: Final = timedelta(minutes=10)
@@ -48,6 +45,11 @@ class TrustedKeys:
 
     def __init__(self, keys: Sequence[TrustedKey]) -> None:
         """`keys` are one or more."""
+        # Imported where there are keys: it takes 20 ms, and a reconciler may have none.
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+            Ed25519PublicKey,
+        )
+
         self.keys = tuple(keys)
         self._by_id = {
             key.key_id: (key, Ed25519PublicKey.from_public_bytes(key.public_key)) for key in keys
@@ -62,6 +64,8 @@ class TrustedKeys:
         self, *, key_id: str | None, signature: bytes, digest: bytes, at: datetime
     ) -> str | None:
         """Return what is wrong with a signature over a digest that was made at a moment."""
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415  # as above
+
         if key_id not in self._by_id:
             return f"it is signed with a key that is not trusted: {key_id}"
         key, public_key = self._by_id[key_id]

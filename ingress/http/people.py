@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import orjson
@@ -37,13 +37,16 @@ from contracts.scopes import Role
 from ingress.http.middleware import Call, Handler, json_response, page_response
 from ingress.limits.login_guard import LoginGuard
 from ingress.parsing import uuid_of
-from ingress.people.access_tokens import TokenSigner
 from ingress.people.accounts import AccountStore, Origin
 from ingress.people.passwords import Passwords
 from ingress.people.profiles import LAST_ID, ProfileStore, UserFilter
 from ingress.people.sessions import Grant, Own, SessionStore
-from ingress.people.token_keys import TokenKeys
 from runtime.service.key_directory import SigningKeyError
+
+if TYPE_CHECKING:
+    # With what verifies signatures: 25 ms that an ingress without tokens does not spend.
+    from ingress.people.access_tokens import TokenSigner
+    from ingress.people.token_keys import TokenKeys
 
 ANSWER_AFTER_S: Final = 0.1
 """What may not tell whether an address is known is answered after this time, and not before."""
@@ -61,8 +64,8 @@ class SignInCalls:
         sessions: SessionStore,
         passwords: Passwords,
         guard: LoginGuard,
-        signer: TokenSigner | None,
-        keys: TokenKeys | None,
+        signer: "TokenSigner | None",
+        keys: "TokenKeys | None",
     ) -> None:
         """`signer` and `keys` None: there are no accounts of people here."""
         self._accounts = accounts

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Final, TypeVar
 
 import argon2
@@ -77,8 +78,6 @@ class Passwords:
         self._in_hand = 0
         self._in_hand_max = at_once + waiting_max
         self._turns = Turns(per_s=at_once / HASH_S)
-        # An address that nobody has costs what one costs whose password is wrong.
-        self._nobodys = self._hasher.hash(secrets.token_urlsafe())
 
     async def hash(self, password: str) -> str:
         """Return what a password is stored as."""
@@ -86,8 +85,7 @@ class Passwords:
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """Whether it is the password; None is stored for nobody, and takes as long."""
-        known = stored or self._nobodys
-        is_right = await self._run(lambda: self._is_right(known, normalized_password(password)))
+        is_right = await self._run(lambda: self._is_right(stored, normalized_password(password)))
         return is_right and stored is not None
 
     def is_outdated(self, stored: str) -> bool:
@@ -98,9 +96,16 @@ class Passwords:
         """Take nothing more; what is in hand ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _is_right(self, stored: str, password: str) -> bool:
+    @cached_property
+    def _nobodys(self) -> str:
+        """What an address that nobody has is held against: it costs what a wrong password does."""
+        return self._hasher.hash(secrets.token_urlsafe())
+
+    def _is_right(self, stored: str | None, password: str) -> bool:
+        # Asked for in any case: the first to sign in waits for it, whoever that is, and no start.
+        nobodys = self._nobodys
         try:
-            return self._hasher.verify(stored, password)
+            return self._hasher.verify(stored or nobodys, password)
         except (VerificationError, InvalidHashError):
             return False
 

@@ -13,16 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+
+if TYPE_CHECKING:
+    # Imported where there is a key: it takes 20 ms, and a process may have none.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 OVERLAP: Final = timedelta(days=1)
 """How long what the key before signs is still believed after a rotation: every process has the new
@@ -80,7 +77,7 @@ class Signer:
 
     __slots__ = ("key_id", "private_key", "public_key")
 
-    def __init__(self, private_key: Ed25519PrivateKey) -> None:
+    def __init__(self, private_key: "Ed25519PrivateKey") -> None:
         self.private_key = private_key
         self.public_key = private_key.public_key().public_bytes_raw()
         self.key_id = key_id_of(self.public_key)
@@ -134,6 +131,10 @@ class KeyDirectory:
         A private key that was retired is gone: what it signed needs the public one alone. Raises
         SigningKeyError where the directory cannot be written.
         """
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415  # see above
+            Ed25519PrivateKey,
+        )
+
         private_key = Ed25519PrivateKey.generate()
         public_key = private_key.public_key().public_bytes_raw()
         made = TrustedKey(key_id_of(public_key), public_key, valid_from=now.astimezone(UTC))
@@ -142,8 +143,7 @@ class KeyDirectory:
             known = self.listed() if (self._directory / _TRUSTED).exists() else ()
             # First believed, then used: the other way round nobody would trust what is signed.
             self._write_listed([*self._kept([_retired(key, now) for key in known], now), made])
-            pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            self._replace(_SIGNING, pem)
+            self._replace(_SIGNING, _pem_of(private_key))
         except OSError as error:
             raise SigningKeyError(f"{self._directory}: {error.strerror}") from None
         return made
@@ -190,7 +190,24 @@ def _read_listed(path: Path) -> tuple[TrustedKey, ...]:
         raise SigningKeyError(f"{path} is not a list of keys: {error}") from None
 
 
+def _pem_of(private_key: "Ed25519PrivateKey") -> bytes:
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  # see above
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    return private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def _read_signer(path: Path) -> Signer:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415  # see above
+        Ed25519PrivateKey,
+    )
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  # see above
+        load_pem_private_key,
+    )
+
     if path.stat().st_mode & _OTHERS:
         raise SigningKeyError(
             f"{path} can be read by every user of this machine; run: chmod 600 {path}"
