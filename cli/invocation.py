@@ -13,11 +13,10 @@ from cli.failures import UsageError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from pydantic_settings import BaseSettings
-
     from cli.dependencies import Connection
+    from runtime.service.settings import GivenSettings
 
-    Settings = TypeVar("Settings", bound=BaseSettings)
+    Settings = TypeVar("Settings", bound=GivenSettings)
     Answer = TypeVar("Answer")
 
 DIRECTORY_VARIABLE: Final = "ACKLEDGER_DIRECTORY"

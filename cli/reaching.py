@@ -4,20 +4,17 @@ from typing import Final
 
 import typer
 from pydantic import HttpUrl, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ackledger.client.asynchronous import AsyncClient
 from cli.invocation import invocation_of
-from runtime.service.settings import PREFIX
+from runtime.service.settings import GivenSettings
 
 GIVE_UP_AFTER_S: Final = 5.0
 """A person waits: long enough for a restart of the ingress, short enough to be told."""
 
 
-class ClientSettings(BaseSettings):
+class ClientSettings(GivenSettings):
     """What reaches the ingress as a client."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     url: HttpUrl | None = None
     api_key: SecretStr | None = None

@@ -3,17 +3,14 @@
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cli.invocation import DIRECTORY_DEFAULT
-from runtime.service.settings import PREFIX, AmqpUrl, HttpUrl, PostgresUrl, RedisUrl
+from runtime.service.settings import AmqpUrl, GivenSettings, HttpUrl, PostgresUrl, RedisUrl
 from tools.stack.options import PostgresBinaries, StackMode
 
 
-class StackSettings(BaseSettings):
+class StackSettings(GivenSettings):
     """Where the servers come from, and where private ones keep their data."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
     database_url: PostgresUrl | None = Field(default=None, validation_alias="DATABASE_URL")
     amqp_url: AmqpUrl | None = Field(default=None, validation_alias="AMQP_URL")

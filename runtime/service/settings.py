@@ -19,7 +19,6 @@ from pydantic import (
     Json,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from yarl import URL
 
 from contracts.money import CODE_PATTERN
@@ -191,29 +190,11 @@ ClientClasses = Annotated[
 ]
 
 
-class GivenSettings(BaseSettings):
+class GivenSettings(BaseModel):
     """Settings that come from the mapping they are given and from nowhere else."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        frozen=True,
-        extra="ignore",
-        validate_default=False,
-        # A process reads one of these classes: the others need not be built.
-        defer_build=True,
-    )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  # its signature is the library's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing behind the caller's back: only a composition root knows the environment."""
-        return (init_settings,)
+    # A process reads one of the classes: the others need not be built.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class DatabaseSettings(GivenSettings):
@@ -420,7 +401,7 @@ class TokenKeySettings(GivenSettings):
     token_keys: Path
 
 
-Settings = TypeVar("Settings", bound=BaseSettings)
+Settings = TypeVar("Settings", bound=GivenSettings)
 
 
 def load_settings(kind: type[Settings], environment: Mapping[str, str]) -> Settings:
@@ -449,7 +430,7 @@ def load_settings(kind: type[Settings], environment: Mapping[str, str]) -> Setti
     return settings
 
 
-def _check_deployment(settings: BaseSettings) -> None:
+def _check_deployment(settings: GivenSettings) -> None:
     """Raise ConfigurationError where a process of production must not use a server so."""
     if not isinstance(settings, ServiceSettings) or settings.env is not Deployment.PRODUCTION:
         return

@@ -7,8 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from pydantic_settings import BaseSettings
-
 from runtime.service import settings
 from tests.house.source_tree import PACKAGES, ROOT, python_files, relative, strings_of, tree_of
 
@@ -17,14 +15,14 @@ _PLAIN: Final = frozenset({"DATABASE_URL", "AMQP_URL", "REDIS_URL", "OTEL_EXPORT
 _VARIABLE: Final = re.compile(rf"\b({settings.PREFIX}[A-Z0-9_]*[A-Z0-9]|{'|'.join(_PLAIN)})\b")
 
 
-def _settings_classes() -> list[type[BaseSettings]]:
+def _settings_classes() -> list[type[settings.GivenSettings]]:
     """Every model of settings of the product, in whatever module it stands."""
     found = []
     for path in python_files(*PACKAGES):
         if _defines_settings(path):
             module = import_module(relative(path).removesuffix(".py").replace("/", "."))
             for _, kind in inspect.getmembers(module, inspect.isclass):
-                if issubclass(kind, BaseSettings) and kind.__module__ == module.__name__:
+                if issubclass(kind, settings.GivenSettings) and kind.__module__ == module.__name__:
                     found.append(kind)
     return found
 

@@ -4,7 +4,6 @@ from typing import get_args
 
 import pytest
 import typer
-from pydantic_settings import BaseSettings
 
 from cli.command_line import build_app
 from cli.dead_letters import ANY, filter_of
@@ -14,6 +13,7 @@ from contracts.requests.transaction import RequestedType
 from runtime.service.settings import (
     ConfigurationError,
     ConsoleSettings,
+    GivenSettings,
     IngressSettings,
     LogFormat,
     ProcessorSettings,
@@ -82,7 +82,7 @@ def test_an_empty_value_counts_as_unset(variable: str) -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_its_variable(
-    kind: type[BaseSettings], variable: str, value: str
+    kind: type[GivenSettings], variable: str, value: str
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:
         load_settings(kind, {**SERVERS, variable: value})
