@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, NamedTuple, TypeAlias
 
+import structlog
+
 from runtime.service.malformed import note_malformed
 
 LINE_BYTES_MAX: Final = 8_190
@@ -21,11 +23,13 @@ IDLE_S: Final = 75.0
 HEAD_S: Final = 10.0
 """How long a head may take once it has begun, and its answer until it is taken."""
 CONNECTIONS_MAX: Final = 256
-"""Many times what monitoring and probes open at once."""
+"""Many times what monitoring and probes open at once; beyond it the oldest make room."""
 
 _REQUEST: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~]+) HTTP/1\.([01])\r\n")
 _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r\n")
 _BODY: Final = frozenset({"content-length", "transfer-encoding"})
+
+log = structlog.get_logger()
 
 
 class StatusAnswer(NamedTuple):
@@ -57,7 +61,8 @@ class StatusConnections:
     def __init__(self, reads: Mapping[str, Read]) -> None:
         """`reads` by path; each is answered for HEAD as for GET, without the body."""
         self._reads = dict(reads)
-        self._serving: set[asyncio.Task[None]] = set()
+        # The oldest first.
+        self._serving: dict[asyncio.Task[None], None] = {}
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -73,13 +78,29 @@ class StatusConnections:
 
     def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._serving) >= CONNECTIONS_MAX:
-            writer.transport.abort()
-            return
+            # A probe has just come, and is not kept out by those who came before and stay.
+            self._end(next(iter(self._serving)))
         task = asyncio.create_task(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        self._serving[task] = None
+        task.add_done_callback(self._forget)
+
+    def _end(self, task: "asyncio.Task[None]") -> None:
+        self._forget(task)
+        task.cancel()
+
+    def _forget(self, task: "asyncio.Task[None]") -> None:
+        self._serving.pop(task, None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._answer_all(reader, writer)
+        except (OSError, TimeoutError):
+            # The client is gone, or too slow; one that reads nothing must not delay the end.
+            writer.transport.abort()
+        finally:
+            writer.close()
+
+    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (request := await _next_request(reader)) is not None:
                 await _send(writer, await self._answer(request), request)
@@ -88,19 +109,19 @@ class StatusConnections:
         except MalformedRequestError as error:
             note_malformed(error)
             await _send(writer, _refusal(HTTPStatus.BAD_REQUEST), None)
-        except (OSError, TimeoutError):
-            # The client is gone, or takes too long; one that reads nothing must not delay the end.
-            writer.transport.abort()
-        finally:
-            writer.close()
 
     async def _answer(self, request: _Request) -> StatusAnswer:
-        read = self._reads.get(request.path.partition("?")[0])
+        path = request.path.partition("?")[0]
+        read = self._reads.get(path)
         if read is None:
             return _refusal(HTTPStatus.NOT_FOUND)
         if request.method not in {"GET", "HEAD"}:
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED)
-        return await read(request.headers)
+        try:
+            return await read(request.headers)
+        except Exception:
+            log.exception("status_not_told", path=path)
+            return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 async def _next_request(reader: asyncio.StreamReader) -> _Request | None:
