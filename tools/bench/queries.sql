@@ -278,3 +278,25 @@ SELECT
     'ACTIVE',
     clock_timestamp()
 FROM generate_series(1, $1::integer) AS n;
+
+-- name: forget_seals
+-- Nothing is sealed any more: the guards are the owner's to take away.
+DO $$
+BEGIN
+    ALTER TABLE seals DISABLE TRIGGER seals_append_only;
+    GRANT TRUNCATE ON seals TO CURRENT_USER;
+    TRUNCATE seals, unsealed_transactions;
+    UPDATE seal_progress
+    SET
+        walked_until = DEFAULT, walked_before = DEFAULT, polled_until = DEFAULT,
+        audited_until = DEFAULT, audited_before = DEFAULT;
+END
+$$;
+
+-- name: count_sealed
+-- How many transactions the chain covers.
+SELECT coalesce(sum(transactions), 0)::bigint FROM seals;
+
+-- name: read_own_backend
+-- The process that serves this connection.
+SELECT pg_backend_pid();

@@ -25,6 +25,11 @@ def cpu_seconds(pid: int) -> float:
     return total
 
 
+def cpu_nanoseconds(pid: int) -> int:
+    """Return what one process alone has computed; finer than `cpu_seconds`. Raises OSError."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+
+
 def memory_mb(pid: int) -> float:
     """Return the resident memory of one process."""
     return float(psutil.Process(pid).memory_info().rss) / MB
