@@ -11,7 +11,7 @@ a second: a try that has not got its locks, or not done its work, by then is und
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -117,7 +117,7 @@ async def missing_migrations(
 
 
 async def _applied(
-    connection: "asyncpg.Connection[asyncpg.Record]", sql: dict[str, str]
+    connection: "asyncpg.Connection[asyncpg.Record]", sql: Mapping[str, str]
 ) -> dict[str, str]:
     rows = await connection.fetch(sql["read_applied"])
     return {row["version"]: row["checksum"] for row in rows}
@@ -145,7 +145,7 @@ class _Applying:
     def __init__(
         self,
         connection: "asyncpg.Connection[asyncpg.Record]",
-        sql: dict[str, str],
+        sql: Mapping[str, str],
         tries: int,
         say: Say,
     ) -> None:

@@ -243,7 +243,7 @@ def _grant_on(
         yield _Grant(role, privilege, table, ", ".join(there))
 
 
-async def _create(connection: Connection, sql: dict[str, str]) -> tuple[str, ...]:
+async def _create(connection: Connection, sql: Mapping[str, str]) -> tuple[str, ...]:
     missing = [
         row["name"] for row in await connection.fetch(sql["list_missing_roles"], [*DatabaseRole])
     ]
@@ -258,7 +258,7 @@ async def _create(connection: Connection, sql: dict[str, str]) -> tuple[str, ...
     return tuple(missing)
 
 
-async def _grant_statistics(connection: Connection, sql: dict[str, str]) -> tuple[str, ...]:
+async def _grant_statistics(connection: Connection, sql: Mapping[str, str]) -> tuple[str, ...]:
     if await connection.fetchval(sql["has_role"], DatabaseRole.RECONCILER, STATISTICS):
         return ()
     [statement] = await _texts(connection, sql["grant_role"], STATISTICS, DatabaseRole.RECONCILER)

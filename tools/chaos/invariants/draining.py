@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import asyncpg
 
@@ -38,7 +38,7 @@ async def await_drained(doors: Doors, journal: Journal, *, bound_s: float) -> fl
 
 
 async def _is_drained(
-    connection: "asyncpg.Connection[asyncpg.Record]", sql: dict[str, str], submitter: str
+    connection: "asyncpg.Connection[asyncpg.Record]", sql: Mapping[str, str], submitter: str
 ) -> bool:
     await connection.execute(sql["drop_finished"], submitter)
     await connection.execute(sql["drop_buried"])
