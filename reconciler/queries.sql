@@ -427,18 +427,6 @@ LEFT JOIN LATERAL (
 ) AS t ON true
 ORDER BY u.transaction_id;
 
--- name: list_unsealed
--- The next transactions of sealing's walk: [$1, $2), at most $3. One that is PENDING and younger
--- than $4 seconds most likely ends within moments.
-SELECT
-    id,
-    status IN ('COMPLETED', 'REVERSED', 'FAILED') AS has_ended,
-    status = 'PENDING' AND created_at > statement_timestamp() - make_interval(secs => $4) AS is_young
-FROM transactions
-WHERE id >= $1 AND id < $2
-ORDER BY id
-LIMIT $3;
-
 -- name: list_sealed_between
 -- Which ids of [$1, $2) are sealed: by seals that had come to the moment $3 at least, when the walk
 -- first passed there. A seal names its ids in their order.

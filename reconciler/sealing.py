@@ -41,13 +41,13 @@ from verification.seals import (
     TRANSACTIONS_PER_SEAL_MIN,
     ChainWalk,
     Leaves,
-    LookedUpLeaves,
     Seal,
     digest_of,
     prefixes_of,
     read_audit_leaves,
     read_leaves,
 )
+from verification.stretches import LookedUpLeaves, Pages, Stretch, look_ahead, read_stretch
 
 LAG_S: Final = 1.0
 """How far behind the present the walk stays: what was accepted a moment ago has hardly ended."""
@@ -92,12 +92,16 @@ class _Places:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Transactions that were looked at: which have ended, which not, and where to go on."""
+    """Transactions that were looked at: which have ended, which not, and where to go on.
 
-    ended: list[UUID]
-    open: list[UUID]
+    `leaves` are those of what has ended, where they were read with it.
+    """
+
+    ended: Sequence[UUID]
+    open: Sequence[UUID]
     next_start: UUID
     is_full: bool
+    leaves: Leaves | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,15 @@ class _Audited:
     ids: list[UUID]
     next_start: UUID
     is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Covered:
+    """What a seal is to cover: transactions and records in the order of their ids."""
+
+    ids: Sequence[UUID]
+    audit_ids: Sequence[UUID]
+    leaves: Leaves
 
 
 class Sealer:
@@ -170,9 +183,9 @@ class Sealer:
                 polled = await self._poll(connection, places)
                 walked = await self._walk(connection, places, polled, clock["horizon"])
                 audited = await self._audit(connection, places, clock["horizon"])
-                ended = [*polled.ended, *walked.ended]
+                covered = await _cover(connection, polled, walked, audited)
                 seal = await self._seal(
-                    connection, signer, ended, audited.ids, until=moment_of(walked.next_start)
+                    connection, signer, covered, until=moment_of(walked.next_start)
                 )
                 if self._fault_points is not None:
                     await self._fault_points.reach(FaultPoint.RECONCILER_SEALING)
@@ -262,31 +275,31 @@ class Sealer:
         start = places.walked_until
         if room == 0 or until <= start:
             return _Found([], [], next_start=start, is_full=room == 0)
-        rows = await connection.fetch(
-            self._sql["list_unsealed"], start, until, room, self._patience_s
-        )
-        young = next((at for at, row in enumerate(rows) if row["is_young"]), None)
-        seen = rows if young is None else rows[:young]
-        is_full = young is None and len(rows) == room
-        if young is not None:
-            until = rows[young]["id"]
-        elif is_full:
-            until = UUID(int=rows[-1]["id"].int + 1)
-        sealed = await self._sealed_between(connection, places, until)
-        return _Found(
-            ended=[row["id"] for row in seen if row["has_ended"] and row["id"] not in sealed],
-            open=[row["id"] for row in seen if not row["has_ended"]],
-            next_start=until,
-            is_full=is_full,
-        )
-
-    async def _sealed_between(
-        self, connection: Connection, places: _Places, until: UUID
-    ) -> set[UUID]:
-        """What of the stretch up to `until` is sealed already: only where it is walked again."""
-        start = places.walked_until
+        ahead = await look_ahead(connection, start, until, most=room)
+        if ahead.last is None:
+            return _Found([], [], next_start=until, is_full=False)
+        is_full = ahead.seen == room
+        if is_full:
+            until = UUID(int=ahead.last.int + 1)
+        stretch = await self._stretch(connection, start, until, ahead.pages)
+        if stretch.young is not None:
+            # It comes again soon, and then with what is behind it.
+            until, is_full = stretch.young, False
+            stretch = await self._stretch(connection, start, until, ahead.pages)
+        found = _Found(stretch.ended, stretch.open, until, is_full, stretch.leaves)
         if start >= places.walked_before:
-            return set()
+            return found
+        sealed = await self._sealed_between(connection, start, until)
+        ended = [one for one in stretch.ended if one not in sealed]
+        return replace(found, ended=ended, leaves=None)
+
+    async def _stretch(
+        self, connection: Connection, start: UUID, until: UUID, pages: Pages
+    ) -> Stretch:
+        return await read_stretch(connection, start, until, pages, patience_s=self._patience_s)
+
+    async def _sealed_between(self, connection: Connection, start: UUID, until: UUID) -> set[UUID]:
+        """What of a stretch that is walked again is sealed already."""
         rows = await connection.fetch(
             self._sql["list_sealed_between"], start, until, moment_of(start)
         )
@@ -312,17 +325,15 @@ class Sealer:
         self,
         connection: Connection,
         signer: Signer | None,
-        transaction_ids: Sequence[UUID],
-        audit_ids: Sequence[UUID],
+        covered: _Covered,
         *,
         until: datetime,
     ) -> Seal | None:
-        ids = sorted(set(transaction_ids))
-        if not (ids or audit_ids):
+        leaves = covered.leaves
+        if not (covered.ids or covered.audit_ids):
             return None
         last = await connection.fetchrow(self._sql["read_last_seal"])
         number, previous = (1, GENESIS) if last is None else (last["number"] + 1, last["digest"])
-        leaves = await _leaves_of(connection, ids, audit_ids)
         sealed_at: datetime = await connection.fetchval(self._sql["read_clock"])
         digest = digest_of(
             number=number, until=until, sealed_at=sealed_at, previous=previous, leaves=leaves
@@ -331,9 +342,9 @@ class Sealer:
             number=number,
             format=leaves.format,
             until=until,
-            transactions=len(ids),
+            transactions=len(covered.ids),
             entries=leaves.entries,
-            audit_records=len(audit_ids),
+            audit_records=len(covered.audit_ids),
             previous=previous,
             digest=digest,
             sealed_at=sealed_at,
@@ -342,7 +353,7 @@ class Sealer:
         )
         if signer is not None:
             await connection.execute(self._sql["insert_seal_key"], signer.key_id, signer.public_key)
-        await connection.execute(self._sql["insert_seal"], *_values(seal, ids, audit_ids, leaves))
+        await connection.execute(self._sql["insert_seal"], *_values(seal, covered))
         return seal
 
     async def _move(
@@ -424,33 +435,41 @@ class SealCheck:
         )
 
 
-async def _leaves_of(
-    connection: Connection, transaction_ids: Sequence[UUID], audit_ids: Sequence[UUID]
-) -> Leaves:
-    """Return the leaves of a seal that is to be made."""
-    found = await read_leaves(connection, {0: transaction_ids})
-    audit = await read_audit_leaves(connection, audit_ids)
-    return replace(found.get(0, NO_LEAVES), audit=audit.get(0, b""))
+async def _cover(
+    connection: Connection, polled: _Found, walked: _Found, audited: _Audited
+) -> _Covered:
+    """Return what was found, with its leaves."""
+    late, ids = polled.ended, walked.ended
+    # What ended late lies behind the walk, unless that goes where it has been before.
+    if walked.leaves is None or (late and ids and late[-1] >= ids[0]):
+        ids = sorted({*late, *ids})
+        leaves = (await read_leaves(connection, {0: ids})).get(0, NO_LEAVES)
+    else:
+        ids = [*late, *ids]
+        first = (await read_leaves(connection, {0: late})).get(0, NO_LEAVES)
+        leaves = Leaves(
+            first.digests + walked.leaves.digests, first.entries + walked.leaves.entries
+        )
+    audit = await read_audit_leaves(connection, audited.ids) if audited.ids else {}
+    return _Covered(ids, audited.ids, replace(leaves, audit=audit.get(0, b"")))
 
 
-def _values(
-    seal: Seal, ids: Sequence[UUID], audit_ids: Sequence[UUID], leaves: Leaves
-) -> tuple[Any, ...]:
+def _values(seal: Seal, covered: _Covered) -> tuple[Any, ...]:
     return (
         seal.number,
         seal.format,
         seal.until,
         seal.transactions,
         seal.entries,
-        ids,
-        prefixes_of(leaves.digests),
+        covered.ids,
+        prefixes_of(covered.leaves.digests),
         seal.previous,
         seal.digest,
         seal.sealed_at,
         seal.key_id,
         seal.signature,
-        audit_ids or None,
-        prefixes_of(leaves.audit) or None,
+        covered.audit_ids or None,
+        prefixes_of(covered.leaves.audit) or None,
     )
 
 

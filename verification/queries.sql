@@ -849,6 +849,145 @@ FROM (
 GROUP BY leaf.number
 ORDER BY leaf.number;
 
+-- name: look_ahead
+-- The next transactions of a walk, [$1, $2), at most $3: how many, and the last one. And the pages of
+-- `entries` around which theirs lie: entries are appended, so those of transactions that came one
+-- after the other are neighbours. One in 32 is looked up; what is far away from most does not count,
+-- so that the pages are few, and a guess is all that they are.
+WITH walked AS MATERIALIZED (
+    SELECT t.id FROM transactions AS t WHERE t.id >= $1 AND t.id < $2 ORDER BY t.id LIMIT $3
+),
+
+sampled AS MATERIALIZED (
+    SELECT
+        (unnest(ARRAY[
+            (
+                SELECT e.ctid FROM entries AS e
+                WHERE e.wallet_id = t.source_wallet_id AND e.sequence = t.source_sequence
+            ),
+            (
+                SELECT e.ctid FROM entries AS e
+                WHERE
+                    e.wallet_id = t.destination_wallet_id AND e.sequence = t.destination_sequence
+            )
+        ])::text::point)[0]::bigint AS page
+    FROM walked AS w
+    INNER JOIN transactions AS t ON t.id = w.id
+    WHERE uuid_hash(w.id) & 31 = 0
+),
+
+pages AS MATERIALIZED (
+    SELECT
+        min(s.page) AS first,
+        max(s.page) AS last
+    FROM sampled AS s
+    WHERE
+        abs(s.page - (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY o.page) FROM sampled AS o))
+        <= 8 + $3 / 40
+)
+
+SELECT
+    (SELECT count(*) FROM walked) AS seen,
+    (SELECT w.id FROM walked AS w ORDER BY w.id DESC LIMIT 1) AS last,
+    coalesce(greatest(p.first - 4, 0), 0) AS first_page,
+    coalesce(p.last + 5, 0) AS behind_page
+FROM pages AS p;
+
+-- name: pin_stretch
+-- What is planned from here on reads one stretch of each table, and joins them by hashing: planned
+-- for these very stretches each time, since a plan for any would expect a part of the whole table.
+SET LOCAL enable_hashjoin = on;
+SET LOCAL enable_nestloop = off;
+SET LOCAL plan_cache_mode = force_custom_plan;
+
+-- name: unpin_stretch
+-- What is planned from here on is planned as ever.
+SET LOCAL enable_hashjoin TO DEFAULT;
+SET LOCAL enable_nestloop TO DEFAULT;
+SET LOCAL plan_cache_mode TO DEFAULT;
+
+-- name: read_stretch
+-- All transactions of [$1, $2): those that have ended, in the order of their ids, with their digests as
+-- `read_leaves` gives them, and how many entries are among the rows; those that have not, and the
+-- first that is PENDING and younger than $5 seconds, which most likely ends within moments. Entries
+-- are taken from the pages [$3, $4) of their table. `apart`: what has ended and names an entry that is
+-- not there. Its digest, without that entry, is not the one that counts, and its entries are not
+-- counted.
+SELECT
+    array_agg(leaf.id ORDER BY leaf.id) FILTER (WHERE leaf.digest IS NOT NULL) AS ended,
+    string_agg(leaf.digest, ''::bytea ORDER BY leaf.id) AS leaves,
+    coalesce(
+        sum(leaf.entries) FILTER (WHERE leaf.digest IS NOT NULL AND NOT leaf.is_apart), 0
+    )::bigint AS entries,
+    array_agg(leaf.id ORDER BY leaf.id) FILTER (WHERE leaf.digest IS NOT NULL AND leaf.is_apart)
+        AS apart,
+    array_agg(leaf.id ORDER BY leaf.id) FILTER (WHERE leaf.digest IS NULL) AS open,
+    (array_agg(leaf.id ORDER BY leaf.id) FILTER (WHERE leaf.is_young))[1] AS young
+FROM (
+    SELECT
+        t.id,
+        t.status = 'PENDING'
+        AND t.created_at > statement_timestamp() - make_interval(secs => $5) AS is_young,
+        (t.source_sequence IS NOT NULL AND debit.wallet_id IS NULL)
+        OR (t.destination_sequence IS NOT NULL AND credit.wallet_id IS NULL) AS is_apart,
+        CASE WHEN t.status IN ('COMPLETED', 'REVERSED', 'FAILED') THEN sha256(
+            record_send(row(
+                t.id,
+                CASE
+                    WHEN t.status IN ('COMPLETED', 'REVERSED') THEN 'completed'
+                    WHEN t.status = 'FAILED' THEN 'failed'
+                    ELSE 'open'
+                END,
+                t.failure_code::text, t.failure_detail, t.type::text, t.submitter,
+                t.idempotency_key, t.fingerprint, t.channel::text, t.source_wallet_id,
+                t.destination_wallet_id, t.amount, t.currency, t.reverses, t.created_at,
+                t.completed_at
+            ))
+            || CASE WHEN debit.wallet_id IS NULL THEN ''::bytea ELSE record_send(row(
+                debit.wallet_id, debit.sequence, debit.transaction_id, debit.amount,
+                debit.balance_after, debit.created_at
+            )) END
+            || CASE WHEN credit.wallet_id IS NULL THEN ''::bytea ELSE record_send(row(
+                credit.wallet_id, credit.sequence, credit.transaction_id, credit.amount,
+                credit.balance_after, credit.created_at
+            )) END
+            || CASE WHEN t.amount IS NOT NULL THEN ''::bytea ELSE coalesce((
+                -- What has no amount of its own may have legs. Each is looked up where there is one:
+                -- joined, whole tables would be read for a few.
+                SELECT string_agg(
+                    record_send(row(
+                        l.position::bigint, l.wallet_id, l.currency, l.amount, l.is_external,
+                        l.sequence
+                    ))
+                    || coalesce((
+                        SELECT record_send(row(
+                            e.wallet_id, e.sequence, e.transaction_id, e.amount, e.balance_after,
+                            e.created_at
+                        ))
+                        FROM entries AS e
+                        WHERE e.wallet_id = l.wallet_id AND e.sequence = l.sequence
+                    ), ''::bytea),
+                    ''::bytea ORDER BY l.position
+                )
+                FROM transaction_legs AS l
+                WHERE l.transaction_id = t.id
+            ), ''::bytea) END
+        ) END AS digest,
+        num_nonnulls(debit.wallet_id, credit.wallet_id)
+        + CASE WHEN t.amount IS NOT NULL THEN 0 ELSE (
+            SELECT count(l.sequence) FROM transaction_legs AS l WHERE l.transaction_id = t.id
+        ) END AS entries
+    FROM transactions AS t
+    LEFT JOIN entries AS debit
+        ON debit.wallet_id = t.source_wallet_id AND debit.sequence = t.source_sequence
+        AND debit.amount < 0 AND debit.ctid >= $3 AND debit.ctid < $4
+    LEFT JOIN entries AS credit
+        ON credit.wallet_id = t.destination_wallet_id AND credit.sequence = t.destination_sequence
+        AND credit.amount > 0 AND credit.ctid >= $3 AND credit.ctid < $4
+    WHERE t.id >= $1 AND t.id < $2
+    OFFSET 0
+) AS leaf;
+
 -- name: read_audit_leaves
 -- For each seal the digests of its records of the audit log, one behind the other in the order in
 -- which it names them (32 zero bytes where there is none). For a seal that is to be made, under the

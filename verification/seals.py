@@ -129,8 +129,9 @@ NO_LEAVES: Final = Leaves(b"", 0)
 
 def prefixes_of(digests: bytes) -> bytes:
     """Return the first bytes of each digest."""
-    starts = range(0, len(digests), LEAF_BYTES)
-    return b"".join([digests[at : at + PREFIX_BYTES] for at in starts])
+    # Every eighth number of that size: a slice for each takes twenty times as long.
+    numbers = memoryview(digests).cast("I")
+    return numbers[:: LEAF_BYTES // PREFIX_BYTES].tobytes()
 
 
 def digest_of(
@@ -197,18 +198,6 @@ class LeafReader(Protocol):
 
     async def read(self, connection: Connection, first: int, last: int) -> Mapping[int, Leaves]:
         """Return those of the seals from one number to another that name anything."""
-
-
-class LookedUpLeaves:
-    """Finds the rows of a few seals by their keys: for a check that never takes long."""
-
-    def __init__(self) -> None:
-        self._sql = load_queries("verification")
-
-    async def read(self, connection: Connection, first: int, last: int) -> Mapping[int, Leaves]:
-        """Return the leaves of the seals from one number to another."""
-        rows = await connection.fetch(self._sql["list_seal_members"], first, last)
-        return await read_leaves(connection, {row[0]: row[1] for row in rows})
 
 
 class LeafStream:

@@ -18,7 +18,8 @@ from tests.integration.seals.sealing import (
 from tests.integration.verification.books import corrupt, write_books
 from tests.integration.verification.corruptions import CORRUPTIONS, Corruption
 from verification.checks import Check, Finding
-from verification.seals import ChainWalk, LookedUpLeaves
+from verification.seals import ChainWalk
+from verification.stretches import LookedUpLeaves
 from verification.verify import verify
 
 PENDING_MAX_S = 300.0
@@ -47,7 +48,16 @@ async def beside(database_url: str) -> AsyncIterator[Database]:
 
 
 async def _looked_up(database: Database) -> list[Finding]:
-    walk = ChainWalk(trusted=None, leaves=LookedUpLeaves())
+    """Return what looking each up finds, and reading stretches, too."""
+    one_by_one, together = [
+        await _walked(database, LookedUpLeaves(together_min=least)) for least in (10**9, 1)
+    ]
+    assert together == one_by_one
+    return one_by_one
+
+
+async def _walked(database: Database, leaves: LookedUpLeaves) -> list[Finding]:
+    walk = ChainWalk(trusted=None, leaves=leaves)
     findings: list[Finding] = []
     while page := await walk.next_page(database):
         findings += page.findings

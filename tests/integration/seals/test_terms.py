@@ -17,7 +17,8 @@ from tests.integration.seals.sealing import (
     verified,
 )
 from verification.checks import Check
-from verification.seals import ChainWalk, LookedUpLeaves
+from verification.seals import ChainWalk
+from verification.stretches import LookedUpLeaves
 
 __all__ = ["shop"]
 
@@ -89,7 +90,7 @@ async def test_a_leg_of_a_journal_that_was_changed_is_found(
 
 
 async def _named_by_the_walk(database: Database) -> set[str]:
-    walk = ChainWalk(trusted=None, leaves=LookedUpLeaves())
+    walk = ChainWalk(trusted=None, leaves=LookedUpLeaves(together_min=1))
     page = await walk.next_page(database)
     assert page is not None
     return {finding.subject for finding in page.findings}

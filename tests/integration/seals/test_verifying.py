@@ -25,7 +25,8 @@ from tests.integration.seals.sealing import (
 from tests.integration.verification.books import write_books
 from verification.checks import Check
 from verification.seal_keys import Anchor, SealKeys
-from verification.seals import ChainWalk, LookedUpLeaves
+from verification.seals import ChainWalk
+from verification.stretches import LookedUpLeaves
 from verification.verify import SealExpectations
 
 # The middle one of the posted transactions has moved one cent more ever since: its row, both
