@@ -277,3 +277,20 @@ async def test_a_queue_behind_an_alternate_exchange_receives_events(
     await relay_of(pool, publisher).run_once()
 
     assert ids_of(await emptied(channel, _QUEUE)) == ids
+
+
+async def test_what_a_batch_owes_is_not_compressed(database: Connection) -> None:
+    """It is deleted milliseconds later, and compressing it would hold up the batch."""
+    await database.execute(
+        """
+        INSERT INTO outbox (id, event_type, transaction_ids, created_at, wallets)
+        SELECT
+            gen_random_uuid(), 'completed', array_fill(gen_random_uuid(), ARRAY[1000]), now(),
+            ('{"limits": ' || to_json(repeat('a', 20000)) || '}')::json
+        """
+    )
+    ids = await database.fetchval("SELECT pg_column_size(transaction_ids) FROM outbox")
+    wallets = await database.fetchval("SELECT pg_column_size(wallets) FROM outbox")
+
+    assert ids >= 1000 * 16
+    assert wallets >= 20_000
