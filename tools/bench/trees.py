@@ -3,8 +3,10 @@
 Run in the root of this checkout: `.venv/bin/python -m tools.bench.trees OTHER`
 
 Prints, for each contestant, both medians and their ratio: rates, and processor time a transaction.
+The trees change places at each case, so that a minute in which the machine is slow hits both.
 `--report FILE` keeps all samples as JSON, written after each round, and `--page DIRECTORY` writes
-the demands of tools/bench/beside.py into performance.md there.
+the demands of tools/bench/beside.py into performance.md there. Where only some `--cases` are
+measured, what the file has of others stays.
 """
 
 import argparse
@@ -35,6 +37,18 @@ OLDER_NAMES: Final = {
 }
 """Where the oldest trees, which have none, keep what this one's sampler imports."""
 TRANSLATED: Final = ".local"
+CASES: Final = (
+    "drain",
+    "bound",
+    "end-to-end",
+    "submit",
+    "latency",
+    "reads",
+    "takes",
+    "start-up",
+    "memory",
+)
+"""What tools/bench/tree_sample.py knows by name."""
 METRICS: Final = (*RATES, *TAKEN)
 """Beside processor time, `<process>_us` a transaction."""
 
@@ -103,11 +117,23 @@ def _print(compared: Compared) -> None:
 
 def _report(path: Path, compared: Compared, circumstances: Mapping[str, Any]) -> None:
     """Keep all samples: by contestant and metric, those of the base and those of this tree."""
-    cases: dict[str, dict[str, Any]] = defaultdict(dict)
+    cases: dict[str, dict[str, Any]] = {}
     for (contestant, metric), (before, after) in compared.items():
-        cases[contestant][metric] = {"before": list(before), "now": list(after)}
+        figures = cases.setdefault(contestant, {})
+        figures[metric] = {"before": list(before), "now": list(after)}
     text = json.dumps({"circumstances": circumstances, "cases": cases}, indent=1)
     path.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _kept(path: Path | None) -> Compared:
+    """Return what a report has, if there is one."""
+    if path is None or not path.exists():
+        return {}
+    return {
+        (contestant, metric): (pair["before"], pair["now"])
+        for contestant, figures in json.loads(path.read_text(encoding="utf-8"))["cases"].items()
+        for metric, pair in figures.items()
+    }
 
 
 def _write_page(directory: Path, compared: Compared, circumstances: Mapping[str, Any]) -> None:
@@ -146,21 +172,23 @@ def main() -> None:
     options = _options()
     command = f"python -m tools.bench.trees {shlex.join(sys.argv[1:])}"
     circumstances: dict[str, Any] = {"command": command, "began_at": _now()}
+    kept = _kept(options.report) if options.cases else {}
     before: Samples = defaultdict(list)
     after: Samples = defaultdict(list)
     for number in range(options.rounds):
         turns = [(options.base.resolve(), before), (HERE, after)]
-        # Whoever comes second finds a warmer machine: they change places.
-        for tree, samples in turns if number % 2 == 0 else turns[::-1]:
-            sys.stderr.write(f"round {number + 1} of {options.rounds}: {tree.name}\n")
-            _note(samples, _sample(tree, options.cases))
+        for case in options.cases or CASES:
+            # Whoever comes second finds a warmer machine: they change places.
+            for tree, samples in turns if number % 2 == 0 else turns[::-1]:
+                sys.stderr.write(f"round {number + 1} of {options.rounds}: {case}, {tree.name}\n")
+                _note(samples, _sample(tree, [case]))
         circumstances |= {"rounds": number + 1, "ended_at": _now()}
         if options.report is not None:
-            _report(options.report, _compared(before, after), circumstances)
+            _report(options.report, {**kept, **_compared(before, after)}, circumstances)
     compared = _compared(before, after)
     _print(compared)
     if options.page is not None:
-        _write_page(options.page, compared, circumstances)
+        _write_page(options.page, {**kept, **compared}, circumstances)
 
 
 if __name__ == "__main__":
