@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tools.bench.cases import names
-from tools.bench.demands import NOT_MEASURED, NOT_MET
+from tools.bench.demands import NOT_MEASURED, verdict_of
 from tools.bench.metrics import metric_of
+from tools.bench.statistics import spread_of
+from tools.bench.tables import cell
 
 CPU: Final = "cpu_us"
 """Processor time a transaction or request of all processes and servers together."""
@@ -39,11 +41,7 @@ class BesideDemand:
 
     def verdict(self, value: float) -> str:
         """Return the word for a value."""
-        met = [
-            value <= wanted if self.is_less_better else value >= wanted
-            for wanted in (self.aim, self.bound)
-        ]
-        return "aim met" if met[0] else "met" if met[1] else NOT_MET
+        return verdict_of(value, bound=self.bound, aim=self.aim, is_less_better=self.is_less_better)
 
 
 def _at_200(what: str, metric: str, bound: float, aim: float) -> BesideDemand:
@@ -120,8 +118,8 @@ def _row(demand: BesideDemand, compared: Compared) -> Sequence[str]:
     return [
         demand.what,
         unit,
-        _spread(demand.metric, before),
-        _spread(demand.metric, after),
+        cell(demand.metric, spread_of(before)),
+        cell(demand.metric, spread_of(after)),
         "" if ratio is None else f"{ratio:.2f}",
         asked,
         NOT_MEASURED if value is None else demand.verdict(value),
@@ -132,14 +130,6 @@ def _row(demand: BesideDemand, compared: Compared) -> Sequence[str]:
 def _asked(demand: BesideDemand) -> str:
     sign = "≤" if demand.is_less_better else "≥"
     return f"{sign} {demand.bound:g}"
-
-
-def _spread(metric: str, values: Sequence[float]) -> str:
-    decimals = metric_of(metric).decimals
-    middle, *ends = (
-        f"{one:,.{decimals}f}" for one in (statistics.median(values), min(values), max(values))
-    )
-    return middle if len(set(ends)) == 1 else f"{middle} ({'–'.join(ends)})"  # noqa: RUF001
 
 
 def _processor_time(demand: BesideDemand, compared: Compared) -> str:

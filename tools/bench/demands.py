@@ -17,6 +17,18 @@ _DRAINED: Final = names.of(names.RECORDED, names.UNIFORM)
 _DRAINED_HOT: Final = names.of(names.RECORDED, names.HOT)
 
 
+def is_met(value: float, wanted: float, *, is_less_better: bool) -> bool:
+    """Whether a value is as good as wanted."""
+    return value <= wanted if is_less_better else value >= wanted
+
+
+def verdict_of(value: float, *, bound: float, aim: float, is_less_better: bool) -> str:
+    """Return the word for a value beside a bound and the aim beyond it."""
+    if is_met(value, aim, is_less_better=is_less_better):
+        return "aim met"
+    return "met" if is_met(value, bound, is_less_better=is_less_better) else NOT_MET
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """One row: what is compared, the bound, and the aim beyond it."""
@@ -31,7 +43,7 @@ class Demand:
 
     def meets(self, value: float, wanted: float) -> bool:
         """Whether a value is as good as wanted."""
-        return value <= wanted if self.is_less_better else value >= wanted
+        return is_met(value, wanted, is_less_better=self.is_less_better)
 
     def shown(self, value: float) -> str:
         """Return a value as text."""
@@ -50,9 +62,13 @@ class Judged:
         """The word for it."""
         if self.value is None:
             return NOT_MEASURED
-        if self.demand.meets(self.value, self.demand.aim):
-            return "aim met"
-        return "met" if self.demand.meets(self.value, self.demand.bound) else NOT_MET
+        demand = self.demand
+        return verdict_of(
+            self.value,
+            bound=demand.bound,
+            aim=demand.aim,
+            is_less_better=demand.is_less_better,
+        )
 
 
 def judge(result: BenchResult) -> list[Judged]:

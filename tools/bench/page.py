@@ -62,7 +62,7 @@ def sections(results: Sequence[BenchResult]) -> Iterator[tuple[str, str]]:
     """Yield name and text of each section that the results fill."""
     yield "summary", "\n".join(f"- {line}" for line in summary_lines(results))
     yield "circumstances", "\n".join(_circumstances(results))
-    yield "demands", _emphasised(markdown_table(*demand_table(results)))
+    yield "demands", emphasised(markdown_table(*demand_table(results)))
     for case, result in by_case(results).items():
         pictures = "\n".join(
             f"![{case}, {metric_of(metric).label}]({CHARTS}/{_chart_name(case, metric)}.svg)"
@@ -86,8 +86,8 @@ def markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return "\n".join([*lines, *(_line(row) for row in rows)])
 
 
-def _emphasised(table: str) -> str:
-    """Nobody shall overlook a demand that is not met."""
+def emphasised(table: str) -> str:
+    """Return a table in which nobody overlooks a demand that is not met."""
     return table.replace(f"| {NOT_MET} |", f"| **{NOT_MET}** |")
 
 

@@ -64,11 +64,21 @@ def _transfers(wallets: Wallets, count: int) -> list[Transfer]:
     return [Transfer(str(uuid4()), *chance.sample(wallets.rich, 2)) for _ in range(count)]
 
 
-async def _seal(pool: Pool, step: int) -> None:
+def reconciler_pool(url: str) -> Pool:
+    """Return one connection with the session that sealing has."""
+    return create_pool(
+        url, name="bench-reconciler", size=1, statement_timeout_s=60, session=LOOKUP_SESSION
+    )
+
+
+async def seal_all(sealer: Sealer) -> None:
     """Seal all that there is."""
-    sealer = Sealer(pool, keys=None, interval_s=1, seal_max=step, lag_s=0, patience_s=0)
     while not (await sealer.run_once()).is_caught_up:
         pass
+
+
+def _sealer(pool: Pool, step: int) -> Sealer:
+    return Sealer(pool, keys=None, interval_s=1, seal_max=step, lag_s=0, patience_s=0)
 
 
 async def _check(pool: Pool) -> None:
@@ -98,13 +108,13 @@ async def _measure(stack: Stack, wanted: argparse.Namespace) -> None:
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    async with create_pool(
-        url, name="bench-reconciler", size=1, statement_timeout_s=60, session=LOOKUP_SESSION
-    ) as pool:
+    async with reconciler_pool(url) as pool:
         pid = await pool.fetchval(sql["read_own_backend"])
         for _ in range(wanted.rounds + WARMING):
             await connection.execute(sql["forget_seals"])
-            found["seal"].append(await _timed(pid, count, lambda: _seal(pool, wanted.step)))
+            found["seal"].append(
+                await _timed(pid, count, lambda: seal_all(_sealer(pool, wanted.step)))
+            )
             found["check"].append(await _timed(pid, count, lambda: _check(pool)))
     sealed = await connection.fetchval(sql["count_sealed"])
     await connection.close()

@@ -18,13 +18,14 @@ def case_table(result: BenchResult, case: str) -> tuple[Row, list[Row]]:
     metrics = list(dict.fromkeys(name for figures in contestants.values() for name in figures))
     heading = ["", *(metric_of(name).label for name in metrics)]
     rows: list[Row] = [
-        [one, *(_cell(name, result.spread(case, one, name)) for name in metrics)]
+        [one, *(cell(name, result.spread(case, one, name)) for name in metrics)]
         for one in contestants
     ]
     return heading, rows
 
 
-def _cell(metric: str, spread: Spread | None) -> str:
+def cell(metric: str, spread: Spread | None) -> str:
+    """Return a figure's median as text, with its least and most where they differ."""
     if spread is None:
         return _NOT_HAD
     middle = shown(metric, spread.median)

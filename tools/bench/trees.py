@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tools.bench.beside import CPU, RATES, TAKEN, Compared, beside_table
-from tools.bench.demands import NOT_MET
-from tools.bench.page import PAGE, markdown_table, with_section
+from tools.bench.page import PAGE, emphasised, markdown_table, with_section
+from tools.bench.tree_sample import CASES
 
 HERE: Final = Path.cwd()
 SAMPLERS: Final = ("tools/bench/tree_sample.py", "benchmarks/tree_sample.py")
@@ -37,18 +37,6 @@ OLDER_NAMES: Final = {
 }
 """Where the oldest trees, which have none, keep what this one's sampler imports."""
 TRANSLATED: Final = ".local"
-CASES: Final = (
-    "drain",
-    "bound",
-    "end-to-end",
-    "submit",
-    "latency",
-    "reads",
-    "takes",
-    "start-up",
-    "memory",
-)
-"""What tools/bench/tree_sample.py knows by name."""
 METRICS: Final = (*RATES, *TAKEN)
 """Beside processor time, `<process>_us` a transaction."""
 
@@ -138,7 +126,7 @@ def _kept(path: Path | None) -> Compared:
 
 def _write_page(directory: Path, compared: Compared, circumstances: Mapping[str, Any]) -> None:
     page = directory / PAGE
-    table = markdown_table(*beside_table(compared)).replace(f"| {NOT_MET} |", f"| **{NOT_MET}** |")
+    table = emphasised(markdown_table(*beside_table(compared)))
     told = (
         f"`{circumstances['command']}`, {circumstances['rounds']} rounds in turns, "
         f"{circumstances['began_at']} to {circumstances['ended_at']}:"

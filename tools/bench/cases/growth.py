@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cli.dependencies import Connection
-from reconciler.schedule import LOOKUP_SESSION
 from reconciler.sealing import Sealer
-from runtime.postgres.pool import create_pool
 from runtime.postgres.queries import load_queries
 from tools.bench.bench import Bench
 from tools.bench.cases import names
@@ -16,6 +14,7 @@ from tools.bench.ground import PATIENT, Ground, started
 from tools.bench.laying import Kind, Pattern, Wallets, make_wallets
 from tools.bench.options import BenchOptions
 from tools.bench.result import Figures
+from tools.bench.sealing import reconciler_pool, seal_all
 
 _VACUUM_EVERY: Final = 500_000
 """Transactions of history between two clean-ups, as autovacuum would have done them meanwhile."""
@@ -60,16 +59,8 @@ async def _seal(ground: Ground) -> None:
 
     Otherwise it would begin to, a quarter of a core, beside the drain that is measured.
     """
-    async with create_pool(
-        ground.database_url,
-        name="bench-reconciler",
-        size=1,
-        statement_timeout_s=60,
-        session=LOOKUP_SESSION,
-    ) as pool:
-        sealer = Sealer(pool, keys=None, interval_s=1)
-        while not (await sealer.run_once()).is_caught_up:
-            pass
+    async with reconciler_pool(ground.database_url) as pool:
+        await seal_all(Sealer(pool, keys=None, interval_s=1))
 
 
 async def _drain_often(
