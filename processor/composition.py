@@ -7,12 +7,13 @@ from typing import Final, assert_never
 from uuid import uuid4
 
 from contracts.topology import EVENTS_LOG, partition_queue
+from processor.deciding import WalletCache
 from processor.events.buffer import CLAIMANT_SETTING, EventBuffer
 from processor.events.relay import LEFT_BEHIND_S, OutboxRelay
 from processor.events.shared_relay import SharedRelay
 from processor.intake import PartitionConsumer, partition_consumer
 from processor.pipeline import Pipeline
-from processor.poster import Poster, WalletCache
+from processor.poster import Poster
 from processor.replies import Forwarder, Replies
 from processor.retry import Circuit
 from processor.traces import EventTraces, PostingTraces

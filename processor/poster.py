@@ -1,43 +1,52 @@
 """Posting a batch: read, decide, write. One batch is one database transaction.
 
 Two ways lead through. Optimistic, the usual one: what a batch rests on is remembered or was read
-ahead, without locks, and one statement writes it over exactly those rows. Locked, where something
-is not known or the rows are others: read and locked, wallets in id order, then written.
-
-Wallets are remembered as this process's own batches leave them. Nothing rests on that being right:
-each comes with what wrote its row (PostgreSQL's xmin, the transaction's id), a write names the
-version that it was decided on, and where any other row is found the batch is undone and decided
-again on locked rows.
+ahead, without locks, and one statement writes it over exactly those rows; behind a batch that is
+being written, it is sent before that one is committed. Locked, where something is not known or the
+rows are others: read and locked, wallets in id order, then written.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
-import orjson
 import structlog
 
 from contracts.identifiers import trace_id_of
 from contracts.record import Submission
-from ledger.post import detail_of, post
-from ledger.screening import Screening
-from ledger.state import BookPosting, LedgerWallet, Movement, Posted, Posting
-from ledger.words import WalletKind, WalletStatus
+from ledger.state import BookPosting, Movement, Posting
 from processor.book import LONG_AGO, BookPoster, PostedBook
+from processor.deciding import (
+    Decided,
+    VersionedWallet,
+    WalletCache,
+    Writing,
+    decide_batch,
+    wallet_ids_of,
+    wallet_of,
+)
 from processor.events.buffer import RECENT_MAX, BufferedBatch, EventBuffer
 from processor.events.owed import owed_by_moves
 from processor.intake import BatchReader, Item, ItemOutcome, ItemRecord, PendingBatch
 from processor.metrics import note_endings
 from processor.restrictions import BatchScreening, Permissions, Screener
 from processor.traces import PostingTraces
+from processor.writing import MoveWriter, Turn
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError, PostingMismatchError
@@ -46,104 +55,9 @@ from runtime.service.fault_points import FaultPoint, FaultPoints
 
 ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
-GENERATION_MAX: Final = 16_384
-"""Wallets in a generation of those that are remembered; two are kept, some 10 MB in all."""
-# A dictionary answers ten times faster than an enumeration's call.
-_KINDS: Final = {one.value: one for one in WalletKind}
-_STATUSES: Final = {one.value: one for one in WalletStatus}
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
-
-
-class Writing:
-    """What writes rows of wallets: a batch, from its decision on, or whoever did so before."""
-
-    __slots__ = ("row_version",)
-
-    def __init__(self, row_version: int | None = None) -> None:
-        """`row_version` is None until it is committed."""
-        self.row_version = row_version
-
-
-class VersionedWallet(NamedTuple):
-    """A wallet, and what writes its row."""
-
-    wallet: LedgerWallet
-    writing: Writing
-
-
-class WalletCache:
-    """The wallets that were decided last: at least one generation of them, at most two."""
-
-    def __init__(self, *, generation_max: int = GENERATION_MAX) -> None:
-        """`generation_max` 0 keeps none."""
-        self._generation_max = generation_max
-        self._young: dict[UUID, VersionedWallet] = {}
-        self._old: dict[UUID, VersionedWallet] = {}
-        self._latest = Writing(0)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether it keeps any."""
-        return self._generation_max > 0
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether the last batch that was kept is decided, and not committed yet."""
-        return self._latest.row_version is None
-
-    def find(self, wallet_ids: Iterable[UUID]) -> tuple[dict[UUID, VersionedWallet], list[UUID]]:
-        """Return those that are here, and the ids of the others."""
-        young, old = self._young, self._old
-        found: dict[UUID, VersionedWallet] = {}
-        missing: list[UUID] = []
-        for wallet_id in wallet_ids:
-            cached = young.get(wallet_id) or old.get(wallet_id)
-            if cached is None:
-                missing.append(wallet_id)
-            else:
-                found[wallet_id] = cached
-        return found, missing
-
-    def keep(self, wallets: Iterable[LedgerWallet], writing: Writing) -> None:
-        """Remember wallets as a batch will leave them."""
-        if not self.is_on:
-            return
-        kept = {wallet.id: VersionedWallet(wallet, writing) for wallet in wallets}
-        if not kept:
-            return
-        self._young.update(kept)
-        self._latest = writing
-        if len(self._young) >= self._generation_max:
-            self._old, self._young = self._young, {}
-
-    def drop(self, wallet_ids: Iterable[UUID]) -> None:
-        """Forget wallets that were written by other means than `keep` tells of."""
-        for wallet_id in wallet_ids:
-            self._young.pop(wallet_id, None)
-            self._old.pop(wallet_id, None)
-
-    def clear(self) -> None:
-        """Forget all: a batch was not written, or somebody else wrote a wallet, perhaps more."""
-        self._young, self._old = {}, {}
-        self._latest = Writing(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A batch that is decided, and perhaps not written yet."""
-
-    posting: Posting
-    written_over: list[Writing]
-    """What wrote the row of each wallet that is to be written, in their order."""
-    seen: dict[UUID, Writing]
-    """What wrote the rows of the other wallets that a refusal rests on."""
-    writing: Writing
-    """The batch itself."""
-    rules_version: int
-    """The version of the rules that it was decided under."""
-    limits: str | None
-    """What of its wallets no move changes: see the column `outbox.wallets`."""
 
 
 @dataclass(slots=True)
@@ -155,6 +69,8 @@ class Loaded:
     """Those of its wallets that no batch before had left in memory."""
     decided: Decided | None = None
     """What it comes to, where that was decided ahead."""
+    ahead: "asyncio.Task[BatchResult | None] | None" = None
+    """Its commit, where it was sent ahead; None where its turn did not come."""
     writing_ns: int = 0
     """When it began to be written."""
 
@@ -194,8 +110,8 @@ class Poster:
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
         """
         self._pool = pool
-        # The one batch that is written, and the next one, which is read meanwhile.
-        self._writing = Lane(pool, timeout_s=ACQUIRE_TIMEOUT_S)
+        self._writer = MoveWriter(pool, fault_points=fault_points)
+        # The next batch, while one is written.
         self._reading = Lane(pool, timeout_s=ACQUIRE_TIMEOUT_S)
         self._partition = partition
         self._partitions = partitions
@@ -215,7 +131,7 @@ class Poster:
         self._book = BookPoster(partition, self._reader, permissions, self._screener)
         self._sql = load_queries("processor")
         self._changed_at = LONG_AGO
-        self._under_way: set[asyncio.Task[BatchResult]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def load(self, items: Sequence[Item], *, behind: Loaded | None = None) -> Loaded:
         """Record what is not recorded, and read what it rests on, before its turn has come.
@@ -231,17 +147,22 @@ class Poster:
                 await self._reader.forget_posted(connection)
             loaded = Loaded(batch, self._found(batch.wallets))
             if self._wallet_cache.is_on and not batch.is_on_book:
-                _, unknown = self._wallet_cache.find(_wallet_ids_of(batch.pending))
+                _, unknown = self._wallet_cache.find(wallet_ids_of(batch.pending))
                 loaded.wallets = await self._wallets(connection, loaded, unknown, "read_wallets")
             return loaded
 
     def decide_ahead(self, loaded: Loaded) -> None:
         """Decide the batch behind the one that is being written, on the wallets that it leaves.
 
-        If that one is not written after all, this one is decided again when its turn comes.
+        It is sent at once, where the server can let it wait for that commit. If that one is not
+        written after all, this one is decided again when its turn comes.
         """
-        if self._wallet_cache.is_ahead:
-            loaded.decided = self._decide(loaded)
+        if not self._wallet_cache.is_ahead:
+            return
+        loaded.decided = decided = self._decide(loaded)
+        behind = None if decided is None else self._writer.before(decided)
+        if decided is not None and behind is not None and self._has_room:
+            loaded.ahead = self._begun(self._send_ahead(loaded, decided, behind))
 
     async def post(self, items: Sequence[Item], *, loaded: Loaded | None = None) -> BatchResult:
         """Commit the effect of all items at once; raises what the database raises, then nothing is.
@@ -252,11 +173,8 @@ class Poster:
         `load` returned for the same items.
         """
         # A task of its own: whoever waits may be cancelled, a commit under way may not.
-        posting = asyncio.ensure_future(self._post(items, loaded))
-        self._under_way.add(posting)
-        posting.add_done_callback(self._settle)
         try:
-            return await asyncio.shield(posting)
+            return await asyncio.shield(self._begun(self._post(items, loaded)))
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if caller is None or caller.cancelling():
@@ -288,7 +206,13 @@ class Poster:
         return transaction_id
 
     async def _post(self, items: Sequence[Item], loaded: Loaded | None) -> BatchResult:
-        if self._event_buffer is not None and self._event_buffer.size >= RECENT_MAX:
+        ahead = None if loaded is None else loaded.ahead
+        if loaded is not None and ahead is not None:
+            loaded.ahead = None
+            sent_ahead = await ahead
+            if sent_ahead is not None:
+                return sent_ahead
+        if self._event_buffer is not None and not self._has_room:
             await self._event_buffer.room()
         try:
             if loaded is None and not any(isinstance(item, Submission) for item in items):
@@ -305,12 +229,34 @@ class Poster:
         decided = None if loaded is None else loaded.decided or self._decide(loaded)
         if loaded is None or decided is None:
             return None
+        return await self._write(loaded, decided)
+
+    async def _write(
+        self, loaded: Loaded, decided: Decided, *, behind: Turn | None = None
+    ) -> BatchResult:
+        """Write what was decided without locks; `behind` a batch that is still being written."""
         loaded.writing_ns = time.time_ns()
-        async with self._writing.use() as connection:
-            if self._fault_points is not None:
-                await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
-            written = await self._write(connection, decided)
-        return await self._committed(loaded, decided, written)
+        turn = self._writer.begin(decided, behind=behind)
+        try:
+            written = await self._writer.write(
+                decided, turn, latest_change=self._changed_at, behind=behind
+            )
+            if behind is not None:
+                # Events are told in the order of the commits, and so these are noted.
+                await behind.over.wait()
+            return await self._committed(loaded, decided, written)
+        finally:
+            turn.over.set()
+
+    async def _send_ahead(
+        self, loaded: Loaded, decided: Decided, behind: Turn
+    ) -> BatchResult | None:
+        """Write a batch behind another one; None where that one was not written just before it."""
+        try:
+            return await self._write(loaded, decided, behind=behind)
+        except PostingMismatchError as error:
+            log.info("turn_missed", error=str(error))
+            return None
 
     async def _post_locked(
         self, items: Sequence[Item], loaded: Loaded | None, *, is_locked: bool = False
@@ -335,7 +281,9 @@ class Poster:
                 )
                 committed = partial(self._committed_on_book, loaded, on_book)
             else:
-                written = await self._write(connection, decided)
+                written = await self._writer.write_on(
+                    connection, decided, latest_change=self._changed_at
+                )
                 if screened is not None:
                     await self._screener.write(connection, screened, decided.posting.held)
                 committed = partial(self._committed, loaded, decided, written)
@@ -347,7 +295,7 @@ class Poster:
         self, connection: Connection, loaded: Loaded
     ) -> dict[UUID, VersionedWallet]:
         """Return what is known of wallets, and the others locked."""
-        known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.batch.pending))
+        known, missing = self._wallet_cache.find(wallet_ids_of(loaded.batch.pending))
         return known | await self._wallets(connection, loaded, missing, "lock_wallets")
 
     async def _wallets(
@@ -365,7 +313,7 @@ class Poster:
     def _found(self, rows: Iterable[Iterable[Any]]) -> dict[UUID, VersionedWallet]:
         found: dict[UUID, VersionedWallet] = {}
         for row in rows:
-            wallet, row_version, changed_at = _wallet_of(row)
+            wallet, row_version, changed_at = wallet_of(row)
             found[wallet.id] = VersionedWallet(wallet, Writing(row_version))
             self._changed_at = max(self._changed_at, changed_at)
         return found
@@ -379,7 +327,7 @@ class Poster:
         """
         if not loaded.batch.pending or loaded.batch.is_on_book or self._screener.is_on:
             return None
-        known, missing = self._wallet_cache.find(_wallet_ids_of(loaded.batch.pending))
+        known, missing = self._wallet_cache.find(wallet_ids_of(loaded.batch.pending))
         # What a batch before has left since is newer than what was read.
         read = {one: loaded.wallets[one] for one in missing if one in loaded.wallets}
         if len(read) < len(missing):
@@ -396,7 +344,7 @@ class Poster:
 
         Whoever can pay without what is held can pay in any case, however much of it is free again.
         """
-        decided = _decide_batch(
+        decided = decide_batch(
             known,
             batch.pending,
             rules_version=self._rules.book.version,
@@ -406,13 +354,6 @@ class Poster:
             return None
         self._wallet_cache.keep(decided.posting.wallets, decided.writing)
         return decided
-
-    async def _write(self, connection: Connection, decided: Decided) -> asyncpg.Record | None:
-        """Write what was decided; None where that is nothing."""
-        if not decided.posting.posted and not decided.posting.refused:
-            return None
-        arguments = _writing_arguments(decided)
-        return await connection.fetchrow(self._sql["write_moves"], self._changed_at, *arguments)
 
     async def _committed_on_book(self, loaded: Loaded, on_book: PostedBook) -> BatchResult:
         """Forget what others may remember of these wallets, and tell as of any batch."""
@@ -484,15 +425,30 @@ class Poster:
                 trace_id=trace_id,
             )
 
-    def _settle(self, posting: "asyncio.Task[BatchResult]") -> None:
+    @property
+    def _has_room(self) -> bool:
+        """Whether the relay is not too far behind."""
+        return self._event_buffer is None or self._event_buffer.size < RECENT_MAX
+
+    def _begun(self, posting: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+        """Begin a posting, whoever waits for it."""
+        task = asyncio.ensure_future(posting)
+        self._under_way.add(task)
+        task.add_done_callback(self._settle)
+        return task
+
+    def _settle(self, posting: "asyncio.Task[Any]") -> None:
         """Let go of a posting, which nobody may have waited for to its end."""
         self._under_way.discard(posting)
         error = None if posting.cancelled() else posting.exception()
         if error is not None:
             log.debug("posting_failed", error=repr(error))
         if error is not None or posting.cancelled():
-            # As far as anybody knows it was not written, and the next one must not rest on it.
+            # As far as anybody knows it was not written, and the next one must not rest on it. If
+            # it was, it owes events that are not in memory, and they come first.
             self._wallet_cache.clear()
+            if self._event_buffer is not None:
+                self._event_buffer.has_others = True
 
     @asynccontextmanager
     async def _database_transaction(self) -> AsyncIterator[Connection]:
@@ -507,89 +463,3 @@ class Poster:
                 # Undoing the work politely would wait for the silent server a second time.
                 connection.terminate()
                 raise
-
-
-def _wallet_ids_of(pending: Iterable[Movement]) -> set[UUID]:
-    """Return the ids of the wallets that transactions name."""
-    ids: set[UUID] = set()
-    for transaction in pending:
-        ids.add(transaction.source_wallet_id)
-        ids.add(transaction.destination_wallet_id)
-    return ids
-
-
-def _decide_batch(
-    known: Mapping[UUID, VersionedWallet],
-    pending: Sequence[Movement],
-    *,
-    rules_version: int,
-    screening: Screening | None,
-) -> Decided:
-    """Decide transactions in their order; `known` are all wallets that exist of those they name."""
-    posting = post((one.wallet for one in known.values()), pending, screening)
-    written_over = {wallet.id: known[wallet.id].writing for wallet in posting.wallets}
-    seen: dict[UUID, Writing] = {}
-    if posting.refused:
-        refused = {one.transaction_id for one in posting.refused}
-        named = _wallet_ids_of(one for one in pending if one.id in refused)
-        seen = {one: known[one].writing for one in named & known.keys() - written_over.keys()}
-    return Decided(
-        posting,
-        list(written_over.values()),
-        seen,
-        Writing(),
-        rules_version,
-        _limits(posting.wallets),
-    )
-
-
-def _writing_arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
-    """Return the arrays of the query `write_moves`, which stand behind its first argument.
-
-    A row of a batch that was not committed has no version: no row has that, so nothing is written.
-    """
-    posting = decided.posting
-    changed, posted, refused = posting.wallets, posting.posted, posting.refused
-    return (
-        [wallet.id for wallet in changed],
-        [wallet.balance for wallet in changed],
-        [wallet.version for wallet in changed],
-        [writing.row_version for writing in decided.written_over],
-        *(zip(*posted, strict=True) if posted else [()] * len(Posted._fields)),
-        [refusal.transaction_id for refusal in refused],
-        [refusal.code.value for refusal in refused],
-        list(map(detail_of, refused)),
-        decided.limits,
-        list(decided.seen),
-        [writing.row_version for writing in decided.seen.values()],
-        decided.rules_version,
-    )
-
-
-def _limits(changed: Sequence[LedgerWallet]) -> str | None:
-    """Return what of these wallets no move changes, and their events tell: see `outbox.wallets`."""
-    limits = {
-        str(wallet.id): [wallet.held, wallet.overdraft_limit]
-        for wallet in changed
-        if wallet.overdraft_limit or wallet.held
-    }
-    return orjson.dumps({"limits": limits}).decode() if limits else None
-
-
-def _wallet_of(row: Iterable[Any]) -> tuple[LedgerWallet, int, datetime]:
-    """Return a wallet, its row's version, and when it was changed last: of ten columns' values."""
-    (
-        wallet_id, kind, currency, status, balance, held, overdraft_limit, version, row_version,
-        updated_at,
-    ) = row  # fmt: skip
-    wallet = LedgerWallet(
-        wallet_id,
-        _KINDS[kind],
-        currency,
-        _STATUSES[status],
-        balance,
-        held,
-        overdraft_limit,
-        version,
-    )
-    return wallet, row_version, updated_at

@@ -360,6 +360,35 @@ FROM
     ) AS p,
     expect_wallets(wallet_ids => $18, row_versions => $19);
 
+-- name: write_moves_in_turn
+-- The same of a batch that others may be written behind, or that is behind another; see
+-- migrations/0075.
+SELECT p.moment, p.row_version, p.completed_outbox_id, expect_rules(decided_under => $20)
+FROM
+    write_moves_in_turn(
+        latest_change => $1,
+        wallet_ids => $2,
+        balances => $3,
+        versions => $4,
+        row_versions => $5,
+        posted_ids => $6,
+        sources => $7,
+        destinations => $8,
+        amounts => $9,
+        source_sequences => $10,
+        destination_sequences => $11,
+        source_balances => $12,
+        destination_balances => $13,
+        refused_ids => $14,
+        codes => $15,
+        details => $16,
+        limits => $17::text::json,
+        seen_ids => $18,
+        seen_row_versions => $19,
+        batch => $21,
+        behind => $22
+    ) AS p;
+
 -- name: read_terms
 -- What transactions ask for beyond moving an amount.
 SELECT * FROM book_terms(ids => $1);

@@ -148,10 +148,13 @@ class BuiltFlight:
         ]
 
 
-def flights(owed: Sequence[Owed], size: int) -> Iterator[list[Owed]]:
-    """Cut what is owed into flights of `size` events, in order; the last may be smaller."""
+def flights(owed: Sequence[Owed], size: int, *, first: int | None = None) -> Iterator[list[Owed]]:
+    """Cut what is owed into flights of `size` events, in order; the last may be smaller.
+
+    `first`: the size of the first one, if it is another.
+    """
     flight: list[Owed] = []
-    room = size
+    room = first or size
     for one in owed:
         count = len(one.transaction_ids)
         start = 0

@@ -70,6 +70,9 @@ LEFT_BEHIND_S: Final = 1.0
 """What another process posted is its own to tell of for so long: it need not read it."""
 GATHER_S: Final = 0.02
 """After the first commit of a quiet time: what is committed meanwhile is told of in one round."""
+ASKING_FLIGHT: Final = 1
+"""Events in a round's first flight, which asks whether the log of events takes any, after a round
+that was not logged: they are built for nothing then."""
 UNHEARD_GATHER_S: Final = 0.1
 """The same after a round of which no queue took anything: the next one asks for fewer commits."""
 
@@ -124,6 +127,7 @@ class OutboxRelay:
             outbox=self._outbox, publisher=publisher, kept_s=refused_kept_s, traces=self._traces
         )
         self._is_careful = False
+        self._first_flight: int | None = None
         self._left_behind_s = self._least_age_s = left_behind_s
         self._claim_at = 0.0
         self._too_large: dict[Place, NotConfirmedError] = {}
@@ -153,6 +157,7 @@ class OutboxRelay:
             await self._give_back(settlement)
             raise
         self._is_careful = False
+        self._first_flight = None if settlement.is_logged else ASKING_FLIGHT
         self._too_large.clear()
         if self._fault_points is not None:
             await self._fault_points.reach(FaultPoint.RELAY_PUBLISHED)
@@ -229,7 +234,8 @@ class OutboxRelay:
         under_way = _UnderWay(1 if is_careful else FLIGHTS_MAX)
         this = _Round(settlement, Audience(), under_way, is_careful=is_careful)
         try:
-            for number, parts in enumerate(flights(owed, 1 if is_careful else FLIGHT_MAX)):
+            cut = flights(owed, 1 if is_careful else FLIGHT_MAX, first=self._first_flight)
+            for number, parts in enumerate(cut):
                 stretches = await self._stretches(parts)
                 built = None
                 if number == 0 or settlement.is_logged:

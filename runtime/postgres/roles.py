@@ -88,6 +88,7 @@ WRITERS: Final[Mapping[str, Mapping[DatabaseRole, Rights]]] = {
         _R: Rights(delete=True),
     },
     "outbox": {_I: _INSERT, _O: _INSERT, _P: _QUEUE, _R: _INSERT},
+    "posting_turn": {_P: _UPDATE},
     "refused_events": {_P: _QUEUE},
     "dead_letters": {_I: _UPDATE, _O: _UPDATE, _P: _INSERT, _R: _INSERT},
     "stale_transactions": {

@@ -344,7 +344,7 @@ class ProcessorSettings(ServiceSettings, TracingSettings):
     status_port: Port = 9102
     processor_duty: Annotated[ProcessorDuty, Word] = ProcessorDuty.ALL
     processor_partitions: PartitionNumbers = frozenset()
-    processor_database_connections: Annotated[int, Field(ge=2, le=100)] = 4
+    processor_database_connections: Annotated[int, Field(ge=2, le=100)] = 5
     batch_size: Annotated[int, Field(ge=1, le=1000)] = 1000
     lock_timeout_s: Seconds = 5.0
 

@@ -26,8 +26,9 @@ from contracts.requests.references import other_id, resolved
 from contracts.requests.transaction import TransactionCommand, command_of
 from contracts.requests.wallet import WalletStatus
 from dead_letters.operations import DeadLetters
+from processor.deciding import WalletCache
 from processor.intake import Item, ItemOutcome
-from processor.poster import Poster, WalletCache
+from processor.poster import Poster
 from reconciler.clock import Clock
 from reconciler.retry_queue import Sweep
 from runtime.amqp.publisher import Publisher

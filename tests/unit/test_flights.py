@@ -23,16 +23,23 @@ def _owed(sizes: list[int]) -> list[Owed]:
     ]
 
 
-@given(st.lists(st.integers(1, 20), max_size=12), st.integers(1, 9))
-def test_flights_hold_every_event_once_and_in_order(sizes: list[int], size: int) -> None:
+@given(
+    st.lists(st.integers(1, 20), max_size=12),
+    st.integers(1, 9),
+    st.none() | st.integers(1, 9),
+)
+def test_flights_hold_every_event_once_and_in_order(
+    sizes: list[int], size: int, first: int | None
+) -> None:
     owed = _owed(sizes)
-    cut = list(flights(owed, size))
+    cut = list(flights(owed, size, first=first))
 
     told = [one for flight in cut for part in flight for one in part.transaction_ids]
     assert told == [one for part in owed for one in part.transaction_ids]
     counts = [sum(len(part.transaction_ids) for part in flight) for flight in cut]
-    assert all(count == size for count in counts[:-1])
-    assert all(1 <= count <= size for count in counts)
+    asked = [first or size, *[size] * len(counts)]
+    assert all(count == room for count, room in zip(counts[:-1], asked, strict=False))
+    assert all(1 <= count <= room for count, room in zip(counts, asked, strict=False))
 
 
 @given(st.lists(st.integers(1, 20), max_size=12), st.integers(1, 9))

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from ledger.state import LedgerWallet
 from ledger.words import WalletKind, WalletStatus
-from processor.poster import WalletCache, Writing
+from processor.deciding import WalletCache, Writing
 
 
 def _wallet(number: int) -> LedgerWallet:

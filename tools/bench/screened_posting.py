@@ -24,7 +24,8 @@ from uuid import uuid4
 from cli.output import quiet_logs
 from cli.rules import RuleOrder, add_rule, switch_rule
 from ledger.words import RuleAction, RuleKind, RuleSubject
-from processor.poster import Poster, WalletCache
+from processor.deciding import WalletCache
+from processor.poster import Poster
 from runtime.postgres.migrate import load_migrations, migrate
 from runtime.postgres.pool import KEYED_SESSION, connect, create_pool
 from runtime.postgres.queries import load_queries

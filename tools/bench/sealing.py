@@ -24,7 +24,8 @@ from uuid import uuid4
 
 from cli.dependencies import Connection
 from cli.output import quiet_logs
-from processor.poster import Poster, WalletCache
+from processor.deciding import WalletCache
+from processor.poster import Poster
 from reconciler.schedule import LOOKUP_SESSION
 from reconciler.sealing import SealCheck, Sealer
 from runtime.postgres.migrate import load_migrations, migrate

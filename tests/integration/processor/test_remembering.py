@@ -9,11 +9,12 @@ import pytest
 
 from contracts.record import RECORDED_COLUMNS, Submission
 from ledger.state import Posting
+from processor.deciding import WalletCache
 from processor.events.buffer import BufferedBatch, EventBuffer
 from processor.events.messages import event_message, posted_message
 from processor.events.owed import owed_by
 from processor.intake import TOGETHER_MAX
-from processor.poster import BatchResult, Loaded, Poster, WalletCache
+from processor.poster import BatchResult, Loaded, Poster
 from runtime.amqp.publisher import Outgoing
 from runtime.postgres.pool import Connection, Pool
 from runtime.postgres.queries import load_queries

@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from contracts.record import Submission
-from processor.poster import Poster, WalletCache
+from processor.deciding import WalletCache
+from processor.poster import Poster
 from runtime.postgres.pool import Connection, Pool
 from runtime.resilience.error_classification import is_transient
 from runtime.screening.watch import CurrentRules

@@ -12,10 +12,11 @@ import pytest
 from contracts.identifiers import external_wallet_id
 from ledger.words import MINOR_MAX
 from processor.book import BookViews
+from processor.deciding import WalletCache
 from processor.events.buffer import EventBuffer
 from processor.events.messages import build, stretch_of
 from processor.events.owed import owed_by
-from processor.poster import BatchResult, Poster, WalletCache
+from processor.poster import BatchResult, Poster
 from runtime.postgres.pool import Connection
 from tests.integration.processor.books import add_wallets, open_pool
 from tests.support import eventually

@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from contracts.topology import partition_queue
-from processor.poster import Poster, WalletCache
+from processor.deciding import WalletCache
+from processor.poster import Poster
 from reconciler.clock import HOLDS_PER_STEP_MAX, Clock, ClockCounts
 from reconciler.retry_queue import RetryQueue
 from reconciler.schedule import Reconciler, reconciler_leadership

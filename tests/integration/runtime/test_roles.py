@@ -35,6 +35,7 @@ EXPECTED: Final[Mapping[str, Mapping[DatabaseRole, str]]] = {
     "late_endings": {_I: "i", _O: "i", _R: "iud"},
     "outbox": {_I: "i", _O: "i", _P: "iud", _R: "i"},
     "partition_layout": {},
+    "posting_turn": {_P: "u"},
     "refused_events": {_P: "iud"},
     "scheduled_transactions": {_I: "id", _O: "id", _P: "i", _R: "d"},
     "schema_migrations": {},

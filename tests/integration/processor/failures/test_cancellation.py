@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from processor.poster import GENERATION_MAX, Poster, WalletCache
+from processor.deciding import GENERATION_MAX, WalletCache
+from processor.poster import Poster
 from runtime.postgres.pool import Connection, Pool, connect
 from runtime.resilience.error_classification import ErrorClass, InterruptedPostingError, classify
 from runtime.service.fault_points import Fault, FaultPoint, FaultPoints, OrderedFaultPoints

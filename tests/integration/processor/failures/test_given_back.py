@@ -78,6 +78,7 @@ async def test_a_batch_whose_outage_is_over_before_its_turn_is_not_acked_with_th
     """A backlog, a slow letter, and a short outage: the batch behind the letter was lost then."""
     first = await recorded_transfers(database, 1)
     blocked = await recorded_transfers(database, 1)
+    stuck = await recorded_transfers(database, 1)
     transfers = await recorded_transfers(database, 5 * BATCH_SIZE)
     wallets, key = [first.source, first.destination], uuid4().hex
     async with processing(site.database_url, site.broker_url):
@@ -90,6 +91,8 @@ async def test_a_batch_whose_outage_is_over_before_its_turn_is_not_acked_with_th
 
     points = _AtCommit(2, strike)
     holder = await _lock(site.database_url, blocked.source)
+    # The batch behind is sent ahead: without this it might be committed before the outage.
+    keeper = await _lock(site.database_url, stuck.source)
     async with processing(
         site.database_line.url,
         site.broker_url,
@@ -101,16 +104,17 @@ async def test_a_batch_whose_outage_is_over_before_its_turn_is_not_acked_with_th
         await eventually(lambda: _is_held(workshop), what="a batch that holds up the others")
         # Its key was used for another transfer, which takes a dead letter.
         await request(shop, wallets[::-1], reply_to="", key=key)
-        for one in transfers.ids:
+        for one in (*transfers.ids[:BATCH_SIZE], *stuck.ids, *transfers.ids[BATCH_SIZE:]):
             await announce(site.publisher, [one])
         await holder.close()
         async with asyncio.timeout(20):
             await points.struck.wait()
         await circuit_open(workshop)
+        await keeper.close()
         site.database_line.plug()
         await _circuit_closed(workshop)
         site.broker_line.plug()
-        await all_completed(database, transfers.ids)
+        await all_completed(database, [*transfers.ids, *stuck.ids])
     await nothing_unsettled(site.channel)
     await _dead_letters(site.channel, 1)
 

@@ -1,6 +1,7 @@
 """What is committed is told at level debug; that it cannot be told costs the batch nothing."""
 
-from processor.poster import Poster, WalletCache
+from processor.deciding import WalletCache
+from processor.poster import Poster
 from runtime.postgres.pool import Connection
 from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import open_pool, recorded

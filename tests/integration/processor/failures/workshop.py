@@ -13,9 +13,10 @@ from prometheus_client import REGISTRY
 
 from contracts.messages import RECORDED_TYPE, REQUESTED_TYPE, encode_recorded
 from contracts.topology import TRANSACTIONS_EXCHANGE, partition_queue
+from processor.deciding import WalletCache
 from processor.intake import PartitionConsumer, partition_consumer
 from processor.pipeline import HELD_MAX_S, Pipeline
-from processor.poster import Poster, WalletCache
+from processor.poster import Poster
 from processor.replies import Forwarder, Replies
 from processor.retry import Circuit
 from runtime.amqp.connection import Channel

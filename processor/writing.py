@@ -1,0 +1,127 @@
+"""Writing a batch of plain moves by one statement, and sending the next one meanwhile.
+
+A batch that was decided on the wallets that another one leaves is sent while that one is still
+being written. The server lets it wait (`posting_turn`, migrations/0075), so nothing stands between
+two writes but a commit. Where the one before is not written after all, neither is the one behind.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from ledger.post import detail_of
+from ledger.state import Posted
+from processor.deciding import Decided, Writing
+from processor.intake import TOGETHER_MAX
+from runtime.postgres.pool import Connection, Lane, Pool
+from runtime.postgres.queries import load_queries
+from runtime.service.fault_points import FaultPoint, FaultPoints
+
+FEW_MAX: Final = TOGETHER_MAX
+"""Transactions: behind so few none is sent ahead, and a row less is written."""
+
+
+class Turn:
+    """A batch that is being written, as the one behind it has to know it."""
+
+    __slots__ = ("batch", "lane", "over", "writing")
+
+    def __init__(self, writing: Writing, batch: UUID | None, lane: int) -> None:
+        """`batch` names it in the database; None for one that none can be sent behind."""
+        self.writing = writing
+        self.batch = batch
+        self.lane = lane
+        self.over = asyncio.Event()
+        """Set when it is written and all is noted of it, or when it failed."""
+
+
+class MoveWriter:
+    """Writes the batches of one partition, in the order of their turns."""
+
+    def __init__(self, pool: Pool, *, fault_points: FaultPoints | None = None) -> None:
+        # The batch that is written, and the one that waits behind it.
+        self._lanes = (Lane(pool), Lane(pool))
+        self._fault_points = fault_points
+        self._last: Turn | None = None
+        self._sql = load_queries("processor")
+
+    def before(self, decided: Decided) -> Turn | None:
+        """Return the batch that this one may be sent behind; None where it waits for a commit.
+
+        All that it rests on has to be committed, or left by the batch that is being written.
+        """
+        last = self._last
+        if last is None or last.batch is None or last.over.is_set() or decided.is_nothing:
+            return None
+        writing = last.writing
+        for one in (*decided.written_over, *decided.seen.values()):
+            if one.row_version is None and one is not writing:
+                return None
+        return last
+
+    def begin(self, decided: Decided, *, behind: Turn | None = None) -> Turn:
+        """Return the turn of a batch, which the next one may be sent behind."""
+        posting = decided.posting
+        is_few = len(posting.posted) + len(posting.refused) <= FEW_MAX
+        batch = None if is_few and behind is None else uuid4()
+        self._last = Turn(decided.writing, batch, 0 if behind is None else 1 - behind.lane)
+        return self._last
+
+    async def write(
+        self, decided: Decided, turn: Turn, *, latest_change: datetime, behind: Turn | None = None
+    ) -> asyncpg.Record | None:
+        """Commit a batch in its turn; None where that is nothing.
+
+        Raises PostingMismatchError where rows are not those that it was decided on, and what the
+        database raises.
+        """
+        async with self._lanes[turn.lane].use() as connection:
+            if self._fault_points is not None:
+                await self._fault_points.reach(FaultPoint.PROCESSOR_BEFORE_COMMIT)
+            if turn.batch is None:
+                return await self.write_on(connection, decided, latest_change=latest_change)
+            return await connection.fetchrow(
+                self._sql["write_moves_in_turn"],
+                latest_change,
+                *_arguments(decided),
+                turn.batch,
+                None if behind is None else behind.batch,
+            )
+
+    async def write_on(
+        self, connection: Connection, decided: Decided, *, latest_change: datetime
+    ) -> asyncpg.Record | None:
+        """Write a batch on a connection, whose locks make turns needless; None for nothing."""
+        if decided.is_nothing:
+            return None
+        return await connection.fetchrow(
+            self._sql["write_moves"], latest_change, *_arguments(decided)
+        )
+
+
+def _arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
+    """Return the arrays of the queries, which stand behind their first argument.
+
+    A row of a batch that is not committed has no version: no row has that, so nothing is written
+    over it, but in a turn behind that batch.
+    """
+    posting = decided.posting
+    changed, posted, refused = posting.wallets, posting.posted, posting.refused
+    return (
+        [wallet.id for wallet in changed],
+        [wallet.balance for wallet in changed],
+        [wallet.version for wallet in changed],
+        [writing.row_version for writing in decided.written_over],
+        *(zip(*posted, strict=True) if posted else [()] * len(Posted._fields)),
+        [refusal.transaction_id for refusal in refused],
+        [refusal.code.value for refusal in refused],
+        list(map(detail_of, refused)),
+        decided.limits,
+        list(decided.seen),
+        [writing.row_version for writing in decided.seen.values()],
+        decided.rules_version,
+    )

@@ -1,0 +1,220 @@
+"""A batch is sent while the one before it is still being written, and waits for that commit."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from processor.deciding import WalletCache
+from processor.events.buffer import EventBuffer
+from processor.poster import BatchResult, Loaded, Poster
+from processor.writing import FEW_MAX
+from runtime.postgres.pool import Connection, Pool, connect
+from runtime.service.fault_points import FaultPoint, FaultPoints
+from tests.integration.processor.books import (
+    add_wallets,
+    balances_of,
+    record,
+    transfer_command,
+)
+from tests.support import eventually
+
+COUNT = FEW_MAX + 4
+"""Transactions of a batch that others are sent behind."""
+_HOLD = "SELECT FROM wallets WHERE id = $1 FOR UPDATE"
+_FREEZE = "UPDATE wallets SET status = 'FROZEN', updated_at = now() WHERE id = $1"
+
+
+async def _transfers(
+    database: Connection, prefix: str, source: UUID, destination: UUID, *, count: int = COUNT
+) -> list[UUID]:
+    commands = [transfer_command(f"{prefix}-{n}", source, destination, 1) for n in range(count)]
+    return await record(database, commands)
+
+
+@asynccontextmanager
+async def _kept(database_url: str, wallet: UUID, *, by: str = _HOLD) -> AsyncIterator[None]:
+    """Let whoever writes a wallet wait until the block is left."""
+    keeper = await connect(database_url, name="keeper")
+    try:
+        async with keeper.transaction():
+            await keeper.execute(by, wallet)
+            yield
+    finally:
+        await keeper.close()
+
+
+async def _until_wait(database: Connection, count: int) -> None:
+    async def look() -> bool:
+        waiting: int = await database.fetchval(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return waiting == count
+
+    await eventually(look, what=f"{count} that wait for a lock")
+
+
+async def _sent(
+    poster: Poster, database: Connection, first: Sequence[UUID], second: Sequence[UUID]
+) -> tuple["asyncio.Task[BatchResult]", Loaded]:
+    """Send a batch whose wallet is kept, and another one behind it."""
+    posting = asyncio.create_task(poster.post(first))
+    await _until_wait(database, 1)
+    loaded = await poster.load(second)
+    poster.decide_ahead(loaded)
+    return posting, loaded
+
+
+def _poster(pool: Pool, *, buffer: EventBuffer | None = None) -> Poster:
+    return Poster(pool, wallet_cache=WalletCache(), event_buffer=buffer)
+
+
+async def test_a_batch_is_written_as_soon_as_the_one_before_is(
+    database: Connection, database_url: str, pool: Pool
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    first = await _transfers(database, "first", alice, bob)
+    second = await _transfers(database, "second", bob, alice, count=2 * COUNT)
+    poster = _poster(pool)
+    async with _kept(database_url, bob):
+        posting, loaded = await _sent(poster, database, first, second)
+        ahead = loaded.ahead
+        await _until_wait(database, 2)
+    assert ahead is not None
+    written = await ahead
+    result = await poster.post(second, loaded=loaded)
+
+    assert len((await posting).posting.posted) == COUNT
+    assert result is written
+    assert len(result.posting.posted) == 2 * COUNT
+    assert await balances_of(database, [alice, bob]) == [2 * COUNT, 0]
+
+
+async def test_refusals_rest_on_what_the_batch_before_leaves(
+    database: Connection, database_url: str, pool: Pool
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    first = await _transfers(database, "first", alice, bob)
+    second = await _transfers(database, "second", alice, bob)
+    poster = _poster(pool)
+    async with _kept(database_url, bob):
+        posting, loaded = await _sent(poster, database, first, second)
+        ahead = loaded.ahead
+        await _until_wait(database, 2)
+    await posting
+    result = await poster.post(second, loaded=loaded)
+
+    assert ahead is not None
+    assert result is await ahead
+    assert len(result.posting.refused) == COUNT
+
+
+async def test_a_batch_behind_one_that_rests_on_other_rows_is_decided_again_after_it(
+    database: Connection, database_url: str, pool: Pool
+) -> None:
+    alice, bob, carol = await add_wallets(database, 3, balance=COUNT)
+    first = await _transfers(database, "first", alice, bob)
+    second = await _transfers(database, "second", alice, carol)
+    poster = _poster(pool)
+    async with _kept(database_url, bob, by=_FREEZE):
+        posting, loaded = await _sent(poster, database, first, second)
+        ahead = loaded.ahead
+        await _until_wait(database, 2)
+    refused = (await posting).posting.refused
+    assert ahead is not None
+    missed = await ahead
+    result = await poster.post(second, loaded=loaded)
+
+    assert [one.code for one in refused] == ["wallet_frozen"] * COUNT
+    assert missed is None
+    assert len(result.posting.posted) == COUNT
+    assert await balances_of(database, [alice, bob, carol]) == [0, COUNT, 2 * COUNT]
+
+
+async def test_a_batch_that_shares_no_wallet_waits_for_the_one_before_too(
+    database: Connection, database_url: str, pool: Pool
+) -> None:
+    """What is refused now may be possible later: who comes after must not go before."""
+    alice, bob, carol, dave = await add_wallets(database, 4, balance=COUNT)
+    first = await _transfers(database, "first", alice, bob)
+    second = await _transfers(database, "second", carol, dave)
+    poster = _poster(pool)
+    async with _kept(database_url, bob, by=_FREEZE):
+        posting, loaded = await _sent(poster, database, first, second)
+        ahead = loaded.ahead
+        await _until_wait(database, 2)
+    await posting
+    assert ahead is not None
+    missed = await ahead
+    result = await poster.post(second, loaded=loaded)
+
+    assert missed is None
+    assert len(result.posting.posted) == COUNT
+
+
+async def test_batches_are_noted_in_the_order_of_their_commits(
+    database: Connection, database_url: str, pool: Pool
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    first = await _transfers(database, "first", alice, bob)
+    second = await _transfers(database, "second", bob, alice)
+    buffer = EventBuffer(claimant=UUID(int=1))
+    poster = _poster(pool, buffer=buffer)
+    buffer.has_others = False
+    async with _kept(database_url, bob):
+        posting, loaded = await _sent(poster, database, first, second)
+        await _until_wait(database, 2)
+    await posting
+    await poster.post(second, loaded=loaded)
+    rows = await database.fetch("SELECT id FROM outbox ORDER BY id")
+    found = await database.fetch(
+        "SELECT created_at FROM entries WHERE wallet_id = $1 ORDER BY sequence", alice
+    )
+
+    assert [one.outbox_id for one in buffer.oldest(2)] == [row["id"] for row in rows]
+    moments = [row["created_at"] for row in found]
+    assert moments == sorted(moments)
+
+
+async def test_nothing_is_sent_behind_a_few(
+    database: Connection, database_url: str, pool: Pool
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    first = await _transfers(database, "first", alice, bob, count=FEW_MAX)
+    second = await _transfers(database, "second", bob, alice)
+    poster = _poster(pool)
+    async with _kept(database_url, bob):
+        posting, loaded = await _sent(poster, database, first, second)
+    await posting
+    result = await poster.post(second, loaded=loaded)
+
+    assert loaded.decided is not None
+    assert loaded.ahead is None
+    assert len(result.posting.posted) == COUNT
+
+
+class _Failing(FaultPoints):
+    """Loses the connection before each commit."""
+
+    async def reach(self, point: FaultPoint) -> None:
+        """Fail."""
+        assert point is FaultPoint.PROCESSOR_BEFORE_COMMIT
+        raise ConnectionResetError("the network says no")
+
+
+async def test_what_a_commit_may_owe_that_nobody_heard_of_is_told_first(
+    database: Connection, pool: Pool
+) -> None:
+    """Whether it was committed is not known: the relay looks for its events in the table."""
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    ids = await _transfers(database, "lost", alice, bob)
+    buffer = EventBuffer(claimant=UUID(int=1))
+    poster = Poster(pool, wallet_cache=WalletCache(), event_buffer=buffer, fault_points=_Failing())
+    buffer.has_others = False
+    with pytest.raises(ConnectionResetError):
+        await poster.post(ids)
+
+    assert buffer.has_others
