@@ -12,8 +12,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import orjson
-
+from contracts.representations.event import Limits
 from ledger.post import post
 from ledger.screening import Screening
 from ledger.state import LedgerWallet, Movement, Posting
@@ -113,7 +112,7 @@ class Decided:
     """The batch itself."""
     rules_version: int
     """The version of the rules that it was decided under."""
-    limits: str | None
+    limits: Limits
     """What of its wallets no move changes: see the column `outbox.wallets`."""
 
     @property
@@ -156,14 +155,13 @@ def decide_batch(
     )
 
 
-def _limits(changed: Sequence[LedgerWallet]) -> str | None:
-    """Return what of these wallets no move changes, and their events tell: see `outbox.wallets`."""
-    limits = {
+def _limits(changed: Sequence[LedgerWallet]) -> Limits:
+    """Return what of these wallets no move changes, and their events tell."""
+    return {
         str(wallet.id): [wallet.held, wallet.overdraft_limit]
         for wallet in changed
         if wallet.overdraft_limit or wallet.held
     }
-    return orjson.dumps({"limits": limits}).decode() if limits else None
 
 
 def wallet_of(row: Iterable[Any]) -> tuple[LedgerWallet, int, datetime]:

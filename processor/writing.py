@@ -12,6 +12,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
+import orjson
 
 from ledger.post import detail_of
 from ledger.state import Posted
@@ -120,7 +121,7 @@ def _arguments(decided: Decided) -> tuple[Sequence[Any], ...]:
         [refusal.transaction_id for refusal in refused],
         [refusal.code.value for refusal in refused],
         list(map(detail_of, refused)),
-        decided.limits,
+        orjson.dumps({"limits": decided.limits}).decode() if decided.limits else None,
         list(decided.seen),
         [writing.row_version for writing in decided.seen.values()],
         decided.rules_version,

@@ -199,7 +199,7 @@ def _build_each(stretches: Sequence[Stretch]) -> BuiltFlight:
 
 
 def _messages(part: Owed, source: Source) -> list[Outgoing]:
-    after = part.wallets_after()
+    after = part.wallets
     if isinstance(source, BufferedBatch):
         posted = source.rows(part.positions)
         return [posted_message(part, row, after.limits) for row in posted]
@@ -360,7 +360,7 @@ def set_aside(
             "origin_id": str(owed.origin_id or owed.outbox_id),
             "transaction_id": str(transaction_id),
             "occurred_at": owed.occurred_at,
-            "wallets": owed.wallets_after().only(transaction_id),
+            "wallets": owed.wallets.only(transaction_id),
         }
     )
     return SetAsideEvent(Place(owed.outbox_id, transaction_id), reason, _storable(detail), body)

@@ -16,7 +16,7 @@ from contracts.representations.transaction import Row, format_moment
 from processor import metrics
 from processor.events.buffer import BORN_CLAIMED_S
 from processor.events.messages import SetAsideEvent, Settlement
-from processor.events.owed import Owed, owed_by
+from processor.events.owed import Owed, owed_by, wallets_after
 from runtime.postgres.pool import Connection, Lane, Pool, rows_changed
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import ErrorClass, classify
@@ -136,7 +136,7 @@ class Outbox:
             row["transaction_ids"],
             range(len(row["transaction_ids"])),
             origin_id=row["origin_id"],
-            wallets=row["wallets"],
+            wallets=wallets_after(row["wallets"]),
         )
         return Waiting(row["id"], owed, row["attempts"])
 

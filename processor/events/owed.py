@@ -1,6 +1,5 @@
 """What a row of the outbox owes: events of transactions that one commit posted or ended; pure."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -13,6 +12,50 @@ from contracts.identifiers import event_id
 from contracts.representations.event import Limits
 from contracts.representations.transaction import Row, format_moment
 from ledger.state import WalletState
+
+
+class WalletsAfter:
+    """Wallets as a commit left them: what does not follow from the entries of its transactions."""
+
+    def __init__(self, known: Mapping[str, Any] | str) -> None:
+        """`known` has the form of the column `outbox.wallets`; as text it is read when asked."""
+        self._known = known
+
+    @property
+    def limits(self) -> Limits:
+        """What of the wallets no move changes."""
+        found: Limits = self._all.get("limits", {})
+        return found
+
+    def of(self, transaction_id: UUID) -> list[WalletState] | None:
+        """Return those that one transaction touched; None where they follow from its entries."""
+        found = self._all.get(str(transaction_id))
+        if found is None:
+            return None
+        # asyncpg's UUID is the standard one in every respect, and ten times as quick to read.
+        return [WalletState(pgproto.UUID(one), *rest) for one, *rest in found]
+
+    def only(self, transaction_id: UUID) -> Mapping[str, Any]:
+        """Return what is known for one transaction's event, in the same form."""
+        key = str(transaction_id)
+        return {key: self._all[key]} if key in self._all else {"limits": self.limits}
+
+    @property
+    def _all(self) -> Mapping[str, Any]:
+        if isinstance(self._known, str):
+            # Once: the events of a row travel in several flights.
+            known: Mapping[str, Any] = orjson.loads(self._known)
+            self._known = known
+            return known
+        return self._known
+
+
+NOTHING_KNOWN: Final = WalletsAfter({})
+
+
+def wallets_after(text: str | None) -> WalletsAfter:
+    """Return what a column has; nothing means that all follows from the entries."""
+    return NOTHING_KNOWN if text is None else WalletsAfter(text)
 
 
 class Owed(NamedTuple):
@@ -28,46 +71,12 @@ class Owed(NamedTuple):
     """Whether none stand behind them."""
     origin_id: UUID | None = None
     """The row that they were owed by first, where it was another: event ids are made of it."""
-    wallets: str | None = None
-    """JSON of what the commit left wallets as: see the column `outbox.wallets`."""
+    wallets: WalletsAfter = NOTHING_KNOWN
+    """What the commit left wallets as."""
 
     def event_id(self, transaction_id: UUID) -> str:
         """Return the id of one transaction's event: the same however often it is owed anew."""
         return event_id(self.origin_id or self.outbox_id, transaction_id)
-
-    def wallets_after(self) -> "WalletsAfter":
-        """Return what is known of the wallets; nothing means that they follow from the entries."""
-        return NOTHING_KNOWN if self.wallets is None else _wallets_after(self.wallets)
-
-
-class WalletsAfter:
-    """Wallets as a commit left them."""
-
-    def __init__(self, known: Mapping[str, Any]) -> None:
-        """`known` has the form of the column `outbox.wallets`."""
-        self._known = known
-        self.limits: Limits = known.get("limits", {})
-
-    def of(self, transaction_id: UUID) -> list[WalletState] | None:
-        """Return those that one transaction touched; None where they follow from its entries."""
-        found = self._known.get(str(transaction_id))
-        if found is None:
-            return None
-        # asyncpg's UUID is the standard one in every respect, and ten times as quick to read.
-        return [WalletState(pgproto.UUID(one), *rest) for one, *rest in found]
-
-    def only(self, transaction_id: UUID) -> Mapping[str, Any]:
-        """Return what is known for one transaction's event, in the same form."""
-        key = str(transaction_id)
-        return {key: self._known[key]} if key in self._known else {"limits": self.limits}
-
-
-NOTHING_KNOWN: Final = WalletsAfter({})
-
-
-@functools.lru_cache(maxsize=8)  # the events of a row travel in several flights
-def _wallets_after(text: str) -> WalletsAfter:
-    return WalletsAfter(orjson.loads(text))
 
 
 def owed_by(row: Row) -> Owed:
@@ -80,13 +89,14 @@ def owed_by(row: Row) -> Owed:
         row["transaction_ids"],
         range(len(row["transaction_ids"])),
         origin_id=row["origin_id"],
-        wallets=row["wallets"],
+        wallets=wallets_after(row["wallets"]),
     )
 
 
 def owed_by_moves(
-    outbox_id: UUID, transaction_ids: Sequence[UUID], moment: datetime, limits: str | None
+    outbox_id: UUID, transaction_ids: Sequence[UUID], moment: datetime, limits: Limits
 ) -> Owed:
     """Return what the row of a commit owes that posted plain moves, without reading it."""
     at, count = format_moment(moment), len(transaction_ids)
-    return Owed(outbox_id, "completed", at, transaction_ids, range(count), wallets=limits)
+    wallets = WalletsAfter({"limits": limits}) if limits else NOTHING_KNOWN
+    return Owed(outbox_id, "completed", at, transaction_ids, range(count), wallets=wallets)
