@@ -110,6 +110,7 @@ class Batch(Progress):
         self.taken_at = time.perf_counter()
         self.began_at = self.taken_at
         self._poster = poster
+        self._behind: Loaded | None = None
         self._reading: asyncio.Task[Loaded] | None = None
         self._writing: asyncio.Task[WrittenBatch] | None = None
         self._answering: asyncio.Task[None] | None = None
@@ -121,6 +122,7 @@ class Batch(Progress):
     def begin_to_read(self, *, behind: Loaded | None = None) -> None:
         """Begin to read, unless that is done or under way; `behind` a batch that is not written."""
         if self._reading is None and self._writing is None and self.items:
+            self._behind = behind
             self._reading = _task(self._read(behind))
 
     async def loaded(self) -> Loaded | None:
@@ -147,12 +149,12 @@ class Batch(Progress):
 
     async def decide_ahead(self, before: "asyncio.Task[WrittenBatch]") -> None:
         """Decide once it is read, if the batch before is still being written by then."""
-        if self._reading is None:
+        if self._reading is None or self._behind is None:
             return
         await asyncio.wait({before, self._reading}, return_when=asyncio.FIRST_COMPLETED)
         loaded = await self.loaded() if self._reading.done() and not before.done() else None
         if loaded is not None:
-            self._poster.decide_ahead(loaded)
+            self._poster.decide_ahead(loaded, behind=self._behind)
             if loaded.decided is not None:
                 self.reach(BatchState.DECIDED)
 

@@ -21,7 +21,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -46,15 +46,13 @@ from processor.intake import BatchReader, Item, ItemOutcome, ItemRecord, Pending
 from processor.metrics import note_endings
 from processor.restrictions import BatchScreening, Permissions, Screener
 from processor.traces import PostingTraces
-from processor.writing import MoveWriter, Turn
+from processor.writing import ACQUIRE_TIMEOUT_S, FEW_MAX, MoveWriter, Turn, may_follow
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.resilience.error_classification import InterruptedPostingError, PostingMismatchError
 from runtime.screening.watch import CurrentRules
 from runtime.service.fault_points import FaultPoint, FaultPoints
 
-ACQUIRE_TIMEOUT_S: Final = 10.0
-"""For a connection, and to give it back: the library waits for ever by default."""
 Result = TypeVar("Result")
 
 log = structlog.get_logger()
@@ -71,6 +69,8 @@ class Loaded:
     """What it comes to, where that was decided ahead."""
     ahead: "asyncio.Task[BatchResult | None] | None" = None
     """Its commit, where it was sent ahead; None where its turn did not come."""
+    turn: Turn | None = None
+    """Its turn, where all of it is, or was, written in one."""
     writing_ns: int = 0
     """When it began to be written."""
 
@@ -100,17 +100,19 @@ class Poster:
         rules: CurrentRules | None = None,
         fault_points: FaultPoints | None = None,
         traces: PostingTraces | None = None,
+        few_max: int = FEW_MAX,
     ) -> None:
         """Post what belongs to a partition, and record what belongs to another of so many.
 
         `event_buffer` is told of what was posted, for a relay that makes room in it. `rules` are
         kept current by others; without them they are read when a write finds that there are any.
+        Behind `few_max` transactions none are sent ahead.
 
         A poster that has wallets in `wallet_cache` writes them without having locked them in id
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
         """
         self._pool = pool
-        self._writer = MoveWriter(pool, fault_points=fault_points)
+        self._writer = MoveWriter(pool, fault_points=fault_points, few_max=few_max)
         # The next batch, while one is written.
         self._reading = Lane(pool, timeout_s=ACQUIRE_TIMEOUT_S)
         self._partition = partition
@@ -151,18 +153,20 @@ class Poster:
                 loaded.wallets = await self._wallets(connection, loaded, unknown, "read_wallets")
             return loaded
 
-    def decide_ahead(self, loaded: Loaded) -> None:
+    def decide_ahead(self, loaded: Loaded, *, behind: Loaded) -> None:
         """Decide the batch behind the one that is being written, on the wallets that it leaves.
 
-        It is sent at once, where the server can let it wait for that commit. If that one is not
-        written after all, this one is decided again when its turn comes.
+        It is sent at once, where the server can let it wait for that commit: not behind a part of
+        that batch, whose rest would come after it. If that one is not written after all, this one
+        is decided again when its turn comes.
         """
         if not self._wallet_cache.is_ahead:
             return
         loaded.decided = decided = self._decide(loaded)
-        behind = None if decided is None else self._writer.before(decided)
-        if decided is not None and behind is not None and self._has_room:
-            loaded.ahead = self._begun(self._send_ahead(loaded, decided, behind))
+        turn = None if behind.batch.is_partial else behind.turn
+        if decided is None or turn is None or not may_follow(decided, turn) or not self._has_room:
+            return
+        loaded.ahead = self._begun(self._send_ahead(loaded, decided, turn))
 
     async def post(self, items: Sequence[Item], *, loaded: Loaded | None = None) -> BatchResult:
         """Commit the effect of all items at once; raises what the database raises, then nothing is.
@@ -236,7 +240,7 @@ class Poster:
     ) -> BatchResult:
         """Write what was decided without locks; `behind` a batch that is still being written."""
         loaded.writing_ns = time.time_ns()
-        turn = self._writer.begin(decided, behind=behind)
+        turn = loaded.turn = self._writer.turn_of(decided, behind=behind)
         try:
             written = await self._writer.write(
                 decided, turn, latest_change=self._changed_at, behind=behind
@@ -244,6 +248,9 @@ class Poster:
             if behind is not None:
                 # Events are told in the order of the commits, and so these are noted.
                 await behind.over.wait()
+                if behind.writing.row_version is None:
+                    # It is committed, or this one were not, and nobody has heard of it.
+                    self._note_others()
             return await self._committed(loaded, decided, written)
         finally:
             turn.over.set()
@@ -254,7 +261,8 @@ class Poster:
         """Write a batch behind another one; None where that one was not written just before it."""
         try:
             return await self._write(loaded, decided, behind=behind)
-        except PostingMismatchError as error:
+        except (PostingMismatchError, asyncpg.LockNotAvailableError) as error:
+            # Or it did not come within the bound of a wait for a lock.
             log.info("turn_missed", error=str(error))
             return None
 
@@ -375,6 +383,9 @@ class Poster:
             note_endings(
                 loaded.batch.rows, decided.posting, written["moment"], is_traced=self._traces.is_on
             )
+        else:
+            # It was posted before, perhaps by a commit that nobody has heard of.
+            self._note_others()
         return await self._told(loaded, decided.posting)
 
     async def _told(self, loaded: Loaded, posting: Posting | BookPosting) -> BatchResult:
@@ -401,7 +412,7 @@ class Poster:
         if posting.posted:
             outbox_id = written["completed_outbox_id"]
             ids = [one.transaction_id for one in posting.posted]
-            batch = BufferedBatch(loaded.batch.rows, posting.posted, self._changed_at)
+            batch = BufferedBatch(loaded.batch.rows, posting.posted, written["moment"])
             owed = owed_by_moves(outbox_id, ids, written["moment"], decided.limits)
             self._event_buffer.keep(outbox_id, batch, owed=owed)
 
@@ -425,6 +436,11 @@ class Poster:
                 trace_id=trace_id,
             )
 
+    def _note_others(self) -> None:
+        """Have the relay look in the table: events that are not in memory may come first."""
+        if self._event_buffer is not None:
+            self._event_buffer.has_others = True
+
     @property
     def _has_room(self) -> bool:
         """Whether the relay is not too far behind."""
@@ -447,8 +463,7 @@ class Poster:
             # As far as anybody knows it was not written, and the next one must not rest on it. If
             # it was, it owes events that are not in memory, and they come first.
             self._wallet_cache.clear()
-            if self._event_buffer is not None:
-                self._event_buffer.has_others = True
+            self._note_others()
 
     @asynccontextmanager
     async def _database_transaction(self) -> AsyncIterator[Connection]:

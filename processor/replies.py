@@ -47,8 +47,9 @@ from processor.letters import (
     letter_of_unrecorded,
     told,
 )
-from processor.poster import ACQUIRE_TIMEOUT_S, Poster
+from processor.poster import Poster
 from processor.retry import FailedItem, ItemResult, RetryingPoster
+from processor.writing import ACQUIRE_TIMEOUT_S
 from runtime.access.submitters import UpstreamSight, rendered_for
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher, UnroutableError
 from runtime.amqp.republishing import grouped

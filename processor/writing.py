@@ -8,6 +8,7 @@ two writes but a commit. Where the one before is not written after all, neither 
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -22,6 +23,8 @@ from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
 from runtime.service.fault_points import FaultPoint, FaultPoints
 
+ACQUIRE_TIMEOUT_S: Final = 10.0
+"""For a connection, and to give it back: the library waits for ever by default."""
 FEW_MAX: Final = TOGETHER_MAX
 """Transactions: behind so few none is sent ahead, and a row less is written."""
 
@@ -40,37 +43,48 @@ class Turn:
         """Set when it is written and all is noted of it, or when it failed."""
 
 
+def may_follow(decided: Decided, turn: Turn) -> bool:
+    """Whether a batch may be sent behind another one that is being written.
+
+    All that it rests on has to be committed, or left by that one.
+    """
+    if turn.batch is None or turn.over.is_set() or decided.is_nothing:
+        return False
+    writing = turn.writing
+    return all(
+        one.row_version is not None or one is writing
+        for one in (*decided.written_over, *decided.seen.values())
+    )
+
+
 class MoveWriter:
     """Writes the batches of one partition, in the order of their turns."""
 
-    def __init__(self, pool: Pool, *, fault_points: FaultPoints | None = None) -> None:
-        # The batch that is written, and the one that waits behind it.
-        self._lanes = (Lane(pool), Lane(pool))
+    def __init__(
+        self, pool: Pool, *, fault_points: FaultPoints | None = None, few_max: int = FEW_MAX
+    ) -> None:
+        self._pool = pool
         self._fault_points = fault_points
-        self._last: Turn | None = None
+        self._few_max = few_max
         self._sql = load_queries("processor")
 
-    def before(self, decided: Decided) -> Turn | None:
-        """Return the batch that this one may be sent behind; None where it waits for a commit.
+    @cached_property
+    def _lanes(self) -> tuple[Lane, Lane]:
+        """Of the batch that is written, and of the one that waits behind it.
 
-        All that it rests on has to be committed, or left by the batch that is being written.
+        Made when they are first used: where everything is locked they would keep connections from
+        others.
         """
-        last = self._last
-        if last is None or last.batch is None or last.over.is_set() or decided.is_nothing:
-            return None
-        writing = last.writing
-        for one in (*decided.written_over, *decided.seen.values()):
-            if one.row_version is None and one is not writing:
-                return None
-        return last
+        pool = self._pool
+        timeout_s = ACQUIRE_TIMEOUT_S
+        return Lane(pool, timeout_s=timeout_s), Lane(pool, timeout_s=timeout_s)
 
-    def begin(self, decided: Decided, *, behind: Turn | None = None) -> Turn:
-        """Return the turn of a batch, which the next one may be sent behind."""
+    def turn_of(self, decided: Decided, *, behind: Turn | None = None) -> Turn:
+        """Return a new turn of a batch, which the next one may be sent behind."""
         posting = decided.posting
-        is_few = len(posting.posted) + len(posting.refused) <= FEW_MAX
+        is_few = len(posting.posted) + len(posting.refused) <= self._few_max
         batch = None if is_few and behind is None else uuid4()
-        self._last = Turn(decided.writing, batch, 0 if behind is None else 1 - behind.lane)
-        return self._last
+        return Turn(decided.writing, batch, 0 if behind is None else 1 - behind.lane)
 
     async def write(
         self, decided: Decided, turn: Turn, *, latest_change: datetime, behind: Turn | None = None

@@ -1,5 +1,6 @@
 """PostgreSQL: pools with pinned session settings, and what counts as 'cannot be reached'."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import TracebackType
@@ -28,6 +29,8 @@ ACQUIRE_TIMEOUT_S: Final = 5.0
 """For a connection of a pool to be free, or made: by then a client is better told to come again."""
 QUERIES_MAX: Final = 50_000
 """A connection is replaced after so many, as asyncpg does by default: servers keep some of each."""
+INACTIVE_MAX_S: Final = 60.0
+"""A connection that was idle for longer is replaced: what is between may have dropped it."""
 NOT_KEPT: Final = 2
 """Connections of a pool that no lane keeps: for whatever else asks for one."""
 
@@ -90,7 +93,7 @@ def create_pool(
         timeout=CONNECT_TIMEOUT_S,
         # The server ends the statement first; this bound is for a server that answers nothing.
         command_timeout=statement_timeout_s + 1,
-        max_inactive_connection_lifetime=60,
+        max_inactive_connection_lifetime=INACTIVE_MAX_S,
         reset=_leave,
         server_settings=_server_settings(name, statement_timeout_s, session),
     )
@@ -143,6 +146,7 @@ class Lane:
         self._kept: _Pooled | None = None
         self._is_busy = False
         self._uses = 0
+        self._used_at = 0.0
 
     def borrow(self) -> "_Acquired":
         """Return what borrows another connection of the pool."""
@@ -166,6 +170,9 @@ class Lane:
             return None
         self._is_busy = True
         try:
+            if self._kept is not None and time.monotonic() - self._used_at > INACTIVE_MAX_S:
+                with suppress(asyncpg.InterfaceError):
+                    self._kept.terminate()
             if self._kept is None or _is_gone(self._kept):
                 self._kept = await self.borrow()
                 self._uses = 0
@@ -178,6 +185,7 @@ class Lane:
     async def give_back(self, error: BaseException | None) -> None:
         """End a use; what failed, or is worn out, goes back to the pool."""
         self._is_busy = False
+        self._used_at = time.monotonic()
         if error is not None or not self._is_kept or self._uses >= QUERIES_MAX:
             await self._release()
 

@@ -150,7 +150,7 @@ async def _open(url: str) -> AsyncIterator[_Parts]:
         yield _Parts(
             pool=pool,
             admin=admin,
-            poster=Poster(pool, wallet_cache=WalletCache(), fault_points=crashes),
+            poster=Poster(pool, wallet_cache=WalletCache(), fault_points=crashes, few_max=0),
             crashes=crashes,
             dead_letters=DeadLetters(
                 pool=pool, publisher=Publisher(_NO_BROKER, name="machine"), partitions=1
@@ -244,17 +244,17 @@ class RealLedger:
 
         async def both() -> None:
             self._parts.crashes.next = crash
-            ahead = await poster.load(first)
+            before = await poster.load(first)
             behind = await poster.load(second)
-            posting = asyncio.ensure_future(poster.post(first, loaded=ahead))
+            posting = asyncio.ensure_future(poster.post(first, loaded=before))
             while not posting.done():
                 await asyncio.sleep(0)
                 if behind.decided is None:
-                    poster.decide_ahead(behind)
+                    poster.decide_ahead(behind, behind=before)
             if (error := posting.exception()) is not None:
                 assert isinstance(error, Exception)
                 assert classify(error) is ErrorClass.TRANSIENT, repr(error)
-                await poster.post(first, loaded=ahead)
+                await poster.post(first, loaded=before)
             await poster.post(second, loaded=behind)
 
         self._run(both())

@@ -173,10 +173,11 @@ async def _decided_ahead(
     """Post the second of three transfers and decide the third on it; the first makes them known."""
     await Poster(pool, wallet_cache=cache).post(ids[:1])
     poster = Poster(pool, wallet_cache=cache, fault_points=held)
-    posting = asyncio.create_task(poster.post(ids[1:2]))
+    before = await poster.load(ids[1:2])
+    posting = asyncio.create_task(poster.post(ids[1:2], loaded=before))
     await held.reached.wait()
     loaded = await poster.load(ids[2:])
-    poster.decide_ahead(loaded)
+    poster.decide_ahead(loaded, behind=before)
     held.is_let_go.set()
     return posting, poster, loaded
 
@@ -219,11 +220,12 @@ async def test_nothing_is_decided_ahead_while_nothing_is_written(
 ) -> None:
     alice, bob = await add_wallets(database, 2, balance=100)
     ids = await record(database, [transfer_command(str(n), alice, bob, 50) for n in range(2)])
+    first = await poster.load(ids[:1])
     loaded = await poster.load(ids[1:])
-    poster.decide_ahead(loaded)
+    poster.decide_ahead(loaded, behind=first)
     before = loaded.decided
-    await poster.post(ids[:1])
-    poster.decide_ahead(loaded)
+    await poster.post(ids[:1], loaded=first)
+    poster.decide_ahead(loaded, behind=first)
 
     assert (before, loaded.decided) == (None, None)
 

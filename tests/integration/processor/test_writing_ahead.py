@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from processor.deciding import WalletCache
 from processor.events.buffer import EventBuffer
 from processor.poster import BatchResult, Loaded, Poster
 from processor.writing import FEW_MAX
-from runtime.postgres.pool import Connection, Pool, connect
+from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, connect, create_pool
 from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import (
     add_wallets,
@@ -61,10 +62,11 @@ async def _sent(
     poster: Poster, database: Connection, first: Sequence[UUID], second: Sequence[UUID]
 ) -> tuple["asyncio.Task[BatchResult]", Loaded]:
     """Send a batch whose wallet is kept, and another one behind it."""
-    posting = asyncio.create_task(poster.post(first))
+    before = await poster.load(first)
+    posting = asyncio.create_task(poster.post(first, loaded=before))
     await _until_wait(database, 1)
     loaded = await poster.load(second)
-    poster.decide_ahead(loaded)
+    poster.decide_ahead(loaded, behind=before)
     return posting, loaded
 
 
@@ -179,6 +181,55 @@ async def test_batches_are_noted_in_the_order_of_their_commits(
     assert moments == sorted(moments)
 
 
+async def test_nothing_is_sent_behind_a_part_of_the_batch_before(
+    database: Connection, database_url: str, pool: Pool
+) -> None:
+    """A batch that fails is posted in parts: the rest of it would come after what is behind."""
+    alice, bob = await add_wallets(database, 2, balance=3 * COUNT)
+    first = await _transfers(database, "first", alice, bob, count=2 * COUNT)
+    second = await _transfers(database, "second", bob, alice)
+    poster = _poster(pool)
+    whole = await poster.load(first)
+    async with _kept(database_url, bob):
+        posting = asyncio.create_task(poster.post(first[:COUNT]))
+        await _until_wait(database, 1)
+        loaded = await poster.load(second)
+        poster.decide_ahead(loaded, behind=whole)
+    await posting
+
+    assert loaded.decided is not None
+    assert loaded.ahead is None
+
+
+async def test_a_turn_that_does_not_come_within_the_bound_of_a_lock_costs_nothing(
+    database: Connection, database_url: str
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    first = await _transfers(database, "first", alice, bob)
+    second = await _transfers(database, "second", bob, alice)
+    async with create_pool(
+        database_url,
+        name="test",
+        size=4,
+        statement_timeout_s=60,
+        session={**KEYED_SESSION, "lock_timeout": "400"},
+    ) as pool:
+        poster = _poster(pool)
+        async with _kept(database_url, bob):
+            posting, loaded = await _sent(poster, database, first, second)
+            ahead = loaded.ahead
+            assert ahead is not None
+            missed = await ahead
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await posting
+        await poster.post(first)
+        result = await poster.post(second, loaded=loaded)
+
+    assert missed is None
+    assert len(result.posting.posted) == COUNT
+    assert await balances_of(database, [alice, bob]) == [COUNT, COUNT]
+
+
 async def test_nothing_is_sent_behind_a_few(
     database: Connection, database_url: str, pool: Pool
 ) -> None:
@@ -194,6 +245,20 @@ async def test_nothing_is_sent_behind_a_few(
     assert loaded.decided is not None
     assert loaded.ahead is None
     assert len(result.posting.posted) == COUNT
+
+
+async def test_what_was_posted_before_may_owe_events_that_are_not_in_memory(
+    database: Connection, pool: Pool
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    ids = await _transfers(database, "twice", alice, bob)
+    await Poster(pool).post(ids)
+    buffer = EventBuffer(claimant=UUID(int=1))
+    poster = _poster(pool, buffer=buffer)
+    buffer.has_others = False
+    await poster.post(ids)
+
+    assert buffer.has_others
 
 
 class _Failing(FaultPoints):
