@@ -138,10 +138,20 @@ class Lane:
     small to spare one, it is borrowed all the same.
     """
 
-    def __init__(self, pool: Pool, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> None:
-        """`timeout_s`: for a connection of the pool, and to give it back."""
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        timeout_s: float = ACQUIRE_TIMEOUT_S,
+        inactive_max_s: float = INACTIVE_MAX_S,
+    ) -> None:
+        """`timeout_s`: for a connection of the pool, and to give it back.
+
+        One that nobody used for `inactive_max_s` is replaced.
+        """
         self._pool = pool
         self._timeout_s = timeout_s
+        self._inactive_max_s = inactive_max_s
         self._is_kept = isinstance(pool, _BoundedPool) and pool.keep(self)
         self._kept: _Pooled | None = None
         self._is_busy = False
@@ -170,7 +180,7 @@ class Lane:
             return None
         self._is_busy = True
         try:
-            if self._kept is not None and time.monotonic() - self._used_at > INACTIVE_MAX_S:
+            if self._kept is not None and self._is_inactive:
                 with suppress(asyncpg.InterfaceError):
                     self._kept.terminate()
             if self._kept is None or _is_gone(self._kept):
@@ -194,6 +204,10 @@ class Lane:
         self._is_kept = False
         if not self._is_busy:
             await self._release()
+
+    @property
+    def _is_inactive(self) -> bool:
+        return time.monotonic() - self._used_at > self._inactive_max_s
 
     async def _release(self) -> None:
         kept, self._kept = self._kept, None

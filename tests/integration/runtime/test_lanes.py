@@ -52,6 +52,15 @@ async def test_a_use_beside_another_borrows(pool: Pool) -> None:
     assert pool.get_idle_size() == 1
 
 
+async def test_a_connection_that_nobody_used_for_long_is_replaced(pool: Pool) -> None:
+    """A firewall drops it without a word, and whoever uses it waits for its time-out."""
+    lane = Lane(pool, inactive_max_s=0.0)
+    pids = [await _pid(lane) for _ in range(3)]
+
+    assert len(set(pids)) == 3
+    assert pool.get_size() == 1
+
+
 async def test_what_failed_goes_back_with_its_transaction_undone(pool: Pool) -> None:
     lane = Lane(pool)
     with pytest.raises(ZeroDivisionError):
