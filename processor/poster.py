@@ -366,10 +366,9 @@ class Poster:
     async def _committed_on_book(self, loaded: Loaded, on_book: PostedBook) -> BatchResult:
         """Forget what others may remember of these wallets, and tell as of any batch."""
         posting = on_book.posting
-        if self._event_buffer is not None:
-            self._event_buffer.has_others = True
-            if on_book.completed_outbox_id is not None:
-                self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
+        self._note_others()
+        if self._event_buffer is not None and on_book.completed_outbox_id is not None:
+            self._event_buffer.keep(on_book.completed_outbox_id, on_book.views)
         self._wallet_cache.drop(wallet.id for wallet in posting.wallets)
         self._changed_at = max(self._changed_at, posting.moment)
         note_endings(on_book.rows, posting, posting.moment, is_traced=self._traces.is_on)
@@ -408,7 +407,7 @@ class Poster:
         posting = decided.posting
         if posting.refused:
             # Their events are owed by a row of their own.
-            self._event_buffer.has_others = True
+            self._note_others()
         if posting.posted:
             outbox_id = written["completed_outbox_id"]
             ids = [one.transaction_id for one in posting.posted]

@@ -70,11 +70,11 @@ LEFT_BEHIND_S: Final = 1.0
 """What another process posted is its own to tell of for so long: it need not read it."""
 GATHER_S: Final = 0.02
 """After the first commit of a quiet time: what is committed meanwhile is told of in one round."""
+UNHEARD_GATHER_S: Final = 0.1
+"""The same after a round of which no queue took anything: the next one asks for fewer commits."""
 ASKING_FLIGHT: Final = 1
 """Events in a round's first flight, which asks whether the log of events takes any, after a round
 that was not logged: they are built for nothing then."""
-UNHEARD_GATHER_S: Final = 0.1
-"""The same after a round of which no queue took anything: the next one asks for fewer commits."""
 
 _PASSING: Final[tuple[type[BaseException], ...]] = (
     NotConfirmedError,

@@ -70,6 +70,16 @@ async def _sent(
     return posting, loaded
 
 
+async def _both_sent(
+    poster: Poster, database: Connection, first: Sequence[UUID], second: Sequence[UUID]
+) -> tuple["asyncio.Task[BatchResult]", Loaded, "asyncio.Task[BatchResult | None]"]:
+    """The same until both wait in the server, with what becomes of the second."""
+    posting, loaded = await _sent(poster, database, first, second)
+    await _until_wait(database, 2)
+    assert loaded.ahead is not None
+    return posting, loaded, loaded.ahead
+
+
 def _poster(pool: Pool, *, buffer: EventBuffer | None = None) -> Poster:
     return Poster(pool, wallet_cache=WalletCache(), event_buffer=buffer)
 
@@ -82,10 +92,7 @@ async def test_a_batch_is_written_as_soon_as_the_one_before_is(
     second = await _transfers(database, "second", bob, alice, count=2 * COUNT)
     poster = _poster(pool)
     async with _kept(database_url, bob):
-        posting, loaded = await _sent(poster, database, first, second)
-        ahead = loaded.ahead
-        await _until_wait(database, 2)
-    assert ahead is not None
+        posting, loaded, ahead = await _both_sent(poster, database, first, second)
     written = await ahead
     result = await poster.post(second, loaded=loaded)
 
@@ -103,13 +110,10 @@ async def test_refusals_rest_on_what_the_batch_before_leaves(
     second = await _transfers(database, "second", alice, bob)
     poster = _poster(pool)
     async with _kept(database_url, bob):
-        posting, loaded = await _sent(poster, database, first, second)
-        ahead = loaded.ahead
-        await _until_wait(database, 2)
+        posting, loaded, ahead = await _both_sent(poster, database, first, second)
     await posting
     result = await poster.post(second, loaded=loaded)
 
-    assert ahead is not None
     assert result is await ahead
     assert len(result.posting.refused) == COUNT
 
@@ -122,11 +126,8 @@ async def test_a_batch_behind_one_that_rests_on_other_rows_is_decided_again_afte
     second = await _transfers(database, "second", alice, carol)
     poster = _poster(pool)
     async with _kept(database_url, bob, by=_FREEZE):
-        posting, loaded = await _sent(poster, database, first, second)
-        ahead = loaded.ahead
-        await _until_wait(database, 2)
+        posting, loaded, ahead = await _both_sent(poster, database, first, second)
     refused = (await posting).posting.refused
-    assert ahead is not None
     missed = await ahead
     result = await poster.post(second, loaded=loaded)
 
@@ -145,11 +146,8 @@ async def test_a_batch_that_shares_no_wallet_waits_for_the_one_before_too(
     second = await _transfers(database, "second", carol, dave)
     poster = _poster(pool)
     async with _kept(database_url, bob, by=_FREEZE):
-        posting, loaded = await _sent(poster, database, first, second)
-        ahead = loaded.ahead
-        await _until_wait(database, 2)
+        posting, loaded, ahead = await _both_sent(poster, database, first, second)
     await posting
-    assert ahead is not None
     missed = await ahead
     result = await poster.post(second, loaded=loaded)
 
@@ -167,8 +165,7 @@ async def test_batches_are_noted_in_the_order_of_their_commits(
     poster = _poster(pool, buffer=buffer)
     buffer.has_others = False
     async with _kept(database_url, bob):
-        posting, loaded = await _sent(poster, database, first, second)
-        await _until_wait(database, 2)
+        posting, loaded, _ = await _both_sent(poster, database, first, second)
     await posting
     await poster.post(second, loaded=loaded)
     rows = await database.fetch("SELECT id FROM outbox ORDER BY id")
