@@ -1,17 +1,15 @@
 """The console as a program: reads the environment and runs the composition root on it."""
 
-import gc
 import os
 import sys
+
+from runtime.service.start import quick_imports
 
 
 def main() -> int:
     """Run as a process; return its exit code."""
-    # What is imported stays, and the collector would walk all of it again and again: a tenth of
-    # the start and more. `run_process` turns it on when all is there.
-    gc.disable()
-    from console.composition import run  # noqa: PLC0415  # after the line above
-
+    with quick_imports():
+        from console.composition import run  # noqa: PLC0415
     return run(os.environ)
 
 
