@@ -180,10 +180,10 @@ class Lane:
             return None
         self._is_busy = True
         try:
-            if self._kept is not None and self._is_inactive:
-                with suppress(asyncpg.InterfaceError):
-                    self._kept.terminate()
-            if self._kept is None or _is_gone(self._kept):
+            if self._kept is not None and (self._is_inactive or _is_gone(self._kept)):
+                _terminate(self._kept)
+                self._kept = None
+            if self._kept is None:
                 self._kept = await self.borrow()
                 self._uses = 0
         except BaseException:
@@ -211,7 +211,11 @@ class Lane:
 
     async def _release(self) -> None:
         kept, self._kept = self._kept, None
-        if kept is not None and not _is_gone(kept):
+        if kept is None:
+            return
+        if _is_gone(kept):
+            _terminate(kept)
+        else:
             await self._pool.release(kept)
 
 
@@ -239,8 +243,7 @@ class _Use:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(error, TimeoutError) and self._connection is not None:
-            with suppress(asyncpg.InterfaceError):
-                self._connection.terminate()
+            _terminate(self._connection)
         if self._borrowed is None:
             await self._lane.give_back(error)
         else:
@@ -248,10 +251,20 @@ class _Use:
 
 
 def _is_gone(connection: "Connection") -> bool:
-    """Whether it is closed; the pool takes it back by itself then."""
+    """Whether it is closed, or the pool has taken it back by itself."""
     with suppress(asyncpg.InterfaceError):
         return connection.is_closed()
     return True
+
+
+def _terminate(connection: "Connection") -> None:
+    """Close it without a word, and give its place back to the pool.
+
+    The library gives back the place of one that the server closed, not of one that it gave up
+    itself, after an answer that it did not understand.
+    """
+    with suppress(asyncpg.InterfaceError):  # the pool has taken it back already
+        connection.terminate()
 
 
 async def _leave(_: object) -> None:

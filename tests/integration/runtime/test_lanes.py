@@ -1,12 +1,13 @@
 """A lane keeps its connection between uses, and gives it back when anything is wrong with it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 
-from runtime.postgres.pool import NOT_KEPT, Lane, Pool, connect, create_pool
+from runtime.postgres.pool import NOT_KEPT, Connection, Lane, Pool, create_pool
 from tests.support import eventually
 
 _PID = "SELECT pg_backend_pid()"
@@ -81,20 +82,63 @@ async def test_a_server_that_fell_silent_is_not_asked_again(pool: Pool) -> None:
     assert await _pid(lane) != before
 
 
+async def _end(pool: Pool, admin: Connection, pid: int) -> None:
+    """End a session, and return when this side has noticed."""
+    size = pool.get_size()
+    await admin.execute("SELECT pg_terminate_backend($1)", pid)
+
+    async def is_noticed() -> bool:
+        return pool.get_size() == size - 1
+
+    await eventually(is_noticed, what="a connection that is gone")
+
+
 async def test_a_connection_that_died_between_two_uses_is_replaced(
-    pool: Pool, database_url: str
+    pool: Pool, database: Connection
 ) -> None:
     lane = Lane(pool)
     before = await _pid(lane)
-    admin = await connect(database_url, name="admin")
-    await admin.execute("SELECT pg_terminate_backend($1)", before)
-    await admin.close()
+    await _end(pool, database, before)
 
-    async def is_noticed() -> bool:
-        return pool.get_size() == 0
-
-    await eventually(is_noticed, what="a connection that is gone")
     assert await _pid(lane) != before
+
+
+async def _die(lane: Lane, admin: Connection) -> None:
+    await admin.execute("SELECT pg_terminate_backend($1, 5000)", await _pid(lane))
+
+
+async def _die_in_use(lane: Lane, admin: Connection) -> None:
+    async def use() -> None:
+        async with lane.use() as connection:
+            pid = int(await connection.fetchval(_PID))
+            await admin.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+            await connection.execute(_PID)
+
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await use()
+
+
+async def _give_up(lane: Lane, _: Connection) -> None:
+    """As the library does by itself after an answer that it does not understand."""
+    async with lane.use() as connection:
+        await connection.execute(_PID)
+        connection._protocol.abort()  # type: ignore[union-attr]  # of the library
+
+
+@pytest.mark.parametrize("die", [_die, _die_in_use, _give_up])
+async def test_a_pool_gets_back_the_place_of_each_connection_that_died(
+    pool: Pool, database: Connection, die: Callable[[Lane, Connection], Awaitable[None]]
+) -> None:
+    """The library takes back by itself what the server closed, not what it gave up itself."""
+    lane = Lane(pool)
+    for _ in range(pool.get_max_size() + 1):
+        async with asyncio.timeout(5):
+            await die(lane, database)
+    await lane.close()
+
+    async with asyncio.timeout(5), AsyncExitStack() as uses:
+        for _ in range(pool.get_max_size()):
+            await uses.enter_async_context(pool.acquire())
 
 
 async def test_a_use_that_is_cancelled_leaves_the_lane_usable(pool: Pool) -> None:
