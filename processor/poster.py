@@ -377,14 +377,15 @@ class Poster:
     async def _committed(
         self, loaded: Loaded, decided: Decided, written: asyncpg.Record | None
     ) -> BatchResult:
+        batch = loaded.batch
+        if written is None or len(batch.pending) - len(batch.earlier) < len(batch.outcomes):
+            # Some were posted before, perhaps by a commit that nobody has heard of.
+            self._note_others()
         if written is not None:
             self._remember(loaded, decided, written)
             note_endings(
-                loaded.batch.rows, decided.posting, written["moment"], is_traced=self._traces.is_on
+                batch.rows, decided.posting, written["moment"], is_traced=self._traces.is_on
             )
-        else:
-            # It was posted before, perhaps by a commit that nobody has heard of.
-            self._note_others()
         return await self._told(loaded, decided.posting)
 
     async def _told(self, loaded: Loaded, posting: Posting | BookPosting) -> BatchResult:

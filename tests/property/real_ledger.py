@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -28,7 +28,7 @@ from contracts.requests.wallet import WalletStatus
 from dead_letters.operations import DeadLetters
 from processor.deciding import WalletCache
 from processor.intake import Item, ItemOutcome
-from processor.poster import Poster
+from processor.poster import BatchResult, Loaded, Poster
 from reconciler.clock import Clock
 from reconciler.retry_queue import Sweep
 from runtime.amqp.publisher import Publisher
@@ -44,6 +44,12 @@ from verification.verify import verify
 
 _NO_BROKER: Final = "amqp://nobody@127.0.0.1:1/"
 """The machine carries the messages itself: it loses, repeats and reorders them at will."""
+TRIES_MAX: Final = 5
+"""Of a batch in a row: more than anything that befalls it takes."""
+_SET_STATUS: Final = "UPDATE wallets SET status = $2::text::wallet_status WHERE id = $1"
+
+Meddling: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""What somebody else does while two batches in a row are posted."""
 
 _INSERT_WALLET = """
 INSERT INTO wallets (id, currency, kind, overdraft_limit)
@@ -80,11 +86,10 @@ WHERE t.submitter = $1
 _LET_EXPIRE = """
 UPDATE holds SET expires_at = clock_timestamp() WHERE transaction_id = $1 AND status = 'OPEN'
 """
-# Whoever used its session last, as pools hand out the one that was given back last.
-_END_POSTER = """
-SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
-ORDER BY state_change DESC NULLS LAST LIMIT 1
+# All of the posters': which of them is in hand, and was not used yet, cannot be told.
+_END_POSTERS = """
+SELECT bool_and(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'ackledger-test'
 """
 
 
@@ -94,31 +99,62 @@ class Crash(StrEnum):
     ERROR = "error"
     """The network says no."""
     SESSION_ENDED = "session ended"
-    """PostgreSQL ends the session: the server goes down."""
+    """PostgreSQL ends the sessions: the server goes down."""
     CANCELLED = "cancelled"
     """The posting is cancelled in the middle of its commit: nobody knows whether it happened."""
+    FAILED = "failed"
+    """For a reason that nobody knows: the batch is posted in halves."""
+
+
+PASSING: Final = (Crash.ERROR, Crash.SESSION_ENDED, Crash.CANCELLED)
+"""What has the same batch posted again."""
+
+
+class Ahead(StrEnum):
+    """How far the second of two batches came while the first was being written."""
+
+    NOTHING = "decided in its turn"
+    DECIDED = "decided ahead"
+    MISSED = "sent ahead, and missed its turn"
+    WRITTEN = "sent ahead, and written so"
+
+
+class _UnknownError(Exception):
+    """What Crash.FAILED raises."""
 
 
 class _Crashes(FaultPoints):
-    """Strikes once, where it is told to."""
+    """Strikes where it is told to."""
 
     def __init__(self, admin: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._admin = admin
-        self.next: Crash | None = None
+        self.next: list[Crash | None] = []
+        """What befalls the commits that come next, one after the other."""
+        self.reached = 0
+        """How often a batch was about to be committed."""
 
     async def reach(self, point: FaultPoint) -> None:
-        crash, self.next = self.next, None
-        if crash is None or point is not FaultPoint.PROCESSOR_BEFORE_COMMIT:
+        if point is not FaultPoint.PROCESSOR_BEFORE_COMMIT:
             return
+        self.reached += 1
+        if not self.next:
+            return
+        crash = self.next.pop(0)
+        if crash is not None:
+            await self._strike(crash)
+
+    async def _strike(self, crash: Crash) -> None:
         match crash:
             case Crash.ERROR:
                 raise ConnectionResetError("the network says no")
             case Crash.SESSION_ENDED:
-                assert await self._admin.fetchval(_END_POSTER)
+                assert await self._admin.fetchval(_END_POSTERS)
             case Crash.CANCELLED:
                 task = asyncio.current_task()
                 assert task is not None
                 task.cancel()
+            case Crash.FAILED:
+                raise _UnknownError
             case _:
                 assert_never(crash)
 
@@ -130,6 +166,8 @@ class _Parts:
     pool: Pool
     admin: "asyncpg.Connection[asyncpg.Record]"
     poster: Poster
+    other: Poster
+    """Of another process; it remembers no wallets, and is not told where to crash."""
     crashes: _Crashes
     dead_letters: DeadLetters
     sweep: Sweep
@@ -151,6 +189,7 @@ async def _open(url: str) -> AsyncIterator[_Parts]:
             pool=pool,
             admin=admin,
             poster=Poster(pool, wallet_cache=WalletCache(), fault_points=crashes, few_max=0),
+            other=Poster(pool),
             crashes=crashes,
             dead_letters=DeadLetters(
                 pool=pool, publisher=Publisher(_NO_BROKER, name="machine"), partitions=1
@@ -184,8 +223,15 @@ class RealLedger:
 
     def set_status(self, wallet_id: UUID, status: WalletStatus) -> None:
         """Freeze, thaw or close a wallet."""
-        change = "UPDATE wallets SET status = $2::text::wallet_status WHERE id = $1"
-        self._run(self._parts.admin.execute(change, wallet_id, status.value))
+        self._run(self.changing(wallet_id, status)())
+
+    def changing(self, wallet_id: UUID, status: WalletStatus) -> Meddling:
+        """Return what an administrator does while others post."""
+
+        async def change() -> None:
+            await self._parts.admin.execute(_SET_STATUS, wallet_id, status.value)
+
+        return change
 
     def body_of(self, command: TransactionCommand) -> dict[str, Any]:
         """Return the request that a command was made of."""
@@ -228,36 +274,70 @@ class RealLedger:
 
     def crash(self, items: Sequence[Item], crash: Crash) -> None:
         """Post a batch that crashes; the error is one that has it posted again."""
-        self._parts.crashes.next = crash
+        self._parts.crashes.next = [crash]
         with pytest.raises(Exception) as raised:  # noqa: PT011  # its fate is what counts
             self.post(items)
         assert classify(raised.value) is ErrorClass.TRANSIENT, repr(raised.value)
 
     def post_in_a_row(
-        self, first: Sequence[Item], second: Sequence[Item], crash: Crash | None
-    ) -> None:
-        """Post two batches, the second decided while the first is written.
+        self,
+        first: Sequence[Item],
+        second: Sequence[Item],
+        *,
+        crashes: Sequence[Crash | None] = (),
+        is_late: bool = False,
+        meddling: Meddling | None = None,
+        is_early: bool = False,
+    ) -> Ahead:
+        """Post two batches, the second decided and sent while the first is written, if it can be.
 
-        The first may crash; then it is posted again before the second.
+        Both are posted in the end, whatever befalls them. `crashes` are those of the next commits,
+        the first batch's first; `is_late` is a second batch that is decided when the first one has
+        failed once. `meddling` is done while both are written; `is_early`: just before, when they
+        are read. Returns how far ahead the second was.
         """
-        poster = self._parts.poster
+        parts = self._parts
 
-        async def both() -> None:
-            self._parts.crashes.next = crash
-            before = await poster.load(first)
-            behind = await poster.load(second)
-            posting = asyncio.ensure_future(poster.post(first, loaded=before))
-            while not posting.done():
-                await asyncio.sleep(0)
-                if behind.decided is None:
-                    poster.decide_ahead(behind, behind=before)
-            if (error := posting.exception()) is not None:
-                assert isinstance(error, Exception)
-                assert classify(error) is ErrorClass.TRANSIENT, repr(error)
-                await poster.post(first, loaded=before)
-            await poster.post(second, loaded=behind)
+        async def both() -> Ahead:
+            before = await parts.poster.load(first)
+            behind = await parts.poster.load(second, behind=before)
+            if meddling is not None and is_early:
+                await meddling()
+            parts.crashes.next = [*crashes]
+            posting = asyncio.ensure_future(_insist(parts.poster, first, before))
+            await self._decide_behind(before, behind, posting, is_late=is_late)
+            ahead = behind.ahead
+            if meddling is not None and not is_early:
+                await meddling()
+            await posting
+            await _insist(parts.poster, second, behind)
+            parts.crashes.next = []
+            return _how_far(behind, ahead)
 
-        self._run(both())
+        return self._run(both())
+
+    async def _decide_behind(
+        self, before: Loaded, behind: Loaded, posting: "asyncio.Future[None]", *, is_late: bool
+    ) -> None:
+        """Decide a batch while the one before is written, as soon as that can be, or it failed."""
+        reached = self._parts.crashes.reached
+        is_time = False
+        while behind.decided is None and not posting.done():
+            await asyncio.sleep(0)
+            is_sent = self._parts.crashes.reached > reached
+            is_over = before.turn is not None and before.turn.over.is_set()
+            is_time = is_time or (is_over if is_late else is_sent)
+            if is_time and not posting.done():
+                self._parts.poster.decide_ahead(behind, behind=before)
+
+    def posting_beside(self, *batches: Sequence[Item]) -> Meddling:
+        """Return what another process does that posts batches, one after the other."""
+
+        async def post() -> None:
+            for items in batches:
+                await _insist(self._parts.other, items)
+
+        return post
 
     def quarantine(self, item: Item, submission: Submission) -> tuple[UUID | None, UUID]:
         """Set an item aside; return its transaction and its dead letter."""
@@ -330,6 +410,34 @@ class RealLedger:
             transaction_id=transaction_id,
             message_type=REQUESTED_TYPE,
         )
+
+
+async def _insist(poster: Poster, items: Sequence[Item], loaded: Loaded | None = None) -> None:
+    """Post again after what passes, and in halves after what fails for no known reason."""
+    for _ in range(TRIES_MAX):
+        try:
+            await poster.post(items, loaded=loaded)
+        except _UnknownError:
+            if len(items) == 1:
+                continue
+            middle = len(items) // 2
+            await _insist(poster, items[:middle])
+            await _insist(poster, items[middle:])
+        except Exception as error:
+            if classify(error) is not ErrorClass.TRANSIENT:
+                raise
+            continue
+        return
+    raise AssertionError(f"not posted by {TRIES_MAX} tries")
+
+
+def _how_far(behind: Loaded, ahead: "asyncio.Task[BatchResult | None] | None") -> Ahead:
+    if behind.decided is None:
+        return Ahead.NOTHING
+    if ahead is None:
+        return Ahead.DECIDED
+    is_lost = ahead.cancelled() or ahead.exception() is not None or ahead.result() is None
+    return Ahead.MISSED if is_lost else Ahead.WRITTEN
 
 
 @contextmanager

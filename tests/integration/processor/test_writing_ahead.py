@@ -9,9 +9,11 @@ import asyncpg
 import pytest
 
 from processor.deciding import WalletCache
-from processor.events.buffer import EventBuffer
+from processor.events.buffer import CLAIMANT_SETTING, EventBuffer
 from processor.poster import BatchResult, Loaded, Poster
 from processor.writing import FEW_MAX
+from runtime.amqp.connection import Channel
+from runtime.amqp.publisher import Publisher
 from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, connect, create_pool
 from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import (
@@ -20,6 +22,8 @@ from tests.integration.processor.books import (
     record,
     transfer_command,
 )
+from tests.integration.relay.queues import bind_queue, emptied
+from tests.integration.relay.relaying import ids_of, relay_of
 from tests.support import eventually
 
 COUNT = FEW_MAX + 4
@@ -278,5 +282,77 @@ async def test_what_a_commit_may_owe_that_nobody_heard_of_is_told_first(
     buffer.has_others = False
     with pytest.raises(ConnectionResetError):
         await poster.post(ids)
+
+    assert buffer.has_others
+
+
+def _connections(pool: Pool) -> list["asyncpg.Connection[asyncpg.Record]"]:
+    """Return those that a pool has opened."""
+    found = (one._con for one in pool._holders)  # type: ignore[attr-defined]  # of the library
+    return [one for one in found if one is not None]
+
+
+async def test_a_commit_whose_answer_was_lost_is_told_of_before_the_one_behind_it(
+    database: Connection, database_url: str, publisher: Publisher, channel: Channel
+) -> None:
+    """Its connection is lost, the relay looks for its events, and then it is committed."""
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    first = await _transfers(database, "first", alice, bob)
+    second = await _transfers(database, "second", bob, alice)
+    buffer = EventBuffer(claimant=UUID(int=1))
+    session = {**KEYED_SESSION, CLAIMANT_SETTING: str(buffer.claimant)}
+    await bind_queue(channel, "events")
+    async with create_pool(
+        database_url, name="test", size=6, statement_timeout_s=60, session=session
+    ) as pool:
+        poster, relay = _poster(pool, buffer=buffer), relay_of(pool, publisher, event_buffer=buffer)
+        before = await poster.load(first)
+        async with _kept(database_url, bob):
+            posting = asyncio.create_task(poster.post(first, loaded=before))
+            await _until_wait(database, 1)
+            of_first = _connections(pool)
+            loaded = await poster.load(second)
+            poster.decide_ahead(loaded, behind=before)
+            await _until_wait(database, 2)
+            for connection in of_first:
+                connection.terminate()
+            with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+                await posting
+            assert (await relay.run_once()).owed == 0
+        result = await poster.post(second, loaded=loaded)
+        from_memory = buffer.oldest(2)
+        await relay.run_once()
+
+    assert len(result.posting.posted) == COUNT
+    assert from_memory == []
+    assert ids_of(await emptied(channel, "events")) == [*first, *second]
+
+
+async def test_a_commit_whose_answer_was_lost_is_told_of_before_what_comes_again_with_it(
+    database: Connection, database_url: str
+) -> None:
+    """The relay has looked before it was committed, and its batch comes again with others."""
+    alice, bob = await add_wallets(database, 2, balance=2 * COUNT)
+    first = await _transfers(database, "first", alice, bob)
+    second = await _transfers(database, "second", alice, bob)
+    buffer = EventBuffer(claimant=UUID(int=1))
+    async with create_pool(
+        database_url, name="test", size=6, statement_timeout_s=60, session=KEYED_SESSION
+    ) as pool:
+        poster = _poster(pool, buffer=buffer)
+        async with _kept(database_url, bob):
+            posting = asyncio.create_task(poster.post(first))
+            await _until_wait(database, 1)
+            for connection in _connections(pool):
+                connection.terminate()
+            with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+                await posting
+            buffer.has_others = False  # the relay has looked
+
+        async def is_committed() -> bool:
+            return bool(await database.fetchval("SELECT count(*) = 1 FROM outbox"))
+
+        await eventually(is_committed, what="a commit that nobody heard of")
+        await poster.post([*first, *second])
 
     assert buffer.has_others
