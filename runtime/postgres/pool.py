@@ -260,8 +260,8 @@ def _is_gone(connection: "Connection") -> bool:
 def _terminate(connection: "Connection") -> None:
     """Close it without a word, and give its place back to the pool.
 
-    The library gives back the place of one that the server closed, not of one that it gave up
-    itself, after an answer that it did not understand.
+    The library gives back the place of one that the server closed, not of one that it aborted
+    itself (`InternalClientError`): a session that ends just as a statement is sent to it.
     """
     with suppress(asyncpg.InterfaceError):  # the pool has taken it back already
         connection.terminate()

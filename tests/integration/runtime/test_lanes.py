@@ -82,24 +82,17 @@ async def test_a_server_that_fell_silent_is_not_asked_again(pool: Pool) -> None:
     assert await _pid(lane) != before
 
 
-async def _end(pool: Pool, admin: Connection, pid: int) -> None:
-    """End a session, and return when this side has noticed."""
-    size = pool.get_size()
-    await admin.execute("SELECT pg_terminate_backend($1)", pid)
-
-    async def is_noticed() -> bool:
-        return pool.get_size() == size - 1
-
-    await eventually(is_noticed, what="a connection that is gone")
-
-
 async def test_a_connection_that_died_between_two_uses_is_replaced(
     pool: Pool, database: Connection
 ) -> None:
     lane = Lane(pool)
     before = await _pid(lane)
-    await _end(pool, database, before)
+    await database.execute("SELECT pg_terminate_backend($1)", before)
 
+    async def is_noticed() -> bool:
+        return pool.get_size() == 0
+
+    await eventually(is_noticed, what="a connection that is gone")
     assert await _pid(lane) != before
 
 
@@ -117,7 +110,7 @@ async def _die_in_use(lane: Lane, admin: Connection) -> None:
 
 
 async def _give_up(lane: Lane, _: Connection) -> None:
-    """As the library does by itself after an answer that it does not understand."""
+    """As the library does by itself when a session ends just as a statement is sent to it."""
     async with lane.use() as connection:
         await connection.execute(_PID)
         connection._protocol.abort()  # type: ignore[union-attr]  # of the library
