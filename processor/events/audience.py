@@ -6,7 +6,7 @@ were committed before it asked, so a binding that was made before their commit i
 is made later may lawfully miss them. A queue behind an alternate exchange counts as any other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from typing import Final, NamedTuple
 
@@ -36,6 +36,10 @@ class Audience:
     def note(self, routing_key: str, *, is_heard: bool) -> None:
         """Take the broker's answer."""
         self._is_heard[routing_key] = is_heard
+
+    def is_none(self, routing_keys: Iterable[str]) -> bool:
+        """Whether it is known that nobody receives anything under these keys."""
+        return not any(self._is_heard.get(key, True) for key in routing_keys)
 
     def step(self, stretches: Sequence[Stretch]) -> Step:
         """Divide a flight behind the first event of a key that was not asked about yet."""

@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from itertools import islice, takewhile
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
@@ -52,6 +53,11 @@ class BufferedBatch:
     def __len__(self) -> int:
         """How many transactions were posted."""
         return len(self._posted)
+
+    @cached_property
+    def all_kinds(self) -> set[tuple[str, str]]:
+        """Types and currencies of all, and perhaps of some that were refused."""
+        return {(row["type"], row["currency"]) for row in self._recorded.values()}
 
     def kinds(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Return type and currency of some, by their places in the order of posting."""

@@ -101,6 +101,13 @@ def stretch_of(owed: Owed, source: Source) -> Stretch:
     )
 
 
+def keys_at_most(owed: Owed, source: Source | None) -> set[str] | None:
+    """Return routing keys of which a row's events have no others; None where that takes a look."""
+    if not isinstance(source, BufferedBatch):
+        return None
+    return {_routing_key(owed.event_type, *one) for one in source.all_kinds}
+
+
 def _key_of(event_type: str, row: Row | None) -> str | None:
     if row is None:
         return None
@@ -148,29 +155,50 @@ class BuiltFlight:
         ]
 
 
-def flights(owed: Sequence[Owed], size: int, *, first: int | None = None) -> Iterator[list[Owed]]:
+class Flight(NamedTuple):
+    """What is sent together, and what nobody receives of the rows up to its end."""
+
+    parts: list[Owed]
+    unheard: list[Owed]
+    ended: list[UUID]
+    """The rows of which nothing is behind it, in their order."""
+
+
+def flights(
+    owed: Sequence[Owed],
+    size: int,
+    *,
+    first: int | None = None,
+    is_unheard: Callable[[Owed], bool] = lambda _: False,
+) -> Iterator[Flight]:
     """Cut what is owed into flights of `size` events, in order; the last may be smaller.
 
-    `first`: the size of the first one, if it is another.
+    `first`: the size of the first one, if it is another. `is_unheard` is asked of what is left of
+    each row, as late as possible: whether nobody receives any of it.
     """
-    flight: list[Owed] = []
+    flight = Flight([], [], [])
     room = first or size
     for one in owed:
         count = len(one.transaction_ids)
         start = 0
         while start < count:
-            stop = min(start + room, count)
-            ids = one.transaction_ids[start:stop]
-            positions = range(start, stop)
-            flight.append(
-                one._replace(transaction_ids=ids, positions=positions, is_last=stop == count)
+            is_passed_over = is_unheard(one)
+            stop = count if is_passed_over else min(start + room, count)
+            part = one._replace(
+                transaction_ids=one.transaction_ids[start:stop], positions=range(start, stop)
             )
+            if stop == count:
+                flight.ended.append(one.outbox_id)
+            if is_passed_over:
+                flight.unheard.append(part)
+                break
+            flight.parts.append(part)
             room -= stop - start
             start = stop
             if not room:
                 yield flight
-                flight, room = [], size
-    if flight:
+                flight, room = Flight([], [], []), size
+    if flight.ended:
         yield flight
 
 

@@ -67,8 +67,6 @@ class Owed(NamedTuple):
     transaction_ids: Sequence[UUID]
     positions: Sequence[int]
     """Where among the transactions of the outbox row each of them stands."""
-    is_last: bool = True
-    """Whether none stand behind them."""
     origin_id: UUID | None = None
     """The row that they were owed by first, where it was another: event ids are made of it."""
     wallets: WalletsAfter = NOTHING_KNOWN

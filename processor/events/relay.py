@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -36,6 +37,7 @@ from processor.events.messages import (
     bundles_of,
     events_of,
     flights,
+    keys_at_most,
     stretch_of,
     tell_set_aside,
 )
@@ -234,8 +236,10 @@ class OutboxRelay:
         under_way = _UnderWay(1 if is_careful else FLIGHTS_MAX)
         this = _Round(settlement, Audience(), under_way, is_careful=is_careful)
         try:
-            cut = flights(owed, 1 if is_careful else FLIGHT_MAX, first=self._first_flight)
-            for number, parts in enumerate(cut):
+            size = 1 if is_careful else FLIGHT_MAX
+            is_unheard = partial(self._is_unheard, this)
+            cut = flights(owed, size, first=self._first_flight, is_unheard=is_unheard)
+            for number, (parts, unheard, ended) in enumerate(cut):
                 stretches = await self._stretches(parts)
                 built = None
                 if number == 0 or settlement.is_logged:
@@ -245,12 +249,21 @@ class OutboxRelay:
                     if number == 0:
                         await asyncio.shield(logging)
                 await self._send_singly(stretches, built, this)
-                self._forget(parts)
+                settlement.pass_over(unheard)
+                for outbox_id in ended:
+                    self._event_buffer.forget(outbox_id)
                 # Posting goes first: it waits for no more than one flight to be built.
                 await asyncio.sleep(0)
             await under_way.finish()
         finally:
             await under_way.cancel()
+
+    def _is_unheard(self, this: "_Round", owed: Owed) -> bool:
+        """Whether it is known already that nobody receives any event of a row."""
+        if this.settlement.is_logged:
+            return False
+        keys = keys_at_most(owed, self._event_buffer.get(owed.outbox_id))
+        return keys is not None and this.audience.is_none(keys)
 
     async def _send_singly(
         self, stretches: Sequence[Stretch], built: BuiltFlight | None, this: "_Round"
@@ -290,12 +303,6 @@ class OutboxRelay:
             await read_assets(self._pool)
             flight = build(stretches)
         return flight
-
-    def _forget(self, parts: Sequence[Owed]) -> None:
-        """Let go of batches that are built as a whole."""
-        for part in parts:
-            if part.is_last:
-                self._event_buffer.forget(part.outbox_id)
 
     async def _log(self, flight: BuiltFlight, this: "_Round") -> bool:
         """Send a flight in bundles; the first of a round finds out whether any queue takes them."""

@@ -35,7 +35,7 @@ def test_each_event_is_confirmed_refused_or_set_aside_once(
     owed = _owed(sizes)
     settlement = Settlement(owed)
     expected: list[Place] = []
-    for parts in flights(owed, size):
+    for parts, *_ in flights(owed, size):
         places = [Place(part.outbox_id, one) for part in parts for one in part.transaction_ids]
         broken = data.draw(st.sets(st.sampled_from(places)))
         sent = [place for place in places if place not in broken]
@@ -58,7 +58,7 @@ def test_with_a_log_a_row_ends_when_it_has_each_event_and_each_counts_once(
     owed = _owed(sizes)
     settlement = Settlement(owed)
     settlement.begin_log()
-    under_way = list(flights(owed, size))
+    under_way = [flight.parts for flight in flights(owed, size)]
     logged = data.draw(st.sets(st.sampled_from(range(len(under_way)))))
     for number, parts in enumerate(under_way):
         places = [Place(part.outbox_id, one) for part in parts for one in part.transaction_ids]
@@ -90,7 +90,7 @@ def test_an_event_that_is_refused_in_two_ways_waits_in_two_lines_and_counts_once
     settlement = Settlement(owed)
     settlement.begin_log()
     expected: list[tuple[Place, str]] = []
-    for parts in flights(owed, size):
+    for parts, *_ in flights(owed, size):
         places = [Place(part.outbox_id, one) for part in parts for one in part.transaction_ids]
         flight = BuiltFlight(parts, [_MESSAGE] * len(places))
         numbers = st.sets(st.sampled_from(range(len(places))))
@@ -112,7 +112,7 @@ def test_a_row_ends_only_when_all_of_its_flights_have_landed(
 ) -> None:
     owed = _owed(sizes)
     settlement = Settlement(owed)
-    under_way = list(flights(owed, size))
+    under_way = [flight.parts for flight in flights(owed, size)]
     landed = data.draw(st.sets(st.sampled_from(range(len(under_way)))))
     for number in landed:
         parts = under_way[number]
@@ -137,7 +137,7 @@ def test_what_was_refused_keeps_its_order_whichever_flight_landed_first(
 ) -> None:
     owed = _owed(sizes)
     settlement = Settlement(owed)
-    under_way = list(flights(owed, size))
+    under_way = [flight.parts for flight in flights(owed, size)]
     chance.shuffle(under_way)
     for parts in under_way:
         count = sum(len(part.transaction_ids) for part in parts)

@@ -125,7 +125,7 @@ async def test_a_row_that_another_relay_has_claimed_since_is_left_to_it(
     assert await quick.claim(OWED_MAX, least_age_s=0) == claimed
     settlement = Settlement(claimed)
     [flight] = flights(claimed, FLIGHT_MAX)
-    settlement.land(BuiltFlight(flight, []))
+    settlement.land(BuiltFlight(flight.parts, []))
 
     await slow.release([one.outbox_id for one in claimed])
     await slow.end(settlement)
