@@ -387,10 +387,11 @@ WHERE
 
 -- name: watch_flow
 -- How much was recorded and has ended so far, by PostgreSQL's own statistics, which come up to a
--- second late; and what waits for an operator or a receiver, counted up to $1.
+-- second late (and by what they cannot know: drafts end as they are inserted); and what waits for an operator or a receiver, counted up to $1.
 SELECT
     coalesce(sum(s.n_tup_ins) FILTER (WHERE s.relname = 'transactions'), 0)::bigint AS recorded,
-    coalesce(sum(s.n_tup_upd) FILTER (WHERE s.relname = 'transactions'), 0)::bigint AS ended,
+    coalesce(sum(s.n_tup_upd) FILTER (WHERE s.relname = 'transactions'), 0)::bigint
+    + (SELECT p.drafts FROM posting_turn AS p) AS ended,
     coalesce(
         sum(s.n_tup_ins) FILTER (WHERE s.relname = 'exceptional_transactions'), 0
     )::bigint AS exceptional,

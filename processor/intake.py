@@ -45,6 +45,7 @@ from contracts.requests.terms import check_ahead
 from contracts.requests.transaction import Channel
 from ledger.state import Movement
 from ledger.words import TransactionType
+from processor.drafting import Drafts, drafts_of
 from processor.metrics import CONSUMERS_REBUILT, WAITING_DELIVERIES
 from processor.restrictions import Permissions
 from processor.unannounced import UnannouncedReader
@@ -229,6 +230,8 @@ class RecordedItems(NamedTuple):
     """The rows that are new and known without having been read, by their ids."""
     is_any_unannounced: bool
     """Whether any transaction of the partition is unannounced, as far as this has looked."""
+    drafts: Drafts | None = None
+    """All of them, where none has its row yet."""
 
 
 class _ConflictError(Exception):
@@ -246,12 +249,24 @@ class RequestRecorder:
         self._partitions = partitions
         self._sql = load_queries("processor")
 
-    async def record(self, connection: Connection, items: Sequence[Item]) -> RecordedItems:
-        """Give each submission its row, and each item its outcome."""
+    async def record(
+        self, connection: Connection, items: Sequence[Item], *, draft_above: int | None = None
+    ) -> RecordedItems:
+        """Give each submission its row, and each item its outcome.
+
+        More than `draft_above` may have their rows left to the statement that posts them.
+        """
         submissions = [item for item in items if isinstance(item, Submission)]
         if not submissions:
             found: list[ItemRecord] = [ItemOutcome(one) for one in items if isinstance(one, UUID)]
             return RecordedItems(found, {}, is_any_unannounced=False)
+        if draft_above is not None and draft_above < len(submissions) == len(items):
+            drafts = await drafts_of(connection, submissions, partition=self._partition)
+            if drafts is not None:
+                drafted: list[ItemRecord] = list(map(ItemOutcome, drafts.ids))
+                return RecordedItems(
+                    drafted, drafts.views(), is_any_unannounced=False, drafts=drafts
+                )
         if have_terms(submissions):
             outcomes = iter(await self._record_with_terms(connection, submissions))
             views: dict[UUID, RecordedView] = {}
@@ -377,6 +392,8 @@ class PendingBatch:
     """Whether it takes locks to decide the batch: some have terms, or a submitter is refused."""
     began_ns: int
     """When it began to be read."""
+    drafts: Drafts | None = None
+    """All of it, where it is to be recorded as it is posted."""
 
     @property
     def in_order(self) -> list[RecordedView]:
@@ -411,15 +428,17 @@ class BatchReader:
         *,
         in_hand: Collection[UUID] = (),
         is_locked: bool = False,
+        draft_above: int | None = None,
     ) -> PendingBatch:
-        """Record what is not recorded, and read what is PENDING; `in_hand` goes before it."""
+        """Record what is not recorded, and read what is PENDING; `in_hand` goes before it.
+
+        More than `draft_above` may be left to the statement that posts them to be recorded.
+        """
         began_ns = time.time_ns()
-        outcomes, by_id, is_any_unannounced = await self._recorder.record(connection, items)
-        order = dict.fromkeys(
-            one.transaction_id
-            for one in outcomes
-            if isinstance(one, ItemOutcome) and not one.is_key_reused and one.partition is None
+        outcomes, by_id, is_any_unannounced, drafts = await self._recorder.record(
+            connection, items, draft_above=draft_above
         )
+        order = _to_post(outcomes)
         unread = [one for one in order if one not in by_id] if by_id else list(order)
         rows, wallets = await self._pending(connection, unread, is_locked=is_locked)
         by_id.update((row[0], row) for row in rows)
@@ -447,6 +466,7 @@ class BatchReader:
             # With terms the book finds out who is refused.
             bool(terms or await self._permissions.refusals(connection, views, terms)),
             began_ns,
+            drafts,
         )
 
     async def record(self, connection: Connection, item: Item) -> ItemRecord:
@@ -486,6 +506,15 @@ class BatchReader:
             return await connection.fetch(query, ids, self._partition), ()
         rows = await connection.fetch(self._sql["read_pending_with_wallets"], ids, self._partition)
         return rows, [wallet for row in rows for wallet in _wallets_in(row[_WALLETS:])]
+
+
+def _to_post(outcomes: Iterable[ItemRecord]) -> dict[UUID, None]:
+    """Return which transactions items stand for that are posted here, each once."""
+    return dict.fromkeys(
+        one.transaction_id
+        for one in outcomes
+        if isinstance(one, ItemOutcome) and not one.is_key_reused and one.partition is None
+    )
 
 
 def _refuse_conflicts(rows: Sequence[RecordedRow]) -> None:

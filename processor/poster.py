@@ -106,7 +106,8 @@ class Poster:
 
         `event_buffer` is told of what was posted, for a relay that makes room in it. `rules` are
         kept current by others; without them they are read when a write finds that there are any.
-        Behind `few_max` transactions none are sent ahead.
+        Behind `few_max` transactions none are sent ahead, and so few of upstream's are recorded
+        before they are posted.
 
         A poster that has wallets in `wallet_cache` writes them without having locked them in id
         order: of two that post to the same wallets at once, give it to neither, or they deadlock.
@@ -115,6 +116,7 @@ class Poster:
         self._writer = MoveWriter(pool, fault_points=fault_points, few_max=few_max)
         # The next batch, while one is written.
         self._reading = Lane(pool, timeout_s=ACQUIRE_TIMEOUT_S)
+        self._few_max = few_max
         self._partition = partition
         self._partitions = partitions
         self._event_buffer = event_buffer
@@ -144,7 +146,9 @@ class Poster:
         """
         in_hand = () if behind is None else behind.batch.rows.keys()
         async with self._reading.use() as connection:
-            batch = await self._reader.read(connection, items, in_hand=in_hand)
+            batch = await self._reader.read(
+                connection, items, in_hand=in_hand, draft_above=self._draft_above
+            )
             if batch.earlier:
                 await self._reader.forget_posted(connection)
             loaded = Loaded(batch, self._found(batch.wallets))
@@ -240,10 +244,15 @@ class Poster:
     ) -> BatchResult:
         """Write what was decided without locks; `behind` a batch that is still being written."""
         loaded.writing_ns = time.time_ns()
-        turn = loaded.turn = self._writer.turn_of(decided, behind=behind)
+        drafts = loaded.batch.drafts
+        turn = loaded.turn = self._writer.turn_of(decided, behind=behind, drafts=drafts)
         try:
             written = await self._writer.write(
-                decided, turn, latest_change=self._changed_at, behind=behind
+                decided,
+                turn,
+                latest_change=self._changed_at,
+                behind=behind,
+                drafts=drafts,
             )
             if behind is not None:
                 # Events are told in the order of the commits, and so these are noted.
@@ -270,7 +279,7 @@ class Poster:
         self, items: Sequence[Item], loaded: Loaded | None, *, is_locked: bool = False
     ) -> BatchResult:
         async with self._database_transaction() as connection:
-            if loaded is None:
+            if loaded is None or loaded.batch.drafts is not None:
                 batch = await self._reader.read(connection, items, is_locked=is_locked)
                 loaded = Loaded(batch, self._found(batch.wallets))
             loaded.writing_ns = time.time_ns()
@@ -440,6 +449,16 @@ class Poster:
         """Have the relay look in the table: events that are not in memory may come first."""
         if self._event_buffer is not None:
             self._event_buffer.has_others = True
+
+    @property
+    def _draft_above(self) -> int | None:
+        """Above how many moves they may be decided before they have a row, if they may at all.
+
+        They are written without locks then. With several partitions each records what another one
+        posts.
+        """
+        may_draft = self._partitions == 1 and self._wallet_cache.is_on and not self._screener.is_on
+        return self._few_max if may_draft else None
 
     @property
     def _has_room(self) -> bool:

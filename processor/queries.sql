@@ -41,6 +41,27 @@ RETURNING
     0 AS request, id, TRUE AS is_new, TRUE AS is_same, TRUE AS is_pending, created_at,
     EXISTS (SELECT FROM unannounced_transactions WHERE partition = $13) AS is_any_unannounced;
 
+-- name: draft_moves
+-- Ids for $3 requests, and their moment, where they are to be recorded as they are posted: whether
+-- any of their keys was used before, and whether anything is unannounced. Either takes rows first.
+WITH moment AS MATERIALIZED (
+    SELECT clock_us() AS at_us
+)
+
+SELECT
+    transaction_ids(m.at_us, $3::integer) AS ids,
+    timestamptz 'epoch' + m.at_us * interval '1 microsecond' AS drafted_at,
+    EXISTS (
+        SELECT FROM unnest($1::text[], $2::text[]) AS r (submitter, key)
+        CROSS JOIN LATERAL (
+            SELECT FROM transactions AS t
+            WHERE t.submitter = r.submitter AND t.idempotency_key = r.key
+            OFFSET 0
+        ) AS used
+    ) AS is_any_used,
+    EXISTS (SELECT FROM unannounced_transactions WHERE partition = $4) AS is_any_unannounced
+FROM moment AS m;
+
 -- name: record_transactions_with_terms
 -- The same where some of them have terms.
 SELECT
@@ -360,12 +381,12 @@ FROM
     ) AS p,
     expect_wallets(wallet_ids => $18, row_versions => $19);
 
--- name: write_moves_in_turn
--- The same of a batch that others may be written behind, or that is behind another; see
--- migrations/0075.
+-- name: write_batch_in_turn
+-- The same of a batch that others may be written behind, or that is behind another, and of drafts;
+-- see migrations/0076.
 SELECT p.moment, p.row_version, p.completed_outbox_id, expect_rules(decided_under => $20)
 FROM
-    write_moves_in_turn(
+    write_batch_in_turn(
         latest_change => $1,
         wallet_ids => $2,
         balances => $3,
@@ -386,7 +407,20 @@ FROM
         seen_ids => $18,
         seen_row_versions => $19,
         batch => $21,
-        behind => $22
+        behind => $22,
+        drafted_at => $23,
+        draft_submitters => $24,
+        draft_keys => $25,
+        draft_fingerprints => $26,
+        draft_types => $27,
+        draft_sources => $28,
+        draft_destinations => $29,
+        draft_amounts => $30,
+        draft_currencies => $31,
+        draft_descriptions => $32,
+        draft_metadatas => $33,
+        draft_request_ids => $34,
+        draft_traceparents => $35
     ) AS p;
 
 -- name: read_terms

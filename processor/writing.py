@@ -18,6 +18,8 @@ import orjson
 from ledger.post import detail_of
 from ledger.state import Posted
 from processor.deciding import Decided, Writing
+from processor.drafting import ARGUMENTS as DRAFT_ARGUMENTS
+from processor.drafting import Drafts
 from processor.intake import TOGETHER_MAX
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
@@ -27,6 +29,9 @@ ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
 FEW_MAX: Final = TOGETHER_MAX
 """Transactions: behind so few none is sent ahead, and a row less is written."""
+
+
+_NO_DRAFTS: Final = (None,) * DRAFT_ARGUMENTS
 
 
 class Turn:
@@ -79,17 +84,25 @@ class MoveWriter:
         timeout_s = ACQUIRE_TIMEOUT_S
         return Lane(pool, timeout_s=timeout_s), Lane(pool, timeout_s=timeout_s)
 
-    def turn_of(self, decided: Decided, *, behind: Turn | None = None) -> Turn:
+    def turn_of(
+        self, decided: Decided, *, behind: Turn | None = None, drafts: Drafts | None = None
+    ) -> Turn:
         """Return a new turn of a batch, which the next one may be sent behind."""
         posting = decided.posting
         is_few = len(posting.posted) + len(posting.refused) <= self._few_max
-        batch = None if is_few and behind is None else uuid4()
+        batch = None if is_few and behind is None and drafts is None else uuid4()
         return Turn(decided.writing, batch, 0 if behind is None else 1 - behind.lane)
 
     async def write(
-        self, decided: Decided, turn: Turn, *, latest_change: datetime, behind: Turn | None = None
+        self,
+        decided: Decided,
+        turn: Turn,
+        *,
+        latest_change: datetime,
+        behind: Turn | None = None,
+        drafts: Drafts | None = None,
     ) -> asyncpg.Record | None:
-        """Commit a batch in its turn; None where that is nothing.
+        """Commit a batch in its turn, and record it if it is `drafts`; None where that is nothing.
 
         Raises PostingMismatchError where rows are not those that it was decided on, and what the
         database raises.
@@ -100,11 +113,12 @@ class MoveWriter:
             if turn.batch is None:
                 return await self.write_on(connection, decided, latest_change=latest_change)
             return await connection.fetchrow(
-                self._sql["write_moves_in_turn"],
+                self._sql["write_batch_in_turn"],
                 latest_change,
                 *_arguments(decided),
                 turn.batch,
                 None if behind is None else behind.batch,
+                *(_NO_DRAFTS if drafts is None else drafts.arguments(decided.posting)),
             )
 
     async def write_on(

@@ -330,6 +330,11 @@ class RealLedger:
             if is_time and not posting.done():
                 self._parts.poster.decide_ahead(behind, behind=before)
 
+    def drafts_posted(self) -> int:
+        """Return how many transactions were recorded by the statement that posted them."""
+        count: int = self._run(self._parts.admin.fetchval("SELECT drafts FROM posting_turn"))
+        return count
+
     def posting_beside(self, *batches: Sequence[Item]) -> Meddling:
         """Return what another process does that posts batches, one after the other."""
 

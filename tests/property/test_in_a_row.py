@@ -80,12 +80,13 @@ class PairMachine(LedgerMachine):
         """
         rich, poor = self._new_wallet("USD", 0), self._new_wallet("USD", 30)
         self._post_now(move("deposit", rich, rich, FUNDS, "USD"))
-        self.post_in_a_row(
-            pair=([("transfer", rich, poor, 40)], [("transfer", poor, rich, 30)]),
-            crashes=(),
-            is_late=False,
-            is_http=True,
-        )
+        for is_http in (True, False):
+            self.post_in_a_row(
+                pair=([("transfer", rich, poor, 40)], [("transfer", poor, rich, 30)]),
+                crashes=(),
+                is_late=False,
+                is_http=is_http,
+            )
         return multiple(rich, poor)
 
     @rule(
@@ -238,5 +239,6 @@ def test_a_batch_is_as_if_it_came_after_all_of_the_one_before(database_url: str)
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
             ),
         )
+        assert ledger.drafts_posted() > 0
     # Each machine begins with a pair that can be; what is never sent ahead proves nothing about it.
     assert pairs[Ahead.WRITTEN] > 0, pairs

@@ -105,10 +105,18 @@ async def test_one_pass_by_hand_works_beside_a_leader(
     )
     async with running(reconciler):
         await record_pending(database, 2)
+        swept = 0
+
+        async def is_swept() -> bool:
+            # Beside others that write, what is younger than a second is left to the next pass.
+            nonlocal swept
+            swept += (await reconcile_once(settings, older_than_s=0)).stale
+            return swept == 2
+
+        await eventually(is_swept, what="both are swept")
         counts = await reconcile_once(settings, older_than_s=0)
 
-    # The leader may have been quicker to publish what this pass has swept.
-    assert counts.stale == 2
+    # The leader may have been quicker to publish what these passes have swept.
     assert counts.waiting == 2
 
 
