@@ -9,10 +9,11 @@ again on locked rows.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from contracts.representations.event import Limits
+from contracts.representations.event import ALL_WALLETS, NO_LIMITS, Limits
 from ledger.post import post
 from ledger.screening import Screening
 from ledger.state import LedgerWallet, Movement, Posting
@@ -155,13 +156,20 @@ def decide_batch(
     )
 
 
+_LIMITS: Final = attrgetter("held", "overdraft_limit")
+
+
 def _limits(changed: Sequence[LedgerWallet]) -> Limits:
     """Return what of these wallets no move changes, and their events tell."""
-    return {
-        str(wallet.id): [wallet.held, wallet.overdraft_limit]
-        for wallet in changed
-        if wallet.overdraft_limit or wallet.held
-    }
+    found = set(map(_LIMITS, changed))
+    if len(found) > 1:
+        return {
+            str(wallet.id): [wallet.held, wallet.overdraft_limit]
+            for wallet in changed
+            if wallet.overdraft_limit or wallet.held
+        }
+    same = next(iter(found), ())
+    return {ALL_WALLETS: [*same]} if any(same) else NO_LIMITS
 
 
 def wallet_of(row: Iterable[Any]) -> tuple[LedgerWallet, int, datetime]:
