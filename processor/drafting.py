@@ -2,10 +2,13 @@
 
 A draft has an id and a moment of the database's, and no row yet: it is decided as if it had one,
 and becomes a COMPLETED row at once (migrations/0076). Where that cannot be, since a key is used
-already or was meanwhile, it is recorded first, as anything else is.
+already or was meanwhile, it is recorded first, as anything else is. Until drafts are written, a
+batch that has any of their keys is not read: of one key the first request counts.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,6 +29,9 @@ from runtime.postgres.queries import load_queries
 
 ARGUMENTS: Final = 13
 """Of `write_batch_in_turn`, about drafts."""
+OLD_AFTER_S: Final = 0.4
+"""The statement that records them refuses those of half a second before it began: nobody who walks
+over the ids may have passed theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,24 @@ class Drafts:
     """When they were accepted, by the database's clock."""
     columns: Sequence[Sequence[Any]]
     """The arrays of `recording_arguments`."""
+    keys: AbstractSet[tuple[str, str]]
+    """Their submitters and idempotency keys."""
+    asked_at_s: float
+    """When the database was asked for them, by our clock (`time.monotonic`)."""
+
+    @property
+    def are_old(self) -> bool:
+        """Whether the statement that records them would refuse them, or soon."""
+        return time.monotonic() - self.asked_at_s > OLD_AFTER_S
+
+    def have_key_of(self, items: Iterable[object]) -> bool:
+        """Whether any submission among items has a key of these."""
+        keys = self.keys
+        return any(
+            (one.submitter, one.command.idempotency_key) in keys
+            for one in items
+            if isinstance(one, Submission)
+        )
 
     def views(self) -> dict[UUID, RecordedView]:
         """Return them as if they had been recorded and read."""
@@ -68,11 +92,13 @@ async def drafts_of(
         return None
     columns = recording_arguments(submissions)
     submitters, keys = columns[:2]
-    if len(set(zip(submitters, keys, strict=True))) < len(keys):
+    pairs = set(zip(submitters, keys, strict=True))
+    if len(pairs) < len(keys):
         return None
+    asked_at_s = time.monotonic()
     row = await connection.fetchrow(
         load_queries("processor")["draft_moves"], submitters, keys, len(keys), partition
     )
     if row is None or row["is_any_used"] or row["is_any_unannounced"]:
         return None
-    return Drafts(row["ids"], row["drafted_at"], columns)
+    return Drafts(row["ids"], row["drafted_at"], columns, pairs, asked_at_s)

@@ -120,7 +120,12 @@ class Batch(Progress):
         return len(self.poison) + len(self.sound)
 
     def begin_to_read(self, *, behind: Loaded | None = None) -> None:
-        """Begin to read, unless that is done or under way; `behind` a batch that is not written."""
+        """Begin to read, unless that is done or under way; `behind` a batch that is not written.
+
+        What may not be read before that one is written waits for its turn.
+        """
+        if behind is not None and not self._poster.may_load(self.items, behind=behind):
+            return
         if self._reading is None and self._writing is None and self.items:
             self._behind = behind
             self._reading = _task(self._read(behind))
@@ -272,8 +277,8 @@ class Pipeline:
     async def _read_ahead(self, batch: Batch) -> Batch | None:
         """Begin to read the batch behind this one, where a full one waits already.
 
-        Not before this one is recorded: of two messages under one key, the first counts. This one
-        is written while the next is decoded.
+        Not before this one is recorded, or drafted without a key of the next one: of two messages
+        under one key, the first counts. This one is written while the next is decoded.
         """
         if not self._consumer.has_waiting(self._batch_size):
             return None

@@ -137,12 +137,20 @@ class Poster:
         self._changed_at = LONG_AGO
         self._under_way: set[asyncio.Task[Any]] = set()
 
+    def may_load(self, items: Sequence[Item], *, behind: Loaded) -> bool:
+        """Whether a batch may be loaded while the one that it stands behind is not written.
+
+        Drafts have no rows yet: what has a key of theirs would be recorded before them.
+        """
+        drafts = behind.batch.drafts
+        return drafts is None or not drafts.have_key_of(items)
+
     async def load(self, items: Sequence[Item], *, behind: Loaded | None = None) -> Loaded:
         """Record what is not recorded, and read what it rests on, before its turn has come.
 
         It does not wait for the batches before, nor hold any lock: `post` finds out if something
         changed. So the database reads one batch while it writes another: the one that it stands
-        `behind`, without which it is not posted.
+        `behind`, without which it is not posted; `may_load` says whether it may.
         """
         in_hand = () if behind is None else behind.batch.rows.keys()
         async with self._reading.use() as connection:
@@ -234,10 +242,15 @@ class Poster:
 
     async def _post_optimistic(self, loaded: Loaded | None) -> BatchResult | None:
         """Commit with one statement where all is known that it rests on; None where it is not."""
-        decided = None if loaded is None else loaded.decided or self._decide(loaded)
-        if loaded is None or decided is None:
+        if loaded is None:
             return None
-        return await self._write(loaded, decided)
+        if loaded.batch.drafts is not None and loaded.batch.drafts.are_old:
+            if loaded.decided is not None:
+                # What is remembered is what it would have left.
+                self._wallet_cache.clear()
+            return None
+        decided = loaded.decided or self._decide(loaded)
+        return None if decided is None else await self._write(loaded, decided)
 
     async def _write(
         self, loaded: Loaded, decided: Decided, *, behind: Turn | None = None

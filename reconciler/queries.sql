@@ -1,8 +1,9 @@
 -- name: read_horizon
 -- The moment before which every transaction's row is there to be seen, and the database's clock.
--- A row's id is made inside a database transaction that may commit later, or, of a draft, a second
--- before that one's start at most (migrations/0076). So the horizon is a second before the start of
--- the oldest one still running, and what commits late is not skipped; $1 is a second, too, or more.
+-- A row's id is made inside a database transaction that may commit later, or, of a draft, half a
+-- second before that one's start at most (migrations/0076). So the horizon is a second before the
+-- start of the oldest one still running, and what commits late is not skipped; $1 is a second, too,
+-- or more.
 -- Read before the sweep's own statement, whose snapshot then sees all that had ended by now. One
 -- that has had no transaction number for $2 seconds only reads (a backup, `ackledger verify`) and
 -- holds nobody up. Sessions of other roles hide their start from whoever may not read all

@@ -300,6 +300,13 @@ class RealLedger:
 
         async def both() -> Ahead:
             before = await parts.poster.load(first)
+            if not parts.poster.may_load(second, behind=before):
+                assert meddling is None
+                parts.crashes.next = [*crashes]
+                await _insist(parts.poster, first, before)
+                await _insist(parts.poster, second)
+                parts.crashes.next = []
+                return Ahead.NOTHING
             behind = await parts.poster.load(second, behind=before)
             if meddling is not None and is_early:
                 await meddling()

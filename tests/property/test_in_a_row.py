@@ -7,6 +7,7 @@ decided without locks, and sent while the batch before it is still being written
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from enum import Enum, auto
 from typing import Final
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from contracts.money import format_minor
 from ledger.words import TransactionType, WalletStatus
 from processor.intake import Item
 from tests.property.bodies import move
@@ -60,6 +62,16 @@ _CRASHES: Final = st.one_of(
 """Of the first, or of the second."""
 
 
+class Again(Enum):
+    """What of the first batch stands in the second one, too."""
+
+    NOTHING = auto()
+    SAME = auto()
+    """A request."""
+    OTHER = auto()
+    """The key of one, with other content: the first counts."""
+
+
 class PairMachine(LedgerMachine):
     """The same world, in which pairs of batches of plain moves come over few wallets."""
 
@@ -80,12 +92,13 @@ class PairMachine(LedgerMachine):
         """
         rich, poor = self._new_wallet("USD", 0), self._new_wallet("USD", 30)
         self._post_now(move("deposit", rich, rich, FUNDS, "USD"))
-        for is_http in (True, False):
+        for is_http, again in ((True, Again.NOTHING), (False, Again.NOTHING), (False, Again.OTHER)):
             self.post_in_a_row(
                 pair=([("transfer", rich, poor, 40)], [("transfer", poor, rich, 30)]),
                 crashes=(),
                 is_late=False,
                 is_http=is_http,
+                again=again,
             )
         return multiple(rich, poor)
 
@@ -94,6 +107,7 @@ class PairMachine(LedgerMachine):
         crashes=_CRASHES,
         is_late=st.booleans(),
         is_http=st.booleans(),
+        again=st.sampled_from(Again),
     )
     def post_in_a_row(
         self,
@@ -101,9 +115,15 @@ class PairMachine(LedgerMachine):
         crashes: Sequence[Crash | None],
         is_late: bool,  # noqa: FBT001  # Hypothesis calls it by name
         is_http: bool,  # noqa: FBT001
+        again: Again,
     ) -> None:
         """Either may crash or be halved; the second is decided before the first does or after."""
         first, second = (self._thought_of(moves, is_http=is_http) for moves in pair)
+        if again is Again.SAME:
+            second = [*second, first[0]]
+        elif again is Again.OTHER:
+            # It is recorded in its turn, as a key stands twice in it.
+            second = [self._same_key(first[0]), *second, second[-1]]
         self._in_a_row(first, second, crashes=crashes, is_late=is_late)
         self._posted(first)
         self._posted(second)
@@ -172,6 +192,12 @@ class PairMachine(LedgerMachine):
         self._record(commands, is_announced=False)
         recorded = self.model.transactions
         return [Piece(one, recorded[one.command.idempotency_key].id) for one in submissions]
+
+    def _same_key(self, piece: Piece) -> Piece:
+        """Return a message with other content under a key that was used."""
+        body = self.ledger.body_of(piece.submission.command)
+        other = self.ledger.command({**body, "amount": format_minor(7, body["currency"])})
+        return Piece(self._submissions([other])[0], None)
 
     def _currency_of(self, wallet_id: UUID) -> str:
         return self.model.wallets[wallet_id].currency

@@ -4,16 +4,22 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
+from contracts.messages import Recorded
 from contracts.record import Submission
+from ledger.words import FailureCode
 from processor.deciding import WalletCache
-from processor.drafting import Drafts
+from processor.drafting import OLD_AFTER_S, Drafts
+from processor.intake import Delivery, Item
+from processor.pipeline import Batch
 from processor.poster import BatchResult, Loaded, Poster
 from processor.writing import FEW_MAX
 from reconciler.retry_queue import READER_AFTER_S
+from runtime.amqp.incoming import DeliveringChannel, Properties
 from runtime.postgres.pool import Connection, Pool, connect
 from runtime.postgres.queries import load_queries
 from tests.integration.processor.books import (
@@ -22,6 +28,7 @@ from tests.integration.processor.books import (
     recorded,
     transfer_command,
 )
+from tests.integration.processor.ruling import add_rule, velocity
 from tests.support import eventually
 
 COUNT = FEW_MAX + 4
@@ -165,9 +172,59 @@ async def test_a_key_that_is_used_meanwhile_is_found_by_the_write(
     assert await database.fetchval("SELECT count(*) FROM transactions") == moved + 1
 
 
+def _batch(items: Sequence[Item], poster: Poster) -> Batch:
+    channel = cast(DeliveringChannel, None)
+    properties = Properties(b"")
+    content = Recorded([])
+    return Batch([Delivery(channel, 1, b"", properties, content, list(items))], poster)
+
+
+@pytest.mark.parametrize("beside", ["nothing", "a key twice", "an id"])
+async def test_what_has_a_key_of_drafts_is_not_read_before_they_are_written(
+    database: Connection, pool: Pool, beside: str
+) -> None:
+    """It would be recorded before them, or be a draft that cannot be written."""
+    alice, bob = await add_wallets(database, 2, balance=2 * COUNT)
+    first, poster = _asked("a", alice, bob), _poster(pool)
+    later = Submission("shop", transfer_command("a-003", bob, alice, 7))
+    second: list[Item] = [later, *_asked("b", alice, bob)]
+    if beside == "a key twice":
+        second.append(second[-1])
+    elif beside == "an id":
+        second.append(await database.fetchval(_RECORD, "web", "h", alice, bob))
+    before = await _drafted(poster, first)
+    behind = _batch(second, poster)
+
+    behind.begin_to_read(behind=before)
+    loaded = await behind.loaded()
+    of_first = await poster.post(first, loaded=before)
+    behind.begin_to_read()
+    of_second = await poster.post(second, loaded=await behind.loaded())
+
+    assert loaded is None
+    assert not any(one.is_key_reused for one in recorded(of_first.outcomes))
+    [reused, *others] = recorded(of_second.outcomes)
+    assert reused == (_ids(of_first)[3], True, None)
+    assert not any(one.is_key_reused for one in others)
+
+
+async def test_what_has_other_keys_than_drafts_is_read_behind_them(
+    database: Connection, pool: Pool
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=2 * COUNT)
+    poster = _poster(pool)
+    before = await _drafted(poster, _asked("a", alice, bob))
+    behind = _batch(_asked("b", alice, bob), poster)
+
+    behind.begin_to_read(behind=before)
+
+    assert await behind.loaded() is not None
+
+
 async def test_of_two_batches_with_the_same_keys_the_first_counts(
     database: Connection, database_url: str, pool: Pool
 ) -> None:
+    """Where the second was drafted all the same, by a processor that took over."""
     alice, bob = await add_wallets(database, 2, balance=2 * COUNT)
     first, poster = _asked("a", alice, bob), _poster(pool)
     second = [*_asked("b", bob, alice), *first]
@@ -198,14 +255,26 @@ async def test_of_two_batches_with_the_same_keys_the_first_counts(
     assert await database.fetchval("SELECT count(*) FROM entries") == 4 * COUNT
 
 
-async def test_drafts_that_grew_old_are_recorded_first(database: Connection, pool: Pool) -> None:
-    """Whoever walks over the ids has passed theirs."""
+@pytest.mark.parametrize(
+    ("of_whom", "second"), [("drafted_at", timedelta(seconds=1)), ("asked_at_s", 1.0)]
+)
+@pytest.mark.parametrize("is_decided", [False, True])
+async def test_drafts_that_grew_old_are_recorded_first(
+    database: Connection,
+    pool: Pool,
+    of_whom: str,
+    second: Any,
+    is_decided: bool,  # noqa: FBT001
+) -> None:
+    """Whoever walks over the ids has passed theirs, by the server's clock or by ours."""
     alice, bob = await add_wallets(database, 2, balance=COUNT)
     items, poster = _asked("a", alice, bob), _poster(pool)
     loaded = await _drafted(poster, items)
     drafts = _drafts_of(loaded)
-    old = replace(drafts, drafted_at=drafts.drafted_at - timedelta(seconds=1.5))
+    old = replace(drafts, **{of_whom: getattr(drafts, of_whom) - 0.6 * second})
     loaded.batch = replace(loaded.batch, drafts=old)
+    if is_decided:
+        loaded.decided = poster._decide(loaded)
 
     result = await poster.post(items, loaded=loaded)
 
@@ -214,6 +283,47 @@ async def test_drafts_that_grew_old_are_recorded_first(database: Connection, poo
     assert set(_ids(result)).isdisjoint(drafts.ids)
     assert {row["status"] for row in rows} == {"COMPLETED"}
     assert await balances_of(database, [alice, bob]) == [0, 2 * COUNT]
+
+
+async def test_a_rule_that_comes_meanwhile_is_asked(database: Connection, pool: Pool) -> None:
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    items, poster = _asked("a", alice, bob), _poster(pool)
+    loaded = await _drafted(poster, items)
+    await add_rule(database, "few-an-hour", "velocity", velocity("wallet", count_max=3))
+
+    result = await poster.post(items, loaded=loaded)
+
+    codes = {one.code for one in result.posting.refused}
+    assert (len(result.posting.posted), codes) == (3, {FailureCode.RULE_REFUSED})
+    assert await balances_of(database, [alice, bob]) == [COUNT - 3, COUNT + 3]
+
+
+async def test_a_restricted_submitter_is_judged(database: Connection, pool: Pool) -> None:
+    mine, theirs = await add_wallets(database, 2, balance=COUNT)
+    await database.execute("UPDATE wallets SET created_by = 'shop' WHERE id = $1", mine)
+    await database.execute("INSERT INTO clients (name) VALUES ('shop')")
+    items, poster = [*_asked("a", mine, theirs), *_asked("b", theirs, mine)], _poster(pool)
+
+    result = await poster.post(items, loaded=await _drafted(poster, items))
+
+    codes = {one.code for one in result.posting.refused}
+    assert (len(result.posting.posted), codes) == (COUNT, {FailureCode.WALLET_NOT_FOUND})
+    assert await balances_of(database, [mine, theirs]) == [0, 2 * COUNT]
+
+
+async def test_a_wallet_that_is_gone_meanwhile_is_found_missing(
+    database: Connection, pool: Pool
+) -> None:
+    alice, bob = await add_wallets(database, 2, balance=COUNT)
+    items, poster = _asked("a", alice, bob), _poster(pool)
+    loaded = await _drafted(poster, items)
+    await database.execute("DELETE FROM wallets WHERE id = $1", bob)
+
+    result = await poster.post(items, loaded=loaded)
+
+    codes = {one.code for one in result.posting.refused}
+    assert (len(result.posting.posted), codes) == (0, {FailureCode.WALLET_NOT_FOUND})
+    assert await database.fetchval("SELECT count(*) FROM transactions") == COUNT
 
 
 async def test_the_horizon_stays_a_second_before_whoever_writes(
@@ -227,6 +337,8 @@ async def test_the_horizon_stays_a_second_before_whoever_writes(
         )
     await writer.close()
 
+    # Twice as far as the oldest draft that `write_batch_in_turn` takes, or `are_old` lets go.
+    assert 2 * OLD_AFTER_S < 1
     assert row is not None
     assert row["horizon"] <= began - timedelta(seconds=1)
 

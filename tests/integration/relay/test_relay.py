@@ -8,8 +8,12 @@ from uuid import UUID
 import pytest
 
 from contracts.topology import EVENT_BUNDLES, EVENTS_EXCHANGE, EVENTS_LOG, EventQueues
+from ledger.words import TransactionType
+from processor.deciding import WalletCache
+from processor.events.buffer import EventBuffer
 from processor.events.refused import FLIGHT_MAX
 from processor.events.relay import FLIGHTS_MAX, LEFT_BEHIND_S, OWED_MAX
+from processor.poster import Poster
 from runtime.amqp.connection import Channel, close, connect, open_channel
 from runtime.amqp.publisher import NotConfirmedError, Outgoing, Publisher
 from runtime.amqp.stream import open_stream
@@ -17,6 +21,7 @@ from runtime.amqp.topology import declare_topology
 from runtime.event_log.event import LoggedEvent, next_events
 from runtime.postgres.pool import Connection, Pool
 from runtime.service.fault_points import Fault, FaultPoint, OrderedFaultPoints
+from tests.integration.processor.books import add_wallets, record, transfer_command
 from tests.integration.reconciler.serving import running
 from tests.integration.relay.queues import at_least, bind_queue, emptied
 from tests.integration.relay.relaying import (
@@ -201,6 +206,38 @@ class _CountingPublisher(Publisher):
     async def publish_all(self, messages: Sequence[Outgoing], *, timeout_s: float) -> None:
         self.sent += messages
         await super().publish_all(messages, timeout_s=timeout_s)
+
+
+async def test_of_rows_in_memory_what_is_heard_is_sent_in_order_and_the_rest_passed_over(
+    pool: Pool, database: Connection, publisher: Publisher, channel: Channel
+) -> None:
+    """Transfers alone, then deposits among them, then transfers alone; only deposits are bound."""
+    alice, bob = await add_wallets(database, 2, balance=1_000_000)
+    buffer = EventBuffer()
+    poster = Poster(pool, wallet_cache=WalletCache(), event_buffer=buffer)
+    relay = relay_of(pool, publisher, event_buffer=buffer)
+    await channel.queue_declare(_QUEUE, durable=True)
+    await channel.queue_bind(_QUEUE, EVENTS_EXCHANGE, "transaction.completed.deposit.#")
+    deposits: list[UUID] = []
+    count = 3 * FLIGHT_MAX
+    for number in range(3):
+        commands = [
+            transfer_command(f"{number}-{place:03}", alice, bob, 1) for place in range(count)
+        ]
+        if number == 1:
+            for place in (FLIGHT_MAX, count - 2):
+                commands[place] = commands[place]._replace(
+                    type=TransactionType.DEPOSIT, source_wallet_id=None
+                )
+        ids = await record(database, commands)
+        await poster.post(ids)
+        deposits += [ids[FLIGHT_MAX], ids[count - 2]] if number == 1 else []
+
+    relayed = await relay.run_once()
+
+    assert (relayed.owed, relayed.events, relayed.is_heard) == (3, 3 * count, True)
+    assert ids_of(await emptied(channel, _QUEUE)) == deposits
+    assert (await owed_rows(database), buffer.size) == (0, 0)
 
 
 async def test_of_events_that_no_queue_takes_one_is_sent_in_each_way_and_all_are_done_with(
