@@ -9,11 +9,10 @@ again on locked rows.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from contracts.representations.event import ALL_WALLETS, NO_LIMITS, Limits
+from contracts.representations.event import Limits
 from ledger.post import post
 from ledger.screening import Screening
 from ledger.state import LedgerWallet, Movement, Posting
@@ -156,20 +155,13 @@ def decide_batch(
     )
 
 
-_LIMITS: Final = attrgetter("held", "overdraft_limit")
-
-
 def _limits(changed: Sequence[LedgerWallet]) -> Limits:
     """Return what of these wallets no move changes, and their events tell."""
-    found = set(map(_LIMITS, changed))
-    if len(found) > 1:
-        return {
-            str(wallet.id): [wallet.held, wallet.overdraft_limit]
-            for wallet in changed
-            if wallet.overdraft_limit or wallet.held
-        }
-    same = next(iter(found), ())
-    return {ALL_WALLETS: [*same]} if any(same) else NO_LIMITS
+    return {
+        str(wallet.id): [wallet.held, wallet.overdraft_limit]
+        for wallet in changed
+        if wallet.overdraft_limit or wallet.held
+    }
 
 
 def wallet_of(row: Iterable[Any]) -> tuple[LedgerWallet, int, datetime]:

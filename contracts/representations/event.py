@@ -112,11 +112,7 @@ def posted_row(row: Row) -> PostedRow | None:
 
 
 Limits: TypeAlias = Mapping[str, Sequence[int]]
-"""Of wallets by their ids: what is held, and the overdraft limit; both are 0 of those not here.
-
-Under ALL_WALLETS alone, where they are the same of all.
-"""
-ALL_WALLETS: Final = "*"
+"""Of wallets by their ids: what is held, and the overdraft limit; both are 0 of those not here."""
 
 
 NO_LIMITS: Final[Limits] = {}
@@ -245,7 +241,7 @@ def _wallet_after_text(
     """Return what `render_wallet_after` comes to as JSON."""
     held_text, available_text = zero, balance_text
     # Only few wallets have a limit, or money that is held.
-    found = (limits.get(quoted_id[1:-1]) or limits.get(ALL_WALLETS)) if limits else None
+    found = limits.get(quoted_id[1:-1]) if limits else None
     if found is not None:
         held, limit = found
         held_text = format_minor(held, currency) if held else zero

@@ -18,10 +18,7 @@ class WalletsAfter:
     """Wallets as a commit left them: what does not follow from the entries of its transactions."""
 
     def __init__(self, known: Mapping[str, Any] | str) -> None:
-        """`known` has the form of the column `outbox.wallets`; as text it is read when asked.
-
-        See migrations/0024, and ALL_WALLETS for limits that are the same of all wallets.
-        """
+        """`known` has the form of the column `outbox.wallets`; as text it is read when asked."""
         self._known = known
 
     @property
