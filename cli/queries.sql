@@ -387,7 +387,8 @@ WHERE
 
 -- name: watch_flow
 -- How much was recorded and has ended so far, by PostgreSQL's own statistics, which come up to a
--- second late (and by what they cannot know: drafts end as they are inserted); and what waits for an operator or a receiver, counted up to $1.
+-- second late, and by what they cannot know: drafts end as they are inserted. And what waits for an
+-- operator or a receiver, counted up to $1.
 SELECT
     coalesce(sum(s.n_tup_ins) FILTER (WHERE s.relname = 'transactions'), 0)::bigint AS recorded,
     coalesce(sum(s.n_tup_upd) FILTER (WHERE s.relname = 'transactions'), 0)::bigint

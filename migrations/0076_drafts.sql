@@ -234,8 +234,7 @@ ALTER TABLE posting_turn ADD COLUMN drafts bigint NOT NULL DEFAULT 0;
 
 -- Records drafts: transactions that are decided before they have a row. Those of `posted_ids`, which
 -- have sequences, are COMPLETED rows at once; those of `refused_ids` behind them are PENDING. Raises
--- AL001 where a key was used meanwhile, by nobody who could be waited for: the keys are looked at
--- again then.
+-- AL001 where a key was used meanwhile.
 CREATE FUNCTION record_drafts(
     moment timestamptz,
     drafted_at timestamptz,

@@ -27,8 +27,8 @@ from ledger.state import Posting
 from runtime.postgres.pool import Connection
 from runtime.postgres.queries import load_queries
 
-ARGUMENTS: Final = 13
-"""Of `write_batch_in_turn`, about drafts."""
+NO_DRAFTS: Final = (None,) * 13
+"""What `Drafts.arguments` are for a batch that is recorded already."""
 OLD_AFTER_S: Final = 0.4
 """The statement that records them refuses those of half a second before it began: nobody who walks
 over the ids may have passed theirs."""

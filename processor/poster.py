@@ -257,15 +257,14 @@ class Poster:
     ) -> BatchResult:
         """Write what was decided without locks; `behind` a batch that is still being written."""
         loaded.writing_ns = time.time_ns()
-        drafts = loaded.batch.drafts
-        turn = loaded.turn = self._writer.turn_of(decided, behind=behind, drafts=drafts)
+        turn = loaded.turn = self._writer.turn_of(decided, behind=behind)
         try:
             written = await self._writer.write(
                 decided,
                 turn,
                 latest_change=self._changed_at,
                 behind=behind,
-                drafts=drafts,
+                drafts=loaded.batch.drafts,
             )
             if behind is not None:
                 # Events are told in the order of the commits, and so these are noted.

@@ -18,8 +18,7 @@ import orjson
 from ledger.post import detail_of
 from ledger.state import Posted
 from processor.deciding import Decided, Writing
-from processor.drafting import ARGUMENTS as DRAFT_ARGUMENTS
-from processor.drafting import Drafts
+from processor.drafting import NO_DRAFTS, Drafts
 from processor.intake import TOGETHER_MAX
 from runtime.postgres.pool import Connection, Lane, Pool
 from runtime.postgres.queries import load_queries
@@ -29,9 +28,6 @@ ACQUIRE_TIMEOUT_S: Final = 10.0
 """For a connection, and to give it back: the library waits for ever by default."""
 FEW_MAX: Final = TOGETHER_MAX
 """Transactions: behind so few none is sent ahead, and a row less is written."""
-
-
-_NO_DRAFTS: Final = (None,) * DRAFT_ARGUMENTS
 
 
 class Turn:
@@ -84,13 +80,11 @@ class MoveWriter:
         timeout_s = ACQUIRE_TIMEOUT_S
         return Lane(pool, timeout_s=timeout_s), Lane(pool, timeout_s=timeout_s)
 
-    def turn_of(
-        self, decided: Decided, *, behind: Turn | None = None, drafts: Drafts | None = None
-    ) -> Turn:
+    def turn_of(self, decided: Decided, *, behind: Turn | None = None) -> Turn:
         """Return a new turn of a batch, which the next one may be sent behind."""
         posting = decided.posting
         is_few = len(posting.posted) + len(posting.refused) <= self._few_max
-        batch = None if is_few and behind is None and drafts is None else uuid4()
+        batch = None if is_few and behind is None else uuid4()
         return Turn(decided.writing, batch, 0 if behind is None else 1 - behind.lane)
 
     async def write(
@@ -103,6 +97,8 @@ class MoveWriter:
         drafts: Drafts | None = None,
     ) -> asyncpg.Record | None:
         """Commit a batch in its turn, and record it if it is `drafts`; None where that is nothing.
+
+        Drafts are never few (`BatchReader.read`), so they always have a turn.
 
         Raises PostingMismatchError where rows are not those that it was decided on, and what the
         database raises.
@@ -118,7 +114,7 @@ class MoveWriter:
                 *_arguments(decided),
                 turn.batch,
                 None if behind is None else behind.batch,
-                *(_NO_DRAFTS if drafts is None else drafts.arguments(decided.posting)),
+                *(NO_DRAFTS if drafts is None else drafts.arguments(decided.posting)),
             )
 
     async def write_on(

@@ -3,11 +3,10 @@
 -- A row's id is made inside a database transaction that may commit later, or, of a draft, half a
 -- second before that one's start at most (migrations/0076). So the horizon is a second before the
 -- start of the oldest one still running, and what commits late is not skipped; $1 is a second, too,
--- or more.
--- Read before the sweep's own statement, whose snapshot then sees all that had ended by now. One
--- that has had no transaction number for $2 seconds only reads (a backup, `ackledger verify`) and
--- holds nobody up. Sessions of other roles hide their start from whoever may not read all
--- statistics: as long as one of them writes, the horizon is the epoch.
+-- or more. Read before the sweep's own statement, whose snapshot then sees all that had ended by
+-- now. One that has had no transaction number for $2 seconds only reads (a backup, `ackledger
+-- verify`) and holds nobody up. Sessions of other roles hide their start from whoever may not read
+-- all statistics: as long as one of them writes, the horizon is the epoch.
 SELECT
     least(
         clock_timestamp() - make_interval(secs => $1),

@@ -30,6 +30,22 @@ async def eventually(
     raise AssertionError(f"not within {within_s:g} s: {what}")
 
 
+async def in_passes(step: Callable[[], Awaitable[int]], *, count: int, what: str) -> int:
+    """Return what passes over the ids of transactions found together, as soon as it is so much.
+
+    Beside whoever writes, each leaves what is younger than a second to the next.
+    """
+    found = 0
+
+    async def is_enough() -> bool:
+        nonlocal found
+        found += await step()
+        return found >= count
+
+    await eventually(is_enough, what=what)
+    return found
+
+
 class Answer:
     """An HTTP answer, read whole."""
 

@@ -29,7 +29,7 @@ from tests.integration.processor.books import (
     transfer_command,
 )
 from tests.integration.processor.ruling import add_rule, velocity
-from tests.support import eventually
+from tests.integration.processor.waiting import kept, until_wait
 
 COUNT = FEW_MAX + 4
 """Of fewer each is recorded before it is posted."""
@@ -230,22 +230,11 @@ async def test_of_two_batches_with_the_same_keys_the_first_counts(
     second = [*_asked("b", bob, alice), *first]
     before = await _drafted(poster, first)
     behind = await _drafted(poster, second)
-    keeper = await connect(database_url, name="keeper")
-    async with keeper.transaction():
-        await keeper.execute("SELECT FROM wallets WHERE id = $1 FOR UPDATE", bob)
+    async with kept(database_url, bob):
         posting = asyncio.create_task(poster.post(first, loaded=before))
-
-        async def is_waiting() -> bool:
-            waits: int = await database.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                "AND datname = current_database()"
-            )
-            return waits == 1
-
-        await eventually(is_waiting, what="the first waits for a wallet")
+        await until_wait(database, 1)
         poster.decide_ahead(behind, behind=before)
         assert behind.ahead is not None
-    await keeper.close()
     of_first = await posting
     of_second = await poster.post(second, loaded=behind)
 

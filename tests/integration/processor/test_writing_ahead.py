@@ -1,8 +1,7 @@
 """A batch is sent while the one before it is still being written, and waits for that commit."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from uuid import UUID
 
 import asyncpg
@@ -14,7 +13,7 @@ from processor.poster import BatchResult, Loaded, Poster
 from processor.writing import FEW_MAX
 from runtime.amqp.connection import Channel
 from runtime.amqp.publisher import Publisher
-from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, connect, create_pool
+from runtime.postgres.pool import KEYED_SESSION, Connection, Pool, create_pool
 from runtime.service.fault_points import FaultPoint, FaultPoints
 from tests.integration.processor.books import (
     add_wallets,
@@ -22,13 +21,13 @@ from tests.integration.processor.books import (
     record,
     transfer_command,
 )
+from tests.integration.processor.waiting import kept, until_wait
 from tests.integration.relay.queues import bind_queue, emptied
 from tests.integration.relay.relaying import ids_of, relay_of
 from tests.support import eventually
 
 COUNT = FEW_MAX + 4
 """Transactions of a batch that others are sent behind."""
-_HOLD = "SELECT FROM wallets WHERE id = $1 FOR UPDATE"
 _FREEZE = "UPDATE wallets SET status = 'FROZEN', updated_at = now() WHERE id = $1"
 
 
@@ -39,36 +38,13 @@ async def _transfers(
     return await record(database, commands)
 
 
-@asynccontextmanager
-async def _kept(database_url: str, wallet: UUID, *, by: str = _HOLD) -> AsyncIterator[None]:
-    """Let whoever writes a wallet wait until the block is left."""
-    keeper = await connect(database_url, name="keeper")
-    try:
-        async with keeper.transaction():
-            await keeper.execute(by, wallet)
-            yield
-    finally:
-        await keeper.close()
-
-
-async def _until_wait(database: Connection, count: int) -> None:
-    async def look() -> bool:
-        waiting: int = await database.fetchval(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return waiting == count
-
-    await eventually(look, what=f"{count} that wait for a lock")
-
-
 async def _sent(
     poster: Poster, database: Connection, first: Sequence[UUID], second: Sequence[UUID]
 ) -> tuple["asyncio.Task[BatchResult]", Loaded]:
     """Send a batch whose wallet is kept, and another one behind it."""
     before = await poster.load(first)
     posting = asyncio.create_task(poster.post(first, loaded=before))
-    await _until_wait(database, 1)
+    await until_wait(database, 1)
     loaded = await poster.load(second)
     poster.decide_ahead(loaded, behind=before)
     return posting, loaded
@@ -79,7 +55,7 @@ async def _both_sent(
 ) -> tuple["asyncio.Task[BatchResult]", Loaded, "asyncio.Task[BatchResult | None]"]:
     """The same until both wait in the server, with what becomes of the second."""
     posting, loaded = await _sent(poster, database, first, second)
-    await _until_wait(database, 2)
+    await until_wait(database, 2)
     assert loaded.ahead is not None
     return posting, loaded, loaded.ahead
 
@@ -95,7 +71,7 @@ async def test_a_batch_is_written_as_soon_as_the_one_before_is(
     first = await _transfers(database, "first", alice, bob)
     second = await _transfers(database, "second", bob, alice, count=2 * COUNT)
     poster = _poster(pool)
-    async with _kept(database_url, bob):
+    async with kept(database_url, bob):
         posting, loaded, ahead = await _both_sent(poster, database, first, second)
     written = await ahead
     result = await poster.post(second, loaded=loaded)
@@ -113,7 +89,7 @@ async def test_refusals_rest_on_what_the_batch_before_leaves(
     first = await _transfers(database, "first", alice, bob)
     second = await _transfers(database, "second", alice, bob)
     poster = _poster(pool)
-    async with _kept(database_url, bob):
+    async with kept(database_url, bob):
         posting, loaded, ahead = await _both_sent(poster, database, first, second)
     await posting
     result = await poster.post(second, loaded=loaded)
@@ -129,7 +105,7 @@ async def test_a_batch_behind_one_that_rests_on_other_rows_is_decided_again_afte
     first = await _transfers(database, "first", alice, bob)
     second = await _transfers(database, "second", alice, carol)
     poster = _poster(pool)
-    async with _kept(database_url, bob, by=_FREEZE):
+    async with kept(database_url, bob, by=_FREEZE):
         posting, loaded, ahead = await _both_sent(poster, database, first, second)
     refused = (await posting).posting.refused
     missed = await ahead
@@ -149,7 +125,7 @@ async def test_a_batch_that_shares_no_wallet_waits_for_the_one_before_too(
     first = await _transfers(database, "first", alice, bob)
     second = await _transfers(database, "second", carol, dave)
     poster = _poster(pool)
-    async with _kept(database_url, bob, by=_FREEZE):
+    async with kept(database_url, bob, by=_FREEZE):
         posting, loaded, ahead = await _both_sent(poster, database, first, second)
     await posting
     missed = await ahead
@@ -168,7 +144,7 @@ async def test_batches_are_noted_in_the_order_of_their_commits(
     buffer = EventBuffer(claimant=UUID(int=1))
     poster = _poster(pool, buffer=buffer)
     buffer.has_others = False
-    async with _kept(database_url, bob):
+    async with kept(database_url, bob):
         posting, loaded, _ = await _both_sent(poster, database, first, second)
     await posting
     await poster.post(second, loaded=loaded)
@@ -191,9 +167,9 @@ async def test_nothing_is_sent_behind_a_part_of_the_batch_before(
     second = await _transfers(database, "second", bob, alice)
     poster = _poster(pool)
     whole = await poster.load(first)
-    async with _kept(database_url, bob):
+    async with kept(database_url, bob):
         posting = asyncio.create_task(poster.post(first[:COUNT]))
-        await _until_wait(database, 1)
+        await until_wait(database, 1)
         loaded = await poster.load(second)
         poster.decide_ahead(loaded, behind=whole)
     await posting
@@ -216,7 +192,7 @@ async def test_a_turn_that_does_not_come_within_the_bound_of_a_lock_costs_nothin
         session={**KEYED_SESSION, "lock_timeout": "400"},
     ) as pool:
         poster = _poster(pool)
-        async with _kept(database_url, bob):
+        async with kept(database_url, bob):
             posting, loaded = await _sent(poster, database, first, second)
             ahead = loaded.ahead
             assert ahead is not None
@@ -238,7 +214,7 @@ async def test_nothing_is_sent_behind_a_few(
     first = await _transfers(database, "first", alice, bob, count=FEW_MAX)
     second = await _transfers(database, "second", bob, alice)
     poster = _poster(pool)
-    async with _kept(database_url, bob):
+    async with kept(database_url, bob):
         posting, loaded = await _sent(poster, database, first, second)
     await posting
     result = await poster.post(second, loaded=loaded)
@@ -307,13 +283,13 @@ async def test_a_commit_whose_answer_was_lost_is_told_of_before_the_one_behind_i
     ) as pool:
         poster, relay = _poster(pool, buffer=buffer), relay_of(pool, publisher, event_buffer=buffer)
         before = await poster.load(first)
-        async with _kept(database_url, bob):
+        async with kept(database_url, bob):
             posting = asyncio.create_task(poster.post(first, loaded=before))
-            await _until_wait(database, 1)
+            await until_wait(database, 1)
             of_first = _connections(pool)
             loaded = await poster.load(second)
             poster.decide_ahead(loaded, behind=before)
-            await _until_wait(database, 2)
+            await until_wait(database, 2)
             for connection in of_first:
                 connection.terminate()
             with pytest.raises(asyncpg.ConnectionDoesNotExistError):
@@ -340,9 +316,9 @@ async def test_a_commit_whose_answer_was_lost_is_told_of_before_what_comes_again
         database_url, name="test", size=6, statement_timeout_s=60, session=KEYED_SESSION
     ) as pool:
         poster = _poster(pool, buffer=buffer)
-        async with _kept(database_url, bob):
+        async with kept(database_url, bob):
             posting = asyncio.create_task(poster.post(first))
-            await _until_wait(database, 1)
+            await until_wait(database, 1)
             for connection in _connections(pool):
                 connection.terminate()
             with pytest.raises(asyncpg.ConnectionDoesNotExistError):

@@ -11,7 +11,7 @@ from reconciler.schedule import LOCK_KEY, reconciler_leadership
 from runtime.postgres.leadership import SILENCE_MAX_S
 from runtime.postgres.pool import UNREACHABLE, Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
-from tests.support import eventually
+from tests.support import eventually, in_passes
 from tools.stack import Stack
 
 HAND_OVER_MAX_S = 10.0
@@ -111,11 +111,11 @@ async def test_a_leader_that_stops_inside_a_step_keeps_its_locks_no_longer_than_
     await step.start()
     await stopped.execute("SELECT 1 FROM sweep_progress FOR UPDATE")
 
-    swept = 0
+    async def sweep() -> int:
+        return (await Sweep(pool).run_once(older_than_s=0)).swept
+
     async with asyncio.timeout(HAND_OVER_MAX_S):
-        # While the other one writes, as far as anybody knows, what is younger than a second waits.
-        while swept < 3:
-            swept += (await Sweep(pool).run_once(older_than_s=0)).swept
+        swept = await in_passes(sweep, count=3, what="all are swept")
 
     # Its connection is gone; the pool makes another in its place.
     with pytest.raises(asyncpg.InterfaceError):

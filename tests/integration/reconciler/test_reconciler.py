@@ -19,7 +19,7 @@ from runtime.service.settings import ReconcilerSettings, load_settings
 from tests.integration.reconciler.parts import PARTITIONS, QUEUES, make_reconciler
 from tests.integration.reconciler.pending import record_pending, taken_ids
 from tests.integration.reconciler.serving import running
-from tests.support import eventually
+from tests.support import eventually, in_passes
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -105,18 +105,15 @@ async def test_one_pass_by_hand_works_beside_a_leader(
     )
     async with running(reconciler):
         await record_pending(database, 2)
-        swept = 0
 
-        async def is_swept() -> bool:
-            # Beside others that write, what is younger than a second is left to the next pass.
-            nonlocal swept
-            swept += (await reconcile_once(settings, older_than_s=0)).stale
-            return swept == 2
+        async def sweep() -> int:
+            return (await reconcile_once(settings, older_than_s=0)).stale
 
-        await eventually(is_swept, what="both are swept")
+        swept = await in_passes(sweep, count=2, what="both are swept")
         counts = await reconcile_once(settings, older_than_s=0)
 
     # The leader may have been quicker to publish what these passes have swept.
+    assert swept == 2
     assert counts.waiting == 2
 
 

@@ -9,7 +9,7 @@ from reconciler import retry_queue
 from reconciler.retry_queue import Sweep, SweepCounts
 from runtime.postgres.pool import Connection, Pool, connect
 from tests.integration.reconciler.pending import record_pending
-from tests.support import eventually
+from tests.support import in_passes
 
 
 async def _retry_queue(connection: Connection) -> list[UUID]:
@@ -114,16 +114,9 @@ async def test_a_clock_that_was_set_back_is_noticed(pool: Pool, database: Connec
 async def test_two_sweeps_at_once_find_each_row_once(pool: Pool, database: Connection) -> None:
     ids = await record_pending(database, 500)
 
-    found = 0
-
-    async def are_found() -> bool:
-        # While another sweep writes, what is younger than a second waits.
-        nonlocal found
+    async def three_at_once() -> int:
         sweeps = (Sweep(pool).run_once(older_than_s=0) for _ in range(3))
-        found += sum(one.stale for one in await asyncio.gather(*sweeps))
-        return found >= 500
+        return sum(one.stale for one in await asyncio.gather(*sweeps))
 
-    await eventually(are_found, what="each row")
-
-    assert found == 500
+    assert await in_passes(three_at_once, count=500, what="each row") == 500
     assert await _retry_queue(database) == ids

@@ -23,7 +23,7 @@ from tests.integration.seals.sealing import (
     sealer_of,
     verified,
 )
-from tests.support import eventually
+from tests.support import in_passes
 from verification.seal_keys import SealKeys
 from verification.seals import GENESIS
 
@@ -192,17 +192,10 @@ async def test_two_leaders_at_once_make_one_chain(
     await post(database_url, ids)
     sealers = [sealer_of(pool, keys, seal_max=15) for _ in range(3)]
 
-    sealed = 0
+    async def seal_at_once() -> int:
+        return sum(await asyncio.gather(*(seal_all(sealer) for sealer in sealers)))
 
-    async def is_sealed() -> bool:
-        # While others write, what is younger than a second waits.
-        nonlocal sealed
-        sealed += sum(await asyncio.gather(*(seal_all(sealer) for sealer in sealers)))
-        return sealed >= 400
-
-    await eventually(is_sealed, what="all are sealed")
-
-    assert sealed == 400
+    assert await in_passes(seal_at_once, count=400, what="all are sealed") == 400
     assert await _sealed_ids(database) == ids
     assert (await verified(database)).clean
 
