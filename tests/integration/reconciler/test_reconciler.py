@@ -143,16 +143,19 @@ async def test_the_process_serves_its_metrics_and_ends_on_sigterm(
             async with session.get("/readyz") as answer:
                 return answer.status == 200
 
+        async def has_counted() -> str | None:
+            async with session.get("/metrics") as answer:
+                text = await answer.text()
+            return text if "ackledger_reconciler_stale_transactions_total 2.0" in text else None
+
         assert await eventually(is_ready, what="readiness")
-        async with session.get("/metrics") as answer:
-            metrics = await answer.text()
+        metrics = await eventually(has_counted, what="both are counted")
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(10):
         _, errors = await process.communicate()
 
     assert process.returncode == 0, errors
     assert "ackledger_reconciler_is_leader 1.0" in metrics
-    assert "ackledger_reconciler_stale_transactions_total 2.0" in metrics
     assert b"transactions_republished" in errors
 
 
