@@ -244,10 +244,15 @@ class _Use:
     ) -> None:
         if isinstance(error, TimeoutError) and self._connection is not None:
             _terminate(self._connection)
-        if self._borrowed is None:
-            await self._lane.give_back(error)
-        else:
-            await self._borrowed.__aexit__(kind, error, traceback)
+        try:
+            if self._borrowed is None:
+                await self._lane.give_back(error)
+            else:
+                await self._borrowed.__aexit__(kind, error, traceback)
+        except Exception:
+            # The library terminates what it cannot take back: what failed in the block is told.
+            if error is None:
+                raise
 
 
 def _is_gone(connection: "Connection") -> bool:

@@ -11,6 +11,21 @@ from runtime.postgres.pool import NOT_KEPT, Connection, Lane, Pool, create_pool
 from tests.support import eventually
 
 _PID = "SELECT pg_backend_pid()"
+_ASLEEP = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'
+)
+"""
+_DEAF = """
+DO $$
+BEGIN
+    PERFORM pg_sleep(60);
+EXCEPTION WHEN query_canceled THEN
+    PERFORM pg_sleep(2);
+END
+$$
+"""
+"""Goes on after it was cancelled, for longer than the library waits."""
 
 
 @pytest.fixture
@@ -132,20 +147,44 @@ async def test_a_pool_gets_back_the_place_of_each_connection_that_died(
             await uses.enter_async_context(pool.acquire())
 
 
-async def test_a_use_that_is_cancelled_leaves_the_lane_usable(pool: Pool) -> None:
-    lane = Lane(pool)
-    began = asyncio.Event()
+async def _cancel(lane: Lane, statement: str, database: Connection) -> None:
+    """Cancel a use of a lane while the server sleeps in its statement."""
 
     async def use() -> None:
         async with lane.use() as connection:
-            began.set()
-            await connection.execute("SELECT pg_sleep(60)")
+            await connection.execute(statement)
+
+    async def is_asleep() -> bool:
+        return bool(await database.fetchval(_ASLEEP))
 
     using = asyncio.ensure_future(use())
-    await began.wait()
+    # Before the server has begun, it would ignore the cancellation.
+    await eventually(is_asleep, what="a statement that sleeps")
     using.cancel()
     with pytest.raises(asyncio.CancelledError):
         await using
+
+
+async def test_a_use_that_is_cancelled_leaves_the_lane_usable(
+    pool: Pool, database: Connection
+) -> None:
+    lane = Lane(pool)
+    await _cancel(lane, "SELECT pg_sleep(60)", database)
+
+    async with asyncio.timeout(5):
+        await _pid(lane)
+
+
+@pytest.mark.parametrize("is_borrowed", [False, True])
+async def test_a_cancelled_use_is_cancelled_though_the_server_goes_on(
+    pool: Pool, database: Connection, *, is_borrowed: bool
+) -> None:
+    """The library waits for the server, and tells of its own time-out then."""
+    lane = Lane(pool, timeout_s=0.3)
+    async with AsyncExitStack() as uses:
+        if is_borrowed:
+            await uses.enter_async_context(lane.use())
+        await _cancel(lane, _DEAF, database)
 
     async with asyncio.timeout(5):
         await _pid(lane)
