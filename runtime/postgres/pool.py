@@ -116,6 +116,15 @@ class _BoundedPool(_AnyPool):
         """Return what acquires a connection within `timeout` seconds; `fetch` and all go here."""
         return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
 
+    async def release(self, connection: "_Pooled", **options: Any) -> None:
+        """Take a connection back; the library terminates one that it cannot.
+
+        Whoever used it is not told of that: it would hide what went wrong in the use itself, as
+        that it was cancelled.
+        """
+        with suppress(*UNREACHABLE):
+            await super().release(connection, **options)
+
     def keep(self, lane: "Lane") -> bool:
         """Whether a lane may keep a connection; if so, it gives it back when the pool is closed."""
         is_room = len(self._lanes) < self.get_max_size() - NOT_KEPT
@@ -244,15 +253,10 @@ class _Use:
     ) -> None:
         if isinstance(error, TimeoutError) and self._connection is not None:
             _terminate(self._connection)
-        try:
-            if self._borrowed is None:
-                await self._lane.give_back(error)
-            else:
-                await self._borrowed.__aexit__(kind, error, traceback)
-        except Exception:
-            # The library terminates what it cannot take back: what failed in the block is told.
-            if error is None:
-                raise
+        if self._borrowed is None:
+            await self._lane.give_back(error)
+        else:
+            await self._borrowed.__aexit__(kind, error, traceback)
 
 
 def _is_gone(connection: "Connection") -> bool:
